@@ -1,0 +1,1 @@
+"""What a problem asks and how an answer is graded; evaluation of policies."""

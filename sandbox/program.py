@@ -1,0 +1,77 @@
+"""What the sandbox is asked to judge, and what it answers: the types every caller sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """How one assert ended; one cause each, by evidence and never by an exit status."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    """The calls returned, and the assert does not hold for their values."""
+    ERROR = "error"
+    """The program or the call raised, or does not compile."""
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    CRASHED = "crashed"
+    """The process went away (signal, exit) before the call returned."""
+    NOT_RUN = "not_run"
+    """Nothing was tried: an earlier cause ended the program first."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """One candidate with the asserts that it must satisfy."""
+
+    code: str
+    asserts: tuple[str, ...]
+    callables: tuple[str, ...]
+    """Names the trusted reference defines and the asserts call: only these are run inside."""
+    imports: tuple[str, ...] = ()
+    """Statements run before the candidate, for example `import math`."""
+    setup_code: str = ""
+    """Statements run after the candidate and before the asserts."""
+    timeout_s: float = 5.0
+    """Wall-clock limit of the whole program, in seconds."""
+
+
+@dataclass(frozen=True)
+class AssertResult:
+    """The verdict on one assert, with its evidence."""
+
+    assertion: str
+    verdict: Verdict
+    trusted: bool = True
+    """False where the assert's shape forced its evaluation beside the candidate: no reward for it."""
+    exception: str | None = None
+    """Type name of what was raised, e.g. `TypeError`; None where nothing was."""
+    message: str | None = None
+    """The exception's text or the cause in words; bounded, control characters removed."""
+    line: int | None = None
+    """1-based line of the candidate's code that the error points at."""
+    call: str | None = None
+    """Source of the failing call, e.g. `add(1, 2)`."""
+    expected: str | None = None
+    """What the assert asks for, from trusted data only; bounded."""
+    got: str | None = None
+    """repr of the value that came back; bounded, written by hostile code."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What one program did: a result for each assert, in order, and what it cost."""
+
+    results: tuple[AssertResult, ...]
+    cpu_ms: float
+    wall_ms: float
+    peak_memory_bytes: int
+    output_tail: str = ""
+    """Last part of what the program printed; bounded, written by hostile code."""
+    output_truncated: bool = False
+
+
+class SandboxError(Exception):
+    """The sandbox failed, not the candidate: retry or stop, never a reward of 0."""

@@ -1,0 +1,44 @@
+"""The `sdpo-bench` command: one group whose parts are loaded only when they are called."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+_COMMANDS = {
+    "train": "trainer.cli:train",
+    "eval": "evaluator.cli:eval_command",
+    "sandbox": "sandbox.cli:sandbox",
+    "ingest": "analysis.cli:ingest",
+    "sql": "analysis.cli:sql",
+    "runs": "analysis.cli:runs",
+    "plots": "analysis.cli:plots",
+}
+"""Command -> `module:object`; a module is imported when its command is called or its help is shown."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand's module on first use, so `--help` does not import torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands, in alphabetical order."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import and return the command `name`, or None where there is none of that name."""
+        if name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[name].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sdpo-bench")
+def main() -> None:
+    """Train code models on MBPP with GRPO and SDPO, evaluate them, and query the results."""
+
+
+if __name__ == "__main__":
+    main()
