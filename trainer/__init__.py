@@ -1,0 +1,1 @@
+"""Turns graded groups of completions into weight updates; nothing imports it."""

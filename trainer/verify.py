@@ -1,0 +1,196 @@
+"""Checks the losses and the teacher prompts against a folder of recorded cases (manifest.json, npz, reprompt.json)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.losses.aggregation import sequence_mean, token_mean
+from trainer.losses.sdpo import Distillation, DivergenceKind, SupportKind, token_losses
+from trainer.teacher_prompt import Attempt, TeacherPrompt, TeacherRules, coverage, teacher_prompts
+
+
+@dataclass(frozen=True)
+class LossCheck:
+    """Largest absolute deviations of one case, each beside the tolerance that the case states."""
+
+    case: str
+    loss: float
+    loss_tolerance: float
+    per_token: float
+    per_token_tolerance: float
+    gradient: float
+    gradient_tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether no deviation is over its tolerance; NaN is over."""
+        return (
+            self.loss <= self.loss_tolerance
+            and self.per_token <= self.per_token_tolerance
+            and self.gradient <= self.gradient_tolerance
+        )
+
+
+@dataclass(frozen=True)
+class PromptCheck:
+    """The first difference of one teacher-prompt scenario; None where there is none."""
+
+    case: str
+    difference: str | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything agrees."""
+        return self.difference is None
+
+
+def check_losses(folder: Path) -> list[LossCheck]:
+    """Run every case of `folder/manifest.json`.
+
+    Raises:
+        ValueError: the folder is not in that form.
+    """
+    manifest = _read_json(folder / "manifest.json")
+    return [_check_loss(folder, case) for case in manifest["cases"]]
+
+
+def check_prompts(folder: Path) -> list[PromptCheck]:
+    """Run every scenario of `folder/reprompt.json`."""
+    recorded = _read_json(folder / "reprompt.json")
+    return [_check_prompt(case, recorded["default_config"]) for case in recorded["cases"]]
+
+
+def _check_loss(folder: Path, case: Mapping[str, Any]) -> LossCheck:
+    arrays = {
+        name: torch.from_numpy(array) for name, array in np.load(folder / case["file"]).items()
+    }
+    logits = arrays["student_logits"].requires_grad_()
+    per_token = token_losses(
+        logits,
+        arrays["teacher_logits"],
+        arrays["responses"],
+        spec=_distillation(case["config"]),
+        old_logprobs=arrays.get("old_log_probs"),
+    )
+    if "rollout_is_weights" in arrays:
+        per_token = per_token * arrays["rollout_is_weights"]
+    mask = arrays["response_mask"].bool()
+    if "self_distillation_mask" in arrays:
+        mask = mask & arrays["self_distillation_mask"].bool().unsqueeze(-1)
+    aggregate = {"token-mean": token_mean, "seq-mean-token-mean": sequence_mean}[
+        case["config"]["loss_agg_mode"]
+    ]
+    loss = aggregate(per_token, mask)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    tolerance = case["tolerance"]
+    return LossCheck(
+        case=case["id"],
+        loss=_deviation(loss, arrays["expected_loss"]),
+        loss_tolerance=tolerance["loss_abs"],
+        per_token=_deviation(per_token, arrays["expected_per_token"]),
+        per_token_tolerance=tolerance["per_token_abs"],
+        gradient=_deviation(gradient, arrays["expected_grad_student_logits"]),
+        gradient_tolerance=tolerance["grad_abs"],
+    )
+
+
+def _distillation(config: Mapping[str, Any]) -> Distillation:
+    """The recorded configuration in our terms: there, alpha 0 and 1 stand for the one-sided divergences."""
+    supports: dict[tuple[str, bool], SupportKind] = {
+        ("full", True): "full",
+        ("full", False): "full",
+        ("topk", True): "topk_tail",
+        ("topk", False): "topk_renormalised",
+        ("sampled", True): "sampled",
+        ("sampled", False): "sampled",
+    }
+    ends: dict[float, DivergenceKind] = {0.0: "forward_kl", 1.0: "reverse_kl"}
+    return Distillation(
+        support=supports[config["mode"], config["add_tail"]],
+        divergence=ends.get(config["alpha"], "jensen_shannon"),
+        alpha=config["alpha"],
+        top_k=config["distillation_topk"] or 1,
+        importance_clip=config["is_clip"],
+        temperature=config["temperature"],
+    )
+
+
+def _deviation(actual: Tensor, expected: Tensor) -> float:
+    return float((actual.detach().double() - expected.double()).abs().max())
+
+
+def _check_prompt(case: Mapping[str, Any], defaults: Mapping[str, Any]) -> PromptCheck:
+    config = {**defaults, **case["input"]["config"]}
+    rules = TeacherRules(
+        exclude_self=config["dont_reprompt_on_self_success"],
+        strip_thinking=config["remove_thinking_from_demonstration"],
+        use_feedback=config["include_environment_feedback"],
+        feedback_only_without_solution=config["environment_feedback_only_without_solution"],
+        template=config["reprompt_template"],
+        solution_template=config["solution_template"].replace(
+            "{successful_previous_attempt}", "{solution}"
+        ),
+        feedback_template=config["feedback_template"].replace("{feedback_raw}", "{feedback}"),
+    )
+    given = case["input"]
+    feedbacks = given["feedback"] or [None] * len(given["responses"])
+    attempts = [
+        Attempt(text=text, success=reward >= config["success_reward_threshold"], feedback=feedback)
+        for text, reward, feedback in zip(
+            given["responses"], given["rewards"], feedbacks, strict=True
+        )
+    ]
+    prompts: list[TeacherPrompt | None] = [None] * len(attempts)
+    groups = []
+    for uid in dict.fromkeys(given["uids"]):
+        members = [i for i, other in enumerate(given["uids"]) if other == uid]
+        group = [attempts[i] for i in members]
+        answers = teacher_prompts(given["prompts"][members[0]], group, rules)
+        groups.append((group, answers))
+        for i, answer in zip(members, answers, strict=True):
+            prompts[i] = answer
+    return PromptCheck(
+        case["id"], _prompt_difference(case["expected"], given["prompts"], prompts, groups)
+    )
+
+
+def _prompt_difference(
+    expected: Mapping[str, Any],
+    own_prompts: list[Any],
+    prompts: list[TeacherPrompt | None],
+    groups: list[tuple[list[Attempt], list[TeacherPrompt | None]]],
+) -> str | None:
+    for i, prompt in enumerate(prompts):
+        if (prompt is not None) != bool(expected["self_distillation_mask"][i]):
+            return f"row {i}: mask must be {expected['self_distillation_mask'][i]}"
+        messages = own_prompts[i] if prompt is None else list(prompt.messages)
+        if messages != expected["teacher_messages"][i]:
+            return f"row {i}: messages must be {expected['teacher_messages'][i]}, got {messages}"
+    ours = coverage(groups)
+    for name, value in {
+        "success_group_fraction": ours.success_group_fraction,
+        "success_sample_fraction": ours.solution_fraction,
+        "feedback_available_fraction": ours.feedback_available_fraction,
+        "feedback_used_fraction": ours.feedback_used_fraction,
+        "reprompt_sample_fraction": ours.reprompted_fraction,
+    }.items():
+        if value != expected["metrics"]["self_distillation/" + name]:
+            return f"{name} must be {expected['metrics']['self_distillation/' + name]}, got {value}"
+    return None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} must be a readable JSON file: {error}; give a folder of recorded cases"
+        ) from error
