@@ -1,1 +1,1 @@
-"""Owns the results: journal, DuckDB warehouse, SQL, charts. A leaf: imports none of the other packages."""
+"""Owns the results: journal, DuckDB warehouse, SQL, charts; imports no other package of ours."""

@@ -4,47 +4,127 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 SCHEMA_VERSION = 1
+"""Written into run.json and each segment. A field that is added as optional needs no new number."""
+
+_INT64 = range(-(2**63), 2**63)
 
 
-class Record(BaseModel):
+def storable(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold goes in and comes out
+    r"""Return the value in a form that UTF-8 JSON and a BIGINT column hold without loss or failure.
+
+    A model can write half a surrogate pair, which no UTF-8 file holds: it becomes its escape,
+    `\ud800`.
+
+    Raises:
+        ValueError: an integer needs more than 64 bits.
+    """
+    match value:
+        case str():
+            if value.isascii():
+                return value
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {storable(key): storable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [storable(item) for item in value]
+        case int() if value not in _INT64:
+            raise ValueError(f"an integer must fit 64 bits, got {value!r}; bound it")
+    return value
+
+
+class Row(BaseModel):
+    """Something that is stored: frozen, strict about names, safe to write as UTF-8 JSON."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=True,
+        ser_json_inf_nan="strings",  # JSON has no NaN; a NULL would hide that a loss was not finite
+        protected_namespaces=(),
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _storable(cls, value: Any) -> Any:  # noqa: ANN401 - see storable
+        return storable(value)
+
+
+class Record(Row):
     """One journal line of one table."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, protected_namespaces=())
     table: ClassVar[str]
     key: ClassVar[tuple[str, ...]]
     """Natural key within a run: a later row with the same key replaces the earlier one."""
 
 
-class RunInfo(BaseModel):
+class RunInfo(Row):
     """What `runs/<run_id>/run.json` holds: written once, atomically, before the first record."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = Field(
+        default=SCHEMA_VERSION,
+        ge=1,
+        le=SCHEMA_VERSION,
+        description="version of the journal's form, from 1",
+    )
     run_id: str = Field(description="unique name of the run; its folder under runs/")
     kind: Literal["train", "eval"] = Field(description="train or eval")
-    algorithm: str | None = Field(None, description="grpo, sdpo, hybrid or audit; NULL for an evaluation")
+    algorithm: str | None = Field(
+        default=None, description="grpo, sdpo, hybrid or audit; NULL for an evaluation"
+    )
     label: str = Field(description="what a person calls the run")
     created_at: str = Field(description="UTC start, ISO 8601")
     config: dict[str, Any] = Field(description="the whole resolved configuration, JSON")
     config_sha256: str = Field(description="sha256 of the canonical JSON of config")
-    seed: int | None = Field(None, description="seed of sampling, data order and initialisation")
-    model: str | None = Field(None, description="model name or folder; NULL where no model ran")
-    model_sha256: str | None = Field(None, description="sha256 over the model folder's weights; NULL for hub names")
-    adapter: str | None = Field(None, description="adapter folder; NULL for the base model")
+    seed: int | None = Field(
+        default=None, description="seed of sampling, data order and initialisation"
+    )
+    model: str | None = Field(
+        default=None, description="model name or folder; NULL where no model ran"
+    )
+    model_sha256: str | None = Field(
+        default=None, description="sha256 over the model folder's weights; NULL for hub names"
+    )
+    adapter: str | None = Field(default=None, description="adapter folder; NULL for the base model")
     dataset: str = Field(description="e.g. mbpp/sanitized/test or embedded/train")
     dataset_sha256: str = Field(description="sha256 of the source's content")
     protocol: str = Field(description="name of the prompt form, e.g. mbpp")
     protocol_sha256: str = Field(description="sha256 of the prompt form's templates")
     sandbox: str = Field(description="sandbox backend and image")
-    git_commit: str | None = Field(None, description="commit of the working tree; NULL outside a checkout")
-    git_dirty: bool | None = Field(None, description="whether the tree had uncommitted changes")
-    packages: dict[str, str] = Field(default_factory=dict, description="package name to version, JSON")
-    hardware: dict[str, Any] = Field(default_factory=dict, description="cpu, memory, gpu, platform, JSON")
-    parent_run_id: str | None = Field(None, description="the run this one evaluates or continues")
+    git_commit: str | None = Field(
+        default=None, description="commit of the working tree; NULL outside a checkout"
+    )
+    git_dirty: bool | None = Field(
+        default=None, description="whether the tree had uncommitted changes"
+    )
+    git_diff: str | None = Field(
+        default=None,
+        description="uncommitted changes as a diff, bounded; NULL where there were none",
+    )
+    packages: dict[str, str] = Field(
+        default_factory=dict, description="package name to version, JSON"
+    )
+    hardware: dict[str, Any] = Field(
+        default_factory=dict, description="cpu, memory, gpu, platform, JSON"
+    )
+    parent_run_id: str | None = Field(
+        default=None, description="the run this one evaluates or continues"
+    )
+
+
+class SegmentHeader(Row):
+    """First line of each journal file: who wrote it."""
+
+    schema_version: int = Field(
+        ge=1, le=SCHEMA_VERSION, description="version of the journal's form, from 1"
+    )
+    run_id: str = Field(description="the run it belongs to")
+    attempt: int = Field(description="0 for the first process, +1 for each resume")
+    pid: int = Field(description="process id of the writer")
+    host: str = Field(description="name of the machine")
+    opened_at: str = Field(description="UTC time of opening, ISO 8601")
 
 
 class RunState(Record):
@@ -53,9 +133,26 @@ class RunState(Record):
     table = "run_states"
     key = ("attempt",)
     attempt: int = Field(description="0 for the first process, +1 for each resume")
-    state: Literal["running", "finished", "failed", "stopped"] = Field(description="last known state")
+    state: Literal["running", "finished", "failed", "stopped"] = Field(
+        description="last known state"
+    )
     at: str = Field(description="UTC time of the change, ISO 8601")
-    error: str | None = Field(None, description="what ended the run; NULL where nothing went wrong")
+    error: str | None = Field(
+        default=None, description="what ended the run; NULL where nothing went wrong"
+    )
+
+
+class Rewind(Record):
+    """A resume from a checkpoint: earlier attempts' rows about later steps do not count.
+
+    What goes: metrics, rollouts and evals of a later step, the evals' results, and the executions
+    and test results that only those rows name.
+    """
+
+    table = "rewinds"
+    key = ("attempt",)
+    attempt: int = Field(description="the attempt that started from the checkpoint, >= 1")
+    step: int = Field(description="optimizer step of the checkpoint, >= 0; 0 starts over")
 
 
 class Metric(Record):
@@ -84,7 +181,9 @@ class Rollout(Record):
     n_completion_tokens: int = Field(description="tokens of the completion, >= 0")
     truncated: bool = Field(description="true when the length limit ended it")
     code: str | None = Field(description="extracted program; NULL when none was found")
-    outcome: str = Field(description="failure class: passed, wrong_answer, an exception name, no_code, timeout, ...")
+    outcome: str = Field(
+        description="failure class: passed, wrong_answer, an exception name, no_code, timeout, ..."
+    )
     n_passed: int = Field(description="asserts passed, 0..n_asserts")
     n_asserts: int = Field(description="asserts of the problem, >= 1")
     correctness: float = Field(description="fraction of asserts passed, 0..1")
@@ -92,9 +191,13 @@ class Rollout(Record):
     reward: float = Field(description="weighted sum of the parts")
     advantage: float = Field(description="reward relative to its group, as used by the policy loss")
     feedback: str | None = Field(description="what the sandbox said; NULL for a passing completion")
-    demonstration_member: int | None = Field(description="member whose solution the teacher was shown; NULL if none")
+    demonstration_member: int | None = Field(
+        description="member whose solution the teacher was shown; NULL if none"
+    )
     feedback_used: bool = Field(description="whether the teacher was shown the feedback")
-    teacher_prompt: str | None = Field(description="templated prompt of the teacher; NULL when it had none")
+    teacher_prompt: str | None = Field(
+        description="templated prompt of the teacher; NULL when it had none"
+    )
 
 
 class ExecutionRow(Record):
@@ -119,7 +222,9 @@ class TestResult(Record):
     assert_index: int = Field(description="position of the assert in the problem, from 0")
     assertion: str = Field(description="source of the assert")
     verdict: str = Field(description="passed, failed, error, timeout, memory, crashed or not_run")
-    trusted: bool = Field(description="false when it had to be evaluated beside the candidate; earns no reward")
+    trusted: bool = Field(
+        description="false when it had to be evaluated beside the candidate; earns no reward"
+    )
     exception: str | None = Field(description="type of the exception; NULL if none")
     message: str | None = Field(description="its message or the cause, bounded")
     line: int | None = Field(description="1-based line of the program; NULL if unknown")
@@ -161,9 +266,22 @@ class EvalResult(Record):
     passed: bool = Field(description="whether every assert passed")
     n_passed: int = Field(description="asserts passed")
     n_asserts: int = Field(description="asserts of the problem")
-    n_completion_tokens: int | None = Field(description="tokens of the completion; NULL for recorded ones")
-    truncated: bool | None = Field(description="true when the length limit ended it; NULL for recorded ones")
+    n_completion_tokens: int | None = Field(
+        description="tokens of the completion; NULL for recorded ones"
+    )
+    truncated: bool | None = Field(
+        description="true when the length limit ended it; NULL for recorded ones"
+    )
     feedback: str | None = Field(description="what the sandbox said; NULL for a passing completion")
 
 
-RECORDS: tuple[type[Record], ...] = (RunState, Metric, Rollout, ExecutionRow, TestResult, Eval, EvalResult)
+RECORDS: tuple[type[Record], ...] = (
+    RunState,
+    Rewind,
+    Metric,
+    Rollout,
+    ExecutionRow,
+    TestResult,
+    Eval,
+    EvalResult,
+)
