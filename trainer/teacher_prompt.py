@@ -97,7 +97,7 @@ def teacher_prompts(
 
 
 def coverage(
-    groups: Sequence[tuple[Sequence[Attempt], Sequence[TeacherPrompt | None]]],
+    groups: Sequence[tuple[Sequence[Attempt], Sequence[TeacherPrompt | None]]], rules: TeacherRules
 ) -> Coverage:
     """Fractions over the groups and members of a rollout batch."""
     prompts = [prompt for _, members in groups for prompt in members]
@@ -108,7 +108,7 @@ def coverage(
         / max(len(groups), 1),
         solution_fraction=sum(p is not None and p.demonstration_member is not None for p in prompts)
         / n,
-        feedback_available_fraction=sum(_has_feedback(a) for a in attempts) / n,
+        feedback_available_fraction=sum(_has_feedback(a, rules) for a in attempts) / n,
         feedback_used_fraction=sum(p is not None and p.feedback_used for p in prompts) / n,
         reprompted_fraction=sum(p is not None for p in prompts) / n,
     )
@@ -125,9 +125,7 @@ def _teacher_prompt(
 ) -> TeacherPrompt | None:
     demonstrator = _demonstrator(attempts, index, rules)
     solution = None if demonstrator is None else _demonstration(attempts[demonstrator], rules)
-    feedback = (
-        attempts[index].feedback if rules.use_feedback and _has_feedback(attempts[index]) else None
-    )
+    feedback = attempts[index].feedback if _has_feedback(attempts[index], rules) else None
     if solution is not None and rules.feedback_only_without_solution:
         feedback = None
 
@@ -161,8 +159,8 @@ def _demonstration(attempt: Attempt, rules: TeacherRules) -> str:
     return _THINKING.sub("", attempt.text) if rules.strip_thinking else attempt.text
 
 
-def _has_feedback(attempt: Attempt) -> bool:
-    return attempt.feedback is not None and attempt.feedback.strip() != ""
+def _has_feedback(attempt: Attempt, rules: TeacherRules) -> bool:
+    return rules.use_feedback and attempt.feedback is not None and attempt.feedback.strip() != ""
 
 
 def _render(

@@ -14,7 +14,14 @@ from torch import Tensor
 
 from trainer.losses.aggregation import sequence_mean, token_mean
 from trainer.losses.sdpo import Distillation, DivergenceKind, SupportKind, token_losses
-from trainer.teacher_prompt import Attempt, TeacherPrompt, TeacherRules, coverage, teacher_prompts
+from trainer.teacher_prompt import (
+    Attempt,
+    Coverage,
+    TeacherPrompt,
+    TeacherRules,
+    coverage,
+    teacher_prompts,
+)
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,8 @@ def _check_prompt(case: Mapping[str, Any], defaults: Mapping[str, Any]) -> Promp
         for i, answer in zip(members, answers, strict=True):
             prompts[i] = answer
     return PromptCheck(
-        case["id"], _prompt_difference(case["expected"], given["prompts"], prompts, groups)
+        case["id"],
+        _prompt_difference(case["expected"], given["prompts"], prompts, coverage(groups, rules)),
     )
 
 
@@ -166,7 +174,7 @@ def _prompt_difference(
     expected: Mapping[str, Any],
     own_prompts: list[Any],
     prompts: list[TeacherPrompt | None],
-    groups: list[tuple[list[Attempt], list[TeacherPrompt | None]]],
+    ours: Coverage,
 ) -> str | None:
     for i, prompt in enumerate(prompts):
         if (prompt is not None) != bool(expected["self_distillation_mask"][i]):
@@ -174,7 +182,6 @@ def _prompt_difference(
         messages = own_prompts[i] if prompt is None else list(prompt.messages)
         if messages != expected["teacher_messages"][i]:
             return f"row {i}: messages must be {expected['teacher_messages'][i]}, got {messages}"
-    ours = coverage(groups)
     for name, value in {
         "success_group_fraction": ours.success_group_fraction,
         "success_sample_fraction": ours.solution_fraction,
@@ -187,9 +194,10 @@ def _prompt_difference(
     return None
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text())
+        return content
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path} must be a readable JSON file: {error}; give a folder of recorded cases"
