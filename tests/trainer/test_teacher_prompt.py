@@ -1,0 +1,96 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.teacher_prompt import Attempt, TeacherRules, coverage, teacher_prompts
+
+QUESTION = [{"role": "system", "content": "You code."}, {"role": "user", "content": "Write f."}]
+RULES = TeacherRules()
+SUCCESS = Attempt("def f(): return 1", success=True, feedback=None)
+FAILURE = Attempt("def f(): retrun", success=False, feedback="SyntaxError: invalid syntax")
+
+
+def prompts(*attempts: Attempt, rules: TeacherRules = RULES, **kwargs):
+    return teacher_prompts(QUESTION, attempts, rules, **kwargs)
+
+
+def test_a_failure_is_shown_a_peers_solution_and_not_its_own_text():
+    first, second = prompts(FAILURE, SUCCESS)
+    assert first.demonstration_member == 1
+    assert SUCCESS.text in first.messages[-1]["content"]
+    assert FAILURE.text not in first.messages[-1]["content"]
+    assert second is None, "a lone success has nothing to learn from"
+
+
+def test_feedback_is_shown_where_nobody_succeeded():
+    (only,) = prompts(FAILURE)
+    assert only.feedback_used and only.demonstration_member is None
+    assert FAILURE.feedback in only.messages[-1]["content"]
+
+
+def test_a_passing_completion_without_peers_has_no_teacher():
+    assert prompts(SUCCESS) == [None]
+
+
+def test_earlier_messages_stay_as_they_were():
+    (only,) = prompts(FAILURE)
+    assert only.messages[0] == QUESTION[0]
+    assert only.messages[-1]["content"].startswith("Write f.")
+
+
+hostile = st.text(alphabet=st.sampled_from(list("{}promtsluifedback_0!r:x\n")), max_size=40)
+
+
+@given(text=hostile, feedback=hostile)
+def test_values_are_text_and_never_read_as_templates(text, feedback):
+    rules = TeacherRules(feedback_only_without_solution=False)
+    failure = Attempt("", success=False, feedback=feedback)
+    content = prompts(failure, Attempt(text, success=True, feedback=None), rules=rules)[0]
+    expected = rules.template.replace("{prompt}", "Write f.", 1)
+    head, tail = expected.split("{solution}{feedback}")
+    shown = rules.solution_template.replace("{solution}", text)
+    if feedback.strip():
+        shown += rules.feedback_template.replace("{feedback}", feedback)
+    assert content.messages[-1]["content"] == head + shown + tail
+
+
+def words(messages) -> int:
+    return sum(len(m["content"].split()) for m in messages)
+
+
+def test_too_long_a_prompt_loses_feedback_first_and_instructions_never():
+    rules = TeacherRules(feedback_only_without_solution=False)
+    failure = Attempt("", success=False, feedback="noise " * 500)
+    peer = Attempt("solution " * 20, success=True, feedback=None)
+    prompt = prompts(failure, peer, rules=rules, n_tokens=words, max_tokens=80)[0]
+    content = prompt.messages[-1]["content"]
+    assert words(prompt.messages) <= 80
+    assert peer.text in content and "noise" in content
+    assert content.endswith("Solve the problem stated at the beginning.")
+    assert content.startswith("Write f.")
+
+
+def test_a_prompt_that_no_shortening_saves_is_none():
+    assert prompts(FAILURE, n_tokens=words, max_tokens=3) == [None]
+
+
+@given(limit=st.integers(0, 200), n=st.integers(0, 300))
+def test_no_prompt_is_ever_longer_than_the_limit(limit, n):
+    failure = Attempt("", success=False, feedback="x " * n)
+    for prompt in prompts(failure, n_tokens=words, max_tokens=limit):
+        assert prompt is None or words(prompt.messages) <= limit
+
+
+def test_coverage_counts_over_the_whole_batch():
+    group = [FAILURE, SUCCESS]
+    found = coverage([(group, prompts(*group)), ([SUCCESS], prompts(SUCCESS))], RULES)
+    assert found.success_group_fraction == 1.0
+    assert found.solution_fraction == pytest.approx(1 / 3)
+    assert found.feedback_available_fraction == pytest.approx(1 / 3)
+    assert found.feedback_used_fraction == 0.0
+    assert found.reprompted_fraction == pytest.approx(1 / 3)
+
+
+def test_a_template_without_its_field_is_refused():
+    with pytest.raises(ValueError, match="must contain {feedback}"):
+        TeacherRules(feedback_template="Something failed.")

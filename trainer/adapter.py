@@ -1,0 +1,275 @@
+"""TRL's GRPOTrainer with the project's grading, teacher and loss hooked in; holds no mathematics.
+
+GRPO, SDPO and hybrid runs share it, so that sampling, rewards, logging and hardware paths are the same.
+Private hooks of TRL 1.14 that it uses (tests/trainer/test_trl_contract.py fails where one changes):
+`_generate_and_score_completions`, `_compute_loss`, `_tokenize_prompts`, `_metrics`,
+`current_gradient_accumulation_steps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from trl import GRPOTrainer
+from trl.trainer.utils import pad
+
+from analysis.journal import Journal
+from analysis.records import Metric
+from trainer.config import Algorithm, BenchConfig
+from trainer.losses.aggregation import all_sequences_mean, token_mean
+from trainer.losses.sdpo import token_losses
+from trainer.rollouts import GradedRollout, RolloutGrader, SampledRollout, rollout_records
+from trainer.teacher import EmaTeacher
+from trainer.teacher_prompt import TeacherPrompt, coverage, teacher_prompts
+
+
+class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
+    """GRPO, SDPO or their mixture on graded groups of completions."""
+
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - passed on to TRL
+        algorithm: Algorithm,
+        config: BenchConfig,
+        grader: RolloutGrader,
+        journal: Journal,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Build TRL's trainer with `grader`'s reward functions, then copy the student as the teacher."""
+        self.algorithm = algorithm
+        self.config = config
+        self.grader = grader
+        self.journal = journal
+        super().__init__(*args, reward_funcs=[grader.correctness, grader.format_score], **kwargs)
+        self.distillation = config.distillation(temperature=self.args.temperature)
+        self.teacher = EmaTeacher(self.model, rate=config.ema_rate) if algorithm != "grpo" else None
+
+    # sampling and grading
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Sample, grade and record a rollout batch; add what the teacher reads of each row."""
+        # Every batch is a function of (weights, seed, step): two algorithms with one seed start alike,
+        # and a resumed run samples what the interrupted one would have.
+        torch.manual_seed(self._rollout_seed())
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+
+        graded = _gathered(self.grader.graded)
+        teachers = self._teacher_prompts([x["prompt"] for x in inputs], graded)
+        local = _local_rows(teachers, len(inputs), self.accelerator.process_index)
+        texts = self._add_teacher_tokens(batch, [x["prompt"] for x in inputs], local)
+
+        self._record(batch, local, texts)
+        return batch
+
+    def _rollout_seed(self) -> int:
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        return int(self.args.seed) + 7_919 * (int(self.state.global_step) * world + rank + 1)
+
+    def _teacher_prompts(
+        self, prompts: Sequence[list[dict[str, str]]], graded: Sequence[GradedRollout]
+    ) -> list[TeacherPrompt | None]:
+        """The teacher prompts of all rows of all processes; none where no teacher is trained against."""
+        if self.teacher is None:
+            return [None] * len(graded)
+        rules = self.config.teacher_rules()
+        all_prompts = _gathered(list(prompts))
+        groups = []
+        for start in range(0, len(graded), self.num_generations):
+            attempts = [
+                rollout.attempt(success_threshold=self.config.success_threshold)
+                for rollout in graded[start : start + self.num_generations]
+            ]
+            answers = teacher_prompts(
+                all_prompts[start],
+                attempts,
+                rules,
+                n_tokens=lambda messages: len(self._tokenize_prompts([list(messages)])[0][0]),
+                max_tokens=self._max_teacher_prompt_tokens(),
+            )
+            groups.append((attempts, answers))
+        for name, value in vars(coverage(groups, rules)).items():
+            self._metrics["train"][f"teacher/{name}"].append(value)
+        return [answer for _, answers in groups for answer in answers]
+
+    def _max_teacher_prompt_tokens(self) -> int:
+        context = getattr(self.model.config, "max_position_embeddings", None)
+        limit = self.config.max_teacher_prompt_tokens
+        return limit if context is None else min(limit, context - self.max_completion_length)
+
+    def _add_teacher_tokens(
+        self,
+        batch: dict[str, Any],
+        prompts: Sequence[list[dict[str, str]]],
+        teachers: Sequence[TeacherPrompt | None],
+    ) -> list[str | None]:
+        """Add left-padded teacher prompts and the distillation mask; return the prompts as text."""
+        if self.teacher is None:
+            return [None] * len(teachers)
+        # a row without a teacher keeps its own prompt, and the loss ignores it
+        messages = [
+            prompt if teacher is None else list(teacher.messages)
+            for prompt, teacher in zip(prompts, teachers, strict=True)
+        ]
+        ids = self._tokenize_prompts(messages)[0]
+        device = batch["completion_ids"].device
+        batch["teacher_prompt_ids"] = pad(
+            [torch.tensor(row) for row in ids],
+            padding_value=self._tokenizer.pad_token_id,
+            padding_side="left",
+        ).to(device)
+        batch["teacher_prompt_mask"] = pad(
+            [torch.ones(len(row), dtype=torch.long) for row in ids],
+            padding_value=0,
+            padding_side="left",
+        ).to(device)
+        batch["distill_mask"] = torch.tensor([t is not None for t in teachers], device=device)
+        n_tokens = (batch["completion_mask"] * batch["distill_mask"].unsqueeze(1)).sum()
+        # a scalar: TRL hands it to every micro-batch as it is
+        batch["n_distill_tokens"] = self.accelerator.gather(n_tokens).sum()
+        return [
+            None if teacher is None else self._tokenizer.decode(row)
+            for teacher, row in zip(teachers, ids, strict=True)
+        ]
+
+    def _record(
+        self,
+        batch: Mapping[str, Tensor],
+        teachers: Sequence[TeacherPrompt | None],
+        teacher_texts: Sequence[str | None],
+    ) -> None:
+        """Write the batch's rows of all processes to the journal, durably, before it is trained on."""
+        ends = {self._tokenizer.eos_token_id, self._tokenizer.pad_token_id}
+        rows = []
+        for i, graded in enumerate(self.grader.graded):
+            prompt_ids = batch["prompt_ids"][i][batch["prompt_mask"][i].bool()].tolist()
+            completion_ids = batch["completion_ids"][i][batch["completion_mask"][i].bool()].tolist()
+            rows.append(
+                SampledRollout(
+                    graded=graded,
+                    prompt=self._tokenizer.decode(prompt_ids),
+                    n_prompt_tokens=len(prompt_ids),
+                    n_completion_tokens=len(completion_ids),
+                    truncated=not completion_ids or completion_ids[-1] not in ends,
+                    advantage=float(batch["advantages"][i]),
+                    teacher=teachers[i],
+                    teacher_prompt=teacher_texts[i],
+                )
+            )
+        rows = _gathered(rows)
+        if self.accelerator.is_main_process:
+            step = int(self.state.global_step) + 1
+            for record in rollout_records(rows, step=step, group_size=self.num_generations):
+                self.journal.append(record)
+            self.journal.commit()
+
+    # the loss
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:  # noqa: ANN401
+        """The micro-batch's loss, scaled so that the sum over an optimizer step is the step's mean."""
+        if self.algorithm == "grpo":
+            policy_loss: Tensor = super()._compute_loss(model, inputs)
+            return policy_loss
+        distill_loss = self._distill_loss(model, inputs)
+        if self.algorithm == "sdpo":
+            return distill_loss
+        policy_loss = super()._compute_loss(model, inputs)
+        weight = self.config.hybrid_lambda
+        return weight * policy_loss + (1.0 - weight) * distill_loss
+
+    def _distill_loss(self, model: Any, inputs: Mapping[str, Tensor]) -> Tensor:  # noqa: ANN401
+        completion_ids = inputs["completion_ids"]
+        mask = inputs["completion_mask"].bool() & inputs["distill_mask"].unsqueeze(1)
+        old_logprobs = inputs.get("old_per_token_logps")
+
+        teacher_logits = self._teacher_logits(model, inputs)
+        student_logits = _completion_logits(
+            model,
+            inputs["prompt_ids"],
+            inputs["prompt_mask"],
+            completion_ids,
+            inputs["completion_mask"],
+        )
+        # Only masked tokens reach the loss: what lies outside, NaN included, has no value and no gradient.
+        losses = token_losses(
+            student_logits[mask],
+            teacher_logits[mask],
+            completion_ids[mask],
+            spec=self.distillation,
+            old_logprobs=None if old_logprobs is None else old_logprobs[mask],
+        )
+        per_token = student_logits.new_zeros(mask.shape, dtype=losses.dtype).masked_scatter(
+            mask, losses
+        )
+        if self.config.aggregation == "reference":
+            loss = all_sequences_mean(per_token, mask) / self.current_gradient_accumulation_steps
+        else:
+            loss = token_mean(per_token, mask, n_tokens=self._tokens_of_step(inputs))
+        self._metrics["train"]["distill/loss"].append(
+            loss.item() * self.current_gradient_accumulation_steps
+        )
+        return loss
+
+    def _teacher_logits(self, model: Any, inputs: Mapping[str, Tensor]) -> Tensor:  # noqa: ANN401
+        assert self.teacher is not None  # noqa: S101 - set for every algorithm but grpo
+        was_training = model.training
+        model.eval()  # no dropout, and so no random numbers
+        try:
+            with torch.no_grad(), self.teacher.weights():
+                return _completion_logits(
+                    model,
+                    inputs["teacher_prompt_ids"],
+                    inputs["teacher_prompt_mask"],
+                    inputs["completion_ids"],
+                    inputs["completion_mask"],
+                )
+        finally:
+            model.train(was_training)
+
+    def _tokens_of_step(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Distilled tokens of the optimizer step, per process: DDP averages the gradients over processes."""
+        steps = self.current_gradient_accumulation_steps / self.args.steps_per_generation
+        return inputs["n_distill_tokens"] * steps / self.accelerator.num_processes
+
+    # what is kept of a step
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Hand the metrics to TRL's trackers and the journal."""
+        super().log(logs, start_time)
+        if self.accelerator.is_main_process:
+            for name, value in logs.items():
+                if isinstance(value, int | float):
+                    self.journal.append(
+                        Metric(step=int(self.state.global_step), name=name, value=float(value))
+                    )
+            self.journal.commit()
+
+
+def _completion_logits(
+    model: Any,  # noqa: ANN401
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    completion_ids: Tensor,
+    completion_mask: Tensor,
+) -> Tensor:
+    """Raw logits at the positions that predict each completion token: (row, token, vocabulary)."""
+    n_tokens = completion_ids.shape[1]
+    logits: Tensor = model(
+        input_ids=torch.cat([prompt_ids, completion_ids], dim=1),
+        attention_mask=torch.cat([prompt_mask, completion_mask], dim=1),
+        logits_to_keep=n_tokens + 1,
+        use_cache=False,
+    ).logits
+    return logits[:, -n_tokens - 1 : -1]
+
+
+def _gathered(rows: list[Any]) -> list[Any]:
+    """The rows of all processes, in the order of the processes."""
+    return list(gather_object(rows))
+
+
+def _local_rows(rows: Sequence[Any], n_rows: int, process_index: int) -> list[Any]:
+    return list(rows[process_index * n_rows : (process_index + 1) * n_rows])

@@ -1,0 +1,106 @@
+"""What happens around optimizer steps: the teacher's update and its checkpoint, evaluation, the stop on NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from trainer.teacher import EmaTeacher
+
+
+class NonFiniteGradient(Exception):
+    """A gradient is NaN or infinite: the run stops before the weights are touched."""
+
+
+class StopOnNonFinite(TrainerCallback):  # type: ignore[misc]
+    """Ends the run before an optimizer step that would destroy the weights."""
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,  # noqa: ANN401
+        **kwargs: object,
+    ) -> None:
+        """Check every gradient, after clipping: a NaN norm has spread to all of them.
+
+        Raises:
+            NonFiniteGradient: one is NaN or infinite.
+        """
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+                raise NonFiniteGradient(
+                    f"gradients must be finite, got {name} at step {state.global_step + 1}; "
+                    "the weights are those of the step before: lower learning_rate or use float32"
+                )
+
+
+class TeacherUpdate(TrainerCallback):  # type: ignore[misc]
+    """One update a rollout batch, after its last optimizer step; the teacher goes with every checkpoint."""
+
+    def __init__(self, teacher: EmaTeacher, *, steps_per_rollout: int) -> None:
+        """Update `teacher` every `steps_per_rollout` optimizer steps."""
+        self._teacher = teacher
+        self._steps_per_rollout = steps_per_rollout
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: object,
+    ) -> None:
+        """Move the teacher; every step that gets here had finite gradients (StopOnNonFinite)."""
+        if state.global_step % self._steps_per_rollout == 0:
+            self._teacher.update()
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: object,
+    ) -> None:
+        """Write the teacher beside the student's weights."""
+        if state.is_world_process_zero:
+            folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            self._teacher.save(folder)
+
+
+class Evaluation(TrainerCallback):  # type: ignore[misc]
+    """Evaluates every N optimizer steps, before training, and once at the end."""
+
+    def __init__(self, evaluate: Callable[[int], None], *, every: int) -> None:
+        """Call `evaluate(step)` at step 0, every `every` steps and after the last; `every` 0 is never."""
+        self._evaluate = evaluate
+        self._every = every
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: object,
+    ) -> None:
+        """The point that a curve starts from."""
+        if self._every and state.global_step == 0:
+            self._evaluate(0)
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: object,
+    ) -> None:
+        """Evaluate where the step asks for it."""
+        if self._every and (
+            state.global_step % self._every == 0 or state.global_step == state.max_steps
+        ):
+            self._evaluate(state.global_step)

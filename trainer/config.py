@@ -1,0 +1,218 @@
+"""Our training options, one dataclass beside TRL's own; one YAML file an experiment.
+
+`TrlParser` reads the YAML into this, TRL's GRPOConfig and TRL's ModelConfig, so every TRL option can be
+set too, in the file or on the command line, and a key that none of the three knows is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import yaml
+from trl import GRPOConfig, ModelConfig, TrlParser
+
+from trainer.losses.sdpo import Distillation
+from trainer.teacher_prompt import TeacherRules
+
+Algorithm = Literal["grpo", "sdpo", "hybrid"]
+ALGORITHMS: tuple[Algorithm, ...] = ("grpo", "sdpo", "hybrid")
+
+
+class ConfigError(Exception):
+    """The options are not what they must be; the message is one line for the user."""
+
+
+def _option(default: Any, help_text: str) -> Any:  # noqa: ANN401 - the type stands at the field
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass
+class BenchConfig:
+    """What this project adds to TRL's options."""
+
+    # problems and their grading
+    dataset: str = _option(
+        "full/train", "problems to train on: full, sanitized or embedded / split"
+    )
+    mbpp_dir: str | None = _option(None, "folder with mbpp.jsonl and sanitized-mbpp.json")
+    max_problems: int | None = _option(None, "use only the first N problems")
+    visible_tests: str = _option("all", "asserts shown in the prompt: all, first or none")
+    format_weight: float = _option(0.3, "weight of the format score in the reward, >= 0")
+    sandbox: str = _option("auto", "sandbox backend: auto, docker or process")
+    timeout_s: float = _option(5.0, "limit of one program, seconds")
+
+    # the teacher
+    ema_rate: float = _option(0.05, "share of the student in each teacher update, 0..1")
+    success_threshold: float = _option(1.0, "correctness from which a completion is shown to peers")
+    exclude_self: bool = _option(True, "never show a completion its own text")
+    strip_thinking: bool = _option(True, "remove <think>...</think> from demonstrations")
+    use_feedback: bool = _option(True, "show the sandbox's feedback to the teacher")
+    feedback_only_without_solution: bool = _option(True, "no feedback beside a demonstration")
+    max_teacher_prompt_tokens: int = _option(10_240, "longest teacher prompt, tokens")
+    teacher_template: str = _option(TeacherRules.template, "{prompt}, {solution}, {feedback}")
+    solution_template: str = _option(TeacherRules.solution_template, "wording around {solution}")
+    feedback_template: str = _option(TeacherRules.feedback_template, "wording around {feedback}")
+
+    # the loss
+    support: str = _option("topk_tail", "full, topk_tail, topk_renormalised or sampled")
+    divergence: str = _option("jensen_shannon", "forward_kl, reverse_kl or jensen_shannon")
+    alpha: float = _option(0.5, "teacher's weight in the Jensen-Shannon mixture, in (0, 1)")
+    distill_top_k: int = _option(100, "vocabulary entries compared one by one, >= 1")
+    importance_clip: float | None = _option(2.0, "upper bound of the importance weight")
+    aggregation: str = _option("token_mean", "token_mean over the optimizer step, or reference")
+    hybrid_lambda: float = _option(0.9, "weight of the policy loss in hybrid runs, 0..1")
+
+    # evaluation and results
+    evaluate_every: int = _option(50, "evaluate every N steps and at the end; 0 never")
+    eval_dataset: str = _option("sanitized/test", "problems to evaluate on")
+    eval_max_problems: int | None = _option(None, "evaluate on only the first N problems")
+    eval_batch: int = _option(16, "prompts sampled at once in an evaluation")
+    label: str | None = _option(None, "what you call the run; default: the algorithm")
+    runs_dir: str = _option("runs", "folder that holds the runs")
+    use_unsloth: bool = _option(False, "load and train through Unsloth (GPU only)")
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a model.
+
+        Raises:
+            ConfigError: a value is out of range.
+        """
+        _require(self.visible_tests in ("all", "first", "none"), "visible_tests", self)
+        _require(self.aggregation in ("token_mean", "reference"), "aggregation", self)
+        _require(
+            self.support in ("full", "topk_tail", "topk_renormalised", "sampled"), "support", self
+        )
+        _require(
+            self.divergence in ("forward_kl", "reverse_kl", "jensen_shannon"), "divergence", self
+        )
+        _require(0.0 <= self.hybrid_lambda <= 1.0, "hybrid_lambda", self)
+        _require(0.0 <= self.ema_rate <= 1.0, "ema_rate", self)
+        _require(0.0 <= self.success_threshold <= 1.0, "success_threshold", self)
+        _require(self.format_weight >= 0.0, "format_weight", self)
+        _require(self.timeout_s > 0.0, "timeout_s", self)
+        _require(self.evaluate_every >= 0, "evaluate_every", self)
+        try:
+            self.distillation(temperature=1.0)
+            self.teacher_rules()
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+    def distillation(self, *, temperature: float) -> Distillation:
+        """The loss these options describe, at the sampling temperature."""
+        return Distillation(
+            support=self.support,  # type: ignore[arg-type]  # checked in __post_init__
+            divergence=self.divergence,  # type: ignore[arg-type]
+            alpha=self.alpha,
+            top_k=self.distill_top_k,
+            importance_clip=self.importance_clip,
+            temperature=temperature,
+        )
+
+    def teacher_rules(self) -> TeacherRules:
+        """What the teacher is shown, in which words."""
+        return TeacherRules(
+            exclude_self=self.exclude_self,
+            strip_thinking=self.strip_thinking,
+            use_feedback=self.use_feedback,
+            feedback_only_without_solution=self.feedback_only_without_solution,
+            template=self.teacher_template,
+            solution_template=self.solution_template,
+            feedback_template=self.feedback_template,
+        )
+
+
+@dataclass(frozen=True)
+class Options:
+    """The three parts of a run's resolved configuration."""
+
+    bench: BenchConfig
+    training: GRPOConfig
+    model: ModelConfig
+
+    def resolved(self) -> dict[str, Any]:
+        """Everything as plain data, as stored with the run."""
+        return {
+            "bench": dict(vars(self.bench)),
+            "training": self.training.to_dict(),
+            "model": {f.name: getattr(self.model, f.name) for f in fields(self.model)},
+        }
+
+
+def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
+    """Read a YAML file and command-line options (`--learning_rate 1e-5`), which win over it.
+
+    Raises:
+        ConfigError: the file is missing or no mapping, a key is unknown, or a value is out of range.
+    """
+    keys = _read_keys(config)
+    parser = _Parser((BenchConfig, GRPOConfig, ModelConfig))
+    known = {action.dest for action in parser._actions}
+    for key in keys:
+        if key not in known:
+            raise ConfigError(_unknown(key, known, where=str(config)))
+    # where the checkpoints go is decided by the run, so no file has to name it
+    arguments = ["--output_dir", "unused", "--config", str(config), *overrides]
+    try:
+        *parsed, rest = parser.parse_args_and_config(arguments, return_remaining_strings=True)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    if rest:
+        raise ConfigError(
+            _unknown(rest[0].lstrip("-").split("=")[0], known, where="the command line")
+        )
+    return Options(*parsed)
+
+
+class _Parser(TrlParser):  # type: ignore[misc]
+    """TRL's parser, whose usage text of 300 options is no answer to a misspelt one."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see `sdpo-bench train --options`")
+
+
+def print_options() -> None:
+    """Print every option of the three parts with its default."""
+    parser = _Parser((BenchConfig, GRPOConfig, ModelConfig), formatter_class=_Help, add_help=False)
+    parser.print_help(sys.stdout)
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """TRL's help texts hold bare percent signs, which argparse would read as fields."""
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        return f"{(action.help or '').replace('%(default)s', '')} [default: {action.default}]"
+
+
+def _read_keys(config: Path) -> list[str]:
+    try:
+        content = yaml.safe_load(config.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"--config must be a readable YAML file, got {str(config)!r} ({' '.join(str(error).split())}); "
+            "see configs/ for examples"
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"--config must hold `key: value` lines, got {str(config)!r}; see configs/"
+        )
+    return [str(key) for key in content if key != "env"]
+
+
+def _unknown(key: str, known: set[str], *, where: str) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else "see `sdpo-bench train --options`"
+    return f"{where} must hold known options only, got {key!r}; {hint}"
+
+
+def _require(holds: bool, name: str, config: BenchConfig) -> None:
+    if not holds:
+        option = next(f for f in fields(config) if f.name == name)
+        raise ConfigError(
+            f"{name} must be in range, got {getattr(config, name)!r}; it is: {option.metadata['help']}"
+        )

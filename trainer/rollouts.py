@@ -1,0 +1,170 @@
+"""Grades the completions of a rollout batch, once, and keeps what the later stages need of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from analysis.records import ExecutionRow, Record, Rollout, TestResult
+from evaluator.feedback import feedback
+from evaluator.grade import Grade, grade
+from evaluator.mbpp import Problem
+from evaluator.reward import Reward, reward
+from sandbox.client import Sandbox
+from trainer.teacher_prompt import Attempt, Message, TeacherPrompt
+
+
+@dataclass(frozen=True)
+class GradedRollout:
+    """One completion with its grade, before anything of the teacher is decided."""
+
+    grade: Grade
+    reward: Reward
+    feedback: str | None
+    """What the sandbox said; None for a passing completion."""
+
+    def attempt(self, *, success_threshold: float) -> Attempt:
+        """What the teacher's prompt depends on; success reads the correctness alone."""
+        return Attempt(
+            text=self.grade.completion,
+            success=self.reward.correctness >= success_threshold,
+            feedback=self.feedback,
+        )
+
+
+class RolloutGrader:
+    """TRL's two reward functions over one sandbox batch.
+
+    TRL calls reward functions one after the other with the same completions; `correctness` grades them,
+    `format_score` reads what it found. `graded` holds the last batch in the order of its completions.
+    """
+
+    def __init__(
+        self,
+        problems: Mapping[int, Problem],
+        sandbox: Sandbox,
+        *,
+        timeout_s: float,
+        format_weight: float,
+    ) -> None:
+        """Grade for `problems`, by task id, in `sandbox`."""
+        self.graded: list[GradedRollout] = []
+        self._problems = problems
+        self._sandbox = sandbox
+        self._timeout_s = timeout_s
+        self._format_weight = format_weight
+
+    def correctness(
+        self, completions: Sequence[Sequence[Message]], task_id: Sequence[int], **_: object
+    ) -> list[float]:
+        """Share of asserts passed, 0..1.
+
+        Raises:
+            SandboxError: nothing could be graded; no completion gets a reward for that.
+        """
+        pairs = [
+            (self._problems[task], completion[0]["content"])
+            for task, completion in zip(task_id, completions, strict=True)
+        ]
+        grades = grade(pairs, self._sandbox, timeout_s=self._timeout_s)
+        self.graded = [
+            GradedRollout(g, reward(g, format_weight=self._format_weight), feedback(g))
+            for g in grades
+        ]
+        return [rollout.reward.correctness for rollout in self.graded]
+
+    def format_score(self, completions: Sequence[Sequence[Message]], **_: object) -> list[float]:
+        """Format score of the batch that `correctness` graded, 0..1."""
+        texts = [completion[0]["content"] for completion in completions]
+        if texts != [rollout.grade.completion for rollout in self.graded]:
+            raise RuntimeError(
+                "format_score must follow correctness on the same completions, got others; "
+                "TRL's order of reward functions has changed"
+            )
+        return [rollout.reward.format_score for rollout in self.graded]
+
+
+@dataclass(frozen=True)
+class SampledRollout:
+    """A graded completion together with what sampling and the teacher's rules made of it."""
+
+    graded: GradedRollout
+    prompt: str
+    n_prompt_tokens: int
+    n_completion_tokens: int
+    truncated: bool
+    advantage: float
+    teacher: TeacherPrompt | None
+    teacher_prompt: str | None
+
+
+def rollout_records(
+    rollouts: Sequence[SampledRollout], *, step: int, group_size: int
+) -> list[Record]:
+    """The journal rows of a rollout batch: each rollout, its execution and its test results."""
+    records: list[Record] = []
+    for position, rollout in enumerate(rollouts):
+        group_index, member_index = divmod(position, group_size)
+        execution_id = f"r{step}.{group_index}.{member_index}"
+        records.append(_rollout(rollout, step, group_index, member_index, execution_id))
+        records += execution_records(rollout.graded.grade, execution_id=execution_id)
+    return records
+
+
+def _rollout(
+    rollout: SampledRollout, step: int, group_index: int, member_index: int, execution_id: str
+) -> Rollout:
+    graded, teacher = rollout.graded, rollout.teacher
+    return Rollout(
+        step=step,
+        group_index=group_index,
+        member_index=member_index,
+        execution_id=execution_id,
+        task_id=graded.grade.problem.task_id,
+        prompt=rollout.prompt,
+        completion=graded.grade.completion,
+        n_prompt_tokens=rollout.n_prompt_tokens,
+        n_completion_tokens=rollout.n_completion_tokens,
+        truncated=rollout.truncated,
+        code=graded.grade.extraction.code,
+        outcome=graded.grade.outcome,
+        n_passed=graded.grade.n_passed,
+        n_asserts=len(graded.grade.problem.asserts),
+        correctness=graded.reward.correctness,
+        format_score=graded.reward.format_score,
+        reward=graded.reward.total,
+        advantage=rollout.advantage,
+        feedback=graded.feedback,
+        demonstration_member=None if teacher is None else teacher.demonstration_member,
+        feedback_used=teacher is not None and teacher.feedback_used,
+        teacher_prompt=rollout.teacher_prompt,
+    )
+
+
+def execution_records(grade: Grade, *, execution_id: str) -> list[Record]:
+    """The rows of one execution: what it cost, and the verdict on each assert."""
+    execution = grade.execution
+    cost = ExecutionRow(
+        execution_id=execution_id,
+        cpu_ms=execution.cpu_ms,
+        wall_ms=execution.wall_ms,
+        peak_memory_bytes=execution.peak_memory_bytes,
+        output_tail=execution.output_tail,
+        output_truncated=execution.output_truncated,
+    )
+    results = [
+        TestResult(
+            execution_id=execution_id,
+            assert_index=index,
+            assertion=result.assertion,
+            verdict=result.verdict.value,
+            trusted=result.trusted,
+            exception=result.exception,
+            message=result.message,
+            line=result.line,
+            expected=result.expected,
+            got=result.got,
+        )
+        for index, result in enumerate(execution.results)
+    ]
+    return [cost, *results]
