@@ -1,0 +1,70 @@
+# `make` alone lists what there is. Every recipe is one command of the project.
+PYTHON ?= python3
+STEPS ?=
+MODEL ?=
+ARGS ?=
+VENV := .venv
+BENCH := $(VENV)/bin/sdpo-bench
+MODEL_OPTION = $(if $(MODEL),--model_name_or_path $(MODEL))
+STEPS_OPTION = $(if $(STEPS),--max_steps $(STEPS))
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python must be 3.11 or newer, got " + sys.version.split()[0] + "; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+.PHONY: setup
+setup: $(VENV)/.installed  ## make .venv with the locked packages
+
+.PHONY: demo
+demo: setup  ## the smallest real run: train, evaluate, query and chart, on this machine
+	$(BENCH) demo
+
+.PHONY: test
+test: setup  ## run the tests; those of the Docker sandbox where an engine answers
+	$(BENCH) sandbox build --if-docker
+	$(VENV)/bin/python -m pytest -q $(ARGS)
+
+.PHONY: test-all
+test-all: setup  ## run the slow tests too
+	$(BENCH) sandbox build --if-docker
+	$(VENV)/bin/python -m pytest -q -m "not gpu and not models" $(ARGS)
+
+.PHONY: check
+check: setup  ## lint, types, import rules
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+
+.PHONY: sandbox
+sandbox: setup  ## build the sandbox image
+	$(BENCH) sandbox build
+
+.PHONY: train-sdpo
+train-sdpo: setup  ## train with SDPO (CONFIG=FILE MODEL=DIR STEPS=N ARGS="--key value")
+	$(BENCH) train sdpo --config $(or $(CONFIG),configs/sdpo.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
+
+.PHONY: train-grpo
+train-grpo: setup  ## train with GRPO (the same variables)
+	$(BENCH) train grpo --config $(or $(CONFIG),configs/grpo.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
+
+.PHONY: eval
+eval: setup  ## measure pass@1 (MODEL=DIR ARGS="--adapter DIR --label L")
+	$(BENCH) eval --model $(or $(MODEL),Qwen/Qwen2.5-0.5B-Instruct) $(ARGS)
+
+.PHONY: plots
+plots: setup  ## draw the charts of all runs
+	$(BENCH) plots $(ARGS)
+
+.PHONY: lock
+lock: setup  ## print the versions in .venv, for requirements.lock
+	$(VENV)/bin/python -m pip freeze --exclude-editable

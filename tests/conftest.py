@@ -1,0 +1,42 @@
+"""Docker tests run where an engine and the image are there; elsewhere they are skipped in one visible line."""
+
+import functools
+import os
+
+import pytest
+
+REQUIRE_DOCKER = "SDPO_BENCH_REQUIRE_DOCKER"
+"""Set to 1 (CI does) to fail instead of skip."""
+
+
+@functools.cache
+def docker_problem() -> str | None:
+    """Why the Docker sandbox cannot be used here, or None where it can."""
+    from sandbox.client import open_sandbox
+    from sandbox.program import SandboxError
+
+    try:
+        open_sandbox("docker", n_workers=1).close()
+    except SandboxError as error:
+        return str(error)
+    return None
+
+
+def pytest_collection_modifyitems(config, items):
+    wanted = [item for item in items if item.get_closest_marker("docker")]
+    if not wanted or config.option.collectonly:
+        return
+    if (problem := docker_problem()) is None:
+        return
+    if os.environ.get(REQUIRE_DOCKER) == "1":
+        raise pytest.UsageError(f"{REQUIRE_DOCKER}=1 needs a working Docker sandbox: {problem}")
+    for item in wanted:
+        item.add_marker(pytest.mark.skip(reason=f"no Docker sandbox: {problem}"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = [r for r in terminalreporter.stats.get("skipped", []) if "no Docker sandbox" in str(r.longrepr)]
+    if skipped:
+        terminalreporter.write_line(
+            f"{len(skipped)} Docker tests skipped, no engine or image; the process backend was tested"
+        )
