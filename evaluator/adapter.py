@@ -1,0 +1,141 @@
+"""Checks that an adapter belongs to a base model before it is loaded onto it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+_CONFIG = "adapter_config.json"
+_WEIGHTS = "adapter_model.safetensors"
+
+
+class ModelError(Exception):
+    """The model or adapter cannot be used as asked; the message says what to do."""
+
+
+def named_base(adapter: Path) -> str:
+    """Return the base model that an adapter's configuration names.
+
+    Raises:
+        ModelError: no adapter there, or it names no base model.
+    """
+    name = _read_config(adapter).get("base_model_name_or_path")
+    if not name:
+        raise ModelError(
+            f"the adapter must name its base model, got none in {str(adapter)!r}; "
+            "pass the base model by --model"
+        )
+    return str(name)
+
+
+def check_adapter(
+    adapter: Path,
+    base: Any,  # noqa: ANN401 - any transformers model
+    tokenizer: Any,  # noqa: ANN401
+    name: str,
+    *,
+    allow_other_base: bool = False,
+) -> None:
+    """Refuse an adapter that was trained on another model or vocabulary.
+
+    PEFT itself loads what fits and only warns about the rest, and two models of one family have the
+    same shapes: names are compared as well.
+
+    Raises:
+        ModelError: it does not belong to this model.
+    """
+    trained_on = named_base(adapter)
+    advice = "name the model it was trained on by --model"
+    if not allow_other_base and _last_part(trained_on) != _last_part(name):
+        raise ModelError(
+            f"the adapter's base model must be the model, got an adapter of {trained_on!r} for "
+            f"{name!r}; {advice}, or pass --allow-other-base if it is the same under another name"
+        )
+    for key, shape in _weight_shapes(adapter).items():
+        problem = _misfit(key, shape, base)
+        if problem is not None:
+            raise ModelError(
+                f"the adapter must fit the model {name!r}, got {problem} in {str(adapter)!r}; "
+                f"{advice}"
+            )
+    _check_vocabulary(adapter, tokenizer, name)
+
+
+def _read_config(adapter: Path) -> dict[str, Any]:
+    """Read adapter_config.json."""
+    path = adapter / _CONFIG
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"an adapter folder must hold a readable {_CONFIG}, got {str(adapter)!r} "
+            f"({_first_line(error)}); name the folder that training wrote"
+        ) from error
+    return config
+
+
+def _weight_shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the adapter's tensors, from the file's header alone."""
+    import safetensors
+
+    path = adapter / _WEIGHTS
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ModelError(
+            f"an adapter folder must hold a whole {_WEIGHTS}, got {str(adapter)!r} "
+            f"({_first_line(error)}); name the folder that training wrote"
+        ) from error
+
+
+def _misfit(key: str, shape: tuple[int, ...], base: Any) -> str | None:  # noqa: ANN401
+    """Why one tensor does not fit the model; None where it does or cannot be told."""
+    path = key.removeprefix("base_model.model.")
+    for marker, axis, size_name in (
+        (".lora_A.", 1, "in_features"),
+        (".lora_B.", 0, "out_features"),
+    ):
+        if marker not in path:
+            continue
+        module_name = path.split(marker)[0]
+        try:
+            module = base.get_submodule(module_name)
+        except AttributeError:
+            return f"weights for {module_name!r}, which the model has not"
+        size = getattr(module, size_name, None)
+        if size is not None and len(shape) == 2 and shape[axis] != size:
+            return f"{module_name!r} with {size_name} {shape[axis]} where the model has {size}"
+    return None
+
+
+def _check_vocabulary(adapter: Path, tokenizer: Any, name: str) -> None:  # noqa: ANN401
+    """Refuse an adapter that was saved with another vocabulary."""
+    if not (adapter / "tokenizer.json").is_file():
+        return
+    from transformers import AutoTokenizer
+
+    try:
+        saved = AutoTokenizer.from_pretrained(str(adapter))
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"the adapter's tokenizer must load, got {str(adapter)!r} ({_first_line(error)}); "
+            "restore its files"
+        ) from error
+    if saved.get_vocab() != tokenizer.get_vocab():
+        raise ModelError(
+            f"the adapter must have the vocabulary of the model {name!r}, got {len(saved)} tokens "
+            f"against {len(tokenizer)} in {str(adapter)!r}; name the model it was trained on by "
+            "--model"
+        )
+
+
+def _last_part(name: str) -> str:
+    """Last component of a folder or hub name, for comparison."""
+    return name.rstrip("/").rsplit("/", 1)[-1].lower()
+
+
+def _first_line(error: BaseException) -> str:
+    """First line of an error's text."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,153 @@
+"""Turns a grade into bounded, harmless text that says what went wrong, for the SDPO teacher.
+
+The candidate's code writes part of it (exception messages, values, its own lines), and it enters a
+prompt: control characters and whatever could read as a chat template's token are taken apart.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from evaluator.grade import Grade
+from sandbox.program import AssertResult, Verdict
+
+MAX_CHARS = 1200
+"""Default bound of a whole feedback text, in characters: about 300 tokens."""
+
+_MAX_SHOWN = 3
+"""Failing asserts that are described one by one."""
+
+_PART_CHARS = 200
+"""Bound of one quoted part: a value, a message, a line of code."""
+
+_TAG = re.compile(
+    r"<(?=[|\uff5c/]?[A-Za-z_|\uff5c])|(?<=[|\uff5c])>|\[(?=/?(?:INST|SYS|[A-Z_]{3,})\])"
+)
+"""Where a chat token can begin or end: `<|im_start|>`, `</s>`, `<start_of_turn>`, `[INST]`."""
+
+
+def feedback(
+    grade: Grade, *, max_chars: int = MAX_CHARS, special_tokens: Sequence[str] = ()
+) -> str | None:
+    """Return what the sandbox says of a completion, at most `max_chars` long; None for a pass.
+
+    Args:
+        grade: the graded completion.
+        max_chars: bound of the text; a longer one keeps its beginning.
+        special_tokens: of the tokenizer that will read it, beside the usual ones.
+
+    Raises:
+        ValueError: max_chars leaves no room for a sentence.
+    """
+    if max_chars < 80:
+        raise ValueError(f"max_chars must be at least 80, got {max_chars!r}; raise it")
+    if grade.passed:
+        return None
+    text = neutralise("\n".join(_lines(grade)), special_tokens=special_tokens)
+    return _cut(text, max_chars)
+
+
+def neutralise(text: str, *, special_tokens: Sequence[str] = ()) -> str:
+    """Return text from a model as a prompt can hold it: readable, and no token of a chat template.
+
+    A space goes in after the opening character of whatever looks like such a token; control,
+    format, surrogate and private characters are dropped, but line breaks and tabs stay.
+    """
+    kept = "".join(char for char in text if char in "\n\t" or unicodedata.category(char)[0] != "C")
+    for token in special_tokens:
+        if len(token) > 1 and token.strip():
+            kept = kept.replace(token, f"{token[0]} {token[1:]}")
+    return _TAG.sub(lambda found: " >" if found[0] == ">" else f"{found[0]} ", kept)
+
+
+def _lines(grade: Grade) -> list[str]:
+    """The feedback before it is made harmless and cut."""
+    code = grade.extraction.code
+    if code is None:
+        return [
+            f"The answer holds no program: {grade.extraction.reason}. "
+            "Answer with the code in one Python code block."
+        ]
+    failing = [result for result in grade.execution.results if not _passed(result)]
+    n_asserts = grade.n_asserts
+    if not failing:
+        return ["The answer could not be judged by any test."]
+    lines = [f"{len(failing)} of {n_asserts} tests fail."]
+    shown = _distinct(failing)[:_MAX_SHOWN]
+    for result in shown:
+        lines += _described(result, code)
+    n_left = len(failing) - len(shown)
+    if n_left:
+        lines.append(
+            f"{n_left} more fail{'s' if n_left == 1 else ''} in the same or a similar way."
+        )
+    return lines
+
+
+def _distinct(failing: Sequence[AssertResult]) -> list[AssertResult]:
+    """One result of each cause, in order: a syntax error fails every assert alike."""
+    by_cause: dict[tuple[object, ...], AssertResult] = {}
+    for result in failing:
+        if result.verdict is Verdict.FAILED:
+            cause: tuple[object, ...] = (result.assertion,)
+        else:
+            cause = (result.verdict, result.exception, result.line)
+        by_cause.setdefault(cause, result)
+    return list(by_cause.values())
+
+
+def _described(result: AssertResult, code: str) -> list[str]:
+    """One failing assert in words."""
+    call = _part(result.call or result.assertion.removeprefix("assert "))
+    match result.verdict:
+        case Verdict.FAILED:
+            got = _part(result.got) if result.got is not None else "something else"
+            if result.expected is None:
+                return [f"- {call} gave {got}, but {_part(result.assertion)} must hold."]
+            return [f"- {call} gave {got}, expected {_part(result.expected)}."]
+        case Verdict.ERROR:
+            name = _part(result.exception or "an error")
+            message = f": {_part(result.message)}" if result.message else ""
+            return [f"- {call} raised {name}{message}", *_source_line(result, code)]
+        case Verdict.TIMEOUT:
+            return [f"- {call} did not end within the time limit.", *_source_line(result, code)]
+        case Verdict.MEMORY:
+            return [f"- {call} used more memory than allowed.", *_source_line(result, code)]
+        case Verdict.CRASHED:
+            return [f"- {call} ended the whole process instead of returning a value."]
+        case Verdict.NOT_RUN:
+            return [f"- {call} was not reached."]
+        case Verdict.PASSED:
+            return [f"- {call} can only be judged by the answer itself and does not count."]
+
+
+def _source_line(result: AssertResult, code: str) -> list[str]:
+    """The line of the solution that the error points at, with its number."""
+    lines = code.split("\n")
+    if result.line is None or not 1 <= result.line <= len(lines):
+        return []
+    return [f"  line {result.line}: {_part(lines[result.line - 1].strip())}"]
+
+
+def _part(text: str) -> str:
+    """A quoted part on one line, bounded, its end kept: a message often closes with the point."""
+    flat = text.replace("\r", " ").replace("\n", "\\n").strip()
+    if len(flat) <= _PART_CHARS:
+        return flat
+    head = _PART_CHARS * 2 // 3
+    return f"{flat[:head]} ... {flat[head + 5 - _PART_CHARS :]}"
+
+
+def _cut(text: str, max_chars: int) -> str:
+    """The text within the bound, saying so where something is left out."""
+    if len(text) <= max_chars:
+        return text
+    mark = "\n[cut]"
+    return text[: max_chars - len(mark)].rstrip() + mark
+
+
+def _passed(result: AssertResult) -> bool:
+    """Whether the assert counts as passed."""
+    return result.trusted and result.verdict is Verdict.PASSED
