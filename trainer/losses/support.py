@@ -69,6 +69,15 @@ def sampled_logprobs(
     return chosen - scaled.logsumexp(dim=-1)
 
 
+def entropy(
+    logits: Float[Tensor, "*token vocabulary"], *, temperature: float
+) -> Float[Tensor, "*token"]:
+    """Entropy of each token's distribution at the sampling temperature, in nats."""
+    logp = _scaled(logits, temperature).log_softmax(dim=-1)
+    # a token of probability 0 adds nothing: 0 log 0 = 0
+    return -(logp.exp() * logp.clamp_min(torch.finfo(logp.dtype).min)).sum(dim=-1)
+
+
 def _student_topk(
     student_logits: Tensor, teacher_logits: Tensor, *, temperature: float, k: int
 ) -> tuple[Tensor, Tensor]:

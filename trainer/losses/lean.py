@@ -1,0 +1,144 @@
+"""The same loss without ever holding the logits of all tokens.
+
+The head, the student's top k, the teacher's gather and the divergence run over a few tokens at a time. A
+token's loss depends on its own hidden state only, so its gradient is computed in the same pass, while the
+chunk's logits are still there, and backward only scales it: nothing is recomputed and nothing of size
+(token, vocabulary) outlives its chunk. A trainable head needs the incoming gradient first; its chunks are
+recomputed in backward instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import linear
+from torch.utils.checkpoint import checkpoint
+
+from trainer.losses.sdpo import Distillation, token_losses
+from trainer.losses.support import entropy, sampled_logprobs
+
+CHUNK_TOKENS = 64
+"""Tokens whose logits exist at a time: 39 MB a float32 tensor at a vocabulary of 151,936."""
+
+
+class TokenTerms(NamedTuple):
+    """What one forward of the student yields for each token, at the sampling temperature."""
+
+    distill: Float[Tensor, " token"]
+    """Distillation loss, importance weight included, in nats; zeros without a teacher."""
+    logprobs: Float[Tensor, " token"]
+    """Log-probability of the sampled token."""
+    entropy: Float[Tensor, " token"]
+    """Entropy of the student's distribution, in nats; no gradient."""
+
+
+class Head(NamedTuple):
+    """The output projection."""
+
+    weight: Float[Tensor, "vocabulary hidden"]
+    bias: Float[Tensor, " vocabulary"] | None
+
+
+def lean_token_terms(
+    student_hidden: Float[Tensor, "token hidden"],
+    teacher_hidden: Float[Tensor, "token hidden"] | None,
+    ids: Int[Tensor, " token"],
+    *,
+    head: Head,
+    spec: Distillation,
+    old_logprobs: Float[Tensor, " token"] | None = None,
+    policy_gradient: bool = True,
+    chunk_tokens: int = CHUNK_TOKENS,
+) -> TokenTerms:
+    """Per-token terms from the last hidden states; equal to the plain form up to rounding.
+
+    `teacher_hidden` None leaves the distillation out; without `policy_gradient` the log-probabilities are
+    constants, which saves a product with the head. Gradients reach `student_hidden`, and the head where
+    it is trainable; the teacher, the head's use for the teacher and the weights are constants.
+    """
+    terms = _chunk_terms(spec, policy_gradient=policy_gradient)
+    trainable = head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad)
+    parts = []
+    for rows in torch.arange(len(ids), device=ids.device).split(chunk_tokens):
+        chunk = (
+            student_hidden[rows],
+            None if teacher_hidden is None else teacher_hidden[rows].detach(),
+            ids[rows],
+            None if old_logprobs is None else old_logprobs[rows],
+            head.weight,
+            head.bias,
+        )
+        if trainable and torch.is_grad_enabled():
+            parts.append(checkpoint(terms, *chunk, use_reentrant=False, preserve_rng_state=False))
+        else:
+            parts.append(_EagerGradient.apply(terms, *chunk))  # type: ignore[no-untyped-call]
+    if not parts:
+        empty = student_hidden.sum(dim=-1)
+        return TokenTerms(empty, empty, empty.detach())
+    return TokenTerms(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+_Terms = Callable[..., tuple[Tensor, Tensor, Tensor]]
+
+
+def _chunk_terms(spec: Distillation, *, policy_gradient: bool) -> _Terms:
+    def terms(
+        student_hidden: Tensor,
+        teacher_hidden: Tensor | None,
+        ids: Tensor,
+        old_logprobs: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        logits = linear(student_hidden, weight, bias)
+        logprobs = sampled_logprobs(
+            logits if policy_gradient else logits.detach(), ids, temperature=spec.temperature
+        )
+        entropies = entropy(logits.detach(), temperature=spec.temperature)
+        if teacher_hidden is None:
+            return torch.zeros_like(logprobs), logprobs, entropies
+        with torch.no_grad():
+            teacher_logits = linear(teacher_hidden, weight, bias)
+        losses = token_losses(logits, teacher_logits, ids, spec=spec, old_logprobs=old_logprobs)
+        return losses, logprobs, entropies
+
+    return terms
+
+
+class _EagerGradient(torch.autograd.Function):
+    """Computes each token's gradient with respect to its hidden state in the forward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        terms: _Terms,
+        student_hidden: Tensor,
+        *constants: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if not ctx.needs_input_grad[1]:
+            return terms(student_hidden, *constants)
+        with torch.enable_grad():
+            hidden = student_hidden.detach().requires_grad_()
+            distill, logprobs, entropies = terms(hidden, *constants)
+            ctx.save_for_backward(_row_gradient(distill, hidden), _row_gradient(logprobs, hidden))
+        return distill.detach(), logprobs.detach(), entropies.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        hidden_grad = None
+        for grad, row_gradient in zip(grads[:2], ctx.saved_tensors, strict=True):
+            if row_gradient is not None:
+                term = grad.unsqueeze(-1).to(row_gradient.dtype) * row_gradient
+                hidden_grad = term if hidden_grad is None else hidden_grad + term
+        return (None, hidden_grad, *[None] * 5)
+
+
+def _row_gradient(per_row: Tensor, hidden: Tensor) -> Tensor | None:
+    """Each row's gradient of its own term: rows are independent, so that of the sum holds them all."""
+    if not per_row.requires_grad:
+        return None
+    return torch.autograd.grad(per_row.sum(), hidden, retain_graph=True)[0]
