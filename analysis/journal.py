@@ -152,7 +152,7 @@ class Journal:
             opened_at=_now(),
         )
         self._buffer.append(encode(HEADER_TABLE, header.model_dump_json().encode()))
-        self.append(RunState(attempt=attempt, state="running", at=_now()))
+        self.append(RunState(attempt=attempt, state="running", changed_at=_now()))
         try:
             self.commit()
         except StoreError:
@@ -206,7 +206,7 @@ class Journal:
         self, state: Literal["finished", "failed", "stopped"] = "finished", error: str | None = None
     ) -> None:
         """Append how this attempt ended; durable after the next commit."""
-        self.append(RunState(attempt=self.attempt, state=state, at=_now(), error=error))
+        self.append(RunState(attempt=self.attempt, state=state, changed_at=_now(), error=error))
 
     def close(self) -> None:
         """Commit and close; a second call does nothing.
@@ -294,7 +294,7 @@ def segments(run_dir: Path) -> list[tuple[int, Path]]:
 def is_being_written(run_dir: Path) -> bool:
     """Whether a live process holds the run's lock."""
     try:
-        os.close(_lock(run_dir))
+        os.close(_lock(run_dir, fcntl.LOCK_SH))
     except StoreError:
         return True
     except OSError:
@@ -302,7 +302,7 @@ def is_being_written(run_dir: Path) -> bool:
     return False
 
 
-def _lock(run_dir: Path) -> int:
+def _lock(run_dir: Path, mode: int = fcntl.LOCK_EX) -> int:
     """Take the run's lock; returns the descriptor that holds it.
 
     Raises:
@@ -311,7 +311,7 @@ def _lock(run_dir: Path) -> int:
     """
     fd = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, mode | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(fd)
         raise StoreError(

@@ -136,7 +136,7 @@ class RunState(Record):
     state: Literal["running", "finished", "failed", "stopped"] = Field(
         description="last known state"
     )
-    at: str = Field(description="UTC time of the change, ISO 8601")
+    changed_at: str = Field(description="UTC time of the change, ISO 8601")
     error: str | None = Field(
         default=None, description="what ended the run; NULL where nothing went wrong"
     )
@@ -275,6 +275,51 @@ class EvalResult(Record):
     feedback: str | None = Field(description="what the sandbox said; NULL for a passing completion")
 
 
+class Audit(Record):
+    """One comparison of the training code with an independent derivation of the same quantity."""
+
+    table = "audits"
+    key = ("step", "layer", "micro_batch")
+    step: int = Field(description="optimizer step, from 1")
+    layer: str = Field(description="what was compared, e.g. loss or gradient")
+    micro_batch: int = Field(default=0, description="micro-batch within the step, from 0")
+    delta: float = Field(description="largest absolute difference found, >= 0, unit of the layer")
+    threshold: float = Field(description="largest difference that passes, same unit")
+    passed: bool = Field(description="whether delta is at most threshold")
+    detail: str | None = Field(default=None, description="what differed; NULL where nothing did")
+
+
+class TokenStat(Record):
+    """One token of a sampled rollout: what the student and the teacher thought of it."""
+
+    table = "token_stats"
+    key = ("step", "group_index", "member_index", "token_index")
+    step: int = Field(description="optimizer step, from 1")
+    group_index: int = Field(description="problem within the rollout batch, from 0")
+    member_index: int = Field(description="completion within its group, 0..G-1")
+    token_index: int = Field(description="position in the completion, from 0")
+    token: str = Field(description="text of the token")
+    student_logprob: float | None = Field(description="log p under the student, nats, <= 0")
+    teacher_logprob: float | None = Field(
+        description="log p under the teacher, nats, <= 0; NULL where there was none"
+    )
+    divergence: float | None = Field(
+        description="divergence of the two distributions, nats, >= 0; NULL without a teacher"
+    )
+
+
+class Artifact(Record):
+    """A file that the run wrote beside its rows."""
+
+    table = "artifacts"
+    key = ("path",)
+    path: str = Field(description="where it lies, relative to the run's folder")
+    kind: str = Field(description="adapter, checkpoint, log, ...")
+    step: int | None = Field(description="optimizer step it belongs to; NULL if none")
+    n_bytes: int = Field(description="its size, bytes, >= 0")
+    sha256: str | None = Field(default=None, description="of its content; NULL where not computed")
+
+
 RECORDS: tuple[type[Record], ...] = (
     RunState,
     Rewind,
@@ -284,4 +329,8 @@ RECORDS: tuple[type[Record], ...] = (
     TestResult,
     Eval,
     EvalResult,
+    Audit,
+    TokenStat,
+    Artifact,
 )
+"""Every table that journals hold, apart from `runs`."""

@@ -1,0 +1,342 @@
+"""Commands over the results: ingest, sql, runs, plots."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import duckdb
+
+from analysis.journal import StoreError, is_being_written
+from analysis.plots import FIGURES, draw, save
+from analysis.queries import refused, run_query, runs_overview
+from analysis.render import (
+    Result,
+    print_table,
+    temporary_beside,
+    to_csv,
+    to_json,
+    unwritable,
+    write_text,
+)
+from analysis.warehouse import IngestReport, connect
+from analysis.warehouse import ingest as ingest_journals
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_RUNS_DIR = click.option(
+    "--runs-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder of the runs' folders.",
+)
+_RESULTS = click.option(
+    "--results",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("results/results.duckdb"),
+    show_default=True,
+    help="The DuckDB file.",
+)
+_INGEST = click.option(
+    "--ingest/--no-ingest",
+    "ingest_first",
+    default=True,
+    show_default=True,
+    help="Read what the journals have first.",
+)
+_JSON = click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the table to this file, as a JSON array of objects.",
+)
+
+
+def _one_line_errors(command: F) -> F:
+    """Turn a results error into one line and exit status 1."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passes through
+        try:
+            return command(*args, **kwargs)
+        except StoreError as error:
+            raise click.ClickException(str(error)) from error
+
+    return wrapped  # type: ignore[return-value]
+
+
+@click.command()
+@_RUNS_DIR
+@_RESULTS
+@click.option("--rebuild", is_flag=True, help="Read every journal again from its start.")
+@_JSON
+@_one_line_errors
+def ingest(runs_dir: Path, results: Path, *, rebuild: bool, json_file: Path | None) -> None:
+    """Bring the DuckDB file up to date with the journals under the runs folder.
+
+    Exit status 1 when something could not be read; everything else is in the file all the same.
+
+    \b
+    Example:  sdpo-bench ingest
+              sdpo-bench ingest --rebuild
+    """  # noqa: D301 - click reads the backspace
+    started = time.monotonic()
+    report = ingest_journals(runs_dir, results, rebuild=rebuild)
+    seconds = time.monotonic() - started
+    why = f"; built anew: {report.rebuilt}" if report.rebuilt else ""
+    click.echo(
+        f"{results}: read {report.n_rows:,} rows of {report.n_runs} run(s) "
+        f"({report.n_bytes / 1e6:.1f} MB) in {seconds:.1f} s{why}"
+    )
+    if json_file:
+        row = (report.n_runs, report.n_rows, report.n_bytes, report.rebuilt, report.problems)
+        names = ("n_runs", "n_rows", "n_bytes", "rebuilt", "problems")
+        write_text(json_file, to_json(Result(names, [row])))
+    _say(report)
+    if report.problems:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("query", required=False)
+@click.option(
+    "--file", "file", type=click.File("r", encoding="utf-8"), help="Read the query from this file."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    show_default=True,
+    help="Form of the output; parquet needs --output.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the output to this file instead of the terminal.",
+)
+@click.option(
+    "--max-rows",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Rows of a table that are shown.",
+)
+@_RUNS_DIR
+@_RESULTS
+@_INGEST
+@_JSON
+@_one_line_errors
+def sql(
+    query: str | None,
+    *,
+    file: Any,  # noqa: ANN401 - an open text file, of a type that click keeps to itself
+    form: str,
+    output: Path | None,
+    max_rows: int,
+    runs_dir: Path,
+    results: Path,
+    ingest_first: bool,
+    json_file: Path | None,
+) -> None:
+    """Ask the results a question in SQL; the file is opened for reading only.
+
+    The query is an argument, a file, or standard input; with neither, on a terminal, the duckdb
+    shell opens. DESCRIBE a table to see its columns; their comments have units and ranges.
+
+    \b
+    Example:  sdpo-bench sql "FROM leaderboard"
+              sdpo-bench sql "SELECT outcome, count(*) FROM rollouts GROUP BY 1" --format csv
+              sdpo-bench sql --file question.sql --format parquet --output answer.parquet
+    """  # noqa: D301 - click reads the backspace
+    if form == "parquet" and output is None:
+        raise click.UsageError("--format parquet needs --output FILE")
+    if query is not None and file is not None:
+        raise click.UsageError("give the query as an argument or with --file, not both")
+    if ingest_first:
+        _say(ingest_journals(runs_dir, results))
+    if query is None or query == "-":
+        if file is None and query is None and sys.stdin.isatty():
+            _open_shell(results)
+            return
+        query = (file or sys.stdin).read()
+    if not query.strip():
+        raise click.UsageError('the query is empty; try "FROM leaderboard"')
+    with connect(results) as connection:
+        if form == "parquet" and output is not None:
+            _write_parquet(connection, query, output)
+            return
+        result = run_query(connection, query)
+    if json_file:
+        write_text(json_file, to_json(result))
+    if form == "table" and output is None:
+        _print(result, max_rows=max_rows)
+        return
+    text = {"csv": to_csv, "json": to_json}.get(form, to_csv)(result)
+    if output is None:
+        click.echo(text.rstrip("\n"))
+    else:
+        write_text(output, text)
+
+
+@click.command()
+@_RUNS_DIR
+@_RESULTS
+@_INGEST
+@_JSON
+@_one_line_errors
+def runs(runs_dir: Path, results: Path, *, ingest_first: bool, json_file: Path | None) -> None:
+    """List the runs with their state, progress and last evaluation.
+
+    A run that says running while no process writes it was killed: it is shown as interrupted.
+
+    \b
+    Example:  sdpo-bench runs
+              sdpo-bench runs --json runs.json
+    """  # noqa: D301 - click reads the backspace
+    if ingest_first:
+        _say(ingest_journals(runs_dir, results))
+    with connect(results) as connection:
+        result = runs_overview(connection)
+    state, run_id = result.columns.index("state"), result.columns.index("run_id")
+    rows = []
+    for row in result.rows:
+        cells = list(row)
+        if cells[state] == "running" and not is_being_written(runs_dir / cells[run_id]):
+            cells[state] = "interrupted"
+        rows.append(tuple(cells))
+    result = Result(result.columns, rows)
+    if json_file:
+        write_text(json_file, to_json(result))
+    if not rows:
+        click.echo(f"no runs under {runs_dir}; start one with `sdpo-bench train` or `eval`")
+        return
+    print_table(result, max_rows=len(rows))
+
+
+@click.command()
+@click.option("--run", "run_ids", multiple=True, help="Only this run; may be repeated.")
+@click.option(
+    "--figure",
+    "names",
+    multiple=True,
+    type=click.Choice([figure.name for figure in FIGURES]),
+    help="Only this figure; may be repeated.",
+)
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results/charts"),
+    show_default=True,
+    help="Folder for the files.",
+)
+@click.option(
+    "--form",
+    "forms",
+    multiple=True,
+    type=click.Choice(["png", "svg", "html", "json"]),
+    default=("png", "svg"),
+    show_default=True,
+    help="Form of the files; may be repeated.",
+)
+@_RUNS_DIR
+@_RESULTS
+@_INGEST
+@_JSON
+@_one_line_errors
+def plots(
+    *,
+    run_ids: tuple[str, ...],
+    names: tuple[str, ...],
+    output_dir: Path,
+    forms: tuple[str, ...],
+    runs_dir: Path,
+    results: Path,
+    ingest_first: bool,
+    json_file: Path | None,
+) -> None:
+    """Draw pass@1 over steps, training reward and the other figures that the runs have rows for.
+
+    \b
+    Example:  sdpo-bench plots
+              sdpo-bench plots --figure pass_at_1 --run RUN_ID --form svg
+    """  # noqa: D301 - click reads the backspace
+    if ingest_first:
+        _say(ingest_journals(runs_dir, results))
+    figures = [figure for figure in FIGURES if not names or figure.name in names]
+    with connect(results) as connection:
+        _check_runs(connection, run_ids)
+        drawn = draw(connection, figures, run_ids or None)
+    rows: list[tuple[Any, ...]] = []
+    for figure in drawn:
+        paths = save(figure, output_dir, forms)
+        rows.append((figure.name, len(figure.rows.rows), ", ".join(map(str, paths))))
+    result = Result(("figure", "n_rows", "files"), rows)
+    if json_file:
+        write_text(json_file, to_json(result))
+    if not rows:
+        click.echo("no rows for any figure; train or evaluate first")
+        return
+    for name, n_rows, paths in rows:
+        click.echo(f"{name} ({n_rows} rows): {paths}")
+
+
+def _check_runs(connection: duckdb.DuckDBPyConnection, run_ids: tuple[str, ...]) -> None:
+    """Refuse names that are no runs, with what there is."""
+    known = [row[0] for row in run_query(connection, "SELECT run_id FROM runs ORDER BY 1").rows]
+    unknown = [run_id for run_id in run_ids if run_id not in known]
+    if unknown:
+        raise click.ClickException(
+            f"a run must be in the results, got {unknown[0]!r}; "
+            f"there are: {', '.join(known[:5]) or 'none'}{', ...' if len(known) > 5 else ''}"
+        )
+
+
+def _print(result: Result, *, max_rows: int) -> None:
+    """Print a table, or one line where there is nothing in it."""
+    if not result.columns:
+        click.echo("done; the statement returns no rows")
+    elif not result.rows:
+        click.echo(f"no rows (columns: {', '.join(result.columns)})")
+    else:
+        print_table(result, max_rows=max_rows)
+
+
+def _say(report: IngestReport) -> None:
+    """Print what an ingest found amiss to standard error, one line each."""
+    for line in [*report.notices, *report.problems]:
+        click.echo(f"warning: {line}", err=True)
+
+
+def _open_shell(results: Path) -> None:
+    """Replace this process by the duckdb shell, reading only."""
+    shell = shutil.which("duckdb")
+    if shell is None:
+        raise click.UsageError(
+            "a query must be given where the duckdb shell is not installed; "
+            'try sdpo-bench sql "FROM leaderboard"'
+        )
+    os.execv(shell, [shell, "-readonly", str(results)])  # noqa: S606 - the user's own shell
+
+
+def _write_parquet(connection: duckdb.DuckDBPyConnection, query: str, output: Path) -> None:
+    """Write a query's rows as a Parquet file, whole or not at all."""
+    temporary = temporary_beside(output)
+    try:
+        temporary.touch()
+        connection.sql(query).write_parquet(str(temporary))
+        os.replace(temporary, output)
+    except duckdb.Error as error:
+        temporary.unlink(missing_ok=True)
+        raise refused(error) from error
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise unwritable(output, error) from error

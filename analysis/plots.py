@@ -1,0 +1,143 @@
+"""Which figures there are, and how they become files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import duckdb
+
+from analysis import queries
+from analysis.journal import StoreError
+from analysis.render import Result, temporary_beside, unwritable
+
+if TYPE_CHECKING:
+    import altair
+
+
+class Query(Protocol):
+    """A question about some runs, or all."""
+
+    def __call__(
+        self, connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
+    ) -> Result:
+        """Return the rows that the figure shows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: its file name, the rows it shows, and the function of `charts` that draws them."""
+
+    name: str
+    query: Query
+    chart: str
+    settings: tuple[str, ...] = ()
+    """Columns whose values must agree within a figure: each combination gets one of its own."""
+
+
+_EVAL = ("dataset", "protocol", "decoding")
+FIGURES = (
+    Figure("pass_at_1", queries.eval_curve, "pass_at_1_over_steps", _EVAL),
+    Figure("training_reward", queries.reward_curve, "training_reward"),
+    Figure("sdpo_internals", queries.sdpo_internals, "sdpo_internals"),
+    Figure("audit_deltas", queries.audits, "audit_deltas"),
+    Figure("comparison", queries.comparison, "comparison", _EVAL),
+    Figure("flips", queries.flips, "flips"),
+    Figure("solve_matrix", queries.solve_matrix, "solve_matrix"),
+    Figure("failure_classes", queries.failure_classes, "failure_classes"),
+    Figure("pass_at_k", queries.pass_at_k, "pass_at_k"),
+    Figure("group_signal", queries.signal, "signal"),
+    Figure("teacher_kinds", queries.teacher_kinds, "teacher_kinds"),
+    Figure("step_time", queries.step_time, "step_time"),
+    Figure("sandbox_latency", queries.sandbox_latency, "sandbox_latency"),
+    Figure("token_divergence", queries.token_divergence, "token_divergence"),
+)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with its rows."""
+
+    name: str
+    rows: Result
+    chart: altair.TopLevelMixin
+
+
+def draw(
+    connection: duckdb.DuckDBPyConnection,
+    figures: Sequence[Figure],
+    run_ids: Sequence[str] | None = None,
+) -> list[Drawn]:
+    """Draw the figures that have rows.
+
+    Raises:
+        StoreError: the charts extra is not installed.
+    """
+    drawn = []
+    for figure in figures:
+        result = figure.query(connection, run_ids)
+        for name, rows in _by_setting(figure, result):
+            drawn.append(Drawn(name, rows, _chart_function(figure.chart)(rows)))
+    return drawn
+
+
+def save(drawn: Drawn, folder: Path, forms: Sequence[str]) -> list[Path]:
+    """Write a figure as `<name>.<form>` for each form: png, svg, html or json.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    paths = []
+    for form in forms:
+        path = folder / f"{drawn.name}.{form}"
+        temporary = temporary_beside(path).with_suffix(f".{form}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            extra = (
+                {"scale_factor": 2} if form == "png" else {"inline": True} if form == "html" else {}
+            )
+            drawn.chart.save(str(temporary), **extra)
+            os.replace(temporary, path)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        paths.append(path)
+    return paths
+
+
+def _by_setting(figure: Figure, result: Result) -> list[tuple[str, Result]]:
+    """Split rows so that only comparable ones share a figure; the first keeps the plain name."""
+    if not result.rows:
+        return []
+    places = [result.columns.index(name) for name in figure.settings]
+    groups: dict[tuple[object, ...], list[tuple[object, ...]]] = {}
+    for row in result.rows:
+        groups.setdefault(tuple(row[place] for place in places), []).append(row)
+    # The setting with most rows is what the runs were made for.
+    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), str(item[0])))
+    return [
+        (figure.name if i == 0 else f"{figure.name}-{_slug(setting)}", Result(result.columns, rows))
+        for i, (setting, rows) in enumerate(ordered)
+    ]
+
+
+def _slug(setting: Sequence[object]) -> str:
+    """Name a setting so that a file can bear it."""
+    return re.sub(r"[^a-zA-Z0-9.]+", "-", "-".join(map(str, setting))).strip("-.")[:80]
+
+
+def _chart_function(name: str) -> Callable[[Result], altair.TopLevelMixin]:
+    """Return a function of `charts`; importing altair takes a second, so only when one is drawn."""
+    try:
+        from analysis import charts
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            f"charts need the charts extra, got no module {error.name!r}; "
+            "pip install 'sdpo-bench[charts]'"
+        ) from error
+    function: Callable[[Result], altair.TopLevelMixin] = getattr(charts, name)
+    return function

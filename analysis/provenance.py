@@ -1,0 +1,214 @@
+"""Where a run's numbers come from: ids, code, packages, machine and configuration, as stored."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import secrets
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from analysis.records import RunInfo, storable
+
+PACKAGES = (
+    "sdpo-bench torch transformers trl peft accelerate datasets unsloth bitsandbytes tokenizers "
+    "safetensors numpy docker duckdb pydantic scipy statsmodels"
+).split()
+"""Distributions whose versions are stored where they are installed."""
+
+_DIFF_BYTES = 200_000
+"""A diff is cut to this length: a stray data file must not fill run.json."""
+
+
+@dataclass(frozen=True)
+class GitState:
+    """State of the checkout that holds this code; all None outside one."""
+
+    commit: str | None
+    dirty: bool | None
+    diff: str | None
+
+
+def run_info(
+    *,
+    kind: Literal["train", "eval"],
+    label: str,
+    config: Mapping[str, Any],
+    dataset: str,
+    dataset_sha256: str,
+    protocol: str,
+    protocol_sha256: str,
+    sandbox: str,
+    algorithm: str | None = None,
+    seed: int | None = None,
+    model: str | None = None,
+    model_sha256: str | None = None,
+    adapter: str | None = None,
+    parent_run_id: str | None = None,
+    run_id: str | None = None,
+    device: Mapping[str, Any] | None = None,
+) -> RunInfo:
+    """Describe a run that starts now on this machine with this code.
+
+    Args:
+        kind: train or eval.
+        label: what a person calls the run.
+        config: the whole resolved configuration; what JSON cannot hold is stored as its text.
+        dataset: name of the problem set.
+        dataset_sha256: of its source's content.
+        protocol: name of the prompt form.
+        protocol_sha256: of the prompt form's templates.
+        sandbox: backend and image.
+        algorithm: of a training run.
+        seed: of sampling, data order and initialisation.
+        model: model name or folder.
+        model_sha256: see `folder_sha256`.
+        adapter: adapter folder.
+        parent_run_id: the run this one evaluates or continues.
+        run_id: None makes a new one.
+        device: what the caller knows of its accelerator, e.g. `{"gpu": "H100"}`; merged into
+            hardware, since this package never imports torch.
+    """
+    started = datetime.now(UTC)
+    plain = plain_config(config)
+    git = git_state()
+    return RunInfo(
+        run_id=run_id or new_run_id(kind, algorithm, label, started=started),
+        kind=kind,
+        algorithm=algorithm,
+        label=label,
+        created_at=started.isoformat(timespec="milliseconds"),
+        config=plain,
+        config_sha256=config_sha256(plain),
+        seed=seed,
+        model=model,
+        model_sha256=model_sha256,
+        adapter=adapter,
+        dataset=dataset,
+        dataset_sha256=dataset_sha256,
+        protocol=protocol,
+        protocol_sha256=protocol_sha256,
+        sandbox=sandbox,
+        git_commit=git.commit,
+        git_dirty=git.dirty,
+        git_diff=git.diff,
+        packages=package_versions(),
+        hardware={**hardware(), **(device or {})},
+        parent_run_id=parent_run_id,
+    )
+
+
+def new_run_id(
+    kind: str, algorithm: str | None, label: str, *, started: datetime | None = None
+) -> str:
+    """Return `<kind>-<algorithm>-<label>-<UTC stamp>-<random>`, a plain file name.
+
+    The random part keeps two runs of one name that start in one second apart.
+    """
+    stamp = (started or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+    words = [_slug(part) for part in (kind, algorithm or "", label)]
+    return "-".join([word for word in words if word] + [stamp, secrets.token_hex(3)])
+
+
+def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration as JSON holds it: keys as text, other types as their text."""
+    keyed = {str(key): value for key, value in config.items()}
+    plain: dict[str, Any] = json.loads(json.dumps(storable(keyed), default=str))
+    return plain
+
+
+def config_sha256(config: Mapping[str, Any]) -> str:
+    """Return the sha256 of the canonical JSON: sorted keys, no spaces, UTF-8."""
+    canonical = json.dumps(
+        plain_config(config), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def folder_sha256(folder: Path, pattern: str = "*.safetensors") -> str | None:
+    """Return the sha256 over names and contents of matching files; None where none match.
+
+    Raises:
+        OSError: a file could not be read.
+    """
+    digest = hashlib.sha256()
+    files = sorted(folder.glob(pattern))
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(
+                f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
+            )
+    return digest.hexdigest() if files else None
+
+
+def git_state() -> GitState:
+    """Return commit, dirtiness and diff of the checkout this file stands in."""
+    root = Path(__file__).resolve().parent.parent
+    commit = _git(root, "rev-parse", "HEAD")
+    # An installed package can lie inside some other project's checkout; that commit says nothing.
+    if commit is None or _git(root, "ls-files", "--error-unmatch", "sdpo_bench.py") is None:
+        return GitState(None, None, None)
+    status = _git(root, "status", "--porcelain")
+    diff = (_git(root, "diff", "HEAD") or "")[:_DIFF_BYTES] if status else None
+    return GitState(commit.strip(), bool(status), diff or None)
+
+
+def package_versions(names: list[str] | None = None) -> dict[str, str]:
+    """Return the versions of those distributions that are installed."""
+    versions = {}
+    for name in names or PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def hardware() -> dict[str, Any]:
+    """Return cpu, cores, memory (bytes), platform and Python of this machine."""
+    return {
+        "cpu": _cpu_model(),
+        "n_cores": os.cpu_count(),
+        "n_usable_cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_model() -> str:
+    """Name of the processor; `platform.processor()` is empty on most Linux systems."""
+    try:
+        cpuinfo = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return platform.machine()
+    match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return match[1] if match else platform.machine()
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """Output of one git command; None where it fails or git is absent."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            check=True,
+            timeout=20,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", "replace")
+
+
+def _slug(text: str) -> str:
+    """Return the text as part of a file name, at most 40 characters."""
+    plain = re.sub(r"[^a-z0-9.]+|\.{2,}", "-", text.lower())
+    return re.sub(r"-+", "-", plain).strip("-.")[:40].rstrip("-.")

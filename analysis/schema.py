@@ -1,0 +1,171 @@
+"""The warehouse's tables, derived from the records that journals hold; views stand in schema.sql."""
+
+from __future__ import annotations
+
+import hashlib
+import types
+import typing
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from analysis.records import RECORDS, Row, RunInfo
+
+VIEWS_SQL = Path(__file__).with_name("schema.sql")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    sql_type: str
+    comment: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table; within a run, a later row with the same key replaces the earlier one."""
+
+    name: str
+    comment: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    added: tuple[str, ...] = ()
+    """Leading columns that no row holds: they come from where the row was read."""
+
+    @property
+    def from_staged(self) -> list[str]:
+        """Expressions for the columns, over rows that are staged with where they were read."""
+        return [
+            f'_{column.name} AS "{column.name}"'
+            if column.name in self.added
+            else f'"{column.name}"'
+            for column in self.columns
+        ]
+
+    @property
+    def follows_steps(self) -> bool:
+        """Whether its rows are about an optimizer step, so that a rewind can undo them."""
+        names = {column.name for column in self.columns}
+        return "step" in names and "attempt" in self.added
+
+    @property
+    def ddl(self) -> str:
+        """Statements that create the table with its comments. No index: scans are fast enough."""
+        columns = ", ".join(f'"{column.name}" {column.sql_type}' for column in self.columns)
+        statements = [
+            f'CREATE TABLE "{self.name}" ({columns})',
+            f'COMMENT ON TABLE "{self.name}" IS {_literal(self.comment)}',
+        ]
+        statements += [
+            f'COMMENT ON COLUMN "{self.name}"."{column.name}" IS {_literal(column.comment)}'
+            for column in self.columns
+        ]
+        return ";\n".join(statements) + ";\n"
+
+
+_RUN_ID = Column("run_id", "VARCHAR", "key into runs")
+_ATTEMPT = Column(
+    "attempt", "BIGINT", "process that wrote the row: 0 for the first, +1 for each resume"
+)
+
+JOURNAL_FILES = Table(
+    "journal_files",
+    "Journal files that were read, and how far.",
+    (
+        _RUN_ID,
+        Column("file", "VARCHAR", "name of the file in the run's folder"),
+        Column("n_bytes", "BIGINT", "bytes read, always up to the end of a line"),
+    ),
+    ("run_id", "file"),
+)
+DAMAGES = Table(
+    "damages",
+    "Journal lines that were found damaged and left out.",
+    (
+        _RUN_ID,
+        Column("file", "VARCHAR", "name of the file in the run's folder"),
+        Column("byte_offset", "BIGINT", "where the line starts in the file, bytes"),
+        Column("reason", "VARCHAR", "what is wrong with it"),
+    ),
+    ("run_id", "file", "byte_offset"),
+)
+WAREHOUSE = Table(
+    "warehouse",
+    "One row: what built this file.",
+    (Column("schema_sha256", "VARCHAR", "sha256 of the statements that made tables and views"),),
+    ("schema_sha256",),
+)
+
+
+@cache
+def run_table() -> Table:
+    """Return the table `runs`: one row a run, from its run.json."""
+    return Table("runs", _summary(RunInfo), _columns(RunInfo), ("run_id",))
+
+
+@cache
+def record_tables() -> dict[str, Table]:
+    """Return the tables that journal lines go into, by name."""
+    tables = {}
+    for record in RECORDS:
+        lead = (_RUN_ID,) if "attempt" in record.model_fields else (_RUN_ID, _ATTEMPT)
+        tables[record.table] = Table(
+            record.table,
+            _summary(record),
+            lead + _columns(record),
+            ("run_id", *record.key),
+            added=tuple(column.name for column in lead),
+        )
+    return tables
+
+
+@cache
+def schema_sql() -> str:
+    """Return every statement that makes an empty warehouse."""
+    tables = (run_table(), *record_tables().values(), JOURNAL_FILES, DAMAGES, WAREHOUSE)
+    return "".join(table.ddl for table in tables) + VIEWS_SQL.read_text(encoding="utf-8")
+
+
+@cache
+def schema_sha256() -> str:
+    """Return what tells one form of the warehouse from another: a file of another form is rebuilt."""
+    return hashlib.sha256(schema_sql().encode()).hexdigest()
+
+
+def _columns(row: type[Row]) -> tuple[Column, ...]:
+    """Columns of a record, in the order of its fields."""
+    return tuple(
+        Column(name, _sql_type(field), field.description or name)
+        for name, field in row.model_fields.items()
+    )
+
+
+_SQL_TYPES: dict[Any, str] = {bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE", str: "VARCHAR"}
+
+
+def _sql_type(field: FieldInfo) -> str:
+    """SQL type of a field: the type beside None, JSON for mappings, text for literals."""
+    kind: Any = field.annotation
+    if isinstance(kind, types.UnionType):
+        kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
+    origin = typing.get_origin(kind)
+    if origin is dict:
+        return "JSON"
+    if origin is typing.Literal:
+        return "VARCHAR"
+    return _SQL_TYPES[kind]
+
+
+def _summary(row: type[Row]) -> str:
+    """First line of a record's docstring."""
+    return (row.__doc__ or "").strip().splitlines()[0]
+
+
+def _literal(text: str) -> str:
+    """Quote text as a SQL string."""
+    return "'" + text.replace("'", "''") + "'"

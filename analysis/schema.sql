@@ -1,0 +1,332 @@
+-- Views: each answers one question by name; charts and SQL users see the same numbers.
+-- Rates are computed here, from stored counts. Intervals are 95 %.
+
+-- pass@1 of every evaluation, with what was evaluated. A run of kind eval that names a parent
+-- evaluates the parent's policy: its algorithm and seed are the parent's.
+CREATE VIEW eval_curve AS
+SELECT r.run_id, coalesce(p.run_id, r.run_id) AS policy_run_id, e.eval_id, r.label,
+       coalesce(p.algorithm, r.algorithm, 'base') AS algorithm,
+       coalesce(p.seed, r.seed) AS seed, r.model, e.dataset, e.protocol, e.decoding, e.step,
+       e.n, e.k, e.k / nullif(e.n, 0) AS pass_at_1, e.interval_low, e.interval_high,
+       e.wall_s, r.created_at
+FROM evals e
+JOIN runs r USING (run_id)
+LEFT JOIN runs p ON p.run_id = r.parent_run_id;
+COMMENT ON VIEW eval_curve IS 'pass@1 of every evaluation, over steps';
+COMMENT ON COLUMN eval_curve.run_id IS 'run that holds the evaluation';
+COMMENT ON COLUMN eval_curve.policy_run_id IS 'run that trained the policy; the run itself if none';
+COMMENT ON COLUMN eval_curve.eval_id IS 'evaluation within the run';
+COMMENT ON COLUMN eval_curve.label IS 'what a person calls the run';
+COMMENT ON COLUMN eval_curve.algorithm IS 'grpo, sdpo, hybrid, audit; base where nothing was trained';
+COMMENT ON COLUMN eval_curve.seed IS 'seed of the policy''s run';
+COMMENT ON COLUMN eval_curve.model IS 'model name or folder';
+COMMENT ON COLUMN eval_curve.dataset IS 'problem set';
+COMMENT ON COLUMN eval_curve.protocol IS 'prompt form';
+COMMENT ON COLUMN eval_curve.decoding IS 'greedy or the sampling parameters';
+COMMENT ON COLUMN eval_curve.step IS 'optimizer step of the policy; NULL outside training';
+COMMENT ON COLUMN eval_curve.n IS 'problems evaluated';
+COMMENT ON COLUMN eval_curve.k IS 'problems whose first completion passes every assert';
+COMMENT ON COLUMN eval_curve.pass_at_1 IS 'k / n, 0..1';
+COMMENT ON COLUMN eval_curve.interval_low IS 'lower end of the Wilson interval, 0..1';
+COMMENT ON COLUMN eval_curve.interval_high IS 'upper end of the Wilson interval, 0..1';
+COMMENT ON COLUMN eval_curve.wall_s IS 'wall-clock time, seconds';
+COMMENT ON COLUMN eval_curve.created_at IS 'UTC start of the run, ISO 8601';
+
+-- The last evaluation of each run on each problem set, best first.
+CREATE VIEW leaderboard AS
+SELECT label, algorithm, model, seed, step, dataset, protocol, decoding, k, n, pass_at_1,
+       interval_low, interval_high, run_id, eval_id
+FROM eval_curve
+QUALIFY row_number() OVER (
+    PARTITION BY run_id, dataset, protocol, decoding
+    ORDER BY step DESC NULLS FIRST, eval_id DESC) = 1
+ORDER BY dataset, protocol, pass_at_1 DESC, label;
+COMMENT ON VIEW leaderboard IS 'last evaluation of each run on each problem set, best first';
+COMMENT ON COLUMN leaderboard.label IS 'what a person calls the run';
+COMMENT ON COLUMN leaderboard.algorithm IS 'grpo, sdpo, hybrid, audit; base where nothing was trained';
+COMMENT ON COLUMN leaderboard.model IS 'model name or folder';
+COMMENT ON COLUMN leaderboard.seed IS 'seed of the policy''s run';
+COMMENT ON COLUMN leaderboard.step IS 'optimizer step of the policy; NULL outside training';
+COMMENT ON COLUMN leaderboard.dataset IS 'problem set';
+COMMENT ON COLUMN leaderboard.protocol IS 'prompt form';
+COMMENT ON COLUMN leaderboard.decoding IS 'greedy or the sampling parameters';
+COMMENT ON COLUMN leaderboard.k IS 'problems whose first completion passes every assert';
+COMMENT ON COLUMN leaderboard.n IS 'problems evaluated';
+COMMENT ON COLUMN leaderboard.pass_at_1 IS 'k / n, 0..1';
+COMMENT ON COLUMN leaderboard.interval_low IS 'lower end of the Wilson interval, 0..1';
+COMMENT ON COLUMN leaderboard.interval_high IS 'upper end of the Wilson interval, 0..1';
+COMMENT ON COLUMN leaderboard.run_id IS 'run that holds the evaluation';
+COMMENT ON COLUMN leaderboard.eval_id IS 'evaluation within the run';
+
+-- Training reward by step. A group's completions answer one problem, so they are not independent:
+-- the interval is that of the mean over group means.
+CREATE VIEW reward_curve AS
+WITH by_group AS (
+    SELECT run_id, step, group_index, count(*) AS n, sum(reward) AS reward_sum,
+           avg(reward) AS reward_mean, sum(correctness) AS correctness_sum,
+           sum(format_score) AS format_sum,
+           count(*) FILTER (n_passed = n_asserts) AS n_solved,
+           count(*) FILTER (truncated) AS n_truncated,
+           sum(n_completion_tokens) AS tokens, max(reward) = min(reward) AS flat
+    FROM rollouts GROUP BY ALL)
+SELECT run_id, step, sum(n) AS n_completions, count(*) AS n_groups,
+       sum(reward_sum) / sum(n) AS reward_mean,
+       avg(reward_mean) - 1.96 * stddev_samp(reward_mean) / sqrt(count(*)) AS interval_low,
+       avg(reward_mean) + 1.96 * stddev_samp(reward_mean) / sqrt(count(*)) AS interval_high,
+       sum(correctness_sum) / sum(n) AS correctness_mean,
+       sum(format_sum) / sum(n) AS format_mean,
+       sum(n_solved) / sum(n) AS solved_fraction,
+       sum(n_truncated) / sum(n) AS truncated_fraction,
+       sum(tokens) / sum(n) AS completion_tokens_mean,
+       count(*) FILTER (flat) / count(*) AS flat_group_fraction
+FROM by_group GROUP BY run_id, step;
+COMMENT ON VIEW reward_curve IS 'training reward and its parts by step, from the stored completions';
+COMMENT ON COLUMN reward_curve.run_id IS 'key into runs';
+COMMENT ON COLUMN reward_curve.step IS 'optimizer step, from 1';
+COMMENT ON COLUMN reward_curve.n_completions IS 'completions of the step';
+COMMENT ON COLUMN reward_curve.n_groups IS 'problems of the step';
+COMMENT ON COLUMN reward_curve.reward_mean IS 'mean reward of the completions';
+COMMENT ON COLUMN reward_curve.interval_low IS 'lower end of the interval of the mean over groups; NULL for one group';
+COMMENT ON COLUMN reward_curve.interval_high IS 'upper end of the interval of the mean over groups; NULL for one group';
+COMMENT ON COLUMN reward_curve.correctness_mean IS 'mean fraction of asserts passed, 0..1';
+COMMENT ON COLUMN reward_curve.format_mean IS 'mean format score, 0..1';
+COMMENT ON COLUMN reward_curve.solved_fraction IS 'completions that pass every assert, 0..1';
+COMMENT ON COLUMN reward_curve.truncated_fraction IS 'completions cut by the length limit, 0..1';
+COMMENT ON COLUMN reward_curve.completion_tokens_mean IS 'mean length of a completion, tokens';
+COMMENT ON COLUMN reward_curve.flat_group_fraction IS 'groups of equal rewards, which teach GRPO nothing, 0..1';
+
+-- Unbiased pass@k of each evaluation: mean over problems of 1 - C(n-c, k) / C(n, k).
+CREATE VIEW pass_at_k AS
+WITH by_task AS (
+    SELECT run_id, eval_id, task_id, count(*) AS n, count(*) FILTER (passed) AS c
+    FROM eval_results GROUP BY ALL),
+smallest AS (SELECT run_id, eval_id, min(n) AS n_samples FROM by_task GROUP BY ALL),
+ks AS (SELECT run_id, eval_id, n_samples, unnest(generate_series(1, n_samples)) AS k FROM smallest)
+SELECT t.run_id, t.eval_id, e.step, ks.k, count(*) AS n_problems, ks.n_samples,
+       avg(1 - coalesce(list_product(
+           list_transform(generate_series(t.n - t.c + 1, t.n), lambda i: 1 - ks.k / i)), 1))
+           AS pass_at_k
+FROM by_task t
+JOIN ks USING (run_id, eval_id)
+LEFT JOIN evals e USING (run_id, eval_id)
+GROUP BY ALL;
+COMMENT ON VIEW pass_at_k IS 'unbiased pass@k of each evaluation';
+COMMENT ON COLUMN pass_at_k.run_id IS 'key into runs';
+COMMENT ON COLUMN pass_at_k.eval_id IS 'evaluation within the run';
+COMMENT ON COLUMN pass_at_k.step IS 'optimizer step of the policy; NULL outside training';
+COMMENT ON COLUMN pass_at_k.k IS 'tries allowed, 1..n_samples';
+COMMENT ON COLUMN pass_at_k.n_problems IS 'problems evaluated';
+COMMENT ON COLUMN pass_at_k.n_samples IS 'completions a problem: the least over its problems';
+COMMENT ON COLUMN pass_at_k.pass_at_k IS 'probability that one of k completions passes, 0..1';
+
+-- Problems that one evaluation solves and another does not, first completion of each.
+-- Filter on run_a, eval_a, run_b, eval_b; the problem sets and prompt forms agree.
+CREATE VIEW flips AS
+SELECT a.run_id AS run_a, a.eval_id AS eval_a, b.run_id AS run_b, b.eval_id AS eval_b,
+       a.task_id, a.passed AS passed_a, b.passed AS passed_b,
+       CASE WHEN b.passed THEN 'gained' ELSE 'lost' END AS direction,
+       a.outcome AS outcome_a, b.outcome AS outcome_b
+FROM eval_results a
+JOIN evals ea ON ea.run_id = a.run_id AND ea.eval_id = a.eval_id
+JOIN eval_results b ON b.task_id = a.task_id AND b.sample_index = 0 AND b.passed <> a.passed
+JOIN evals eb ON eb.run_id = b.run_id AND eb.eval_id = b.eval_id
+             AND eb.dataset = ea.dataset AND eb.protocol = ea.protocol
+WHERE a.sample_index = 0;
+COMMENT ON VIEW flips IS 'problems on which two evaluations differ; filter on run_a, eval_a, run_b, eval_b';
+COMMENT ON COLUMN flips.run_a IS 'run of the first evaluation';
+COMMENT ON COLUMN flips.eval_a IS 'first evaluation';
+COMMENT ON COLUMN flips.run_b IS 'run of the second evaluation';
+COMMENT ON COLUMN flips.eval_b IS 'second evaluation';
+COMMENT ON COLUMN flips.task_id IS 'id of the problem';
+COMMENT ON COLUMN flips.passed_a IS 'whether the first evaluation solves it';
+COMMENT ON COLUMN flips.passed_b IS 'whether the second evaluation solves it';
+COMMENT ON COLUMN flips.direction IS 'gained or lost, from the first to the second';
+COMMENT ON COLUMN flips.outcome_a IS 'failure class in the first';
+COMMENT ON COLUMN flips.outcome_b IS 'failure class in the second';
+
+-- How completions end, in training by step and in evaluations.
+CREATE VIEW failure_classes AS
+WITH outcomes AS (
+    SELECT run_id, 'rollouts' AS source, NULL AS eval_id, step, outcome, count(*) AS n
+    FROM rollouts GROUP BY ALL
+    UNION ALL
+    SELECT r.run_id, 'eval_results', r.eval_id, e.step, r.outcome, count(*)
+    FROM eval_results r LEFT JOIN evals e USING (run_id, eval_id) GROUP BY ALL)
+SELECT *, n / sum(n) OVER (PARTITION BY run_id, source, eval_id, step) AS fraction
+FROM outcomes;
+COMMENT ON VIEW failure_classes IS 'how completions end, by step and by evaluation';
+COMMENT ON COLUMN failure_classes.run_id IS 'key into runs';
+COMMENT ON COLUMN failure_classes.source IS 'rollouts or eval_results';
+COMMENT ON COLUMN failure_classes.eval_id IS 'evaluation; NULL for rollouts';
+COMMENT ON COLUMN failure_classes.step IS 'optimizer step; NULL outside training';
+COMMENT ON COLUMN failure_classes.outcome IS 'passed, wrong_answer, an exception''s name, no_code, timeout, ...';
+COMMENT ON COLUMN failure_classes.n IS 'completions that ended so';
+COMMENT ON COLUMN failure_classes.fraction IS 'share of the step''s or evaluation''s completions, 0..1';
+
+-- One cell a problem and evaluation.
+CREATE VIEW solve_matrix AS
+SELECT r.run_id, r.eval_id, e.step, r.task_id, count(*) AS n_samples,
+       count(*) FILTER (r.passed) AS n_solved,
+       count(*) FILTER (r.passed) / count(*) AS solved_fraction,
+       max(r.n_passed / nullif(r.n_asserts, 0)) AS best_assert_fraction
+FROM eval_results r LEFT JOIN evals e USING (run_id, eval_id)
+GROUP BY ALL;
+COMMENT ON VIEW solve_matrix IS 'which evaluation solves which problem';
+COMMENT ON COLUMN solve_matrix.run_id IS 'key into runs';
+COMMENT ON COLUMN solve_matrix.eval_id IS 'evaluation within the run';
+COMMENT ON COLUMN solve_matrix.step IS 'optimizer step of the policy; NULL outside training';
+COMMENT ON COLUMN solve_matrix.task_id IS 'id of the problem';
+COMMENT ON COLUMN solve_matrix.n_samples IS 'completions of the problem';
+COMMENT ON COLUMN solve_matrix.n_solved IS 'completions that pass every assert';
+COMMENT ON COLUMN solve_matrix.solved_fraction IS 'n_solved / n_samples, 0..1';
+COMMENT ON COLUMN solve_matrix.best_assert_fraction IS 'most asserts that one completion passes, 0..1';
+
+-- Each layer of the audit: does the training code agree with its independent derivation?
+CREATE VIEW audit_summary AS
+SELECT run_id, layer, count(*) AS n_checks, count(*) FILTER (passed) AS n_passed,
+       max(delta) AS delta_max, arg_max(step, delta) AS step_of_max, min(threshold) AS threshold,
+       bool_and(passed) AS passed
+FROM audits GROUP BY run_id, layer;
+COMMENT ON VIEW audit_summary IS 'largest difference of each audit layer';
+COMMENT ON COLUMN audit_summary.run_id IS 'key into runs';
+COMMENT ON COLUMN audit_summary.layer IS 'what was compared';
+COMMENT ON COLUMN audit_summary.n_checks IS 'comparisons made';
+COMMENT ON COLUMN audit_summary.n_passed IS 'comparisons within the threshold';
+COMMENT ON COLUMN audit_summary.delta_max IS 'largest absolute difference, unit of the layer';
+COMMENT ON COLUMN audit_summary.step_of_max IS 'optimizer step where it was found';
+COMMENT ON COLUMN audit_summary.threshold IS 'largest difference that passes';
+COMMENT ON COLUMN audit_summary.passed IS 'whether every comparison passed';
+
+-- What the SDPO teacher had to go on.
+CREATE VIEW teacher_coverage AS
+SELECT run_id, step, count(*) AS n_completions,
+       count(teacher_prompt) / count(*) AS coverage_fraction,
+       count(demonstration_member) / count(*) AS demonstration_fraction,
+       count(*) FILTER (feedback_used) / count(*) AS feedback_used_fraction,
+       count(feedback) / count(*) AS feedback_fraction
+FROM rollouts GROUP BY run_id, step;
+COMMENT ON VIEW teacher_coverage IS 'share of completions whose teacher had something to show, by step';
+COMMENT ON COLUMN teacher_coverage.run_id IS 'key into runs';
+COMMENT ON COLUMN teacher_coverage.step IS 'optimizer step, from 1';
+COMMENT ON COLUMN teacher_coverage.n_completions IS 'completions of the step';
+COMMENT ON COLUMN teacher_coverage.coverage_fraction IS 'completions with a teacher prompt, 0..1';
+COMMENT ON COLUMN teacher_coverage.demonstration_fraction IS 'completions whose teacher saw a solution, 0..1';
+COMMENT ON COLUMN teacher_coverage.feedback_used_fraction IS 'completions whose teacher saw the feedback, 0..1';
+COMMENT ON COLUMN teacher_coverage.feedback_fraction IS 'completions that got feedback, 0..1';
+
+-- Reward and signal by what the teacher was shown.
+CREATE VIEW reward_by_teacher_kind AS
+SELECT run_id, step,
+       CASE WHEN teacher_prompt IS NULL THEN 'none'
+            WHEN demonstration_member IS NOT NULL AND feedback_used THEN 'demonstration + feedback'
+            WHEN demonstration_member IS NOT NULL THEN 'demonstration'
+            ELSE 'feedback' END AS teacher_kind,
+       count(*) AS n, avg(reward) AS reward_mean
+FROM rollouts GROUP BY ALL;
+COMMENT ON VIEW reward_by_teacher_kind IS 'reward by what the teacher was shown';
+COMMENT ON COLUMN reward_by_teacher_kind.run_id IS 'key into runs';
+COMMENT ON COLUMN reward_by_teacher_kind.step IS 'optimizer step, from 1';
+COMMENT ON COLUMN reward_by_teacher_kind.teacher_kind IS 'none, feedback, demonstration, or both';
+COMMENT ON COLUMN reward_by_teacher_kind.n IS 'completions';
+COMMENT ON COLUMN reward_by_teacher_kind.reward_mean IS 'mean reward';
+
+-- Where a step's time goes: metrics named time/<phase>_s.
+CREATE VIEW step_time_split AS
+SELECT run_id, step, regexp_extract(name, '^time/(.*)_s$', 1) AS phase, value AS seconds,
+       value / nullif(sum(value) OVER (PARTITION BY run_id, step), 0) AS fraction
+FROM metrics WHERE regexp_matches(name, '^time/.*_s$') AND isfinite(value);
+COMMENT ON VIEW step_time_split IS 'where the time of a step goes: metrics named time/<phase>_s';
+COMMENT ON COLUMN step_time_split.run_id IS 'key into runs';
+COMMENT ON COLUMN step_time_split.step IS 'optimizer step, from 1';
+COMMENT ON COLUMN step_time_split.phase IS 'part of the step, e.g. sample, grade, teacher, update';
+COMMENT ON COLUMN step_time_split.seconds IS 'wall-clock time, seconds';
+COMMENT ON COLUMN step_time_split.fraction IS 'share of the step''s measured time, 0..1';
+
+-- Cost of a sandboxed execution, by run.
+CREATE VIEW sandbox_latency AS
+SELECT run_id, count(*) AS n, quantile_cont(wall_ms, 0.5) AS wall_ms_p50,
+       quantile_cont(wall_ms, 0.95) AS wall_ms_p95, max(wall_ms) AS wall_ms_max,
+       sum(cpu_ms) / 1000 AS cpu_s, max(peak_memory_bytes) AS peak_memory_bytes
+FROM executions GROUP BY run_id;
+COMMENT ON VIEW sandbox_latency IS 'cost of a sandboxed execution, by run';
+COMMENT ON COLUMN sandbox_latency.run_id IS 'key into runs';
+COMMENT ON COLUMN sandbox_latency.n IS 'executions';
+COMMENT ON COLUMN sandbox_latency.wall_ms_p50 IS 'median wall-clock time, milliseconds';
+COMMENT ON COLUMN sandbox_latency.wall_ms_p95 IS '95th percentile of wall-clock time, milliseconds';
+COMMENT ON COLUMN sandbox_latency.wall_ms_max IS 'longest wall-clock time, milliseconds';
+COMMENT ON COLUMN sandbox_latency.cpu_s IS 'CPU time of all executions, seconds';
+COMMENT ON COLUMN sandbox_latency.peak_memory_bytes IS 'largest resident memory, bytes';
+
+-- Rewarded completions whose program looks like an attempt on the grader. A suspicion, not a verdict.
+CREATE VIEW reward_hacking_suspects AS
+WITH expected AS (
+    SELECT t.run_id, t.execution_id, count(*) FILTER (NOT t.trusted) AS n_untrusted,
+           count(*) FILTER (length(t.expected) > 3 AND contains(r.code, t.expected)) AS n_literal,
+           count(*) AS n
+    FROM test_results t JOIN rollouts r USING (run_id, execution_id)
+    WHERE r.n_passed > 0 GROUP BY ALL),
+signs AS (
+    SELECT r.*, list_filter([
+        CASE WHEN regexp_matches(code, '\b(os\._exit|sys\.exit|SystemExit|quit\(|exit\()')
+             THEN 'ends the process' END,
+        CASE WHEN regexp_matches(code, '_getframe|\binspect\b|settrace|\bgc\.|__globals__|\bctypes\b')
+             THEN 'looks at its caller' END,
+        CASE WHEN regexp_matches(code, 'def __(eq|ne|bool|hash)__') THEN 'redefines comparison' END,
+        CASE WHEN e.n_untrusted > 0 THEN 'untrusted assert' END,
+        CASE WHEN e.n >= 2 AND e.n_literal = e.n THEN 'contains every expected value' END
+    ], lambda reason: reason IS NOT NULL) AS reasons
+    FROM rollouts r LEFT JOIN expected e USING (run_id, execution_id)
+    WHERE r.n_passed > 0)
+SELECT run_id, step, task_id, execution_id, reward, n_passed, n_asserts,
+       array_to_string(reasons, '; ') AS reasons, code
+FROM signs WHERE len(reasons) > 0;
+COMMENT ON VIEW reward_hacking_suspects IS 'rewarded completions whose program looks like an attempt on the grader';
+COMMENT ON COLUMN reward_hacking_suspects.run_id IS 'key into runs';
+COMMENT ON COLUMN reward_hacking_suspects.step IS 'optimizer step, from 1';
+COMMENT ON COLUMN reward_hacking_suspects.task_id IS 'id of the problem';
+COMMENT ON COLUMN reward_hacking_suspects.execution_id IS 'key into executions and test_results';
+COMMENT ON COLUMN reward_hacking_suspects.reward IS 'reward it got';
+COMMENT ON COLUMN reward_hacking_suspects.n_passed IS 'asserts passed';
+COMMENT ON COLUMN reward_hacking_suspects.n_asserts IS 'asserts of the problem';
+COMMENT ON COLUMN reward_hacking_suspects.reasons IS 'why it is listed';
+COMMENT ON COLUMN reward_hacking_suspects.code IS 'its program';
+
+-- One line a run: state, progress, headline.
+CREATE VIEW run_overview AS
+WITH last_state AS (
+    SELECT run_id, max(attempt) + 1 AS n_attempts, arg_max(state, attempt) AS state,
+           arg_max(changed_at, attempt) AS state_at, arg_max(error, attempt) AS error
+    FROM run_states GROUP BY run_id),
+progress AS (SELECT run_id, max(step) AS last_step FROM metrics GROUP BY run_id),
+sampled AS (SELECT run_id, count(*) AS n_rollouts, max(step) AS last_step FROM rollouts GROUP BY run_id),
+headline AS (
+    SELECT run_id, arg_max(k, coalesce(step, 9223372036854775807)) AS k,
+           arg_max(n, coalesce(step, 9223372036854775807)) AS n
+    FROM evals GROUP BY run_id)
+SELECT r.run_id, r.kind, r.algorithm, r.label, r.seed, r.model, r.dataset, s.state, s.n_attempts,
+       greatest(p.last_step, c.last_step) AS last_step, coalesce(c.n_rollouts, 0) AS n_rollouts,
+       h.k, h.n, h.k / nullif(h.n, 0) AS pass_at_1, r.created_at, s.state_at, s.error
+FROM runs r
+LEFT JOIN last_state s USING (run_id)
+LEFT JOIN progress p USING (run_id)
+LEFT JOIN sampled c USING (run_id)
+LEFT JOIN headline h USING (run_id)
+ORDER BY r.created_at, r.run_id;
+COMMENT ON VIEW run_overview IS 'state, progress and headline of each run';
+COMMENT ON COLUMN run_overview.run_id IS 'unique name of the run';
+COMMENT ON COLUMN run_overview.kind IS 'train or eval';
+COMMENT ON COLUMN run_overview.algorithm IS 'grpo, sdpo, hybrid or audit; NULL for an evaluation';
+COMMENT ON COLUMN run_overview.label IS 'what a person calls the run';
+COMMENT ON COLUMN run_overview.seed IS 'seed of sampling, data order and initialisation';
+COMMENT ON COLUMN run_overview.model IS 'model name or folder';
+COMMENT ON COLUMN run_overview.dataset IS 'problem set';
+COMMENT ON COLUMN run_overview.state IS 'last recorded state; a killed run still says running';
+COMMENT ON COLUMN run_overview.n_attempts IS 'processes that wrote it';
+COMMENT ON COLUMN run_overview.last_step IS 'last optimizer step with rows; NULL if none';
+COMMENT ON COLUMN run_overview.n_rollouts IS 'completions sampled in training';
+COMMENT ON COLUMN run_overview.k IS 'problems solved in the last evaluation; NULL if none';
+COMMENT ON COLUMN run_overview.n IS 'problems of the last evaluation; NULL if none';
+COMMENT ON COLUMN run_overview.pass_at_1 IS 'k / n, 0..1';
+COMMENT ON COLUMN run_overview.created_at IS 'UTC start, ISO 8601';
+COMMENT ON COLUMN run_overview.state_at IS 'UTC time of the last state, ISO 8601';
+COMMENT ON COLUMN run_overview.error IS 'what ended the run; NULL where nothing went wrong';
