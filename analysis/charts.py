@@ -6,7 +6,7 @@ Colours stand for the algorithm and are told apart by colour-blind readers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 from typing import Any
 
 import altair as alt
@@ -26,6 +26,7 @@ _COLOURS = {
 _OUTCOME_COLOURS = ("#009e73", "#e69f00", "#0072b2", "#cc79a7", "#d55e00", "#56b4e9", "#9aa5b1")
 _N_OUTCOMES = len(_OUTCOME_COLOURS)
 _INK, _MUTED, _GRID = "#1f2933", "#52606d", "#e4e7eb"
+_SOLID = alt.value([1, 0])
 _FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 
 
@@ -33,14 +34,18 @@ def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
     """Draw pass@1 of each run's evaluations over steps; rows of `queries.eval_curve`."""
     rows = _dodged(result.records())
     base = _chart(rows).encode(
-        x=_step_axis("position"), color=_algorithm(rows), detail="run_id:N", strokeDash=_seed(rows)
+        x=_step_axis("position", sorted({row["step"] for row in rows})),
+        color=_algorithm(rows),
+        detail="run_id:N",
+        strokeDash=_seed(rows),
     )
     y = _percent("pass_at_1", "pass@1 (% of problems)", zero=False)
     return _finish(
         alt.layer(
-            base.mark_rule(opacity=0.55, strokeWidth=1.5, strokeDash=[1, 0]).encode(
+            base.mark_rule(opacity=0.55, strokeWidth=1.5).encode(
                 y=_percent("interval_low", "pass@1 (% of problems)", zero=False),
                 y2="interval_high:Q",
+                strokeDash=_SOLID,
             ),
             base.mark_line(strokeWidth=2.2).encode(y=y),
             base.mark_point(filled=True, size=60, opacity=1).encode(
@@ -56,16 +61,13 @@ def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
 def training_reward(result: Result) -> alt.TopLevelMixin:
     """Draw training reward over steps; rows of `queries.reward_curve`."""
     rows = result.records()
-    base = _chart(rows).encode(
-        x=_step_axis("step"), color=_algorithm(rows), detail="run_id:N", strokeDash=_seed(rows)
-    )
+    base = _chart(rows).encode(x=_step_axis("step"), color=_algorithm(rows))
     y = alt.Y("reward_mean:Q", title="mean reward (0 to 1)", scale=alt.Scale(zero=False))
     return _finish(
         alt.layer(
             base.mark_area(opacity=0.15).encode(
                 y=alt.Y("interval_low:Q", title="mean reward (0 to 1)"),
                 y2="interval_high:Q",
-                strokeDash=alt.value([1, 0]),
             ),
             base.mark_line(strokeWidth=2.2).encode(
                 y=y, tooltip=_tips(rows, "n_completions", "n_groups", "reward_mean")
@@ -73,7 +75,7 @@ def training_reward(result: Result) -> alt.TopLevelMixin:
         ),
         "Reward in training",
         f"n = {_range(rows, 'n_completions')} completions a point; {_seeds(rows)}",
-        "bands: 95 % interval of the mean over groups, since a group shares its problem",
+        "seeds pooled; bands: 95 % interval of the mean over groups, since a group shares its problem",
     )
 
 
@@ -108,13 +110,17 @@ def audit_deltas(result: Result) -> alt.TopLevelMixin:
     # A log axis has no zero; an exact agreement is drawn at the floor, and the tooltip has it.
     floor = 1e-18
     rows = [{**row, "drawn": max(row["delta"], floor)} for row in result.records()]
-    base = _chart(rows).encode(x=_step_axis("step"), color=alt.Color("layer:N", title="layer"))
+    base = _chart(rows).encode(
+        x=_step_axis("step"),
+        color=alt.Color("layer:N", title="layer", scale=alt.Scale(range=_OUTCOME_COLOURS)),
+    )
     scale = alt.Scale(type="log")
+    powers = _powers([row["drawn"] for row in rows] + [row["threshold"] for row in rows])
     y = alt.Y("drawn:Q", title="largest absolute difference (unit of the layer)", scale=scale)
     return _finish(
         alt.layer(
             base.mark_line(strokeWidth=1.2, opacity=0.5).encode(
-                y=y.axis(format=".0e"), detail="run_id:N"
+                y=y.axis(format=".0e", values=powers), detail="run_id:N"
             ),
             base.mark_point(filled=True, size=28).encode(
                 y=y, tooltip=["run_id:N", "layer:N", "step:Q", "delta:Q", "threshold:Q"]
@@ -147,7 +153,7 @@ def solve_matrix(result: Result) -> alt.TopLevelMixin:
             color=alt.Color(
                 "solved_fraction:Q",
                 title="solved (% of completions)",
-                scale=alt.Scale(domain=[0, 1], range=["#f0f2f5", "#009e73"]),
+                scale=alt.Scale(domain=[0, 1], range=["#f0f2f5", "#009e73"], interpolate="rgb"),
                 legend=alt.Legend(format=".0%", gradientLength=90),
             ),
             tooltip=["task_id:O", "step:O", "n_solved:Q", "n_samples:Q"],
@@ -197,9 +203,10 @@ def failure_classes(result: Result) -> alt.TopLevelMixin:
     order = _class_order(rows)
     chart = (
         _chart(rows, width=300, height=240)
-        .mark_area(line=False, opacity=0.95)
+        .mark_bar(stroke="white", strokeWidth=0.5)
         .encode(
             x=_step_axis("step"),
+            x2="step_end:Q",
             y=alt.Y("n:Q", stack="normalize", title="completions (%)", axis=alt.Axis(format=".0%")),
             color=alt.Color(
                 "outcome:N",
@@ -233,7 +240,7 @@ def pass_at_k(result: Result) -> alt.TopLevelMixin:
             base.mark_area(opacity=0.12).encode(
                 y=_percent("interval_low", "pass@k (% of problems)", zero=False),
                 y2="interval_high:Q",
-                strokeDash=alt.value([1, 0]),
+                strokeDash=_SOLID,
             ),
             base.mark_line(strokeWidth=2.2, point=True).encode(
                 y=y, tooltip=["series:N", "k:Q", "pass_at_k:Q", "n_problems:Q", "n_samples:Q"]
@@ -279,16 +286,13 @@ def comparison(result: Result) -> alt.TopLevelMixin:
 def signal(result: Result) -> alt.TopLevelMixin:
     """Draw the share of groups without a signal for GRPO; rows of `queries.signal`."""
     rows = result.records()
-    base = _chart(rows).encode(
-        x=_step_axis("step"), color=_algorithm(rows), detail="run_id:N", strokeDash=_seed(rows)
-    )
+    base = _chart(rows).encode(x=_step_axis("step"), color=_algorithm(rows))
     title = "groups of equal rewards (%)"
     return _finish(
         alt.layer(
             base.mark_area(opacity=0.15).encode(
                 y=_percent("interval_low", title),
                 y2="interval_high:Q",
-                strokeDash=alt.value([1, 0]),
             ),
             base.mark_line(strokeWidth=2.2).encode(
                 y=_percent("flat_fraction", title), tooltip=_tips(rows, "n_groups", "flat_fraction")
@@ -296,7 +300,7 @@ def signal(result: Result) -> alt.TopLevelMixin:
         ),
         "Groups that teach GRPO nothing",
         f"n = {_range(rows, 'n_groups')} groups a point; {_seeds(rows)}",
-        "all completions of the group got one reward; bands: 95 % Wilson interval",
+        "all completions of such a group got one reward; seeds pooled; bands: 95 % Wilson interval",
     )
 
 
@@ -309,7 +313,7 @@ def teacher_kinds(result: Result) -> alt.TopLevelMixin:
         yOffset=alt.YOffset("run_id:N"),
         color=_algorithm(rows),
     )
-    x = alt.X("reward_mean:Q", title="mean reward (0 to 1)", scale=alt.Scale(zero=False))
+    x = alt.X("reward_mean:Q", title="mean reward (0 to 1)", scale=alt.Scale(zero=True))
     return _finish(
         alt.layer(
             base.mark_rule(strokeWidth=2).encode(
@@ -354,6 +358,7 @@ def sandbox_latency(result: Result) -> alt.TopLevelMixin:
                 "wall_ms:Q",
                 title="wall-clock time of an execution (milliseconds)",
                 scale=alt.Scale(type="log"),
+                axis=alt.Axis(values=_powers([row["wall_ms"] for row in rows]), format=",.3~f"),
             ),
             y=_percent("fraction", "executions at most that long (%)"),
             color=_algorithm(rows),
@@ -375,7 +380,7 @@ def token_divergence(result: Result) -> alt.TopLevelMixin:
         color=alt.Color(
             "divergence:Q",
             title="divergence (nats)",
-            scale=alt.Scale(range=["#f0f2f5", "#d55e00"]),
+            scale=alt.Scale(range=["#f0f2f5", "#d55e00"], interpolate="rgb"),
         ),
         tooltip=["token:N", "student_logprob:Q", "teacher_logprob:Q", "divergence:Q"],
     )
@@ -393,11 +398,21 @@ def _chart(rows: Rows, *, width: int = 640, height: int = 340) -> alt.Chart:
     return alt.Chart(alt.Data(values=rows), width=width, height=height)
 
 
-def _step_axis(field: str) -> alt.X:
-    """Axis of optimizer steps."""
+def _step_axis(field: str, values: list[int] | None = None) -> alt.X:
+    """Axis of optimizer steps, with ticks at the values where they are few."""
+    ticks = {"values": values} if values and len(values) <= 12 else {"tickMinStep": 1}
     return alt.X(
-        f"{field}:Q", title="optimizer step", axis=alt.Axis(grid=False), scale=alt.Scale(nice=False)
+        f"{field}:Q",
+        title="optimizer step",
+        axis=alt.Axis(grid=False, **ticks),
+        scale=alt.Scale(nice=False, padding=8),
     )
+
+
+def _powers(values: list[float]) -> list[float]:
+    """Powers of ten that enclose positive values: the ticks of a log axis."""
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    return [10.0**power for power in range(low, max(high, low + 1) + 1)]
 
 
 def _percent(field: str, title: str, *, zero: bool = True) -> alt.Y:
@@ -421,7 +436,7 @@ def _algorithm(rows: Rows, *, legend: bool = True) -> alt.Color:
 def _seed(rows: Rows) -> alt.StrokeDash | alt.StrokeDashValue:
     """Dash by seed where there are several, else none."""
     if len({row["seed"] for row in rows}) < 2:
-        return alt.value([1, 0])
+        return _SOLID
     return alt.StrokeDash("seed:N", title="seed")
 
 
@@ -448,14 +463,7 @@ def _largest_classes(rows: Rows) -> Rows:
         cell = folded.setdefault(key, {**row, "outcome": outcome, "n": 0})
         cell["n"] += row["n"]
     ranked = _class_order(list(folded.values()))
-    # Areas need a value at every step: a missing one is drawn as a slope, not as zero.
-    steps = {(row["run_id"], row["step"]): row for row in rows}
-    return [
-        {**row, "outcome": outcome, "rank": rank, "n": cell["n"] if cell else 0}
-        for (run_id, step), row in steps.items()
-        for rank, outcome in enumerate(ranked)
-        for cell in [folded.get((run_id, step, outcome))]
-    ]
+    return [{**row, "rank": ranked.index(row["outcome"])} for row in folded.values()]
 
 
 def _class_order(rows: Rows) -> list[str]:
@@ -476,8 +484,9 @@ def _facet(chart: alt.Chart, rows: Rows) -> alt.TopLevelMixin:
 
 def _tips(rows: Rows, *fields: str) -> list[str]:
     """Tooltip fields: who, where, what, and the interval where there is one."""
+    who = ["run_id:N"] if "run_id" in rows[0] else ["algorithm:N"]
     intervals = [name for name in ("interval_low", "interval_high") if name in rows[0]]
-    return ["run_id:N", "seed:N", "step:Q", *(f"{name}:Q" for name in (*fields, *intervals))]
+    return [*who, "seed:N", "step:Q", *(f"{name}:Q" for name in (*fields, *intervals))]
 
 
 def _range(rows: Rows, field: str) -> str:
@@ -488,8 +497,10 @@ def _range(rows: Rows, field: str) -> str:
 
 def _seeds(rows: Rows) -> str:
     """Say which seeds the rows come from."""
-    seeds: Iterable[int] = sorted({row["seed"] for row in rows if row["seed"] is not None})
-    names = ", ".join(map(str, seeds))
+    recorded = {str(row["seed"]) for row in rows if row["seed"] is not None}
+    # Where seeds were pooled, a row has several, parted by commas.
+    seeds = {seed for text in recorded for seed in text.split(", ")}
+    names = ", ".join(sorted(seeds, key=lambda seed: (len(seed), seed)))
     if not names:
         return "no seed recorded"
     return f"seed {names}" if "," not in names else f"seeds {names}"
@@ -518,13 +529,18 @@ def _finish(chart: Any, title: str, *subtitle: str) -> alt.TopLevelMixin:  # noq
             titleFontWeight="normal",
             titleFontSize=12,
             labelFontSize=11,
+            labelFlush=False,
             titlePadding=9,
             gridColor=_GRID,
             domainColor="#9aa5b1",
             tickColor="#9aa5b1",
         )
         .configure_legend(
-            labelColor=_INK, titleColor=_MUTED, titleFontWeight="normal", labelFontSize=12
+            labelColor=_INK,
+            titleColor=_MUTED,
+            titleFontWeight="normal",
+            labelFontSize=12,
+            symbolOpacity=1,
         )
         .configure_view(stroke=None)
     )

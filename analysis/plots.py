@@ -41,9 +41,10 @@ class Figure:
 
 
 _EVAL = ("dataset", "protocol", "decoding")
+_TRAIN = ("model", "dataset")
 FIGURES = (
     Figure("pass_at_1", queries.eval_curve, "pass_at_1_over_steps", _EVAL),
-    Figure("training_reward", queries.reward_curve, "training_reward"),
+    Figure("training_reward", queries.reward_curve, "training_reward", _TRAIN),
     Figure("sdpo_internals", queries.sdpo_internals, "sdpo_internals"),
     Figure("audit_deltas", queries.audits, "audit_deltas"),
     Figure("comparison", queries.comparison, "comparison", _EVAL),
@@ -51,7 +52,7 @@ FIGURES = (
     Figure("solve_matrix", queries.solve_matrix, "solve_matrix"),
     Figure("failure_classes", queries.failure_classes, "failure_classes"),
     Figure("pass_at_k", queries.pass_at_k, "pass_at_k"),
-    Figure("group_signal", queries.signal, "signal"),
+    Figure("group_signal", queries.signal, "signal", _TRAIN),
     Figure("teacher_kinds", queries.teacher_kinds, "teacher_kinds"),
     Figure("step_time", queries.step_time, "step_time"),
     Figure("sandbox_latency", queries.sandbox_latency, "sandbox_latency"),

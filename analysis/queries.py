@@ -10,6 +10,9 @@ from scipy.stats import binomtest
 from analysis.journal import StoreError
 from analysis.render import Result, unique
 
+_SEEDS = "string_agg(DISTINCT seed::VARCHAR, ', ' ORDER BY seed::VARCHAR)"
+"""The seeds that were pooled, as text."""
+
 
 def run_query(connection: duckdb.DuckDBPyConnection, query: str) -> Result:
     """Run SQL and fetch all rows of its last statement.
@@ -63,9 +66,9 @@ def eval_curve(
 
 
 def reward_curve(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 40
+    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 20
 ) -> Result:
-    """Return training reward by bin of steps, with the interval of the mean over groups.
+    """Return training reward by bin of steps, seeds pooled, with the interval over groups.
 
     One step has a handful of groups; a bin pools enough of them to show a trend.
     """
@@ -75,13 +78,14 @@ def reward_curve(
                 SELECT run_id, step, group_index, avg(reward) AS reward, count(*) AS n
                 FROM rollouts WHERE {{runs}} GROUP BY ALL),
             extent AS (SELECT greatest(1, ceil(max(step) / {int(n_bins)})) AS width FROM by_group)
-            SELECT run_id, algorithm, seed,
+            SELECT coalesce(algorithm, kind) AS algorithm, model, dataset,
+                   {_SEEDS} AS seed, count(DISTINCT run_id) AS n_runs,
                    floor((step - 1) / width) * width + (width + 1) / 2 AS step,
                    sum(n)::BIGINT AS n_completions, count(*) AS n_groups, avg(reward) AS reward_mean,
                    avg(reward) - 1.96 * stddev_samp(reward) / sqrt(count(*)) AS interval_low,
                    avg(reward) + 1.96 * stddev_samp(reward) / sqrt(count(*)) AS interval_high
             FROM by_group JOIN runs USING (run_id) CROSS JOIN extent
-            GROUP BY ALL ORDER BY algorithm, seed, run_id, step""",  # noqa: S608 - an int
+            GROUP BY ALL ORDER BY model, dataset, algorithm, step""",  # noqa: S608 - an int
         run_ids,
     )
 
@@ -155,7 +159,9 @@ def failure_classes(
                 WHERE source = 'rollouts' AND {{runs}}),
             extent AS (SELECT greatest(1, ceil(max(step) / {int(n_bins)})) AS width FROM counted)
             SELECT run_id, algorithm, seed, outcome,
-                   floor((step - 1) / width) * width + (width + 1) / 2 AS step, sum(n)::BIGINT AS n
+                   floor((step - 1) / width) * width + 0.5 AS step,
+                   floor((step - 1) / width) * width + width + 0.5 AS step_end,
+                   sum(n)::BIGINT AS n
             FROM counted JOIN runs USING (run_id) CROSS JOIN extent
             GROUP BY ALL ORDER BY run_id, step, outcome""",  # noqa: S608 - an int
         run_ids,
@@ -169,7 +175,8 @@ def pass_at_k(
     return _of_runs(
         connection,
         """WITH last AS (
-               SELECT run_id, max_by(eval_id, step) AS eval_id FROM pass_at_k
+               SELECT run_id, max_by(eval_id, coalesce(step, 9223372036854775807)) AS eval_id
+               FROM pass_at_k
                WHERE {runs} AND n_samples > 1 GROUP BY run_id)
            SELECT p.run_id || ' ' || p.eval_id AS series, p.run_id,
                   coalesce(r.algorithm, 'base') AS algorithm, r.seed, p.k, p.pass_at_k,
@@ -200,9 +207,9 @@ def comparison(
 
 
 def signal(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 25
+    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 20
 ) -> Result:
-    """Return the share of groups with equal rewards, by bin of steps, with Wilson intervals."""
+    """Return the share of groups with equal rewards, seeds pooled, with Wilson intervals."""
     return _of_runs(
         connection,
         f"""WITH by_group AS (
@@ -210,16 +217,16 @@ def signal(
                 FROM rollouts WHERE {{runs}} GROUP BY ALL),
             extent AS (SELECT greatest(1, ceil(max(step) / {int(n_bins)})) AS width FROM by_group),
             bins AS (
-                SELECT run_id, floor((step - 1) / width) * width + (width + 1) / 2 AS step,
-                       count(*) AS n, count(*) FILTER (flat) AS k
-                FROM by_group, extent GROUP BY ALL),
-            scored AS (SELECT *, k / n AS p, 1.96 * 1.96 AS zz FROM bins)
-            SELECT run_id, algorithm, seed, step, n AS n_groups, p AS flat_fraction,
+                SELECT coalesce(algorithm, kind) AS algorithm, model, dataset, {_SEEDS} AS seed,
+                       floor((step - 1) / width) * width + (width + 1) / 2 AS step,
+                       count(*) AS n, count(*) FILTER (flat) / count(*) AS p, 1.96 * 1.96 AS zz
+                FROM by_group JOIN runs USING (run_id) CROSS JOIN extent GROUP BY ALL)
+            SELECT algorithm, model, dataset, seed, step, n AS n_groups, p AS flat_fraction,
                    (p + zz / (2 * n) - 1.96 * sqrt(p * (1 - p) / n + zz / (4 * n * n)))
                        / (1 + zz / n) AS interval_low,
                    (p + zz / (2 * n) + 1.96 * sqrt(p * (1 - p) / n + zz / (4 * n * n)))
                        / (1 + zz / n) AS interval_high
-            FROM scored JOIN runs USING (run_id) ORDER BY run_id, step""",  # noqa: S608 - an int
+            FROM bins ORDER BY model, dataset, algorithm, step""",  # noqa: S608 - an int
         run_ids,
     )
 
@@ -264,15 +271,15 @@ def step_time(
 def sandbox_latency(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> Result:
-    """Return the distribution of execution times of each run, at 60 quantiles."""
+    """Return the distribution of execution times of each run, at each percentile."""
     return _of_runs(
         connection,
         """WITH quantiles AS (
                SELECT run_id, count(*) AS n,
-                      quantile_cont(wall_ms, list_transform(range(0, 61), lambda i: i / 60)) AS q
+                      quantile_cont(wall_ms, list_transform(range(0, 101), lambda i: i / 100)) AS q
                FROM executions WHERE {runs} AND wall_ms > 0 GROUP BY run_id)
            SELECT run_id, coalesce(algorithm, 'base') AS algorithm, seed, n,
-                  unnest(q) AS wall_ms, generate_subscripts(q, 1) / 61 AS fraction
+                  unnest(q) AS wall_ms, (generate_subscripts(q, 1) - 1) / 100 AS fraction
            FROM quantiles JOIN runs USING (run_id) ORDER BY run_id, fraction""",
         run_ids,
     )
@@ -287,7 +294,7 @@ def token_divergence(
         """WITH worst AS (
                SELECT run_id, step, group_index, member_index FROM token_stats
                WHERE {runs} AND divergence IS NOT NULL
-               GROUP BY ALL ORDER BY avg(divergence) DESC, ALL LIMIT 1)
+               GROUP BY ALL ORDER BY avg(divergence) DESC, run_id, step, group_index, member_index LIMIT 1)
            SELECT t.run_id, r.algorithm, r.seed, t.step, o.task_id, t.token_index,
                   (t.token_index // 14) AS "row", t.token_index % 14 AS "column", t.token,
                   replace(replace(left(t.token, 12), chr(10), '⏎'), chr(9), '⇥') AS shown,
@@ -317,13 +324,17 @@ def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None =
                       b.eval_id AS eval_b, a.label AS label_a, b.label AS label_b,
                       a.step AS step_a, b.step AS step_b, b.algorithm, b.seed
                FROM ordered a JOIN ordered b
-                 ON a.dataset = b.dataset AND a.protocol = b.protocol AND b.back = 1
+                 ON a.dataset = b.dataset AND a.protocol = b.protocol AND a.decoding = b.decoding
+                AND b.back = 1
                 AND (a.run_id = b.run_id AND a.nth = 1 AND a.eval_id <> b.eval_id
                      OR a.run_id <> b.run_id AND a.back = 1 AND a.seed IS NOT DISTINCT FROM b.seed)
                ORDER BY a.run_id = b.run_id, (a.algorithm = 'grpo') DESC,
                         (b.algorithm = 'sdpo') DESC, a.created_at, run_a, run_b LIMIT 1),
            paired AS (
-               SELECT c.*, a.task_id, a.passed AS passed_a, b.passed AS passed_b
+               SELECT c.*, a.task_id,
+                      CASE WHEN a.passed AND b.passed THEN 'solved by both'
+                           WHEN b.passed THEN 'gained' WHEN a.passed THEN 'lost'
+                           ELSE 'solved by neither' END AS change
                FROM candidates c
                JOIN eval_results a ON a.run_id = run_a AND a.eval_id = eval_a
                JOIN eval_results b ON b.run_id = run_b AND b.eval_id = eval_b
@@ -331,11 +342,9 @@ def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None =
                WHERE a.sample_index = 0 AND b.sample_index = 0)
            SELECT label_a || coalesce(' @ ' || step_a, '') AS name_a,
                   label_b || coalesce(' @ ' || step_b, '') AS name_b, algorithm, seed,
-                  CASE WHEN passed_a AND passed_b THEN 'solved by both'
-                       WHEN passed_b THEN 'gained' WHEN passed_a THEN 'lost'
-                       ELSE 'solved by neither' END AS change,
+                  change,
                   count(*) AS n, left(string_agg(task_id, ', ' ORDER BY task_id), 200) AS task_ids
-           FROM paired GROUP BY ALL
+           FROM paired GROUP BY name_a, name_b, algorithm, seed, change
            ORDER BY array_position(['gained', 'lost', 'solved by both', 'solved by neither'], change)
         """,
         run_ids,

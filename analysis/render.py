@@ -66,9 +66,9 @@ def print_table(result: Result, *, max_rows: int = 100, console: Console | None 
     fits = sum(widths) + gaps <= console.width
     squeezed = sum(min(width, _LEAST_COLUMN) for width in widths) + gaps <= console.width
     if not console.is_terminal:
-        _print_grid(console, result, names, cells, width=sum(widths) + gaps)
-    elif fits or squeezed:
-        _print_grid(console, result, names, cells, width=console.width)
+        console = Console(file=console.file, width=max(sum(widths) + gaps, 1))
+    if not console.is_terminal or fits or squeezed:
+        _print_grid(console, result, names, cells)
     else:
         _print_blocks(console, names, cells)
     if len(result.rows) > max_rows:
@@ -142,19 +142,23 @@ def _cell(value: Any) -> str:  # noqa: ANN401 - whatever SQL can return
     return visible(str(value), _LONGEST_CELL)
 
 
-def _print_grid(
-    console: Console, result: Result, names: list[str], cells: list[list[str]], *, width: int
-) -> None:
+def _print_grid(console: Console, result: Result, names: list[str], cells: list[list[str]]) -> None:
     """Print one line a row."""
     table = RichTable(box=None, pad_edge=False, header_style="bold")
     for i, name in enumerate(names):
-        numeric = any(isinstance(row[i], int | float) for row in result.rows)
+        numbers = [row[i] for row in result.rows if row[i] is not None]
+        numeric = bool(numbers) and all(isinstance(value, int | float) for value in numbers)
         table.add_column(
-            Text(name), justify="right" if numeric else "left", no_wrap=True, overflow="ellipsis"
+            Text(name),
+            justify="right" if numeric else "left",
+            # A number that is cut is a wrong number.
+            min_width=max((len(row[i]) for row in cells), default=0) if numeric else None,
+            no_wrap=True,
+            overflow="ellipsis",
         )
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))
-    console.print(table, width=width, crop=False)
+    console.print(table)
 
 
 def _print_blocks(console: Console, names: list[str], cells: list[list[str]]) -> None:
