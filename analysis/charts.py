@@ -49,7 +49,7 @@ def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
             ),
             base.mark_line(strokeWidth=2.2).encode(y=y),
             base.mark_point(filled=True, size=60, opacity=1).encode(
-                y=y, shape=alt.value("circle"), tooltip=_tips(rows, "k", "n", "pass_at_1")
+                y=y, strokeDash=_SOLID, tooltip=_tips(rows, "k", "n", "pass_at_1")
             ),
         ),
         "pass@1 over training",
@@ -202,20 +202,19 @@ def failure_classes(result: Result) -> alt.TopLevelMixin:
     rows = _largest_classes(result.records())
     order = _class_order(rows)
     chart = (
-        _chart(rows, width=300, height=240)
-        .mark_bar(stroke="white", strokeWidth=0.5)
+        _chart(rows, width=250, height=190)
+        .mark_rect(stroke="white", strokeWidth=0.4)
         .encode(
             x=_step_axis("step"),
             x2="step_end:Q",
-            y=alt.Y("n:Q", stack="normalize", title="completions (%)", axis=alt.Axis(format=".0%")),
+            y=_percent("low", "completions (%)").scale(domain=[0, 1]),
+            y2="high:Q",
             color=alt.Color(
                 "outcome:N",
                 title="outcome",
-                sort=order,
                 scale=alt.Scale(domain=order, range=_OUTCOME_COLOURS[: len(order)]),
             ),
-            order=alt.Order("rank:Q"),
-            tooltip=["run_id:N", "step:Q", "outcome:N", "n:Q"],
+            tooltip=["run_id:N", "step:Q", "step_end:Q", "outcome:N", "n:Q"],
         )
     )
     return _finish(
@@ -453,17 +452,23 @@ def _dodged(rows: Rows) -> Rows:
 
 
 def _largest_classes(rows: Rows) -> Rows:
-    """Fold rare outcomes into `other` and rank the rest, `passed` first."""
+    """Fold rare outcomes into `other`, and stack the shares of each bin, `passed` at the bottom."""
     order = _class_order(rows)
     kept = set(order[: _N_OUTCOMES - 1]) if len(order) > _N_OUTCOMES else set(order)
-    folded: dict[tuple[Any, ...], dict[str, Any]] = {}
+    bins: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for row in rows:
         outcome = row["outcome"] if row["outcome"] in kept else "other"
-        key = (row["run_id"], row["step"], outcome)
-        cell = folded.setdefault(key, {**row, "outcome": outcome, "n": 0})
+        cells = bins.setdefault((row["run_id"], row["step"]), {})
+        cell = cells.setdefault(outcome, {**row, "outcome": outcome, "n": 0})
         cell["n"] += row["n"]
-    ranked = _class_order(list(folded.values()))
-    return [{**row, "rank": ranked.index(row["outcome"])} for row in folded.values()]
+    for cells in bins.values():
+        total, low = sum(cell["n"] for cell in cells.values()), 0.0
+        for outcome in [*order, "other"]:
+            if outcome in cells and "low" not in cells[outcome]:
+                high = low + cells[outcome]["n"] / total
+                cells[outcome] |= {"low": low, "high": high}
+                low = high
+    return [cell for cells in bins.values() for cell in cells.values()]
 
 
 def _class_order(rows: Rows) -> list[str]:
@@ -475,11 +480,11 @@ def _class_order(rows: Rows) -> list[str]:
 
 
 def _facet(chart: alt.Chart, rows: Rows) -> alt.TopLevelMixin:
-    """One panel a run, two in a line; a single run needs none."""
+    """One panel a run, three in a line; a single run needs none."""
     if len({row["run_id"] for row in rows}) < 2:
         return chart.properties(width=640, height=320)
     header = alt.Header(title=None, labelFontSize=11, labelColor=_INK, labelLimit=300)
-    return chart.facet(alt.Facet("run_id:N", header=header), columns=2)
+    return chart.facet(alt.Facet("run_id:N", header=header), columns=3)
 
 
 def _tips(rows: Rows, *fields: str) -> list[str]:

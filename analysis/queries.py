@@ -179,13 +179,14 @@ def pass_at_k(
                FROM pass_at_k
                WHERE {runs} AND n_samples > 1 GROUP BY run_id)
            SELECT p.run_id || ' ' || p.eval_id AS series, p.run_id,
-                  coalesce(r.algorithm, 'base') AS algorithm, r.seed, p.k, p.pass_at_k,
+                  r.algorithm, r.seed, p.k, p.pass_at_k,
                   p.n_problems, p.n_samples,
                   greatest(0, p.pass_at_k - 1.96 * sqrt(p.pass_at_k * (1 - p.pass_at_k) / p.n_problems))
                       AS interval_low,
                   least(1, p.pass_at_k + 1.96 * sqrt(p.pass_at_k * (1 - p.pass_at_k) / p.n_problems))
                       AS interval_high
-           FROM pass_at_k p JOIN last USING (run_id, eval_id) JOIN runs r USING (run_id)
+           FROM pass_at_k p JOIN last USING (run_id, eval_id)
+           JOIN eval_curve r USING (run_id, eval_id)
            ORDER BY series, k""",
         run_ids,
     )
