@@ -14,6 +14,9 @@ MAX_CODE_CHARS = 64_000
 _MAX_FENCE_CHARS = 200
 """A longer line is no fence; without a bound the pattern takes quadratic time on spaces."""
 
+_MAX_BLOCKS = 200
+"""Later blocks are not looked at: no answer has so many."""
+
 _FENCE = re.compile(r"[ \t]*(?P<marks>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)")
 _CODE_START = re.compile(r"(async[ \t]+def|def|class|import|from|@)\b|@")
 _CODE_LINE = re.compile(
@@ -99,6 +102,8 @@ def _fenced_blocks(text: str, callables: tuple[str, ...]) -> list[_Block]:
     lines: list[str] = []
     before: list[str] = []
     for line in text.split("\n"):
+        if len(blocks) == _MAX_BLOCKS:
+            return blocks
         fence = _FENCE.fullmatch(line) if len(line) <= _MAX_FENCE_CHARS else None
         if opening is None:
             if fence is None:

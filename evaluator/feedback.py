@@ -23,7 +23,7 @@ _PART_CHARS = 200
 """Bound of one quoted part: a value, a message, a line of code."""
 
 _TAG = re.compile(
-    r"<(?=[|\uff5c/]?[A-Za-z_|\uff5c])|(?<=[|\uff5c])>|\[(?=/?(?:INST|SYS|[A-Z_]{3,})\])"
+    r"<(?=[|\uff5c]|/?[A-Za-z_]\w*>)|(?<=[|\uff5c])>|\[(?=/?(?:INST|SYS|[A-Z_]{3,})\])"
 )
 """Where a chat token can begin or end: `<|im_start|>`, `</s>`, `<start_of_turn>`, `[INST]`."""
 

@@ -155,13 +155,21 @@ def load_base(
         raise ModelError(
             f"4-bit loading and Unsloth must run on CUDA, got device {device!r}; leave them out"
         )
+    import safetensors
+
     try:
         if unsloth:
             return _load_with_unsloth(name, load_in_4bit=load_in_4bit, max_tokens=max_tokens)
         return _load_with_transformers(name, device, dtype, load_in_4bit=load_in_4bit)
-    # Missing files and the hub's errors are OSError; a broken config is ValueError or KeyError;
-    # a damaged weights file is SafetensorError, which has no narrower public base.
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    # Missing files and the hub's errors are OSError; a broken config is ValueError or KeyError.
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        ImportError,
+        RuntimeError,
+        safetensors.SafetensorError,
+    ) as error:
         raise ModelError(_load_failure(name, error)) from error
 
 
@@ -300,7 +308,7 @@ def _generate_batch(
         do_sample=temperature > 0.0,
         temperature=temperature if temperature > 0.0 else 1.0,
         top_p=top_p,
-        top_k=0,
+        top_k=0 if temperature > 0.0 else 50,  # transformers warns of another value when greedy
         num_beams=1,
         repetition_penalty=1.0,
         use_cache=True,
@@ -435,7 +443,16 @@ def _load_with_transformers(
         )
         options["device_map"] = {"": device}
     tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-    model = transformers.AutoModelForCausalLM.from_pretrained(name, **options)
+    model, report = transformers.AutoModelForCausalLM.from_pretrained(
+        name, output_loading_info=True, **options
+    )
+    if report["missing_keys"]:
+        # transformers fills these with random numbers and only warns.
+        raise ModelError(
+            f"the model folder must hold every weight, got {name!r} without "
+            f"{min(report['missing_keys'])!r} and {len(report['missing_keys']) - 1} more; "
+            "restore its files"
+        )
     return (model if load_in_4bit else model.to(device)), tokenizer
 
 

@@ -81,40 +81,43 @@ def smallest_visible_difference(
     Returns:
         None where even flips all in one direction would not show.
     """
-    if _power(n, flip_fraction, flip_fraction, alpha) < power:
+    from scipy import stats
+
+    n_flips, chances, reach = _rejections(n, flip_fraction, alpha)
+
+    def power_at(difference: float) -> float:
+        gain_chance = 0.5 + difference / (2 * flip_fraction)
+        rejected = stats.binom.cdf(reach, n_flips, gain_chance)
+        rejected += stats.binom.sf(n_flips - reach - 1, n_flips, gain_chance)
+        return float(chances @ rejected)
+
+    if not n_flips.size or power_at(flip_fraction) < power:
         return None
     low, high = 0.0, flip_fraction
     while high - low > 1e-5:
         middle = (low + high) / 2
-        if _power(n, flip_fraction, middle, alpha) >= power:
-            high = middle
-        else:
-            low = middle
+        low, high = (low, middle) if power_at(middle) >= power else (middle, high)
     return high
 
 
-def _power(n: int, flip_fraction: float, difference: float, alpha: float) -> float:
-    """Chance that the exact McNemar test rejects at a true difference of pass rates."""
+def _rejections(
+    n: int, flip_fraction: float, alpha: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Where the exact McNemar test can reject.
+
+    Returns:
+        Numbers of flips at which it can, their chances, and for each the largest count of the rarer
+        direction that still rejects.
+    """
     from scipy import stats
 
-    if flip_fraction <= 0.0:
-        return 0.0
-    gain_chance = 0.5 + difference / (2 * flip_fraction)
-    total = 0.0
-    for n_flips in range(1, n + 1):
-        weight = float(stats.binom.pmf(n_flips, n, flip_fraction))
-        if weight < 1e-9:
-            continue
-        # Largest count of the rarer direction whose two-sided p-value is still below alpha.
-        reach = int(stats.binom.ppf(alpha / 2, n_flips, 0.5))
-        while reach >= 0 and mcnemar_exact(reach, n_flips - reach) > alpha:
-            reach -= 1
-        if reach >= 0:
-            total += weight * float(
-                stats.binom.cdf(reach, n_flips, gain_chance)
-                + stats.binom.sf(n_flips - reach - 1, n_flips, gain_chance)
-            )
-    return total
+    n_flips = np.arange(1, n + 1)
+    # P(X <= reach) <= alpha / 2 for X ~ Binomial(n_flips, 1/2): the two-sided p-value is twice that.
+    reach = stats.binom.ppf(alpha / 2, n_flips, 0.5).astype(np.int64)
+    reach -= stats.binom.cdf(reach, n_flips, 0.5) > alpha / 2
+    chances = stats.binom.pmf(n_flips, n, flip_fraction)
+    used = reach >= 0
+    return n_flips[used], chances[used], reach[used]
 
 
 def bootstrap_mean(

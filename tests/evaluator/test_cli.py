@@ -1,0 +1,192 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from evaluator import cli
+from evaluator.mbpp import load_problems
+from sandbox.program import SandboxError
+from sdpo_bench import main
+from tests.evaluator.conftest import FakeSandbox
+
+PROBLEMS = load_problems("embedded/test").problems
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """Call `sdpo-bench eval` with a sandbox of trusted answers and its own folder."""
+    monkeypatch.setattr(cli, "open_sandbox", lambda backend: FakeSandbox())
+    monkeypatch.delenv("MBPP_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*options, dataset="embedded/test"):
+        arguments = ["eval", "--dataset", dataset, *map(str, options)]
+        return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+    return call
+
+
+def refused(result, *words, code=1):
+    """One line on standard error, that exit status, and nothing written."""
+    assert result.exit_code == code
+    text = result.stderr.strip().splitlines()[-1]
+    assert text.startswith("Error: ")
+    assert all(word in text for word in words), text
+    if code == 1:
+        assert len(result.stderr.strip().splitlines()) == 1
+    assert not Path("runs").exists() or not list(Path("runs").iterdir())
+    return text
+
+
+def answers(tmp_path, n=2):
+    path = tmp_path / "answers.jsonl"
+    rows = [{"task_id": p.task_id, "completion": f"```\n{p.reference}\n```"} for p in PROBLEMS[:n]]
+    rows[-1]["completion"] = "no code"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_gold_passes_all_and_leaves_a_run(invoke):
+    result = invoke("--gold", "--json", "out.json")
+    assert result.exit_code == 0
+    assert "16/16" in result.stdout
+    assert "100.0%" in result.stdout
+    content = json.loads(Path("out.json").read_text())
+    assert (content["n"], content["k"], content["pass_at_1"]) == (16, 16, 1.0)
+    (run,) = Path("runs").iterdir()
+    info = json.loads((run / "run.json").read_text())
+    assert (info["kind"], info["label"], info["dataset"]) == ("eval", "gold", "embedded/test")
+    assert info["protocol"] == "gold"
+
+
+def test_recorded_completions_are_graded(invoke, tmp_path):
+    result = invoke("--completions", answers(tmp_path), "--json", "out.json")
+    assert result.exit_code == 0
+    assert "1/2" in result.stdout
+    assert "Failures: no_code 1" in result.stdout
+    assert "2 of 16 problems have a completion." in result.stdout
+    assert json.loads(Path("out.json").read_text())["results"][1]["outcome"] == "no_code"
+
+
+def test_limit_counts_problems_of_a_completions_file(invoke, tmp_path):
+    result = invoke("--completions", answers(tmp_path, 5), "--limit", 3)
+    assert "3/3" in result.stdout
+
+
+def test_a_model_is_sampled_and_its_identity_stored(invoke, tiny_folder):
+    result = invoke("--model", tiny_folder, "--limit", 3, "--max-new-tokens", 4, "--label", "t")
+    assert result.exit_code == 0
+    assert "0/3" in result.stdout
+    (run,) = Path("runs").iterdir()
+    info = json.loads((run / "run.json").read_text())
+    assert info["model"] == str(tiny_folder)
+    assert len(info["model_sha256"]) == 64
+    assert (info["protocol"], info["label"], info["seed"]) == ("mbpp", "t", 42)
+
+
+def test_visible_tests_choose_the_protocol(invoke, tiny_folder):
+    options = ("--model", tiny_folder, "--limit", 1, "--max-new-tokens", 2)
+    assert "mbpp-first" in invoke(*options, "--visible-tests", "first").stdout
+    assert "description-only" in invoke(*options, "--protocol", "description-only").stdout
+
+
+def test_mechanical_failures_in_bulk_are_called_suspect(invoke, tiny_folder):
+    result = invoke("--model", tiny_folder, "--max-new-tokens", 4)
+    assert "harness or model suspect" in result.stdout
+    assert "Ended by the length limit" in result.stdout
+
+
+def test_terminal_escapes_do_not_reach_the_terminal(invoke, tmp_path):
+    path = tmp_path / "answers.jsonl"
+    path.write_text(json.dumps({"task_id": 25, "completion": "```\n\x1b[31mraise X\n```"}))
+    assert "\x1b[31m" not in invoke("--completions", path).stdout
+
+
+def test_markup_in_a_label_is_text(invoke):
+    assert "[bold]x" in invoke("--gold", "--label", "[bold]x").stdout
+
+
+def test_unknown_dataset_is_one_line(invoke):
+    refused(invoke("--gold", dataset="nothing/test"), "dataset must be", "'nothing/test'")
+
+
+def test_missing_dataset_folder_is_one_line(invoke, tmp_path):
+    result = invoke("--gold", "--mbpp-dir", tmp_path / "none", dataset="sanitized/test")
+    refused(result, "must hold a readable sanitized-mbpp.json")
+
+
+def test_altered_dataset_is_one_line(invoke, tmp_path):
+    (tmp_path / "sanitized-mbpp.json").write_text("[]")
+    result = invoke("--gold", "--mbpp-dir", tmp_path, dataset="sanitized/test")
+    refused(result, "must have sha256")
+
+
+def test_zero_problems_are_one_line(invoke):
+    refused(invoke("--gold", "--limit", 0), "limit must be at least 1")
+
+
+def test_unknown_model_folder_is_one_line(invoke):
+    refused(invoke("--model", "./none"), "existing folder or a hub name", "'./none'")
+
+
+def test_missing_adapter_is_one_line(invoke, tiny_folder):
+    result = invoke("--model", tiny_folder, "--adapter", "none")
+    refused(result, "must hold a readable adapter_config.json")
+
+
+def test_missing_completions_are_one_line(invoke):
+    refused(invoke("--completions", "none.jsonl"), "must be readable")
+
+
+def test_unknown_task_is_one_line(invoke, tmp_path):
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"task_id": 1, "completion": "x"}\n')
+    refused(invoke("--completions", path), "got 1 at")
+
+
+def test_a_sandbox_that_cannot_open_is_one_line(invoke, monkeypatch):
+    def fail(backend):
+        raise SandboxError(f"docker must answer, got {backend!r}; start it")
+
+    monkeypatch.setattr(cli, "open_sandbox", fail)
+    refused(invoke("--gold", "--sandbox", "docker"), "docker must answer")
+
+
+def test_runs_dir_that_is_a_file_is_one_line(invoke, tmp_path):
+    (tmp_path / "file").write_text("")
+    refused(invoke("--gold", "--runs-dir", tmp_path / "file"), "runs folder must be writable")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_read_only_runs_dir_is_one_line(invoke, tmp_path):
+    folder = tmp_path / "read-only"
+    folder.mkdir(mode=0o555)
+    refused(invoke("--gold", "--runs-dir", folder / "runs"), "runs folder must be writable")
+
+
+def test_json_into_a_missing_folder_is_one_line_before_any_work(invoke):
+    refused(invoke("--gold", "--json", "none/out.json"), "--json must name a file")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--gold", "--completions", "x"),
+        ("--gold", "--model", "x"),
+        ("--completions", "x", "--adapter", "y"),
+        ("--adapter", "x", "--base-only"),
+        ("--visible-tests", "all", "--protocol", "mbpp"),
+        ("-n", "3"),
+    ],
+)
+def test_contradicting_options_are_usage_errors(invoke, options):
+    refused(invoke(*options), "leave one out" if "-n" not in options else "temperature", code=2)
+
+
+def test_help_shows_an_example_and_defaults():
+    text = CliRunner().invoke(main, ["eval", "--help"]).stdout
+    text = " ".join(text.split())
+    assert "Example:" in text
+    assert "[default: sanitized/test]" in text
