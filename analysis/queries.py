@@ -93,7 +93,7 @@ def reward_curve(
 def sdpo_internals(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 50
 ) -> Result:
-    """Return teacher coverage and the `sdpo/` metrics by bin of steps."""
+    """Return teacher coverage and the `distill/` metrics by bin of steps."""
     return _of_runs(
         connection,
         f"""WITH points AS (
@@ -101,20 +101,19 @@ def sdpo_internals(
                        'fraction (0 to 1)' AS unit, 0 AS rank, coverage_fraction AS value
                 FROM teacher_coverage WHERE {{runs}}
                 UNION ALL
-                SELECT run_id, step, replace(substr(name, 6), '_', ' '),
+                SELECT run_id, step, replace(replace(name, '/', ' '), '_', ' '),
                        CASE WHEN name LIKE '%fraction%' THEN 'fraction (0 to 1)'
                             WHEN name LIKE '%loss%' THEN 'loss'
                             WHEN name LIKE '%tokens%' THEN 'tokens' ELSE 'nats' END,
                        1, value
                 FROM metrics
-                WHERE {{runs}} AND name LIKE 'sdpo/%' AND name NOT LIKE '%coverage%'
-                      AND isfinite(value)),
+                WHERE {{runs}} AND name LIKE 'distill/%' AND isfinite(value)),
             extent AS (SELECT greatest(1, ceil(max(step) / {int(n_bins)})) AS width FROM points)
             SELECT run_id, algorithm, seed, quantity, unit, rank,
                    floor((step - 1) / width) * width + (width + 1) / 2 AS step,
                    avg(value) AS value, count(*) AS n
             FROM points JOIN runs USING (run_id) CROSS JOIN extent
-            WHERE algorithm IN ('sdpo', 'hybrid', 'audit')
+            WHERE algorithm <> 'grpo' AND step > 0
             GROUP BY ALL ORDER BY rank, quantity, run_id, step""",  # noqa: S608 - an int
         run_ids,
     )

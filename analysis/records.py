@@ -216,6 +216,8 @@ class ExecutionRow(Record):
 class TestResult(Record):
     """The verdict on one assert."""
 
+    __test__ = False  # pytest: the name is no test's
+
     table = "test_results"
     key = ("execution_id", "assert_index")
     execution_id: str = Field(description="key into executions, rollouts and eval_results")

@@ -118,7 +118,6 @@ def step_records(
     n_members: int = 4,
 ) -> Iterator[Record]:
     """Yield what one optimizer step writes."""
-    coverage = 0
     for group in range(n_groups):
         task_id = rng.randrange(601, 975)
         passes = [_passes(rng, task_id, skill) for _ in range(n_members)]
@@ -130,7 +129,6 @@ def step_records(
             n_passed = 3 if passed else round((rewards[member] - 0.3) / 0.7 * 3)
             demonstration = solver if solver not in (None, member) else None
             teaches = algorithm != "grpo" and (demonstration is not None or not passed)
-            coverage += teaches
             execution_id = f"s{step}-g{group}-m{member}"
             code = f"def task_{task_id}(x):\n    return x + {rng.randrange(9)}\n"
             feedback = None if passed else f"{outcome}: assert task_{task_id}(1) == 2 failed"
@@ -162,7 +160,7 @@ def step_records(
             yield from _execution(rng, execution_id, task_id, n_passed=n_passed, outcome=outcome)
             if step % 50 == 1 and member == 0 and teaches:
                 yield from _tokens(rng, step=step, group=group, member=member, code=code)
-    yield from _metrics(rng, step, algorithm, coverage / (n_groups * n_members))
+    yield from _metrics(rng, step, algorithm)
 
 
 def eval_records(
@@ -267,7 +265,7 @@ def _tokens(
         )
 
 
-def _metrics(rng: random.Random, step: int, algorithm: str, coverage: float) -> Iterator[Record]:
+def _metrics(rng: random.Random, step: int, algorithm: str) -> Iterator[Record]:
     """Yield the metrics of one step."""
     values = {
         "loss": rng.gauss(0.02, 0.01) if algorithm != "grpo" else rng.gauss(0, 1e-4),
@@ -277,9 +275,8 @@ def _metrics(rng: random.Random, step: int, algorithm: str, coverage: float) -> 
         "time/update_s": rng.gauss(3, 0.2),
     }
     if algorithm != "grpo":
-        values["sdpo/coverage_fraction"] = coverage
-        values["sdpo/divergence_mean"] = 0.08 * math.exp(-step / 150) + rng.gauss(0, 0.004)
-        values["sdpo/distillation_loss"] = 0.05 * math.exp(-step / 150) + rng.gauss(0, 0.004)
+        values["distill/divergence"] = 0.08 * math.exp(-step / 150) + rng.gauss(0, 0.004)
+        values["distill/loss"] = 0.05 * math.exp(-step / 150) + rng.gauss(0, 0.004)
         values["time/teacher_s"] = rng.gauss(1.2, 0.1)
     for name, value in values.items():
         yield Metric(step=step, name=name, value=value)
