@@ -26,7 +26,9 @@ setup: $(VENV)/.installed  ## make .venv with the locked packages
 
 .PHONY: demo
 demo: setup  ## the smallest real run: train, evaluate, query and chart, on this machine
-	$(BENCH) demo
+	$(BENCH) sandbox build --if-docker
+	$(BENCH) demo $(ARGS)
+	$(BENCH) plots --runs-dir results/demo/runs --results results/demo/results.duckdb --output-dir results/demo/charts
 
 .PHONY: test
 test: setup  ## run the tests; those of the Docker sandbox where an engine answers

@@ -8,6 +8,8 @@ import click
 
 _COMMANDS = {
     "train": "trainer.cli:train",
+    "verify": "trainer.cli:verify",
+    "demo": "trainer.cli:demo",
     "eval": "evaluator.cli:eval_command",
     "sandbox": "sandbox.cli:sandbox",
     "ingest": "analysis.cli:ingest",

@@ -5,6 +5,10 @@ import os
 
 import pytest
 
+# Matrices of 32 columns gain nothing from threads, and threads that spin beside a busy process lose a
+# hundredfold; one thread also makes every run's sums the same.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REQUIRE_DOCKER = "SDPO_BENCH_REQUIRE_DOCKER"
 """Set to 1 (CI does) to fail instead of skip."""
 
@@ -35,7 +39,11 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_terminal_summary(terminalreporter):
-    skipped = [r for r in terminalreporter.stats.get("skipped", []) if "no Docker sandbox" in str(r.longrepr)]
+    skipped = [
+        r
+        for r in terminalreporter.stats.get("skipped", [])
+        if "no Docker sandbox" in str(r.longrepr)
+    ]
     if skipped:
         terminalreporter.write_line(
             f"{len(skipped)} Docker tests skipped, no engine or image; the process backend was tested"

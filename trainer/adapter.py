@@ -2,13 +2,15 @@
 
 GRPO, SDPO and hybrid runs share it, so that sampling, rewards, logging and hardware paths are the same.
 Private hooks of TRL 1.14 that it uses (tests/trainer/test_trl_contract.py fails where one changes):
-`_generate_and_score_completions`, `_compute_loss`, `_tokenize_prompts`, `_metrics`,
-`current_gradient_accumulation_steps`.
+`_generate_and_score_completions`, `_compute_loss`, `_get_per_token_logps_and_entropies`,
+`_tokenize_prompts`, `_forward_redirection`, `_metrics`, `current_gradient_accumulation_steps`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,11 +22,20 @@ from trl.trainer.utils import pad
 from analysis.journal import Journal
 from analysis.records import Metric
 from trainer.config import Algorithm, BenchConfig
+from trainer.forward import (
+    Rows,
+    UnusualHead,
+    completion_hidden,
+    completion_logits,
+    output_head,
+)
 from trainer.losses.aggregation import all_sequences_mean, token_mean
-from trainer.losses.sdpo import token_losses
+from trainer.losses.lean import Head, TokenTerms, token_terms
 from trainer.rollouts import GradedRollout, RolloutGrader, SampledRollout, rollout_records
 from trainer.teacher import EmaTeacher
 from trainer.teacher_prompt import TeacherPrompt, coverage, teacher_prompts
+
+logger = logging.getLogger(__name__)
 
 
 class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -47,6 +58,17 @@ class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
         super().__init__(*args, reward_funcs=[grader.correctness, grader.format_score], **kwargs)
         self.distillation = config.distillation(temperature=self.args.temperature)
         self.teacher = EmaTeacher(self.model, rate=config.ema_rate) if algorithm != "grpo" else None
+        self._head = self._output_head()
+        self._terms: tuple[TokenTerms, Tensor] | None = None
+
+    def _output_head(self) -> Head | None:
+        """The head for the lean loss; None, said once, where the model needs the plain one."""
+        try:
+            return output_head(self.model)
+        except UnusualHead as problem:
+            if self.algorithm != "grpo":
+                logger.warning("%s; the loss holds the logits of a whole micro-batch", problem)
+            return None
 
     # sampling and grading
 
@@ -67,7 +89,8 @@ class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _rollout_seed(self) -> int:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        return int(self.args.seed) + 7_919 * (int(self.state.global_step) * world + rank + 1)
+        step = int(self.state.global_step)
+        return int(self.args.seed) + 7_919 * (step * int(world) + int(rank) + 1)
 
     def _teacher_prompts(
         self, prompts: Sequence[list[dict[str, str]]], graded: Sequence[GradedRollout]
@@ -168,73 +191,119 @@ class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
 
     # the loss
 
+    def compute_loss(
+        self,
+        model: Any,  # noqa: ANN401
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,  # noqa: ANN401
+    ) -> Tensor:
+        """As TRL's; the lean loss enters the model below a distributed wrapper, which must be told."""
+        unwrapped = self.accelerator.unwrap_model(model)
+        if self.algorithm != "grpo" and model is not unwrapped:
+            loss: Tensor = self._forward_redirection(
+                model, unwrapped, self._compute_loss, unwrapped, inputs
+            )
+            return loss
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        return loss
+
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:  # noqa: ANN401
         """The micro-batch's loss, scaled so that the sum over an optimizer step is the step's mean."""
         if self.algorithm == "grpo":
             policy_loss: Tensor = super()._compute_loss(model, inputs)
             return policy_loss
-        distill_loss = self._distill_loss(model, inputs)
+        mask = inputs["completion_mask"].bool()
+        terms = self._token_terms(model, inputs, mask)
+        distill_loss = self._distill_loss(terms, inputs, mask)
         if self.algorithm == "sdpo":
             return distill_loss
-        policy_loss = super()._compute_loss(model, inputs)
+
+        self._terms = terms, mask
+        try:
+            policy_loss = super()._compute_loss(model, inputs)
+        finally:
+            self._terms = None
         weight = self.config.hybrid_lambda
         return weight * policy_loss + (1.0 - weight) * distill_loss
 
-    def _distill_loss(self, model: Any, inputs: Mapping[str, Tensor]) -> Tensor:  # noqa: ANN401
-        completion_ids = inputs["completion_ids"]
-        mask = inputs["completion_mask"].bool() & inputs["distill_mask"].unsqueeze(1)
-        old_logprobs = inputs.get("old_per_token_logps")
-
-        teacher_logits = self._teacher_logits(model, inputs)
-        student_logits = _completion_logits(
-            model,
-            inputs["prompt_ids"],
-            inputs["prompt_mask"],
-            completion_ids,
-            inputs["completion_mask"],
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,  # noqa: ANN401
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """In a hybrid step, the policy loss reads the forward pass that the distillation has made."""
+        if self._terms is not None:
+            terms, mask = self._terms
+            return _placed(terms.logprobs, mask), _placed(terms.entropy, mask), None
+        answer: tuple[Tensor, Tensor | None, Tensor | None] = (
+            super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
         )
-        # Only masked tokens reach the loss: what lies outside, NaN included, has no value and no gradient.
-        losses = token_losses(
-            student_logits[mask],
-            teacher_logits[mask],
-            completion_ids[mask],
+        return answer
+
+    def _token_terms(self, model: Any, inputs: Mapping[str, Tensor], mask: Tensor) -> TokenTerms:  # noqa: ANN401
+        """Distillation loss, log-probability and entropy of every completion token, one forward a side."""
+        old_logprobs = inputs.get("old_per_token_logps")
+        student = self._features(model, _rows(inputs, "prompt"))
+        # A row without a teacher is compared with itself: no value, no gradient, no second forward.
+        teacher, taught = student.detach(), inputs["distill_mask"]
+        if taught.any():
+            teacher = teacher.clone()
+            with self._as_teacher(model):
+                teacher[taught] = self._features(model, _rows(inputs, "teacher_prompt", taught))
+        return token_terms(
+            student[mask],
+            teacher[mask],
+            inputs["completion_ids"][mask],
+            head=self._head,
             spec=self.distillation,
             old_logprobs=None if old_logprobs is None else old_logprobs[mask],
+            policy_gradient=self.algorithm == "hybrid",
         )
-        per_token = student_logits.new_zeros(mask.shape, dtype=losses.dtype).masked_scatter(
-            mask, losses
-        )
-        if self.config.aggregation == "reference":
-            loss = all_sequences_mean(per_token, mask) / self.current_gradient_accumulation_steps
-        else:
-            loss = token_mean(per_token, mask, n_tokens=self._tokens_of_step(inputs))
-        self._metrics["train"]["distill/loss"].append(
-            loss.item() * self.current_gradient_accumulation_steps
-        )
-        return loss
 
-    def _teacher_logits(self, model: Any, inputs: Mapping[str, Tensor]) -> Tensor:  # noqa: ANN401
+    def _distill_loss(
+        self, terms: TokenTerms, inputs: Mapping[str, Tensor], mask: Tensor
+    ) -> Tensor:
+        distill_mask = mask & inputs["distill_mask"].unsqueeze(1)
+        per_token = _placed(terms.distill, mask)
+        self._note("distill/per_token", per_token[distill_mask])
+        if self.algorithm == "sdpo":  # in a hybrid step TRL notes it
+            self._note("entropy", terms.entropy)
+        if self.config.aggregation == "reference":
+            loss = all_sequences_mean(per_token, distill_mask)
+            return loss / int(self.current_gradient_accumulation_steps)
+        return token_mean(per_token, distill_mask, n_tokens=self._tokens_of_step(inputs))
+
+    def _features(self, model: Any, rows: Rows) -> Tensor:  # noqa: ANN401
+        """Hidden states for the lean loss, or logits where the model's head is unusual."""
+        forward = completion_logits if self._head is None else completion_hidden
+        with self.accelerator.autocast():
+            return forward(model, rows)
+
+    @contextmanager
+    def _as_teacher(self, model: Any) -> Iterator[None]:  # noqa: ANN401
+        """Teacher's weights, no dropout and so no random numbers, no gradient; all as before afterwards."""
         assert self.teacher is not None  # noqa: S101 - set for every algorithm but grpo
         was_training = model.training
-        model.eval()  # no dropout, and so no random numbers
+        model.eval()
         try:
             with torch.no_grad(), self.teacher.weights():
-                return _completion_logits(
-                    model,
-                    inputs["teacher_prompt_ids"],
-                    inputs["teacher_prompt_mask"],
-                    inputs["completion_ids"],
-                    inputs["completion_mask"],
-                )
+                yield
         finally:
             model.train(was_training)
 
     def _tokens_of_step(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Distilled tokens of the optimizer step, per process: DDP averages the gradients over processes."""
-        steps = self.current_gradient_accumulation_steps / self.args.steps_per_generation
-        return inputs["n_distill_tokens"] * steps / self.accelerator.num_processes
+        steps = float(self.current_gradient_accumulation_steps / self.args.steps_per_generation)
+        return inputs["n_distill_tokens"] * (steps / int(self.accelerator.num_processes))
 
     # what is kept of a step
+
+    def _note(self, name: str, values: Tensor) -> None:
+        """Average a per-token value over the micro-batch; a batch without tokens says nothing."""
+        if values.numel():
+            self._metrics["train"][name].append(values.detach().mean().item())
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Hand the metrics to TRL's trackers and the journal."""
@@ -248,22 +317,15 @@ class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
             self.journal.commit()
 
 
-def _completion_logits(
-    model: Any,  # noqa: ANN401
-    prompt_ids: Tensor,
-    prompt_mask: Tensor,
-    completion_ids: Tensor,
-    completion_mask: Tensor,
-) -> Tensor:
-    """Raw logits at the positions that predict each completion token: (row, token, vocabulary)."""
-    n_tokens = completion_ids.shape[1]
-    logits: Tensor = model(
-        input_ids=torch.cat([prompt_ids, completion_ids], dim=1),
-        attention_mask=torch.cat([prompt_mask, completion_mask], dim=1),
-        logits_to_keep=n_tokens + 1,
-        use_cache=False,
-    ).logits
-    return logits[:, -n_tokens - 1 : -1]
+def _rows(inputs: Mapping[str, Tensor], prompt: str, chosen: Tensor | None = None) -> Rows:
+    """The micro-batch's rows with one of the two prompts; all of them, or the chosen ones."""
+    names = (f"{prompt}_ids", f"{prompt}_mask", "completion_ids", "completion_mask")
+    return Rows(*(inputs[name] if chosen is None else inputs[name][chosen] for name in names))
+
+
+def _placed(values: Tensor, mask: Tensor) -> Tensor:
+    """Per-token values back at their places in (row, token); 0 outside the mask."""
+    return values.new_zeros(mask.shape).masked_scatter(mask, values)
 
 
 def _gathered(rows: list[Any]) -> list[Any]:

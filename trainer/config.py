@@ -151,7 +151,7 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
         ConfigError: the file is missing or no mapping, a key is unknown, or a value is out of range.
     """
     keys = _read_keys(config)
-    parser = _Parser((BenchConfig, GRPOConfig, ModelConfig))
+    parser = _Parser((BenchConfig, GRPOConfig, ModelConfig), allow_abbrev=False)
     known = {action.dest for action in parser._actions}
     for key in keys:
         if key not in known:

@@ -22,11 +22,13 @@ class GradedRollout:
     reward: Reward
     feedback: str | None
     """What the sandbox said; None for a passing completion."""
+    demonstration: str
+    """The completion as peers may be shown it: text that spells a special token is broken up."""
 
     def attempt(self, *, success_threshold: float) -> Attempt:
         """What the teacher's prompt depends on; success reads the correctness alone."""
         return Attempt(
-            text=self.grade.completion,
+            text=self.demonstration,
             success=self.reward.correctness >= success_threshold,
             feedback=self.feedback,
         )
@@ -46,13 +48,15 @@ class RolloutGrader:
         *,
         timeout_s: float,
         format_weight: float,
+        special_tokens: Sequence[str] = (),
     ) -> None:
-        """Grade for `problems`, by task id, in `sandbox`."""
+        """Grade for `problems`, by task id, in `sandbox`, for prompts of a tokenizer with these tokens."""
         self.graded: list[GradedRollout] = []
         self._problems = problems
         self._sandbox = sandbox
         self._timeout_s = timeout_s
         self._format_weight = format_weight
+        self._special_tokens = tuple(special_tokens)
 
     def correctness(
         self, completions: Sequence[Sequence[Message]], task_id: Sequence[int], **_: object
@@ -68,7 +72,12 @@ class RolloutGrader:
         ]
         grades = grade(pairs, self._sandbox, timeout_s=self._timeout_s)
         self.graded = [
-            GradedRollout(g, reward(g, format_weight=self._format_weight), feedback(g))
+            GradedRollout(
+                grade=g,
+                reward=reward(g, format_weight=self._format_weight),
+                feedback=feedback(g, special_tokens=self._special_tokens),
+                demonstration=_without_special_tokens(g.completion, self._special_tokens),
+            )
             for g in grades
         ]
         return [rollout.reward.correctness for rollout in self.graded]
@@ -82,6 +91,14 @@ class RolloutGrader:
                 "TRL's order of reward functions has changed"
             )
         return [rollout.reward.format_score for rollout in self.graded]
+
+
+def _without_special_tokens(text: str, special_tokens: Sequence[str]) -> str:
+    """A policy that writes `<|im_end|>` letter by letter must not end a turn of the teacher's prompt."""
+    for token in special_tokens:
+        if len(token) > 1:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
 
 
 @dataclass(frozen=True)

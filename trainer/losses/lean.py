@@ -1,4 +1,4 @@
-"""The same loss without ever holding the logits of all tokens.
+"""What one forward pass yields for each token, without ever holding the logits of all tokens.
 
 The head, the student's top k, the teacher's gather and the divergence run over a few tokens at a time. A
 token's loss depends on its own hidden state only, so its gradient is computed in the same pass, while the
@@ -43,41 +43,43 @@ class Head(NamedTuple):
     bias: Float[Tensor, " vocabulary"] | None
 
 
-def lean_token_terms(
-    student_hidden: Float[Tensor, "token hidden"],
-    teacher_hidden: Float[Tensor, "token hidden"] | None,
+def token_terms(
+    student: Float[Tensor, "token feature"],
+    teacher: Float[Tensor, "token feature"] | None,
     ids: Int[Tensor, " token"],
     *,
-    head: Head,
+    head: Head | None,
     spec: Distillation,
     old_logprobs: Float[Tensor, " token"] | None = None,
     policy_gradient: bool = True,
     chunk_tokens: int = CHUNK_TOKENS,
 ) -> TokenTerms:
-    """Per-token terms from the last hidden states; equal to the plain form up to rounding.
+    """Per-token terms from the last hidden states and the head, or, with `head` None, from logits.
 
-    `teacher_hidden` None leaves the distillation out; without `policy_gradient` the log-probabilities are
-    constants, which saves a product with the head. Gradients reach `student_hidden`, and the head where
-    it is trainable; the teacher, the head's use for the teacher and the weights are constants.
+    `teacher` None leaves the distillation out; without `policy_gradient` the log-probabilities are
+    constants, which saves a product with the head. Gradients reach `student`, and the head where it is
+    trainable; the teacher, the head's use for the teacher and the weights are constants.
     """
     terms = _chunk_terms(spec, policy_gradient=policy_gradient)
-    trainable = head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad)
+    weight, bias = (None, None) if head is None else head
+    trainable = any(part is not None and part.requires_grad for part in (weight, bias))
     parts = []
-    for rows in torch.arange(len(ids), device=ids.device).split(chunk_tokens):
+    for start in range(0, len(ids), chunk_tokens):
+        rows = slice(start, start + chunk_tokens)
         chunk = (
-            student_hidden[rows],
-            None if teacher_hidden is None else teacher_hidden[rows].detach(),
+            student[rows],
+            None if teacher is None else teacher[rows].detach(),
             ids[rows],
             None if old_logprobs is None else old_logprobs[rows],
-            head.weight,
-            head.bias,
+            weight,
+            bias,
         )
         if trainable and torch.is_grad_enabled():
             parts.append(checkpoint(terms, *chunk, use_reentrant=False, preserve_rng_state=False))
         else:
             parts.append(_EagerGradient.apply(terms, *chunk))  # type: ignore[no-untyped-call]
     if not parts:
-        empty = student_hidden.sum(dim=-1)
+        empty = student.sum(dim=-1)  # no rows, and still attached to the graph
         return TokenTerms(empty, empty, empty.detach())
     return TokenTerms(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
@@ -87,22 +89,22 @@ _Terms = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
 def _chunk_terms(spec: Distillation, *, policy_gradient: bool) -> _Terms:
     def terms(
-        student_hidden: Tensor,
-        teacher_hidden: Tensor | None,
+        student: Tensor,
+        teacher: Tensor | None,
         ids: Tensor,
         old_logprobs: Tensor | None,
-        weight: Tensor,
+        weight: Tensor | None,
         bias: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        logits = linear(student_hidden, weight, bias)
+        logits = student if weight is None else linear(student, weight, bias)
         logprobs = sampled_logprobs(
             logits if policy_gradient else logits.detach(), ids, temperature=spec.temperature
         )
         entropies = entropy(logits.detach(), temperature=spec.temperature)
-        if teacher_hidden is None:
+        if teacher is None:
             return torch.zeros_like(logprobs), logprobs, entropies
         with torch.no_grad():
-            teacher_logits = linear(teacher_hidden, weight, bias)
+            teacher_logits = teacher if weight is None else linear(teacher, weight, bias)
         losses = token_losses(logits, teacher_logits, ids, spec=spec, old_logprobs=old_logprobs)
         return losses, logprobs, entropies
 
@@ -110,35 +112,35 @@ def _chunk_terms(spec: Distillation, *, policy_gradient: bool) -> _Terms:
 
 
 class _EagerGradient(torch.autograd.Function):
-    """Computes each token's gradient with respect to its hidden state in the forward pass."""
+    """Computes each token's gradient with respect to its own features in the forward pass."""
 
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401
         terms: _Terms,
-        student_hidden: Tensor,
+        student: Tensor,
         *constants: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         if not ctx.needs_input_grad[1]:
-            return terms(student_hidden, *constants)
+            return terms(student, *constants)
         with torch.enable_grad():
-            hidden = student_hidden.detach().requires_grad_()
-            distill, logprobs, entropies = terms(hidden, *constants)
-            ctx.save_for_backward(_row_gradient(distill, hidden), _row_gradient(logprobs, hidden))
+            student = student.detach().requires_grad_()
+            distill, logprobs, entropies = terms(student, *constants)
+            ctx.save_for_backward(_row_gradient(distill, student), _row_gradient(logprobs, student))
         return distill.detach(), logprobs.detach(), entropies.detach()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        hidden_grad = None
+        student_grad = None
         for grad, row_gradient in zip(grads[:2], ctx.saved_tensors, strict=True):
             if row_gradient is not None:
                 term = grad.unsqueeze(-1).to(row_gradient.dtype) * row_gradient
-                hidden_grad = term if hidden_grad is None else hidden_grad + term
-        return (None, hidden_grad, *[None] * 5)
+                student_grad = term if student_grad is None else student_grad + term
+        return (None, student_grad, *[None] * 5)
 
 
-def _row_gradient(per_row: Tensor, hidden: Tensor) -> Tensor | None:
+def _row_gradient(per_row: Tensor, student: Tensor) -> Tensor | None:
     """Each row's gradient of its own term: rows are independent, so that of the sum holds them all."""
     if not per_row.requires_grad:
         return None
-    return torch.autograd.grad(per_row.sum(), hidden, retain_graph=True)[0]
+    return torch.autograd.grad(per_row.sum(), student, retain_graph=True)[0]

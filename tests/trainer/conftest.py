@@ -1,0 +1,73 @@
+import pytest
+import yaml
+
+from evaluator.extract import Extraction
+from evaluator.grade import Grade
+from sandbox.program import Program
+from tests.tiny_model import make_tiny_model
+from tests.trainer.fakes import HashSandbox
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    return make_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def hashed_grades(monkeypatch):
+    """Grades by a hash of the text: a random model's bytes then pass some asserts and fail others."""
+    sandbox = HashSandbox()
+
+    def grade(pairs, _sandbox, *, timeout_s):
+        return [
+            Grade(
+                problem=problem,
+                completion=text,
+                extraction=Extraction(code=text, reason=None, n_blocks=1),
+                execution=sandbox.run(
+                    [Program(code=text, asserts=problem.asserts, callables=problem.callables)]
+                )[0],
+            )
+            for problem, text in pairs
+        ]
+
+    monkeypatch.setattr("trainer.rollouts.grade", grade)
+    return sandbox
+
+
+@pytest.fixture
+def config_file(tmp_path, tiny_model):
+    """Writes a configuration of two steps with the tiny model, and anything else a test wants."""
+
+    def write(**changes):
+        options = {
+            "model_name_or_path": str(tiny_model),
+            "use_peft": True,
+            "lora_r": 4,
+            "lora_dropout": 0.0,
+            "lora_target_modules": ["all-linear"],
+            "use_cpu": True,
+            "dataset": "embedded/train",
+            "per_device_train_batch_size": 4,
+            "gradient_accumulation_steps": 2,
+            "num_generations": 4,
+            "max_completion_length": 12,
+            "temperature": 0.7,
+            "learning_rate": 0.01,
+            "max_steps": 2,
+            "seed": 7,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": "none",
+            "disable_tqdm": True,
+            "evaluate_every": 0,
+            "distill_top_k": 10,
+            "sandbox": "process",
+            "runs_dir": str(tmp_path / "runs"),
+            **changes,
+        }
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(options))
+        return path
+
+    return write

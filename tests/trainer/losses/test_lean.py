@@ -1,0 +1,136 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer.losses.lean import Head, token_terms
+from trainer.losses.sdpo import Distillation, token_losses
+from trainer.losses.support import entropy, sampled_logprobs
+
+SAME = 1e-6
+"""Float32 terms of size 1, the same sums in chunks of other sizes."""
+
+SPECS = [
+    Distillation(top_k=5, temperature=0.7),
+    Distillation(support="full", divergence="forward_kl"),
+    Distillation(support="topk_renormalised", divergence="reverse_kl", top_k=3),
+    Distillation(support="sampled", divergence="reverse_kl", importance_clip=None),
+]
+
+
+def case(n_tokens=13, width=8, vocabulary=40, *, bias=False, dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=dtype)
+
+    head = Head(normal(vocabulary, width) / 3, normal(vocabulary) if bias else None)
+    student = normal(n_tokens, width).requires_grad_()
+    teacher = student.detach() + normal(n_tokens, width) / 2
+    ids = torch.randint(vocabulary, (n_tokens,), generator=generator)
+    return student, teacher, ids, head, -normal(n_tokens).abs()
+
+
+def plain(student, teacher, ids, head, spec, old):
+    def logits(hidden):
+        return torch.nn.functional.linear(hidden, *head)
+
+    return (
+        token_losses(logits(student), logits(teacher), ids, spec=spec, old_logprobs=old),
+        sampled_logprobs(logits(student), ids, temperature=spec.temperature),
+        entropy(logits(student).detach(), temperature=spec.temperature),
+    )
+
+
+def objective(distill, logprobs):
+    """Different weights on each token, as masks, advantages and lambda make them."""
+    weights = torch.linspace(-1, 2, len(distill), dtype=distill.dtype)
+    return (weights * distill).sum() + (weights.flip(0) * logprobs.exp()).sum()
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.support)
+@pytest.mark.parametrize("chunk", [1, 4, 64])
+@pytest.mark.parametrize("bias", [False, True])
+def test_values_and_gradients_equal_the_plain_form(spec, chunk, bias):
+    student, teacher, ids, head, old = case(bias=bias)
+    lean = token_terms(
+        student, teacher, ids, head=head, spec=spec, old_logprobs=old, chunk_tokens=chunk
+    )
+    (lean_grad,) = torch.autograd.grad(objective(lean.distill, lean.logprobs), student)
+    distill, logprobs, entropies = plain(student, teacher, ids, head, spec, old)
+    (grad,) = torch.autograd.grad(objective(distill, logprobs), student)
+    for ours, theirs in ((lean.distill, distill), (lean.logprobs, logprobs), (lean_grad, grad)):
+        assert (ours - theirs).abs().max() <= SAME * max(1.0, theirs.abs().max().item())
+    assert torch.allclose(lean.entropy, entropies, atol=SAME)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.support)
+def test_a_trainable_head_gets_the_gradient_of_the_plain_form(spec):
+    student, teacher, ids, head, _ = case(bias=True)
+    parameters = (student, head.weight.requires_grad_(), head.bias.requires_grad_())
+    lean = token_terms(student, teacher, ids, head=head, spec=spec, chunk_tokens=5)
+    ours = torch.autograd.grad(objective(lean.distill, lean.logprobs), parameters)
+    with torch.no_grad():
+        teacher_logits = torch.nn.functional.linear(teacher, *head)
+    student_logits = torch.nn.functional.linear(student, *head)
+    distill = token_losses(student_logits, teacher_logits, ids, spec=spec)
+    logprobs = sampled_logprobs(student_logits, ids, temperature=spec.temperature)
+    theirs = torch.autograd.grad(objective(distill, logprobs), parameters)
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a - b).abs().max() <= SAME * max(1.0, b.abs().max().item())
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 9_999), chunk=st.integers(1, 9))
+def test_the_gradient_is_that_of_the_value(seed, chunk):
+    # without old log-probabilities: the importance weight is a constant only to autograd
+    student, teacher, ids, head, _ = case(5, 3, 7, dtype=torch.float64, seed=seed)
+    spec = Distillation(top_k=4)
+    assert torch.autograd.gradcheck(
+        lambda h: token_terms(h, teacher, ids, head=head, spec=spec, chunk_tokens=chunk)[:2],
+        (student,),
+    )
+
+
+def test_logits_in_place_of_hidden_states_give_the_same_terms():
+    student, teacher, ids, head, _ = case()
+    spec = SPECS[0]
+    from_logits = token_terms(
+        student @ head.weight.T, teacher @ head.weight.T, ids, head=None, spec=spec, chunk_tokens=3
+    )
+    from_hidden = token_terms(student, teacher, ids, head=head, spec=spec)
+    for a, b in zip(from_logits, from_hidden, strict=True):
+        assert torch.allclose(a, b, atol=SAME)
+
+
+def test_without_a_policy_gradient_the_log_probabilities_are_constants():
+    student, teacher, ids, head, _ = case()
+    terms = token_terms(student, teacher, ids, head=head, spec=SPECS[0], policy_gradient=False)
+    (grad,) = torch.autograd.grad(terms.logprobs.sum() + 0 * terms.distill.sum(), student)
+    assert (grad == 0).all()
+
+
+def test_no_rows_give_empty_terms_that_are_still_attached():
+    student, teacher, ids, head, _ = case(n_tokens=0)
+    terms = token_terms(student, teacher, ids, head=head, spec=SPECS[0])
+    assert [len(t) for t in terms] == [0, 0, 0]
+    terms.distill.sum().backward()
+    assert student.grad is not None
+
+
+def test_no_tensor_of_all_tokens_by_vocabulary_is_ever_made():
+    student, teacher, ids, head, _ = case(n_tokens=96, vocabulary=500)
+    largest = 0
+
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                largest = max(largest, result.numel())
+            return result
+
+    with Watch():
+        terms = token_terms(student, teacher, ids, head=head, spec=SPECS[0], chunk_tokens=8)
+        terms.distill.sum().backward()
+    assert largest == 8 * 500

@@ -1,0 +1,197 @@
+"""Whole runs of the tiny model through TRL, with grades that a hash of the text decides."""
+
+import json
+import math
+from collections import defaultdict
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from analysis.segment import scan
+from sandbox.program import SandboxError
+from trainer.config import parse_options
+from trainer.run import train
+
+ROUNDING = 1e-5
+"""Float32 losses of size 1e-2, summed in another order."""
+
+
+class Finished:
+    """What a run left behind: its rows by table, and its final weights."""
+
+    def __init__(self, result):
+        self.result = result
+        self.rows = defaultdict(list)
+        for segment in sorted(result.run_dir.glob("segment-*.jsonl")):
+            for line in scan(segment):
+                self.rows[line.table].append(json.loads(line.row))
+        self.weights = load_file(result.adapter_dir / "adapter_model.safetensors")
+
+    def metric(self, name):
+        return [row["value"] for row in self.rows["metrics"] if row["name"] == name]
+
+
+@pytest.fixture
+def run(config_file, monkeypatch, hashed_grades):
+    monkeypatch.setattr("trainer.run.open_sandbox", lambda backend: hashed_grades)
+
+    def go(algorithm, **changes):
+        options = parse_options(config_file(**changes))
+        return Finished(train(algorithm, options, say=lambda _: None))
+
+    return go
+
+
+def test_sdpo_records_every_rollout_with_verdicts_feedback_and_teacher_prompt(run):
+    finished = run("sdpo")
+    rollouts = finished.rows["rollouts"]
+    assert len(rollouts) == 16, "2 steps x 2 prompts x 4 generations"
+    keys = {(r["step"], r["group_index"], r["member_index"]) for r in rollouts}
+    assert keys == {(s, g, m) for s in (1, 2) for g in (0, 1) for m in range(4)}
+    executions = {row["execution_id"] for row in finished.rows["executions"]}
+    assert {r["execution_id"] for r in rollouts} == executions
+    for rollout in rollouts:
+        results = [
+            row
+            for row in finished.rows["test_results"]
+            if row["execution_id"] == rollout["execution_id"]
+        ]
+        assert len(results) == rollout["n_asserts"]
+        passed = sum(row["verdict"] == "passed" for row in results)
+        assert passed == rollout["n_passed"]
+        assert rollout["correctness"] == passed / rollout["n_asserts"]
+        assert (rollout["feedback"] is None) == (passed == rollout["n_asserts"])
+    assert {r["outcome"] for r in rollouts} > {"passed"}, "both kinds must occur to show anything"
+    for rollout in rollouts:
+        _check_teacher(rollout, rollouts)
+
+
+def _check_teacher(rollout, rollouts):
+    group = [
+        r
+        for r in rollouts
+        if (r["step"], r["group_index"]) == (rollout["step"], rollout["group_index"])
+    ]
+    winners = [r["member_index"] for r in group if r["correctness"] == 1.0 and r is not rollout]
+    assert rollout["demonstration_member"] == (winners[0] if winners else None)
+    if winners:
+        assert not rollout["feedback_used"]
+        assert "Here is a correct solution" in rollout["teacher_prompt"]
+    elif rollout["feedback"] is not None:
+        assert rollout["feedback_used"] and "failed:" in rollout["teacher_prompt"]
+    else:
+        assert rollout["teacher_prompt"] is None
+    if rollout["teacher_prompt"] is not None:
+        assert rollout["teacher_prompt"].count("<|user|>") == 1, "templated once"
+        assert rollout["teacher_prompt"].endswith("<|assistant|>")
+
+
+def test_the_algorithms_start_from_the_same_rollouts_and_see_the_same_problems(run):
+    runs = [run(algorithm, label=algorithm) for algorithm in ("grpo", "sdpo", "hybrid")]
+    tasks = [[r["task_id"] for r in f.rows["rollouts"]] for f in runs]
+    assert tasks[0] == tasks[1] == tasks[2]
+    first = [
+        [(r["completion"], r["reward"]) for r in f.rows["rollouts"] if r["step"] == 1] for f in runs
+    ]
+    assert first[0] == first[1] == first[2]
+    assert len({completion for completion, _ in first[0]}) > 4, "sampled, not constant"
+    weights = [f.weights for f in runs]
+    name = next(iter(weights[0]))
+    assert not torch.equal(weights[0][name], weights[1][name])
+    assert not torch.equal(weights[1][name], weights[2][name])
+
+
+def test_one_seed_gives_the_same_run_twice_and_another_seed_another(run):
+    first, again, other = run("sdpo"), run("sdpo"), run("sdpo", seed=8)
+    assert all(torch.equal(first.weights[n], again.weights[n]) for n in first.weights)
+    assert first.metric("loss") == again.metric("loss")
+    assert first.metric("loss") != other.metric("loss")
+
+
+@pytest.mark.parametrize("algorithm", ["sdpo", "grpo"])
+def test_cutting_the_step_into_micro_batches_changes_nothing(run, algorithm):
+    cuts = [
+        run(
+            algorithm,
+            max_steps=1,
+            per_device_train_batch_size=b,
+            gradient_accumulation_steps=8 // b,
+        )
+        for b in (8, 4, 1)
+    ]
+    assert [len(f.rows["rollouts"]) for f in cuts] == [8, 8, 8]
+    for other in cuts[1:]:
+        assert other.metric("loss")[0] == pytest.approx(cuts[0].metric("loss")[0], abs=ROUNDING)
+        assert other.metric("grad_norm")[0] == pytest.approx(
+            cuts[0].metric("grad_norm")[0], rel=1e-3, abs=ROUNDING
+        )
+
+
+def test_without_any_teacher_signal_the_loss_and_the_gradient_are_zero(run):
+    finished = run(
+        "sdpo",
+        use_feedback=False,
+        success_threshold=1.0,
+        max_steps=1,
+        exclude_self=True,
+        max_teacher_prompt_tokens=1,
+    )
+    assert finished.metric("loss") == [0.0] and finished.metric("grad_norm") == [0.0]
+    assert finished.metric("teacher/reprompted_fraction") == [0.0]
+
+
+def test_the_first_grpo_loss_is_about_zero_and_its_gradient_is_not(run):
+    finished = run("grpo", max_steps=1)
+    assert abs(finished.metric("loss")[0]) < 1e-2 < finished.metric("grad_norm")[0]
+
+
+def test_the_teacher_is_saved_beside_the_student_and_lags_behind_it(run):
+    finished = run("sdpo", save_strategy="steps", save_steps=2, max_steps=2)
+    teacher = load_file(finished.result.run_dir / "teacher_adapter" / "adapter_model.safetensors")
+    assert set(teacher) == set(finished.weights)
+    changed = [n for n in teacher if not torch.equal(teacher[n], finished.weights[n])]
+    assert changed
+    checkpoint = finished.result.run_dir / "checkpoints" / "checkpoint-2"
+    shadow = load_file(checkpoint / "teacher.safetensors")
+    assert all(t.dtype == torch.float32 for t in shadow.values())
+    assert not (checkpoint / "teacher").exists(), "the student's checkpoint holds the student alone"
+
+
+def test_metrics_name_what_happened_in_each_step(run):
+    finished = run("sdpo")
+    for name in (
+        "loss",
+        "grad_norm",
+        "reward",
+        "rewards/correctness/mean",
+        "teacher/solution_fraction",
+    ):
+        values = finished.metric(name)
+        assert len(values) == 2 and all(math.isfinite(v) for v in values), name
+
+
+def test_a_sandbox_fault_stops_the_run_and_rewards_nobody(run, monkeypatch, tmp_path):
+    def fail(*args, **kwargs):
+        raise SandboxError("the engine must answer, got nothing; start it")
+
+    monkeypatch.setattr("trainer.rollouts.grade", fail)
+    with pytest.raises(SandboxError):
+        run("sdpo")
+    (segment,) = (tmp_path / "runs").glob("*/segment-*.jsonl")
+    tables = {line.table for line in scan(segment)}
+    assert "rollouts" not in tables and "run_states" in tables
+
+
+def test_evaluations_are_recorded_at_their_steps_and_leave_training_alone(run):
+    plain = run("sdpo")
+    evaluated = run(
+        "sdpo",
+        evaluate_every=1,
+        eval_dataset="embedded/test",
+        eval_max_problems=2,
+        max_completion_length=12,
+    )
+    assert [row["step"] for row in evaluated.rows["evals"]] == [0, 1, 2]
+    assert [row["n"] for row in evaluated.rows["evals"]] == [2, 2, 2]
+    assert all(torch.equal(plain.weights[n], evaluated.weights[n]) for n in plain.weights)

@@ -1,0 +1,231 @@
+"""One training run from options to adapter: what is opened, in which order, and what is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+from datasets import Dataset
+from trl import get_peft_config
+
+from analysis.journal import Journal
+from analysis.provenance import folder_sha256, run_info
+from evaluator.evaluate import EvalSummary, evaluate
+from evaluator.mbpp import ProblemSet, load_problems
+from evaluator.model import Decoding, Policy, choose_device, load_base
+from evaluator.prompt import messages, protocol_for
+from sandbox.client import Sandbox, open_sandbox
+from trainer.adapter import BenchTrainer
+from trainer.callbacks import Evaluation, StopOnNonFinite, TeacherUpdate
+from trainer.config import Algorithm, BenchConfig, ConfigError, Options
+from trainer.rollouts import RolloutGrader
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Where a finished run left its results."""
+
+    run_dir: Path
+    adapter_dir: Path
+    n_steps: int
+    evaluations: tuple[tuple[int, EvalSummary], ...]
+    """(optimizer step, summary), in order of the steps."""
+
+
+def train(algorithm: Algorithm, options: Options, *, say: Say) -> RunResult:
+    """Train one policy; everything it did is in `runs/<run_id>/` afterwards.
+
+    Raises:
+        ConfigError, DatasetError, ModelError, SandboxError, StoreError: with one line for the user.
+    """
+    bench = options.bench
+    problems = _problems(bench, bench.dataset, bench.max_problems)
+    eval_problems = (
+        _problems(bench, bench.eval_dataset, bench.eval_max_problems)
+        if bench.evaluate_every
+        else None
+    )
+    model, tokenizer = _load(options)
+
+    with contextlib.ExitStack() as stack:
+        sandbox = stack.enter_context(open_sandbox(bench.sandbox))
+        journal = stack.enter_context(_journal(algorithm, options, problems, sandbox))
+        say(
+            f"run {journal.info.run_id}: {algorithm}, {len(problems.problems)} problems, {sandbox.name}"
+        )
+        trainer = _trainer(algorithm, options, model, tokenizer, problems, sandbox, journal)
+        evaluations: list[tuple[int, EvalSummary]] = []
+        if eval_problems is not None:
+            evaluator = _Evaluator(trainer, eval_problems, sandbox, journal, say, evaluations)
+            trainer.add_callback(Evaluation(evaluator, every=bench.evaluate_every))
+
+        trainer.train()
+
+        adapter_dir = journal.run_dir / "adapter"
+        _save(trainer, tokenizer, adapter_dir)
+    return RunResult(
+        run_dir=journal.run_dir,
+        adapter_dir=adapter_dir,
+        n_steps=int(trainer.state.global_step),
+        evaluations=tuple(evaluations),
+    )
+
+
+def _problems(bench: BenchConfig, name: str, limit: int | None) -> ProblemSet:
+    mbpp_dir = None if bench.mbpp_dir is None else Path(bench.mbpp_dir)
+    return load_problems(name, mbpp_dir=mbpp_dir, limit=limit)
+
+
+def _load(options: Options) -> tuple[Any, Any]:
+    """The base model and its tokenizer, on the training device."""
+    model = options.model
+    if model.model_name_or_path is None:
+        raise ConfigError(
+            "model_name_or_path must name a model, got none; set it to a folder or hub name"
+        )
+    return load_base(
+        model.model_name_or_path,
+        device=choose_device("cpu" if options.training.use_cpu else "auto"),
+        dtype=model.dtype or "auto",
+        load_in_4bit=model.load_in_4bit,
+        unsloth=options.bench.use_unsloth,
+    )
+
+
+def _journal(
+    algorithm: Algorithm, options: Options, problems: ProblemSet, sandbox: Sandbox
+) -> Journal:
+    bench = options.bench
+    protocol = protocol_for(bench.visible_tests)  # type: ignore[arg-type]  # checked by BenchConfig
+    name = str(options.model.model_name_or_path)
+    info = run_info(
+        kind="train",
+        algorithm=algorithm,
+        label=bench.label or algorithm,
+        config=options.resolved(),
+        seed=options.training.seed,
+        model=name,
+        model_sha256=folder_sha256(Path(name)) if Path(name).is_dir() else None,
+        dataset=problems.name,
+        dataset_sha256=problems.sha256,
+        protocol=protocol.name,
+        protocol_sha256=protocol.sha256,
+        sandbox=sandbox.name,
+        device=_device(),
+    )
+    return Journal.create(Path(bench.runs_dir), info)
+
+
+def _device() -> dict[str, Any]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"gpu": None}
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "gpu_memory_bytes": torch.cuda.get_device_properties(0).total_memory,
+    }
+
+
+def _trainer(
+    algorithm: Algorithm,
+    options: Options,
+    model: Any,  # noqa: ANN401
+    tokenizer: Any,  # noqa: ANN401
+    problems: ProblemSet,
+    sandbox: Sandbox,
+    journal: Journal,
+) -> BenchTrainer:
+    bench, training = options.bench, options.training
+    training.output_dir = str(journal.run_dir / "checkpoints")
+    grader = RolloutGrader(
+        {problem.task_id: problem for problem in problems.problems},
+        sandbox,
+        timeout_s=bench.timeout_s,
+        format_weight=bench.format_weight,
+        special_tokens=tokenizer.all_special_tokens,
+    )
+    # the adapter's initial weights are drawn here, before TRL seeds
+    transformers.set_seed(training.seed)
+    trainer = BenchTrainer(
+        model,
+        algorithm=algorithm,
+        config=bench,
+        grader=grader,
+        journal=journal,
+        args=training,
+        train_dataset=_dataset(problems, bench),
+        processing_class=tokenizer,
+        peft_config=get_peft_config(options.model),
+    )
+    trainer.add_callback(StopOnNonFinite())
+    if trainer.teacher is not None:
+        updates = training.steps_per_generation * training.num_iterations
+        steps_per_rollout = max(1, updates // training.gradient_accumulation_steps)
+        trainer.add_callback(TeacherUpdate(trainer.teacher, steps_per_rollout=steps_per_rollout))
+    return trainer
+
+
+def _dataset(problems: ProblemSet, bench: BenchConfig) -> Dataset:
+    rows = [
+        {
+            "prompt": messages(problem, visible_tests=bench.visible_tests),  # type: ignore[arg-type]
+            "task_id": problem.task_id,
+        }
+        for problem in problems.problems
+    ]
+    return Dataset.from_list(rows)
+
+
+class _Evaluator:
+    """Evaluates the policy as it stands, into the run's journal."""
+
+    def __init__(
+        self,
+        trainer: BenchTrainer,
+        problems: ProblemSet,
+        sandbox: Sandbox,
+        journal: Journal,
+        say: Say,
+        evaluations: list[tuple[int, EvalSummary]],
+    ) -> None:
+        self._trainer, self._problems, self._sandbox = trainer, problems, sandbox
+        self._journal, self._say, self._evaluations = journal, say, evaluations
+
+    def __call__(self, step: int) -> None:
+        trainer, bench = self._trainer, self._trainer.config
+        if trainer.accelerator.is_main_process:
+            policy = Policy(
+                trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
+            )
+            summary = evaluate(
+                self._problems,
+                policy,
+                self._sandbox,
+                journal=self._journal,
+                eval_id=f"step-{step}",
+                label=self._journal.info.label,
+                step=step,
+                protocol=protocol_for(bench.visible_tests),  # type: ignore[arg-type]
+                decoding=Decoding(max_new_tokens=trainer.max_completion_length),
+                batch_size=bench.eval_batch,
+                timeout_s=bench.timeout_s,
+            )
+            self._evaluations.append((step, summary))
+            self._say(f"step {step}: pass@1 {summary.k}/{summary.n}")
+        trainer.accelerator.wait_for_everyone()
+
+
+def _save(trainer: BenchTrainer, tokenizer: Any, adapter_dir: Path) -> None:  # noqa: ANN401
+    """Write the student, and beside it the teacher, in the form that `eval --adapter` reads."""
+    trainer.save_model(str(adapter_dir))
+    tokenizer.save_pretrained(adapter_dir)
+    if trainer.teacher is not None and trainer.accelerator.is_main_process:
+        with trainer.teacher.weights():
+            trainer.save_model(str(adapter_dir.with_name("teacher_adapter")))
