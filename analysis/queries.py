@@ -9,6 +9,7 @@ from scipy.stats import binomtest
 
 from analysis.journal import StoreError
 from analysis.render import Result, unique
+from analysis.warehouse import is_damage
 
 _SEEDS = "string_agg(DISTINCT seed::VARCHAR, ', ' ORDER BY seed::VARCHAR)"
 """The seeds that were pooled, as text."""
@@ -33,6 +34,10 @@ def run_query(connection: duckdb.DuckDBPyConnection, query: str) -> Result:
 def refused(error: duckdb.Error) -> StoreError:
     """Return a query's error in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if is_damage(error):
+        return StoreError(
+            f"the results file must be intact, got: {lines[0]}; run `sdpo-bench ingest --rebuild`"
+        )
     return StoreError(f"the query must be valid read-only SQL, got: {' '.join(lines[:2])}")
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import duckdb
 
 from analysis.journal import StoreError
-from analysis.load import Loaded, Plan, load, plan
+from analysis.load import Plan, load, plan
 from analysis.schema import schema_sha256, schema_sql
 
 _STORAGE_VERSION = "v1.4.0"
@@ -119,8 +119,7 @@ def _ingest(runs_dir: Path, results: Path, *, rebuild: bool) -> IngestReport:
         try:
             state = _read_state(results)
         except duckdb.Error as error:
-            report.rebuilt = f"the file was damaged ({_first_line(error)})"
-            _set_aside(results, report)
+            return _replace_damaged(runs_dir, results, error)
     elif not rebuild:
         report.rebuilt = "there was none"
     if state and not rebuild and state.schema_sha256 != schema_sha256():
@@ -132,33 +131,57 @@ def _ingest(runs_dir: Path, results: Path, *, rebuild: bool) -> IngestReport:
         report.problems += state.damages
         if not found.sources:
             return report
-    loaded = _build(found, results, fresh=report.rebuilt is not None)
-    report.n_runs, report.n_rows = len(found.sources), loaded.n_rows
-    report.n_bytes = loaded.n_bytes
-    report.problems += loaded.problems
+    try:
+        _build(found, results, report)
+    except duckdb.Error as error:
+        if not is_damage(error):
+            raise
+        return _replace_damaged(runs_dir, results, error)
     return report
 
 
-def _build(found: Plan, results: Path, *, fresh: bool) -> Loaded:
+def is_damage(error: duckdb.Error) -> bool:
+    """Whether DuckDB found its file altered or cut, by its message: the class says too little."""
+    return any(
+        sign in str(error) for sign in ("checksum", "Corrupt", "Could not read enough bytes")
+    )
+
+
+def _replace_damaged(runs_dir: Path, results: Path, error: duckdb.Error) -> IngestReport:
+    """Build anew from the journals, and keep the damaged file aside: it may hold more than they."""
+    aside = results.with_name(results.name + ".damaged")
+    report = IngestReport(rebuilt=f"the file was damaged ({_first_line(error)})")
+    report.notices.append(f"the damaged file was moved to {aside}")
+    found = plan(runs_dir, {})
+    report.problems += found.problems
+    _build(found, results, report, aside=aside)
+    return report
+
+
+def _build(found: Plan, results: Path, report: IngestReport, *, aside: Path | None = None) -> None:
     """Make the new file beside the old one and put it in its place."""
     with tempfile.TemporaryDirectory(prefix=".ingest-", dir=results.parent) as folder:
         copy = Path(folder) / "results.duckdb"
-        if not fresh:
+        if not report.rebuilt:
             shutil.copyfile(results, copy)
             with contextlib.suppress(FileNotFoundError):  # left by a shell that was killed
                 shutil.copyfile(_wal(results), _wal(copy))
         config = {"storage_compatibility_version": _STORAGE_VERSION, "temp_directory": folder}
         with duckdb.connect(str(copy), config=config | _LIMITS) as connection:
             connection.execute("BEGIN")
-            if fresh:
+            if report.rebuilt:
                 connection.execute(schema_sql())
                 connection.execute("INSERT INTO warehouse VALUES (?)", [schema_sha256()])
             loaded = load(connection, found.sources, Path(folder))
             connection.execute("COMMIT")
             connection.execute("CHECKPOINT")
+        if aside:
+            os.replace(results, aside)
         _wal(results).unlink(missing_ok=True)
         os.replace(copy, results)
-    return loaded
+    report.n_runs, report.n_rows = len(found.sources), loaded.n_rows
+    report.n_bytes = loaded.n_bytes
+    report.problems += loaded.problems
 
 
 def _read_state(results: Path) -> _State:
@@ -168,6 +191,11 @@ def _read_state(results: Path) -> _State:
         duckdb.Error: it is damaged, or no results file.
     """
     with duckdb.connect(str(results), read_only=True) as connection:
+        n_blocks, block_bytes = connection.execute(
+            "SELECT total_blocks, block_size FROM pragma_database_size()"
+        ).fetchall()[0]
+        if results.stat().st_size < n_blocks * block_bytes:
+            raise duckdb.IOException("Corrupt: the file is shorter than its header says")
         row = connection.execute("SELECT schema_sha256 FROM warehouse").fetchone()
         read_bytes: dict[str, dict[str, int]] = defaultdict(dict)
         for (run_id,) in connection.execute("SELECT run_id FROM runs").fetchall():
@@ -209,14 +237,6 @@ def _check_vanished(
         f"{len(vanished)} run(s) have no folder any more ({names}); "
         "their rows are kept until `sdpo-bench ingest --rebuild`"
     )
-
-
-def _set_aside(results: Path, report: IngestReport) -> None:
-    """Move a damaged file out of the way instead of destroying it."""
-    aside = results.with_name(results.name + ".damaged")
-    os.replace(results, aside)
-    _wal(results).unlink(missing_ok=True)
-    report.notices.append(f"the damaged file was moved to {aside}")
 
 
 def _wal(path: Path) -> Path:
