@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from sandbox.program import Execution, Program
+from sandbox.endpoint import Endpoint
+from sandbox.pool import Pool
+from sandbox.process_backend import WARNING, ProcessEndpoint
+from sandbox.program import Execution, Program, SandboxError
 
 
 class Sandbox(Protocol):
@@ -20,7 +24,7 @@ class Sandbox(Protocol):
         """Judge programs; one result each, in order.
 
         Raises:
-            SandboxError: the sandbox could not be had or failed twice on the same program.
+            SandboxError: the sandbox cannot be had or fails its own checks.
         """
         ...
 
@@ -33,10 +37,24 @@ class Sandbox(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
-def open_sandbox(backend: str = "auto", *, n_workers: int = 2, memory_bytes: int = 512 << 20) -> Sandbox:
+def open_sandbox(
+    backend: str = "auto", *, n_workers: int = 2, memory_bytes: int = 512 << 20, hash_seed: int = 0
+) -> Pool:
     """Open a sandbox: `docker`, `process`, or `auto` (docker where it answers, else process, said in one line).
+
+    Args:
+        backend: which one.
+        n_workers: programs that run at the same time.
+        memory_bytes: address space that one program may have.
+        hash_seed: Python's hash seed inside, which decides the order of sets of strings.
 
     Raises:
         SandboxError: no Docker engine, image not built, or the guest does not start.
     """
-    raise NotImplementedError
+    if n_workers < 1:
+        raise SandboxError(f"n_workers must be at least 1, got {n_workers}")
+    if backend == "process":
+        print(WARNING, file=sys.stderr)
+        endpoint: Endpoint = ProcessEndpoint(slots=n_workers, hash_seed=hash_seed)
+        return Pool("process", [endpoint], memory_bytes=memory_bytes)
+    raise SandboxError(f"backend must be docker, process or auto, got {backend!r}")

@@ -1,0 +1,191 @@
+"""The untrusted side: takes away its own means, runs a program, ships the values of its calls.
+
+The one place of the project that executes code it did not write. Nothing here decides whether an assert
+passes; everything it writes is read by the host as hostile text.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import signal
+import sys
+import types
+from dataclasses import dataclass
+
+from sandbox.guest import landlock, seccomp, values
+from sandbox.guest.output import Capture
+from sandbox.guest.protocol import Job, ProtocolError, RequestHeader, parse_job
+from sandbox.guest.values import Value
+
+CANDIDATE = "<solution>"
+RESULT_FD = 3
+MAX_MESSAGE = 600
+RESERVED_BYTES = 32_768
+"""Room in the pipe for the lines that say so when values do not fit, and for the output's tail."""
+EXIT_NOT_CONFINED, EXIT_BAD_JOB, EXIT_NO_RESULT = 125, 126, 127
+"""Ends before any hostile code ran, twice; and one where the result could not be written."""
+_MAX_FD = 4096
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The means a child is stripped of; what a machine cannot do is None or 0."""
+
+    uid: int
+    """User and group of the child; 0 keeps the supervisor's."""
+    seccomp: seccomp.Filter | None
+    landlock: landlock.Ruleset | None
+    threads: int = 24
+    """Processes and threads that the child's own user may have."""
+
+    def apply(self, header: RequestHeader) -> None:
+        """Strip this process; the order goes from what needs privilege to what takes the means away."""
+        os.setsid()
+        seconds = -(-header.timeout_ms // 1000) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+        resource.setrlimit(resource.RLIMIT_AS, (header.memory_bytes, header.memory_bytes))
+        if self.uid:
+            resource.setrlimit(resource.RLIMIT_NPROC, (self.threads, self.threads))
+            os.setresgid(self.uid, self.uid, self.uid)
+            os.setresuid(self.uid, self.uid, self.uid)
+        elif os.geteuid() == 0:
+            _drop_capabilities()
+        if self.landlock is not None:
+            self.landlock.restrict()
+        # No descriptor is left but the result's: the program can reach nobody.
+        os.closerange(RESULT_FD + 1, _MAX_FD)
+        if self.seccomp is not None:
+            self.seccomp.install()
+
+
+def _drop_capabilities() -> None:
+    """Leave root nothing but its name, where a user of the child's own could not read the library."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    if ctypes.CDLL(None).capset(header, nothing) != 0:
+        raise OSError("capabilities must go, and did not")
+
+
+def receive(fd: int, n: int) -> bytes:
+    """Read exactly `n` bytes.
+
+    Raises:
+        ProtocolError: the other side closed before.
+    """
+    parts = []
+    while n:
+        part = os.read(fd, min(n, 1 << 20))
+        if not part:
+            raise ProtocolError(f"a job must be complete, got {n} bytes too few")
+        parts.append(part)
+        n -= len(part)
+    return b"".join(parts)
+
+
+def become(
+    connection: int, result: int, *, header: RequestHeader, layers: Layers, capture: Capture
+) -> None:
+    """Turn this forked process into a child that runs one job, and end it."""
+    status = EXIT_NOT_CONFINED
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        job_bytes = receive(connection, header.job_bytes)
+        os.dup2(result, RESULT_FD, inheritable=False)
+        os.set_blocking(RESULT_FD, False)
+        layers.apply(header)
+        status = EXIT_BAD_JOB
+        job = parse_job(job_bytes)
+        del job_bytes
+        status = EXIT_NO_RESULT
+        run(job, RESULT_FD, capture)
+        status = 0
+    finally:
+        # No way back into the slot's code, whatever was raised, and no teardown of the interpreter.
+        os._exit(status)
+
+
+def run(job: Job, result: int, capture: Capture) -> None:
+    """Run a program and write one JSON line for its loading, one for each assert, one for the end."""
+    capture.install()
+    module = types.ModuleType("solution")
+    sys.modules["solution"] = module
+    ship = _Shipment(result)
+    failure = _load(job, module.__dict__)
+    ship.line(["load", failure])
+    if failure is None:
+        for index, step in enumerate(job.steps):
+            ship.line(["assert", index, *_evaluate(step, module.__dict__)])
+    ship.line(["end", *capture.tail()])
+
+
+class _Shipment:
+    """Writes lines while they fit."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._left = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) - RESERVED_BYTES
+
+    def line(self, document: list[Value]) -> None:
+        data = json.dumps(document, separators=(",", ":")).encode() + b"\n"
+        self._left -= len(data)
+        if self._left < 0 and document[0] == "assert":
+            data = json.dumps(["assert", document[1], _too_large(), None]).encode() + b"\n"
+        os.write(self._fd, data)
+
+
+def _too_large() -> dict[str, Value]:
+    return {
+        "type": "ValueTooLarge",
+        "message": "the values of this program are too large to ship",
+        "line": None,
+        "call": None,
+    }
+
+
+def _load(job: Job, namespace: dict[str, Value]) -> dict[str, Value] | None:
+    """Run imports, the program and the setup code; return the first failure."""
+    try:
+        for line in job.imports:
+            exec(compile(line, "<imports>", "exec"), namespace)
+        exec(compile(job.code, CANDIDATE, "exec"), namespace)
+        if job.setup_code:
+            exec(compile(job.setup_code, "<setup>", "exec"), namespace)
+    except BaseException as raised:  # noqa: BLE001 - hostile code, any exception
+        return _failure(raised, None)
+    return None
+
+
+def _evaluate(
+    step: Value, namespace: dict[str, Value]
+) -> tuple[dict[str, Value] | None, list[Value] | None]:
+    """Evaluate the calls of one assert; return (failure, None) or (None, values)."""
+    shipped = []
+    for call in step:
+        try:
+            value = eval(compile(call.source, "<call>", "eval"), namespace)  # noqa: S307
+            shipped.append(values.encode(value, iterate=call.iterate))
+        except BaseException as raised:  # noqa: BLE001 - hostile code, any exception
+            return _failure(raised, call.source), None
+    return None, shipped
+
+
+def _failure(raised: BaseException, call: str | None) -> dict[str, Value]:
+    """Describe an exception; its text and its type's name are the program's own words."""
+    line = None
+    trace = raised.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == CANDIDATE:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    if isinstance(raised, SyntaxError) and raised.filename == CANDIDATE:
+        line = raised.lineno if type(raised.lineno) is int else None
+    try:
+        text = raised.msg if isinstance(raised, SyntaxError) else str(raised)
+        message = "".join(str.__iter__(text))[:MAX_MESSAGE]
+    except BaseException as other:  # noqa: BLE001 - hostile __str__, any exception
+        message = f"<its text raised {values._type_name(other)}>"
+    return {"type": values._type_name(raised), "message": message, "line": line, "call": call}

@@ -1,0 +1,259 @@
+"""The child's system-call filter, as data and as the BPF program made of it.
+
+An allow-list on top of the container's own profile: what a Python program computes with. Not in it, so
+refused with EPERM: new processes, signals to anyone, sockets but a pair with itself, shared memory,
+message queues, io_uring, bpf, ptrace, namespaces, every call that changes a file or a limit.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import platform
+import struct
+
+# name: (x86_64, aarch64); None where the architecture has no such call. Frequent ones first.
+ALLOWED: dict[str, tuple[int | None, int | None]] = {
+    "write": (1, 64),
+    "read": (0, 63),
+    "mmap": (9, 222),
+    "munmap": (11, 215),
+    "brk": (12, 214),
+    "mprotect": (10, 226),
+    "futex": (202, 98),
+    "close": (3, 57),
+    "fstat": (5, 80),
+    "newfstatat": (262, 79),
+    "stat": (4, None),
+    "lstat": (6, None),
+    "lseek": (8, 62),
+    "getdents64": (217, 61),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigreturn": (15, 139),
+    "exit_group": (231, 94),
+    "exit": (60, 93),
+    "pread64": (17, 67),
+    "readv": (19, 65),
+    "writev": (20, 66),
+    "access": (21, None),
+    "faccessat": (269, 48),
+    "faccessat2": (439, 439),
+    "readlink": (89, None),
+    "readlinkat": (267, 78),
+    "statx": (332, 291),
+    "fstatfs": (138, 44),
+    "getcwd": (79, 17),
+    "fadvise64": (221, 223),
+    "mremap": (25, 216),
+    "madvise": (28, 233),
+    "mincore": (27, 232),
+    "dup": (32, 23),
+    "dup2": (33, None),
+    "dup3": (292, 24),
+    "pipe": (22, None),
+    "pipe2": (293, 59),
+    "eventfd2": (290, 19),
+    "poll": (7, None),
+    "ppoll": (271, 73),
+    "select": (23, None),
+    "pselect6": (270, 72),
+    "epoll_create1": (291, 20),
+    "epoll_ctl": (233, 21),
+    "epoll_wait": (232, None),
+    "epoll_pwait": (281, 22),
+    "recvfrom": (45, 207),
+    "nanosleep": (35, 101),
+    "clock_nanosleep": (230, 115),
+    "clock_gettime": (228, 113),
+    "clock_getres": (229, 114),
+    "gettimeofday": (96, 169),
+    "time": (201, None),
+    "times": (100, 153),
+    "alarm": (37, None),
+    "pause": (34, None),
+    "getitimer": (36, 102),
+    "setitimer": (38, 103),
+    "restart_syscall": (219, 128),
+    "rt_sigpending": (127, 136),
+    "rt_sigsuspend": (130, 133),
+    "rt_sigtimedwait": (128, 137),
+    "sigaltstack": (131, 132),
+    "sched_yield": (24, 124),
+    "sched_getaffinity": (204, 123),
+    "getcpu": (309, 168),
+    "getrandom": (318, 278),
+    "getpid": (39, 172),
+    "getppid": (110, 173),
+    "gettid": (186, 178),
+    "getpgid": (121, 155),
+    "getpgrp": (111, None),
+    "getsid": (124, 156),
+    "getuid": (102, 174),
+    "geteuid": (107, 175),
+    "getgid": (104, 176),
+    "getegid": (108, 177),
+    "getresuid": (118, 148),
+    "getresgid": (120, 150),
+    "getgroups": (115, 158),
+    "getrlimit": (97, 163),
+    "getrusage": (98, 165),
+    "getpriority": (140, 141),
+    "sysinfo": (99, 179),
+    "uname": (63, 160),
+    "arch_prctl": (158, None),
+    "set_tid_address": (218, 96),
+    "set_robust_list": (273, 99),
+    "rseq": (334, 293),
+    "membarrier": (324, 283),
+}
+_OPEN = (2, None)
+_OPENAT = (257, 56)
+_IOCTL = (16, 29)
+_FCNTL = (72, 25)
+_PRCTL = (157, 167)
+_PRLIMIT64 = (302, 261)
+_CLONE = (56, 220)
+_CLONE3 = (435, 435)
+_SOCKETPAIR = (53, 199)
+_SENDTO = (44, 206)
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
+_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+_LD_W_ABS, _JEQ, _JSET, _RET, _ALU_AND = 0x20, 0x15, 0x45, 0x06, 0x54
+_ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
+_NR, _ARCH, _ARGS = 0, 4, 16
+_INSTRUCTION = struct.Struct("=HBBI")
+
+# Any way to write, create or truncate: O_ACCMODE | O_CREAT | O_TRUNC (the same on both architectures).
+_OPEN_FOR_WRITING = 0o3 | 0o100 | 0o1000
+# TCGETS, TIOCGWINSZ (isatty and the like), FIONBIO, FIONCLEX, FIOCLEX; not FIOASYNC or FIOSETOWN, which make
+# the kernel send signals on the program's behalf.
+_IOCTLS = (0x5401, 0x5413, 0x5421, 0x5450, 0x5451)
+# F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC, F_GETPIPE_SZ;
+# not F_SETOWN, F_SETSIG, nor locks (a covert channel).
+_FCNTLS = (0, 1, 2, 3, 1030, 1032)
+_F_SETFL, _O_ASYNC = 4, 0o20000
+# PR_SET_NAME shows in /proc for others to read, PR_SET_VMA only names memory: both answered, neither done.
+_PRCTLS_IGNORED = (15, 0x53564D41)
+_CLONE_THREAD = 0x10000
+_CLONE_NAMESPACES = 0x7E020000
+
+
+def _arg(index: int, *, high: bool = False) -> bytes:
+    """Load half of argument `index` (both architectures are little-endian)."""
+    return _op(_LD_W_ABS, _ARGS + 8 * index + (4 if high else 0))
+
+
+def _op(code: int, k: int, true: int = 0, false: int = 0) -> bytes:
+    return _INSTRUCTION.pack(code, true, false, k)
+
+
+def _errno(number: int) -> bytes:
+    return _op(_RET, _ERRNO | number)
+
+
+def _only(argument: int, values: tuple[int, ...], refusal: bytes) -> bytes:
+    """Allow the call if the argument is one of `values`, else answer `refusal`."""
+    tests = b"".join(_op(_JEQ, value, len(values) - i, 0) for i, value in enumerate(values))
+    return _arg(argument) + tests + refusal + _op(_RET, _ALLOW)
+
+
+def _unless_any(argument: int, bits: int, refusal: bytes) -> bytes:
+    """Allow the call if the argument has none of `bits`."""
+    return _arg(argument) + _op(_JSET, bits, 0, 1) + refusal + _op(_RET, _ALLOW)
+
+
+def _conditional() -> list[tuple[tuple[int | None, int | None], bytes]]:
+    """Calls whose arguments decide; each rule ends in a return."""
+    eperm, eacces = _errno(errno.EPERM), _errno(errno.EACCES)
+    allow = _op(_RET, _ALLOW)
+    setfl = _arg(1) + _op(_JEQ, _F_SETFL, 0, 4) + _unless_any(2, _O_ASYNC, eperm)
+    no_new_limit = (
+        _arg(0)
+        + _op(_JEQ, 0, 0, 4)  # its own limits
+        + _arg(2)
+        + _op(_JEQ, 0, 0, 2)  # no new value: low half, then high half of the pointer
+        + _arg(2, high=True)
+        + _op(_JEQ, 0, 1, 0)
+        + eperm
+        + allow
+    )
+    thread = (
+        _arg(0)
+        + _op(_JSET, _CLONE_THREAD, 0, 1)
+        + _op(_JSET, _CLONE_NAMESPACES, 0, 1)
+        + eperm
+        + allow
+    )
+    connected = (
+        _arg(4) + _op(_JEQ, 0, 0, 2) + _arg(4, high=True) + _op(_JEQ, 0, 1, 0) + eperm + allow
+    )
+    names = b"".join(
+        _op(_JEQ, value, len(_PRCTLS_IGNORED) - i, 0) for i, value in enumerate(_PRCTLS_IGNORED)
+    )
+    return [
+        (_OPENAT, _unless_any(2, _OPEN_FOR_WRITING, eacces)),
+        (_OPEN, _unless_any(1, _OPEN_FOR_WRITING, eacces)),
+        (_IOCTL, _only(1, _IOCTLS, _errno(errno.ENOTTY))),
+        (_FCNTL, setfl + _only(1, _FCNTLS, eperm)),
+        (_PRCTL, _arg(1 - 1) + names + eperm + _errno(0)),
+        (_PRLIMIT64, no_new_limit),
+        (_CLONE, thread),
+        # glibc falls back to clone, whose flags a filter can see.
+        (_CLONE3, _errno(errno.ENOSYS)),
+        (_SOCKETPAIR, _only(0, (1,), eperm)),
+        (_SENDTO, connected),
+    ]
+
+
+def program(machine: str) -> bytes:
+    """Return the BPF instructions for `x86_64` or `aarch64`.
+
+    Raises:
+        KeyError: another architecture, for which there is no table.
+    """
+    column = ("x86_64", "aarch64").index(machine) if machine in _AUDIT_ARCH else -1
+    parts = [
+        _op(_LD_W_ABS, _ARCH),
+        _op(_JEQ, _AUDIT_ARCH[machine], 1, 0),
+        _op(_RET, _KILL_PROCESS),
+        _op(_LD_W_ABS, _NR),
+    ]
+    for numbers in ALLOWED.values():
+        number = numbers[column]
+        if number is not None:
+            parts += [_op(_JEQ, number, 0, 1), _op(_RET, _ALLOW)]
+    for pair, rule in _conditional():
+        if pair[column] is not None:
+            parts += [_op(_JEQ, pair[column] or 0, 0, len(rule) // 8), rule]
+    parts.append(_errno(errno.EPERM))
+    return b"".join(parts)
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+class Filter:
+    """A filter made ready before the fork, so that installing it is one system call."""
+
+    def __init__(self) -> None:
+        machine = platform.machine()
+        if machine not in _SECCOMP:
+            raise OSError(errno.ENOSYS, f"no system-call table for {machine}")
+        code = program(machine)
+        self._buffer = ctypes.create_string_buffer(code, len(code))
+        self._program = _Program(len(code) // 8, ctypes.addressof(self._buffer))
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._number = _SECCOMP[machine]
+
+    def install(self) -> None:
+        """Put the filter on this process for good.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        if self._libc.syscall(self._number, 1, 0, ctypes.byref(self._program)) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, "the kernel must accept the system-call filter")

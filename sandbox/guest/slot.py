@@ -1,0 +1,288 @@
+"""One slot: takes a connection, forks a child for it, waits, says how the child ended.
+
+A slot serves one execution at a time and holds nothing of it: the child reads its own job, and what the
+child wrote passes through a buffer that is wiped before the next fork. So no program finds another's code
+or values in the memory it inherits.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import fcntl
+import os
+import resource
+import select
+import signal
+import socket
+import termios
+import time
+from dataclasses import dataclass
+
+from sandbox.guest import child, landlock, seccomp
+from sandbox.guest.output import Capture
+from sandbox.guest.protocol import (
+    MAX_BODY_BYTES,
+    REQUEST_BYTES,
+    How,
+    Kind,
+    ProtocolError,
+    Reply,
+    RequestHeader,
+    ResponseHeader,
+    dump_response,
+    parse_request,
+)
+
+HEADER_TIMEOUT_S = 1.0
+"""A client sends its header with the connection: one that does not is cut off."""
+SEND_TIMEOUT_S = 10.0
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_MIN_PIPE_BYTES = 65_536
+_OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every slot is started with."""
+
+    uid_base: int
+    """User of slot 0; slot n is uid_base + n. 0: children keep the supervisor's user."""
+    seccomp: bool
+    landlock: bool
+    recycle_after: int
+    """Executions after which a slot is replaced by a fresh fork of the zygote."""
+
+
+def serve(listener: socket.socket, index: int, settings: Settings) -> None:
+    """Serve connections until it is time to be replaced."""
+    slot = _Slot(index, settings)
+    for _ in range(settings.recycle_after):
+        connection, _ = listener.accept()
+        with connection:
+            slot.handle(connection)
+
+
+class _Slot:
+    """What lives as long as the slot's process."""
+
+    def __init__(self, index: int, settings: Settings) -> None:
+        uid = settings.uid_base + index if settings.uid_base else 0
+        self._layers = child.Layers(
+            uid=uid,
+            seccomp=seccomp.Filter() if settings.seccomp else None,
+            landlock=landlock.Ruleset() if settings.landlock else None,
+        )
+        self._capture = Capture()
+        self._buffer = bytearray(MAX_BODY_BYTES)
+        self._n_oom = _oom_kills()
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD,))
+        limits = {
+            resource.RLIMIT_CORE: 0,
+            resource.RLIMIT_FSIZE: 0,
+            resource.RLIMIT_MEMLOCK: 0,
+            resource.RLIMIT_MSGQUEUE: 0,
+            resource.RLIMIT_NOFILE: 64,
+        }
+        for name, value in limits.items():
+            resource.setrlimit(name, (value, value))
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        # The kernel shall take a child first, and rather this slot than the supervisor.
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+
+    def handle(self, connection: socket.socket) -> None:
+        """Answer one connection; a client that breaks the protocol or is gone costs nobody else."""
+        try:
+            header = read_header(connection)
+            if header.kind != Kind.RUN:
+                raise ProtocolError(f"only runs are served here, got {header.kind.name}")
+            self._run(header, connection)
+        except (ProtocolError, TimeoutError, ConnectionError):
+            return
+
+    def _run(self, header: RequestHeader, connection: socket.socket) -> None:
+        result, write_end = _pipe()
+        start = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            child.become(
+                connection.fileno(),
+                write_end,
+                header=header,
+                layers=self._layers,
+                capture=self._capture,
+            )
+        os.close(write_end)
+        try:
+            _send_started(connection)
+            killed, status, usage = _wait(pid, header, start)
+            wall = time.monotonic() - start
+            _end_survivors()
+            how, code = self._how(killed, status)
+            n = os.readv(result, [self._buffer]) if _readable_bytes(result) else 0
+        finally:
+            os.close(result)
+        ended = ResponseHeader(
+            Reply.ENDED,
+            how,
+            code,
+            n,
+            int((usage.ru_utime + usage.ru_stime) * 1e6),
+            int(wall * 1e6),
+            usage.ru_maxrss * 1024,
+        )
+        try:
+            view = memoryview(self._buffer)[:n]
+            connection.settimeout(SEND_TIMEOUT_S)
+            connection.sendall(dump_response(ended))
+            if n:
+                connection.sendall(view)
+        finally:
+            # What one program returned must not be in the memory of the next one.
+            self._buffer[:n] = bytes(n)
+
+    def _how(self, killed: bool, status: int) -> tuple[How, int]:
+        """Tell the causes apart by evidence that the child cannot write."""
+        if killed:
+            return How.DEADLINE, 0
+        if os.WIFEXITED(status):
+            return How.EXITED, os.WEXITSTATUS(status)
+        number = os.WTERMSIG(status)
+        if number == signal.SIGXCPU:
+            return How.DEADLINE, 0
+        if number == signal.SIGKILL:
+            before, self._n_oom = self._n_oom, _oom_kills()
+            if self._n_oom > before:
+                return How.OOM, number
+        return How.SIGNALED, number
+
+
+def read_header(connection: socket.socket) -> RequestHeader:
+    """Read a request header within its time-out.
+
+    Raises:
+        ProtocolError: the client closed too early or sent something else.
+        TimeoutError: the client sent too little for too long.
+    """
+    data = b""
+    deadline = time.monotonic() + HEADER_TIMEOUT_S
+    while len(data) < REQUEST_BYTES:
+        try:
+            part = connection.recv(REQUEST_BYTES - len(data), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([connection], [], [], left)[0]:
+                raise TimeoutError from None
+            continue
+        if not part:
+            raise ProtocolError(f"a request must have a whole header, got {len(data)} bytes")
+        data += part
+    return parse_request(data)
+
+
+def _pipe() -> tuple[int, int]:
+    """Return a pipe that holds a whole body, so that a child never waits for a reader."""
+    read_end, write_end = os.pipe()
+    try:
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, MAX_BODY_BYTES)
+    except OSError as error:
+        # The user's share of pipe memory is spent: large values are refused, ordinary ones fit.
+        if fcntl.fcntl(write_end, fcntl.F_GETPIPE_SZ) < _MIN_PIPE_BYTES:
+            raise OSError(error.errno, "a pipe must hold 64 KiB") from error
+    return read_end, write_end
+
+
+def _send_started(connection: socket.socket) -> None:
+    try:
+        connection.send(_STARTED, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    except OSError:
+        # The client is gone; the child is waited for all the same, its deadline holds.
+        return
+
+
+_STARTED = dump_response(ResponseHeader(Reply.STARTED))
+
+
+def _wait(
+    pid: int, header: RequestHeader, start: float
+) -> tuple[bool, int, resource.struct_rusage]:
+    """Wait for the child until its time is up; return (killed by us, status, usage).
+
+    Time that the child spent waiting for a processor is not the child's: on a busy machine an honest
+    program gets as much of the processor as on an idle one, within `hard_ms`.
+    """
+    allowed, hard = header.timeout_ms / 1000, header.hard_ms / 1000
+    deadline = start + allowed
+    killed = False
+    while True:
+        now = time.monotonic()
+        if now >= deadline:
+            used = now - start - _run_delay(pid)
+            if used >= allowed or now - start >= hard:
+                killed = _kill(pid)
+                _, status, usage = os.wait4(pid, 0)
+                return killed, status, usage
+            deadline = min(start + hard, now + max(allowed - used, 0.002))
+        signal.sigtimedwait((signal.SIGCHLD,), max(0.0, deadline - now))
+        ended, status, usage = os.wait4(pid, os.WNOHANG)
+        if ended:
+            return killed, status, usage
+
+
+def _kill(pid: int) -> bool:
+    """Kill a child; say whether it was still there to be killed."""
+    waited = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if waited is not None:
+        return False
+    os.kill(pid, signal.SIGKILL)
+    return True
+
+
+def _run_delay(pid: int) -> float:
+    """Seconds that a process was ready to run and had to wait for a processor."""
+    try:
+        with open(f"/proc/{pid}/schedstat") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
+def _end_survivors() -> None:
+    """Kill what the child left running; orphans are handed to this process (child subreaper)."""
+    while True:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                for pid in _children():
+                    os.kill(pid, signal.SIGKILL)
+                os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def _children() -> list[int]:
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
+def _oom_kills() -> int:
+    """Out-of-memory kills that this cgroup has counted."""
+    for path in _OOM_FILES:
+        try:
+            with open(path) as file:
+                fields = dict(line.split() for line in file)
+        except OSError:
+            continue
+        return int(fields.get("oom_kill", 0))
+    return 0
+
+
+def _readable_bytes(fd: int) -> int:
+    size = array.array("i", [0])
+    fcntl.ioctl(fd, termios.FIONREAD, size)
+    return size[0]
