@@ -72,7 +72,8 @@ def print_table(result: Result, *, max_rows: int = 100, console: Console | None 
     else:
         _print_blocks(console, names, cells)
     if len(result.rows) > max_rows:
-        console.print(f"{max_rows} of {len(result.rows)} rows shown", highlight=False)
+        note = f"{max_rows} of {len(result.rows)} rows shown"
+        console.print(note, highlight=False, soft_wrap=True)
 
 
 def to_csv(result: Result) -> str:

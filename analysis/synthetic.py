@@ -121,7 +121,7 @@ def step_records(
     for group in range(n_groups):
         task_id = rng.randrange(601, 975)
         passes = [_passes(rng, task_id, skill) for _ in range(n_members)]
-        rewards = [0.7 * (3 if p else rng.choice((0, 0, 1))) / 3 + 0.3 for p in passes]
+        rewards = [0.7 * (3 if p else rng.choice((0, 0, 1, 2))) / 3 + 0.3 for p in passes]
         mean = sum(rewards) / n_members
         solver = next((i for i, p in enumerate(passes) if p), None)
         for member, passed in enumerate(passes):
@@ -131,6 +131,8 @@ def step_records(
             teaches = algorithm != "grpo" and (demonstration is not None or not passed)
             execution_id = f"s{step}-g{group}-m{member}"
             code = f"def task_{task_id}(x):\n    return x + {rng.randrange(9)}\n"
+            if rng.random() < 0.01:
+                code = f"import sys\n{code}sys.exit(0)\n"
             feedback = None if passed else f"{outcome}: assert task_{task_id}(1) == 2 failed"
             prompt = f"Write a function for task {task_id}.\nassert task_{task_id}(1) == 2"
             yield Rollout(

@@ -1,0 +1,188 @@
+import json
+import re
+import struct
+import xml.etree.ElementTree as ElementTree
+import zlib
+
+import pytest
+from click.testing import CliRunner
+
+from analysis import queries
+from analysis.plots import FIGURES, draw, save
+from analysis.warehouse import connect
+from sdpo_bench import main
+
+pytest.importorskip("altair")
+
+ESTIMATES = {
+    "pass_at_1": "interval_low",
+    "training_reward": "interval_low",
+    "pass_at_k": "interval_low",
+    "comparison": "interval_low",
+    "group_signal": "interval_low",
+    "teacher_kinds": "interval_low",
+}
+
+
+@pytest.fixture(scope="module")
+def connection(recorded):
+    with connect(recorded / "results" / "results.duckdb") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def drawn(connection):
+    return {figure.name: figure for figure in draw(connection, FIGURES)}
+
+
+def _titles(spec):
+    """Axis titles anywhere in a chart."""
+    found = []
+    for key, value in spec.items() if isinstance(spec, dict) else enumerate(spec):
+        if key in ("x", "y") and isinstance(value, dict) and "field" in value:
+            found.append(value.get("title"))
+        if isinstance(value, dict | list):
+            found += _titles(value)
+    return found
+
+
+def _pixels(png):
+    """Rows of raw bytes of a PNG, after the filter byte."""
+    width, height = struct.unpack(">II", png[16:24])
+    place, data = 8, b""
+    while place < len(png):
+        (length,) = struct.unpack(">I", png[place : place + 4])
+        if png[place + 4 : place + 8] == b"IDAT":
+            data += png[place + 8 : place + 8 + length]
+        place += 12 + length
+    return width, height, zlib.decompress(data)
+
+
+def test_every_figure_is_drawn_from_the_recorded_results(drawn):
+    assert {figure.name for figure in FIGURES} <= set(drawn)
+
+
+@pytest.mark.parametrize("name", [figure.name for figure in FIGURES])
+def test_a_figure_says_n_and_seeds_and_its_axes_have_titles(drawn, name):
+    spec = json.loads(drawn[name].chart.to_json())
+    subtitle = " ".join(spec["title"]["subtitle"])
+    assert re.search(r"n = [\d,]+|mean over [\d,]+", subtitle)
+    assert re.search(r"seeds? \d+", subtitle)
+    marks = json.dumps(spec)
+    if name in ESTIMATES:
+        assert ESTIMATES[name] in marks
+    titles = [title for title in _titles(spec) if title is not None]
+    assert name == "token_divergence" or titles
+
+
+@pytest.mark.parametrize("name", [figure.name for figure in FIGURES])
+def test_quantities_on_axes_have_units(drawn, name):
+    titles = [title for title in _titles(json.loads(drawn[name].chart.to_json())) if title]
+    plain = {"optimizer step", "problems", "loss", "nats", "tokens"}
+    assert all("(" in title or title in plain for title in titles)
+
+
+@pytest.mark.parametrize("name", ["pass_at_1", "failure_classes", "solve_matrix"])
+def test_a_picture_is_not_blank(drawn, name, tmp_path):
+    png, svg = save(drawn[name], tmp_path, ["png", "svg"])
+    width, height, pixels = _pixels(png.read_bytes())
+    assert width > 600
+    assert height > 150
+    assert len(set(pixels)) > 50
+    texts = [node.text for node in ElementTree.parse(svg).iter() if node.tag.endswith("text")]  # noqa: S314
+    assert "optimizer step" in texts
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.png", f"{name}.svg"]
+
+
+def test_an_html_figure_needs_no_network(drawn, tmp_path):
+    (path,) = save(drawn["comparison"], tmp_path, ["html"])
+    page = path.read_text()
+    assert not re.search(r"""(src|href)=["']https?://""", page)
+
+
+def test_pass_at_1_is_k_of_n_with_its_wilson_interval(connection):
+    rows = queries.eval_curve(connection).records()
+    assert {row["step"] for row in rows} == {0, 6, 12}
+    for row in rows:
+        assert row["pass_at_1"] == row["k"] / row["n"]
+        assert row["interval_low"] < row["pass_at_1"] < row["interval_high"]
+
+
+def test_reward_bins_hold_every_completion_once(connection):
+    rows = queries.reward_curve(connection, n_bins=4).records()
+    counted = {}
+    for row in rows:
+        counted[row["algorithm"]] = counted.get(row["algorithm"], 0) + row["n_completions"]
+    assert counted == {"sdpo": 2 * 12 * 16, "grpo": 12 * 16, "audit": 6 * 16}
+    assert {row["seed"] for row in rows if row["algorithm"] == "sdpo"} == {"42, 43"}
+
+
+def test_flips_count_every_problem_once_and_compare_like_with_like(connection):
+    rows = queries.flips(connection).records()
+    assert sum(row["n"] for row in rows) == 60
+    assert (rows[0]["name_a"], rows[0]["name_b"]) == ("grpo-42 @ 12", "sdpo-42 @ 12")
+    assert 0 < rows[0]["p_value"] <= 1
+
+
+def test_pass_at_k_agrees_with_its_definition(connection):
+    from math import comb
+
+    rows = queries.pass_at_k(connection).records()
+    counts = [
+        c
+        for (c,) in connection.execute(
+            """SELECT count(*) FILTER (passed) FROM eval_results
+               WHERE run_id = 'eval-sampled' GROUP BY task_id"""
+        ).fetchall()
+    ]
+    assert [row["k"] for row in rows] == [1, 2, 3, 4]
+    for row in rows:
+        expected = sum(1 - comb(4 - c, row["k"]) / comb(4, row["k"]) for c in counts) / len(counts)
+        assert row["pass_at_k"] == pytest.approx(expected, abs=1e-12)
+    assert rows[0]["algorithm"] == "sdpo", "the evaluation names its policy's run as parent"
+
+
+def test_failure_classes_add_up(connection):
+    rows = queries.failure_classes(connection, ["train-grpo-42"]).records()
+    assert sum(row["n"] for row in rows) == 12 * 16
+
+
+def test_hostile_labels_are_drawn_as_text(connection):
+    result = queries.comparison(connection)
+    place = result.columns.index("name")
+    from analysis.charts import comparison
+    from analysis.render import Result
+
+    rows = [
+        (*row[:place], "<script>alert(1)</script>\x00{{x}}", *row[place + 1 :])
+        for row in result.rows
+    ]
+    chart = comparison(Result(result.columns, rows))
+    spec = json.dumps(json.loads(chart.to_json()))
+    assert "alert(1)" in spec
+
+
+def test_plots_writes_png_and_svg_for_the_runs_asked(recorded, tmp_path):
+    arguments = ["plots", "--no-ingest", "--results", str(recorded / "results" / "results.duckdb")]
+    arguments += ["--output-dir", str(tmp_path / "out"), "--figure", "pass_at_1"]
+    result = CliRunner().invoke(main, [*arguments, "--run", "train-sdpo-42"])
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "pass_at_1.png",
+        "pass_at_1.svg",
+    ]
+    result = CliRunner().invoke(main, [*arguments, "--run", "no-such-run"])
+    assert result.exit_code == 1
+    assert "a run must be in the results, got 'no-such-run'" in result.stderr
+
+
+def test_a_run_of_one_step_and_one_group_can_be_drawn(tmp_path):
+    """Intervals of a single value do not exist; the figure is drawn without them."""
+    from analysis.synthetic import write_training_run
+    from analysis.warehouse import ingest
+
+    write_training_run(tmp_path / "runs", "a", n_steps=1, eval_every=1, n_problems=1)
+    ingest(tmp_path / "runs", tmp_path / "results.duckdb")
+    with connect(tmp_path / "results.duckdb") as connection:
+        for figure in draw(connection, FIGURES):
+            save(figure, tmp_path / "out", ["svg"])
