@@ -3,44 +3,89 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-from rich.text import Text
+from click.core import ParameterSource
 
-from analysis.journal import Journal, StoreError
+from analysis.journal import Journal, read_run_info
 from analysis.provenance import folder_sha256, run_info
 from analysis.records import RunInfo
-from evaluator.completions import Answer, CompletionsError, gold_answers, read_completions
-from evaluator.evaluate import EvalSummary, grade_and_record, in_batches, sample_answers
-from evaluator.mbpp import DatasetError, Problem, ProblemSet, load_problems
-from evaluator.model import Decoding, ModelError, Policy, load_policy
-from evaluator.prompt import PROTOCOLS, Protocol, load_shots, protocol_for
-from evaluator.suspicion import suspicion
+from evaluator.completions import Answer, gold_answers, read_completions
+from evaluator.evaluate import grade_and_record, in_batches, sample_answers
+from evaluator.harness import check_harness
+from evaluator.mbpp import ProblemSet, load_problems
+from evaluator.model import Decoding, Policy, load_policy
+from evaluator.prompt import PROTOCOLS, Protocol, VisibleTests, load_shots, protocol_for
+from evaluator.stored import StoredError, StoredEval, read_evals
+from evaluator.terminal import (
+    check_json_path,
+    one_line_errors,
+    print_line,
+    print_summary,
+    progress_bar,
+    write_json,
+)
 from sandbox.client import Sandbox, open_sandbox
-from sandbox.program import SandboxError
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
 EVAL_ID = "final"
 """Name of the one evaluation in a run of this command."""
+
+_OF_THE_PLACE = {"resume", "runs_dir", "backend", "device", "batch_size", "json_path"}
+"""Options that say where and how fast: a resumed run takes them from its own command line."""
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """The command's options; their help says what each means."""
+
+    model: str | None
+    adapter: Path | None
+    base_only: bool
+    completions: Path | None
+    gold: bool
+    label: str | None
+    dataset: str
+    mbpp_dir: Path | None
+    limit: int | None
+    visible_tests: VisibleTests | None
+    protocol_name: str | None
+    max_new_tokens: int
+    n_samples: int
+    temperature: float
+    top_p: float
+    seed: int
+    batch_size: int
+    timeout_s: float
+    backend: str
+    device: str
+    dtype: str
+    load_in_4bit: bool
+    allow_other_base: bool
+    resume: str | None
+    skip_harness_check: bool
+    runs_dir: Path
+    json_path: Path | None
+
+    @property
+    def protocol(self) -> Protocol:
+        """The prompt form that is asked for."""
+        if self.protocol_name is not None:
+            return PROTOCOLS[self.protocol_name]
+        return protocol_for(self.visible_tests or "all")
+
+    @property
+    def decoding(self) -> Decoding:
+        """How completions are sampled."""
+        return Decoding(
+            self.max_new_tokens, self.temperature, self.top_p, self.n_samples, self.seed
+        )
 
 
 @click.command("eval")
@@ -148,6 +193,16 @@ EVAL_ID = "final"
     help="Accept an adapter whose base model has another name, as long as its shapes fit.",
 )
 @click.option(
+    "--resume",
+    metavar="RUN",
+    help="Go on with an interrupted run, with its own options, where it stopped.",
+)
+@click.option(
+    "--skip-harness-check",
+    is_flag=True,
+    help="Score a model without first checking that references pass and empty answers fail.",
+)
+@click.option(
     "--runs-dir",
     type=click.Path(path_type=Path),
     default=Path("runs"),
@@ -160,33 +215,7 @@ EVAL_ID = "final"
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also write n, k, pass_at_1, interval and results to this file.",
 )
-def eval_command(
-    model: str | None,
-    adapter: Path | None,
-    base_only: bool,
-    completions: Path | None,
-    gold: bool,
-    label: str | None,
-    dataset: str,
-    mbpp_dir: Path | None,
-    limit: int | None,
-    visible_tests: Any,  # noqa: ANN401 - one of prompt.VisibleTests or None, as click checks
-    protocol_name: str | None,
-    max_new_tokens: int,
-    n_samples: int,
-    temperature: float,
-    top_p: float,
-    seed: int,
-    batch_size: int,
-    timeout_s: float,
-    backend: str,
-    device: str,
-    dtype: str,
-    load_in_4bit: bool,
-    allow_other_base: bool,
-    runs_dir: Path,
-    json_path: Path | None,
-) -> None:
+def eval_command(**options: Any) -> None:  # noqa: ANN401 - click's values, see EvalOptions
     """Measure pass@1 of a base model or adapter on the 257 MBPP test problems.
 
     \b
@@ -195,47 +224,40 @@ def eval_command(
       sdpo-bench eval --completions answers.jsonl --label recorded
       sdpo-bench eval --gold --dataset embedded/test
     """  # noqa: D301 - \b is click's mark for text that must not be wrapped
-    _check_options(
-        sampling={"--model": model, "--adapter": adapter, "--base-only": base_only},
-        recorded={"--gold": gold, "--completions": completions},
-        adapter_and_base_only=adapter is not None and base_only,
-        protocol_twice=visible_tests is not None and protocol_name is not None,
-        greedy_samples=n_samples > 1 and temperature == 0.0,
+    chosen = EvalOptions(**options)
+    with one_line_errors():
+        check_json_path(chosen.json_path)
+        _check_runs_dir(chosen.runs_dir)
+        earlier = None
+        if chosen.resume is not None:
+            _refuse_options_beside_resume()
+            earlier = _unfinished(chosen.runs_dir, chosen.resume)
+            chosen = _stored_options(chosen, earlier.info.config)
+        _check_options(chosen)
+        _evaluate(chosen, earlier)
+
+
+def _evaluate(options: EvalOptions, earlier: StoredEval | None) -> None:
+    """Get the problems and the answers, grade, store and print."""
+    problem_set = load_problems(
+        options.dataset,
+        mbpp_dir=options.mbpp_dir,
+        # The limit of a completions file counts the problems that it holds.
+        limit=options.limit if options.completions is None else None,
     )
-    with _one_line_errors():
-        _check_writable(runs_dir, json_path)
-        problem_set = load_problems(
-            dataset, mbpp_dir=mbpp_dir, limit=limit if completions is None else None
-        )
-        if completions is not None:
-            answers = _recorded(completions, problem_set, label=label, limit=limit)
-        elif gold:
-            answers = _gold(problem_set, label=label)
+    with open_sandbox(options.backend) as sandbox:
+        if options.completions is not None:
+            answers = _recorded(options.completions, problem_set, options)
+        elif options.gold:
+            answers = _gold(problem_set, options)
         else:
-            protocol = protocol_for(visible_tests or "all")
-            if protocol_name is not None:
-                protocol = PROTOCOLS[protocol_name]
-            policy = load_policy(
-                DEFAULT_MODEL if model is None and adapter is None else model,
-                adapter=adapter,
-                device=device,
-                dtype=dtype,
-                load_in_4bit=load_in_4bit,
-                allow_other_base=allow_other_base,
-            )
-            answers = _sampled(
-                problem_set,
-                policy,
-                label=label,
-                protocol=protocol,
-                shots=load_shots(protocol, mbpp_dir=mbpp_dir),
-                decoding=Decoding(max_new_tokens, temperature, top_p, n_samples, seed),
-                batch_size=batch_size,
-            )
+            if not options.skip_harness_check:
+                check_harness(problem_set, sandbox, timeout_s=options.timeout_s)
+            answers = _sampled(problem_set, options, earlier)
+        info = _describe(problem_set, answers, sandbox, options)
         with (
-            open_sandbox(backend) as sandbox,
-            Journal.create(runs_dir, _describe(problem_set, answers, sandbox)) as journal,
-            _progress_bar(f"eval {answers.label}", answers.n) as advance,
+            _open_journal(options.runs_dir, info, earlier) as journal,
+            progress_bar(f"eval {answers.label}", answers.n) as advance,
         ):
             summary = grade_and_record(
                 problem_set,
@@ -246,13 +268,13 @@ def eval_command(
                 label=answers.label,
                 protocol=answers.protocol,
                 decoding=answers.decoding,
-                timeout_s=timeout_s,
+                timeout_s=options.timeout_s,
                 progress=advance,
             )
-        _print_summary(summary, n_in_dataset=len(problem_set.problems))
-        click.echo(f"Run: {journal.run_dir}")
-        if json_path is not None:
-            _write_json(json_path, summary.to_json())
+    print_summary(summary, n_in_dataset=len(problem_set.problems))
+    print_line(f"Run: {journal.run_dir}")
+    if options.json_path is not None:
+        write_json(options.json_path, summary.to_json())
 
 
 @dataclass(frozen=True)
@@ -266,187 +288,200 @@ class _Answers:
     n: int
     """Answers to come."""
     batches: Iterable[Sequence[Answer]]
+    content: Mapping[str, object]
+    """What else identifies the source: goes into the stored configuration."""
     policy: Policy | None = None
-    seed: int | None = None
 
 
-def _recorded(
-    path: Path, problem_set: ProblemSet, *, label: str | None, limit: int | None
-) -> _Answers:
+def _recorded(path: Path, problem_set: ProblemSet, options: EvalOptions) -> _Answers:
     """Answers of a completions file, of its first `limit` problems."""
     answers = read_completions(path, problem_set)
-    chosen = set(list(dict.fromkeys(answer.problem.task_id for answer in answers))[:limit])
+    task_ids = list(dict.fromkeys(answer.problem.task_id for answer in answers))
+    chosen = set(task_ids[: options.limit])
     answers = [answer for answer in answers if answer.problem.task_id in chosen]
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return _Answers(
-        label or path.stem, "recorded", sha256, "recorded", len(answers), in_batches(answers)
+        label=options.label or path.stem,
+        protocol="recorded",
+        protocol_sha256=hashlib.sha256(b"recorded").hexdigest(),
+        decoding="recorded",
+        n=len(answers),
+        batches=in_batches(answers),
+        content={"completions_sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
     )
 
 
-def _gold(problem_set: ProblemSet, *, label: str | None) -> _Answers:
+def _gold(problem_set: ProblemSet, options: EvalOptions) -> _Answers:
     """The reference solutions as answers."""
     answers = gold_answers(problem_set.problems)
     return _Answers(
-        label or "gold", "gold", problem_set.sha256, "none", len(answers), in_batches(answers)
+        label=options.label or "gold",
+        protocol="gold",
+        protocol_sha256=hashlib.sha256(b"gold").hexdigest(),
+        decoding="none",
+        n=len(answers),
+        batches=in_batches(answers),
+        content={},
     )
 
 
-def _sampled(
-    problem_set: ProblemSet,
-    policy: Policy,
-    *,
-    label: str | None,
-    protocol: Protocol,
-    shots: Sequence[Problem],
-    decoding: Decoding,
-    batch_size: int,
-) -> _Answers:
-    """Answers that a policy will write."""
+def _sampled(problem_set: ProblemSet, options: EvalOptions, earlier: StoredEval | None) -> _Answers:
+    """Answers that a policy will write, after those that an interrupted run already has."""
+    protocol, decoding = options.protocol, options.decoding
+    shots = load_shots(protocol, mbpp_dir=options.mbpp_dir)
+    nothing_named = options.model is None and options.adapter is None
+    policy = load_policy(
+        DEFAULT_MODEL if nothing_named else options.model,
+        adapter=options.adapter,
+        device=options.device,
+        dtype=options.dtype,
+        load_in_4bit=options.load_in_4bit,
+        allow_other_base=options.allow_other_base,
+    )
+    done = _earlier_answers(problem_set, earlier) if earlier is not None else []
+    still_to_sample = sample_answers(
+        problem_set.problems,
+        policy,
+        protocol=protocol,
+        shots=shots,
+        decoding=decoding,
+        batch_size=options.batch_size,
+        done={(answer.problem.task_id, answer.sample_index) for answer in done},
+    )
     return _Answers(
-        label=label or Path(policy.adapter or policy.name).name,
+        label=options.label or Path(policy.adapter or policy.name).name,
         protocol=protocol.name,
         protocol_sha256=protocol.sha256,
         decoding=decoding.name,
         n=len(problem_set.problems) * decoding.n_samples,
-        batches=sample_answers(
-            problem_set.problems,
-            policy,
-            protocol=protocol,
-            shots=shots,
-            decoding=decoding,
-            batch_size=batch_size,
-        ),
+        batches=chain(in_batches(done), still_to_sample),
+        content={"templates": dict(protocol.templates)},
         policy=policy,
-        seed=decoding.seed,
     )
 
 
-def _describe(problem_set: ProblemSet, answers: _Answers, sandbox: Sandbox) -> RunInfo:
+def _earlier_answers(problem_set: ProblemSet, earlier: StoredEval) -> list[Answer]:
+    """Answers of an interrupted run; they are graded again, which is cheaper than to trust them."""
+    by_id = {problem.task_id: problem for problem in problem_set.problems}
+    return [
+        Answer(
+            problem=by_id[row.task_id],
+            completion=row.completion,
+            sample_index=row.sample_index,
+            prompt=row.prompt,
+            n_tokens=row.n_completion_tokens,
+            truncated=row.truncated,
+        )
+        for row in earlier.results.values()
+    ]
+
+
+def _describe(
+    problem_set: ProblemSet, answers: _Answers, sandbox: Sandbox, options: EvalOptions
+) -> RunInfo:
     """The run as its run.json holds it."""
     policy = answers.policy
     folder = Path(policy.name) if policy is not None else None
+    parameters = {field.name: getattr(options, field.name) for field in fields(options)}
     return run_info(
         kind="eval",
         label=answers.label,
-        config=click.get_current_context().params,
+        config={**parameters, **answers.content},
         dataset=problem_set.name,
         dataset_sha256=problem_set.sha256,
         protocol=answers.protocol,
         protocol_sha256=answers.protocol_sha256,
         sandbox=sandbox.name,
-        seed=answers.seed,
+        seed=options.seed if policy is not None else None,
         model=policy.name if policy is not None else None,
         model_sha256=folder_sha256(folder) if folder is not None and folder.is_dir() else None,
         adapter=policy.adapter if policy is not None else None,
+        device=policy.placement if policy is not None else None,
     )
 
 
-def _check_options(
-    *,
-    sampling: Mapping[str, object],
-    recorded: Mapping[str, object],
-    adapter_and_base_only: bool,
-    protocol_twice: bool,
-    greedy_samples: bool,
-) -> None:
+def _open_journal(runs_dir: Path, info: RunInfo, earlier: StoredEval | None) -> Journal:
+    """Create the run, or go on with the interrupted one if it is still the same evaluation."""
+    if earlier is None:
+        return Journal.create(runs_dir, info)
+    for name in ("dataset_sha256", "protocol_sha256", "model_sha256"):
+        before, now = getattr(earlier.info, name), getattr(info, name)
+        if before != now:
+            raise StoredError(
+                f"a resumed run must have the {name} it began with, got {now!r} for {before!r}; "
+                "start a run of its own"
+            )
+    return Journal.resume(earlier.run_dir)
+
+
+def _unfinished(runs_dir: Path, name: str) -> StoredEval:
+    """The interrupted evaluation of a run."""
+    run_dir = runs_dir / name
+    info = read_run_info(run_dir)
+    evals = read_evals(run_dir)
+    if info.kind != "eval" or any(item.row is not None for item in evals):
+        raise StoredError(
+            f"a resumed run must be an unfinished evaluation, got {name!r}; start another"
+        )
+    return evals[0] if evals else StoredEval(info, run_dir, None, {})
+
+
+def _stored_options(given: EvalOptions, config: Mapping[str, Any]) -> EvalOptions:
+    """The options that a run began with, in the place that this command line names."""
+    stored = {
+        field.name: config[field.name]
+        for field in fields(EvalOptions)
+        if field.name in config and field.name not in _OF_THE_PLACE
+    }
+    for name in ("adapter", "completions", "mbpp_dir"):
+        if stored.get(name) is not None:
+            stored[name] = Path(stored[name])
+    return replace(given, **stored)
+
+
+def _refuse_options_beside_resume() -> None:
+    """A resumed run has its own options."""
+    context = click.get_current_context()
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in _OF_THE_PLACE and source is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--resume must stand with options of place and speed only, got {name!r} as well; "
+                "leave it out, the run has its own"
+            )
+
+
+def _check_options(options: EvalOptions) -> None:
     """Refuse options that contradict each other."""
-    given_recorded = [name for name, value in recorded.items() if value]
-    given_sampling = [name for name, value in sampling.items() if value]
-    if len(given_recorded) > 1 or (given_recorded and given_sampling):
-        names = " and ".join((*given_recorded, *given_sampling))
+    recorded = {"--gold": options.gold, "--completions": options.completions}
+    sampling = {
+        "--model": options.model,
+        "--adapter": options.adapter,
+        "--base-only": options.base_only,
+    }
+    given = [name for name, value in recorded.items() if value]
+    if len(given) > 1 or (given and any(sampling.values())):
+        given += [name for name, value in sampling.items() if value]
+        names = " and ".join(given)
         raise click.UsageError(f"answers must have one source, got {names}; leave one out")
-    if adapter_and_base_only:
+    if options.adapter is not None and options.base_only:
         raise click.UsageError(
             "--base-only must stand without an adapter, got --adapter as well; leave one out"
         )
-    if protocol_twice:
+    if options.visible_tests is not None and options.protocol_name is not None:
         raise click.UsageError(
             "the prompt form must be named once, got --protocol and --visible-tests; leave one out"
         )
-    if greedy_samples:
+    if options.n_samples > 1 and options.temperature == 0.0:
         raise click.UsageError(
             "several samples must be drawn at a temperature above 0, got --temperature 0 with "
-            "--n-samples; greedy ones would all be the same"
+            f"--n-samples {options.n_samples}; greedy ones would all be the same"
         )
 
 
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Turn each boundary's error into one line and exit status 1; a bug stays a traceback."""
-    try:
-        yield
-    except (DatasetError, CompletionsError, ModelError, SandboxError, StoreError) as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _check_writable(runs_dir: Path, json_path: Path | None) -> None:
-    """Find out before any work is done that its result could not be written."""
-    if json_path is not None and not os.access(json_path.absolute().parent, os.W_OK):
-        raise click.ClickException(
-            f"--json must name a file in a folder that can be written, got {str(json_path)!r}; "
-            "name another place"
-        )
+def _check_runs_dir(runs_dir: Path) -> None:
+    """Find out before any work is done that its rows could not be written."""
     existing = next(path for path in (runs_dir, *runs_dir.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise click.ClickException(
             f"the runs folder must be writable, got {str(runs_dir)!r}; name another by --runs-dir"
         )
-
-
-@contextmanager
-def _progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show progress on standard error, where a person is watching."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda n: progress.advance(task, n)
-
-
-def _print_summary(summary: EvalSummary, *, n_in_dataset: int) -> None:
-    """Print the result, its failures, and what makes it doubtful."""
-    table = Table(box=box.SIMPLE)
-    for heading in ("label", "dataset", "protocol", "solved", "pass@1", "95 % interval"):
-        table.add_column(heading)
-    low, high = summary.interval
-    cells = (
-        summary.label,
-        summary.dataset,
-        summary.protocol,
-        f"{summary.k}/{summary.n}",
-        f"{summary.pass_at_1:.1%}",
-        f"{low:.1%} to {high:.1%}",
-    )
-    table.add_row(*(Text(cell) for cell in cells))
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
-    if summary.outcomes:
-        classes = ", ".join(f"{name} {count}" for name, count in summary.outcomes.items())
-        console.print(Text(f"Failures: {classes}"), soft_wrap=True)
-    if summary.n_truncated:
-        console.print(Text(f"Ended by the length limit: {summary.n_truncated}"))
-    if summary.n < n_in_dataset:
-        console.print(Text(f"{summary.n} of {n_in_dataset} problems have a completion."))
-    doubt = suspicion(summary.failures)
-    if doubt is not None:
-        console.print(Text(f"Warning: {doubt.text}"), soft_wrap=True)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write the file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise click.ClickException(
-            f"--json must name a file that can be written, got {str(path)!r} ({error.strerror}); "
-            "the result is in the run's journal"
-        ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,9 @@ from evaluator.feedback import feedback
 from evaluator.grade import Grade, grade
 from evaluator.mbpp import Problem, ProblemSet
 from evaluator.model import Decoding, Policy, generate_batches
+from evaluator.pass_at_k import pass_at_k_each
 from evaluator.prompt import MBPP, Protocol, conversation
-from evaluator.stats import Interval, wilson
+from evaluator.stats import Interval, bootstrap_mean, wilson
 from sandbox.client import Sandbox
 
 GRADED_TOGETHER = 64
@@ -80,6 +81,24 @@ class EvalSummary:
         return dict(counts.most_common())
 
     @property
+    def n_samples(self) -> int:
+        """Completions of each problem."""
+        return 1 + max(item.answer.sample_index for item in self.graded)
+
+    @property
+    def useful_k(self) -> list[int]:
+        """Values of k for which pass@k is worth a line: powers of two, and the samples drawn."""
+        n = self.n_samples
+        return sorted({k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k <= n} | {n})
+
+    def pass_at_k(self, k: int) -> tuple[float, Interval]:
+        """Return the unbiased pass@k over problems, 0..1, and its 95 % bootstrap interval."""
+        n_drawn = Counter(item.answer.problem.task_id for item in self.graded)
+        n_passed = Counter(item.answer.problem.task_id for item in self.graded if item.grade.passed)
+        each = pass_at_k_each(list(n_drawn.values()), [n_passed[task_id] for task_id in n_drawn], k)
+        return float(each.mean()), bootstrap_mean(each.tolist())
+
+    @property
     def failures(self) -> list[tuple[int, str, bool]]:
         """Task id, failure class and whether it was cut off, of each failing first completion."""
         first = {item.answer.problem.task_id: item for item in reversed(self.graded)}
@@ -96,7 +115,7 @@ class EvalSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as the `--json` option writes it."""
-        return {
+        content: dict[str, Any] = {
             "n": self.n,
             "k": self.k,
             "pass_at_1": self.pass_at_1,
@@ -106,6 +125,13 @@ class EvalSummary:
                 for task_id, grade in self.first_grades.items()
             ],
         }
+        if self.n_samples > 1:
+            content["pass_at_k"] = {
+                str(k): {"mean": mean, "interval": list(interval)}
+                for k in self.useful_k
+                for mean, interval in [self.pass_at_k(k)]
+            }
+        return content
 
 
 def evaluate(
@@ -225,16 +251,19 @@ def sample_answers(
     shots: Sequence[Problem],
     decoding: Decoding,
     batch_size: int,
+    done: Collection[tuple[int, int]] = (),
 ) -> Iterator[list[Answer]]:
     """Yield sampled answers batch by batch, prompts of like length together.
 
     Sampling of a completion ends as soon as a closed code block defines the tested function: what
-    would follow cannot change the extracted program.
+    would follow cannot change the extracted program. What is `done`, as (task id, sample index),
+    is left out.
     """
     wanted = [
         (problem, sample_index)
         for problem in problems
         for sample_index in range(decoding.n_samples)
+        if (problem.task_id, sample_index) not in done
     ]
     for batch in generate_batches(
         policy,

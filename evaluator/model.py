@@ -42,6 +42,17 @@ class Policy:
     adapter: str | None = None
     """Folder of the adapter; None for the base model."""
 
+    @property
+    def placement(self) -> dict[str, str]:
+        """Device and number format of the weights, as stored with a run."""
+        weight = next(self.model.parameters())
+        placement = {"device": str(weight.device), "dtype": str(weight.dtype).split(".")[-1]}
+        if weight.device.type == "cuda":
+            import torch
+
+            placement["gpu"] = torch.cuda.get_device_name(weight.device)
+        return placement
+
 
 @dataclass(frozen=True)
 class Sample:
