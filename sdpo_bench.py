@@ -11,6 +11,8 @@ _COMMANDS = {
     "verify": "trainer.cli:verify",
     "demo": "trainer.cli:demo",
     "eval": "evaluator.cli:eval_command",
+    "compare": "evaluator.results_cli:compare_command",
+    "show": "evaluator.results_cli:show_command",
     "sandbox": "sandbox.cli:sandbox",
     "ingest": "analysis.cli:ingest",
     "sql": "analysis.cli:sql",

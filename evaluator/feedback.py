@@ -71,18 +71,19 @@ def _lines(grade: Grade) -> list[str]:
             "Answer with the code in one Python code block."
         ]
     failing = [result for result in grade.execution.results if not _passed(result)]
-    n_asserts = grade.n_asserts
     if not failing:
         return ["The answer could not be judged by any test."]
-    lines = [f"{len(failing)} of {n_asserts} tests fail."]
-    shown = _distinct(failing)[:_MAX_SHOWN]
+    reached = [result for result in failing if result.verdict is not Verdict.NOT_RUN]
+    lines = [f"{len(failing)} of {grade.n_asserts} tests fail."]
+    shown = _distinct(reached)[:_MAX_SHOWN]
     for result in shown:
         lines += _described(result, code)
-    n_left = len(failing) - len(shown)
-    if n_left:
-        lines.append(
-            f"{n_left} more fail{'s' if n_left == 1 else ''} in the same or a similar way."
-        )
+    n_alike = len(reached) - len(shown)
+    if n_alike:
+        lines.append(f"{n_alike} more fail{'s' if n_alike == 1 else ''} in a similar way.")
+    n_not_reached = len(failing) - len(reached)
+    if n_not_reached:
+        lines.append(f"{n_not_reached} {'was' if n_not_reached == 1 else 'were'} not reached.")
     return lines
 
 
@@ -100,10 +101,13 @@ def _distinct(failing: Sequence[AssertResult]) -> list[AssertResult]:
 
 def _described(result: AssertResult, code: str) -> list[str]:
     """One failing assert in words."""
-    call = _part(result.call or result.assertion.removeprefix("assert "))
+    # Without a call the program itself failed, before any test could call it.
+    call = _part(result.call) if result.call is not None else "the program"
     match result.verdict:
         case Verdict.FAILED:
             got = _part(result.got) if result.got is not None else "something else"
+            if result.call is None:
+                return [f"- {_part(result.assertion)} does not hold."]
             if result.expected is None:
                 return [f"- {call} gave {got}, but {_part(result.assertion)} must hold."]
             return [f"- {call} gave {got}, expected {_part(result.expected)}."]
@@ -117,10 +121,9 @@ def _described(result: AssertResult, code: str) -> list[str]:
             return [f"- {call} used more memory than allowed.", *_source_line(result, code)]
         case Verdict.CRASHED:
             return [f"- {call} ended the whole process instead of returning a value."]
-        case Verdict.NOT_RUN:
-            return [f"- {call} was not reached."]
-        case Verdict.PASSED:
-            return [f"- {call} can only be judged by the answer itself and does not count."]
+        case Verdict.NOT_RUN | Verdict.PASSED:
+            # A pass stands among the failures only where it is not trusted.
+            return [f"- {_part(result.assertion)} can only be judged by the answer itself."]
 
 
 def _source_line(result: AssertResult, code: str) -> list[str]:

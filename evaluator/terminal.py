@@ -61,7 +61,7 @@ def one_line_errors() -> Iterator[None]:
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show progress on standard error, where a person is watching."""
-    console = Console(stderr=True)
+    stderr = Console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -69,7 +69,7 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
         task = progress.add_task(printable(title), total=total)
         yield lambda n: progress.advance(task, n)
 
@@ -115,12 +115,17 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(heading)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    _console().print(table)
+    console().print(table)
 
 
 def print_line(text: str) -> None:
     """Print one line as it is, without wrapping."""
-    _console().print(Text(printable(text)), soft_wrap=True)
+    console().print(Text(printable(text)), soft_wrap=True)
+
+
+def console() -> Console:
+    """Standard output as it is at the time of the call."""
+    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
 
 
 def printable(text: str, *, line_breaks: bool = True) -> str:
@@ -155,8 +160,3 @@ def check_json_path(path: Path | None) -> None:
             f"--json must name a file in a folder that can be written, got {str(path)!r}; "
             "name another place"
         )
-
-
-def _console() -> Console:
-    """Standard output as it is at the time of the call."""
-    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)

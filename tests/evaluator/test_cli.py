@@ -19,6 +19,7 @@ def invoke(tmp_path, monkeypatch):
     """Call `sdpo-bench eval` with a sandbox of trusted answers and its own folder."""
     monkeypatch.setattr(cli, "open_sandbox", lambda backend: FakeSandbox())
     monkeypatch.delenv("MBPP_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 
     def call(*options, dataset="embedded/test"):
@@ -190,3 +191,116 @@ def test_help_shows_an_example_and_defaults():
     text = " ".join(text.split())
     assert "Example:" in text
     assert "[default: sanitized/test]" in text
+
+
+def interrupted(invoke, monkeypatch, tiny_folder):
+    """A run that is stopped from the keyboard after its first batch of four."""
+
+    class Stopping(FakeSandbox):
+        n_runs = 0
+
+        def run(self, programs):
+            self.n_runs += 1
+            if self.n_runs == 2:
+                raise KeyboardInterrupt
+            return super().run(programs)
+
+    stopping = Stopping()
+    monkeypatch.setattr(cli, "open_sandbox", lambda backend: stopping)
+    monkeypatch.setattr(cli, "check_harness", lambda *a, **k: None)
+    # A tokenizer of bytes writes no code, so answers are made up for it.
+    answers = iter(range(100))
+    monkeypatch.setattr(
+        "evaluator.evaluate.generate_batches",
+        lambda policy, asked, **options: scripted(asked, answers, options["batch_size"]),
+    )
+    result = invoke("--model", tiny_folder, "--limit", 10, "--batch-size", 4, "--label", "cut")
+    assert result.exit_code == 1
+    monkeypatch.setattr(cli, "open_sandbox", lambda backend: FakeSandbox())
+    (run,) = Path("runs").iterdir()
+    return run
+
+
+def scripted(asked, numbers, batch_size):
+    from evaluator.model import Sample
+
+    for start in range(0, len(asked), batch_size):
+        indices = range(start, min(start + batch_size, len(asked)))
+        yield {i: Sample(f"```\nnumber = {next(numbers)}\n```", 3, False, "asked") for i in indices}
+
+
+def stored_answers(run):
+    from evaluator.stored import read_evals
+
+    (item,) = read_evals(run)
+    return item, [row.completion for row in item.results.values()]
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(invoke, monkeypatch, tiny_folder):
+    run = interrupted(invoke, monkeypatch, tiny_folder)
+    item, before = stored_answers(run)
+    assert item.row is None
+    assert len(before) == 4
+    result = CliRunner().invoke(main, ["eval", "--resume", run.name], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "0/10" in result.stdout
+    item, after = stored_answers(run)
+    assert item.row.n == 10
+    assert after[:4] == before
+    assert len(set(after)) == 10
+
+
+def test_half_a_line_of_a_killed_run_is_sampled_again(invoke, monkeypatch, tiny_folder):
+    run = interrupted(invoke, monkeypatch, tiny_folder)
+    (segment,) = run.glob("segment-*")
+    lines = segment.read_bytes().split(b"\n")
+    cut = next(i for i, line in enumerate(lines) if b'"task_id":27' in line)
+    segment.write_bytes(b"\n".join(lines[:cut]) + b"\n" + lines[cut][:40])
+    result = CliRunner().invoke(main, ["eval", "--resume", run.name], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert stored_answers(run)[0].row.n == 10
+
+
+def test_a_finished_run_is_not_resumed(invoke):
+    invoke("--gold")
+    (run,) = Path("runs").iterdir()
+    result = CliRunner().invoke(main, ["eval", "--resume", run.name])
+    assert result.exit_code == 1
+    assert "must be an unfinished evaluation" in result.stderr
+
+
+def test_resume_of_nothing_is_one_line(invoke):
+    result = CliRunner().invoke(main, ["eval", "--resume", "none"])
+    assert result.exit_code == 1
+    assert "must hold a readable run.json" in result.stderr
+
+
+def test_resume_takes_no_other_options(invoke):
+    refused(invoke("--resume", "x", "--gold"), "--resume must stand with", code=2)
+
+
+def test_several_samples_give_pass_at_k(invoke, tmp_path):
+    path = tmp_path / "answers.jsonl"
+    rows = []
+    for p in PROBLEMS[:4]:
+        for sample in range(2):
+            code = p.reference if sample == p.task_id % 2 else "no"
+            text = f"```python\n{code}\n```"
+            rows.append({"task_id": p.task_id, "completion": text, "sample_index": sample})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = invoke("--completions", path, "--json", "out.json")
+    assert "pass@2" in result.stdout
+    content = json.loads(Path("out.json").read_text())
+    assert content["pass_at_1"] == 0.5
+    assert content["pass_at_k"]["1"]["mean"] == 0.5
+    assert content["pass_at_k"]["2"]["mean"] == 1.0
+
+
+def test_a_broken_harness_scores_no_model(invoke, monkeypatch, tiny_folder):
+    from evaluator.harness import HarnessError
+
+    def fail(*args, **kwargs):
+        raise HarnessError("every reference solution must pass, got 1 failing; mend it")
+
+    monkeypatch.setattr(cli, "check_harness", fail)
+    refused(invoke("--model", tiny_folder), "every reference solution must pass")

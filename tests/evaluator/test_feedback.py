@@ -56,7 +56,7 @@ def test_one_cause_is_told_once(problem):
     text = feedback(graded(problem, raised(), raised(), raised()))
     assert text.count("NameError") == 1
     assert "3 of 3 tests fail." in text
-    assert "2 more fail in the same or a similar way." in text
+    assert "2 more fail in a similar way." in text
 
 
 def test_several_wrong_values_are_listed_up_to_three(problem):
@@ -77,11 +77,28 @@ def test_several_wrong_values_are_listed_up_to_three(problem):
         (Verdict.TIMEOUT, "did not end within the time limit"),
         (Verdict.MEMORY, "used more memory than allowed"),
         (Verdict.CRASHED, "ended the whole process"),
-        (Verdict.NOT_RUN, "was not reached"),
+        (Verdict.NOT_RUN, "1 was not reached"),
     ],
 )
 def test_each_cause_has_its_words(problem, verdict, words):
     assert words in feedback(graded(problem, AssertResult("assert add(1, 2) == 3", verdict)))
+
+
+def test_what_a_time_out_kept_from_running_is_counted_not_listed(problem):
+    not_run = AssertResult("assert add(2, 2) == 4", Verdict.NOT_RUN)
+    slow = AssertResult("assert add(1, 2) == 3", Verdict.TIMEOUT, call="add(1, 2)")
+    assert feedback(graded(problem, slow, not_run, not_run)) == (
+        "3 of 3 tests fail.\n- add(1, 2) did not end within the time limit.\n2 were not reached."
+    )
+
+
+def test_an_error_before_any_call_is_the_programs(problem):
+    broken = AssertResult(
+        "assert add(1, 2) == 3", Verdict.ERROR, exception="SyntaxError", message="bad", line=1
+    )
+    assert "- the program raised SyntaxError: bad\n  line 1: def add(a, b):" in feedback(
+        graded(problem, broken)
+    )
 
 
 def test_a_missing_program_says_why(problem, sandbox):

@@ -1,0 +1,187 @@
+"""The commands that read stored evaluations: `compare` and `show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.columns import Columns
+from rich.console import Group
+from rich.panel import Panel
+from rich.text import Text
+
+from analysis.records import EvalResult
+from evaluator.compare import Comparison, Side, compare
+from evaluator.stored import StoredError, StoredEval, find_evals
+from evaluator.terminal import (
+    check_json_path,
+    console,
+    one_line_errors,
+    print_line,
+    print_table,
+    printable,
+    write_json,
+)
+
+_RUNS_DIR = click.option(
+    "--runs-dir",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder that holds the runs.",
+)
+
+
+@click.command("compare")
+@click.argument("names", nargs=-1, required=True)
+@click.option(
+    "--every-run",
+    is_flag=True,
+    help="A label stands for all runs that bear it, as seeds of one policy; else for the newest.",
+)
+@_RUNS_DIR
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the comparisons to this file.",
+)
+def compare_command(
+    names: tuple[str, ...], every_run: bool, runs_dir: Path, json_path: Path | None
+) -> None:
+    """Compare evaluations problem by problem with the first, and say what the figures show.
+
+    A name is a label, the id of a run, or `run/evaluation`; several joined by commas are seeds of
+    one policy. One run a side: exact McNemar test and Bonett-Price interval. Several: bootstrap over
+    problems and seeds. With several comparisons the p-values are Holm-corrected.
+
+    \b
+    Example:
+      sdpo-bench compare baseline sdpo
+      sdpo-bench compare baseline grpo,grpo-43 sdpo,sdpo-43
+    """  # noqa: D301 - \b is click's mark for text that must not be wrapped
+    if len(names) < 2:
+        raise click.UsageError(
+            f"a comparison must have at least two sides, got {len(names)}; name another"
+        )
+    with one_line_errors():
+        check_json_path(json_path)
+        sides = [
+            Side(name, tuple(find_evals(runs_dir, name, every_run=every_run))) for name in names
+        ]
+        found = compare(sides)
+    _print_comparisons(found)
+    if json_path is not None:
+        write_json(json_path, {"comparisons": [_as_json(item) for item in found]})
+
+
+@click.command("show")
+@click.argument("name", metavar="RUN")
+@click.argument("task_id", metavar="TASK", type=int)
+@click.option("--beside", metavar="RUN", help="Show another run's answer beside it.")
+@click.option("--sample", type=int, default=0, show_default=True, help="Which completion, from 0.")
+@_RUNS_DIR
+def show_command(name: str, task_id: int, beside: str | None, sample: int, runs_dir: Path) -> None:
+    """Show one answer with its prompt, verdicts and feedback, or those of two runs side by side.
+
+    \b
+    Example:
+      sdpo-bench show baseline 56
+      sdpo-bench show baseline 56 --beside sdpo
+    """  # noqa: D301
+    with one_line_errors():
+        panels = []
+        for run in (name, beside):
+            if run is not None:
+                (item,) = find_evals(runs_dir, run, with_tests=True)[-1:]
+                panels.append(_panel(item, _row(item, task_id, sample), alone=beside is None))
+    out = console()
+    width = out.width if beside is None else max((out.width - 1) // 2, 30)
+    for panel in panels:
+        panel.width = width
+    out.print(Columns(panels, padding=(0, 1)) if beside is not None else panels[0])
+
+
+def _print_comparisons(found: list[Comparison]) -> None:
+    """Print a table and a sentence for each comparison."""
+    rows = []
+    for item in found:
+        low, high = item.interval
+        rows.append(
+            (
+                item.first,
+                item.second,
+                f"{item.n}",
+                f"{item.rates[0]:.1%}",
+                f"{item.rates[1]:.1%}",
+                f"{item.gained}",
+                f"{item.lost}",
+                "-" if item.p is None else f"{item.p:.3g}",
+                "-" if item.p_adjusted is None else f"{item.p_adjusted:.3g}",
+                f"{item.difference * 100:+.1f} ({low * 100:+.1f} to {high * 100:+.1f})",
+            )
+        )
+    print_table(
+        ("first", "second", "n", "pass@1", "pass@1", "gained", "lost", "p", "p Holm", "points"),
+        rows,
+    )
+    for item in found:
+        print_line(item.sentence + ".")
+        if item.visible is not None:
+            print_line(
+                f"  {item.n} problems can show a difference of {item.visible * 100:.1f} points or "
+                f"more (80 % power, {item.flip_fraction:.1%} of problems flipping)."
+            )
+
+
+def _as_json(item: Comparison) -> dict[str, Any]:
+    """One comparison as the `--json` option writes it."""
+    return {
+        "first": item.first,
+        "second": item.second,
+        "n": item.n,
+        "pass_at_1": list(item.rates),
+        "gained": list(item.gained_tasks),
+        "lost": list(item.lost_tasks),
+        "p": item.p,
+        "p_holm": item.p_adjusted,
+        "difference": item.difference,
+        "interval": list(item.interval),
+        "smallest_visible_difference": item.visible,
+        "distinguishable": item.distinguishable,
+        "sentence": item.sentence,
+    }
+
+
+def _row(item: StoredEval, task_id: int, sample: int) -> EvalResult:
+    """The stored answer that is asked for."""
+    row = item.results.get((task_id, sample))
+    if row is None:
+        raise StoredError(
+            f"the task must be one that {item.name} evaluated, got task {task_id} sample {sample}; "
+            f"it holds {len({task for task, _ in item.results})} tasks"
+        )
+    return row
+
+
+def _panel(item: StoredEval, row: EvalResult, *, alone: bool) -> Panel:
+    """One answer as a framed text; every word of it is text, never markup."""
+    parts: list[Text] = []
+
+    def add(heading: str, body: str | None) -> None:
+        if body:
+            parts.append(Text(heading, style="bold"))
+            parts.append(Text(printable(body).rstrip() + "\n"))
+
+    if alone:
+        add("Prompt", row.prompt)
+    add("Completion", row.completion)
+    verdicts = [
+        f"{test.verdict:8} {test.assertion}" + (f"  got {test.got}" if test.got else "")
+        for test in item.tests.get(row.execution_id, [])
+    ]
+    add("Verdicts", "\n".join([f"{row.n_passed} of {row.n_asserts} asserts", *verdicts]))
+    add("Feedback", row.feedback)
+    title = Text(printable(f"{item.label}  task {row.task_id}  {row.outcome}"))
+    return Panel(Group(*parts), title=title)
