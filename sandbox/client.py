@@ -6,10 +6,13 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from sandbox.endpoint import Endpoint
+from sandbox import standing
+from sandbox.endpoint import Attached, Endpoint
 from sandbox.pool import Pool
 from sandbox.process_backend import WARNING, ProcessEndpoint
 from sandbox.program import Execution, Program, SandboxError
+
+BACKENDS = ("auto", "docker", "gvisor", "process")
 
 
 class Sandbox(Protocol):
@@ -38,23 +41,82 @@ class Sandbox(Protocol):
 
 
 def open_sandbox(
-    backend: str = "auto", *, n_workers: int = 2, memory_bytes: int = 512 << 20, hash_seed: int = 0
+    backend: str = "auto",
+    *,
+    n_workers: int = 2,
+    memory_bytes: int = 512 << 20,
+    hash_seed: int = 0,
+    without: frozenset[str] = frozenset(),
 ) -> Pool:
-    """Open a sandbox: `docker`, `process`, or `auto` (docker where it answers, else process, said in one line).
+    """Open a sandbox: `docker`, `gvisor`, `process`, or `auto`.
+
+    `docker` uses the containers of `sandbox up` or Compose where they run, else containers of its own; `auto`
+    takes docker where it answers, else the process backend, and says so in one line.
 
     Args:
         backend: which one.
-        n_workers: programs that run at the same time.
+        n_workers: programs that run at the same time, where the containers are our own.
         memory_bytes: address space that one program may have.
         hash_seed: Python's hash seed inside, which decides the order of sets of strings.
+        without: layers to leave out, for measuring what each is for; never for real use.
 
     Raises:
         SandboxError: no Docker engine, image not built, or the guest does not start.
     """
+    if backend not in BACKENDS:
+        raise SandboxError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     if n_workers < 1:
         raise SandboxError(f"n_workers must be at least 1, got {n_workers}")
     if backend == "process":
         print(WARNING, file=sys.stderr)
-        endpoint: Endpoint = ProcessEndpoint(slots=n_workers, hash_seed=hash_seed)
-        return Pool("process", [endpoint], memory_bytes=memory_bytes)
-    raise SandboxError(f"backend must be docker, process or auto, got {backend!r}")
+        return _process(n_workers, memory_bytes, hash_seed, without)
+    try:
+        return _docker(backend, n_workers, memory_bytes, hash_seed, without)
+    except SandboxError as error:
+        if backend != "auto":
+            raise
+        print(f"sandbox: {error}", file=sys.stderr)
+        print(WARNING, file=sys.stderr)
+        return _process(n_workers, memory_bytes, hash_seed, without)
+
+
+def _process(n_workers: int, memory_bytes: int, hash_seed: int, without: frozenset[str]) -> Pool:
+    endpoint = ProcessEndpoint(slots=n_workers, hash_seed=hash_seed, without=without)
+    return Pool("process", [endpoint], memory_bytes=memory_bytes)
+
+
+def _docker(
+    backend: str, n_workers: int, memory_bytes: int, hash_seed: int, without: frozenset[str]
+) -> Pool:
+    if backend != "gvisor" and not without:
+        running = standing.sockets(hash_seed=hash_seed)
+        if running:
+            image = running[0].facts.get("image") or "of another owner"
+            attached = [Attached(found.socket_dir) for found in running]
+            return Pool(f"docker {image}", attached, memory_bytes=memory_bytes)
+    # Here, not above: whoever only connects to sockets needs no Docker SDK.
+    from sandbox.docker_backend import DockerEndpoint
+    from sandbox.image import current_image
+
+    image = current_image()
+    n_containers = min(n_workers, 2)
+    endpoints: list[Endpoint] = []
+    try:
+        for number in range(n_containers):
+            slots = (n_workers + n_containers - 1 - number) // n_containers
+            endpoints.append(
+                DockerEndpoint(
+                    slots=slots,
+                    number=number,
+                    image=image,
+                    hash_seed=hash_seed,
+                    runtime="runsc" if backend == "gvisor" else None,
+                    without=without,
+                )
+            )
+    except BaseException:
+        for endpoint in endpoints:
+            endpoint.close()
+        raise
+    name = "gvisor" if backend == "gvisor" else "docker"
+    return Pool(f"{name} {image}", endpoints, memory_bytes=memory_bytes)

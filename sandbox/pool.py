@@ -6,10 +6,12 @@ its jobs are run again, each alone; only a program that takes a second one with 
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import logging
 import select
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -205,7 +207,10 @@ class Pool:
             if (program.imports, source) not in self._asides
         }
         if wanted:
-            jobs = [Job(imports, "", "", ((Call(source),),)) for imports, source in wanted]
+            jobs = [
+                Job((*imports, *_modules(source)), "", "", ((Call(source),),))
+                for imports, source in wanted
+            ]
             tasks = [self._message(job, _ASIDE_TIMEOUT_S) for job in jobs]
             for key, outcome in zip(wanted, self._execute(tasks), strict=True):
                 self._asides[key] = _aside_value(outcome)
@@ -503,6 +508,12 @@ def _without_asides(assertion: Assertion) -> Assertion:
     """The same assert evaluated whole beside the candidate, where an aside has no value."""
     whole = parse(assertion.source, ())
     return Assertion(assertion.source, whole.calls, None, expected=assertion.expected)
+
+
+def _modules(source: str) -> list[str]:
+    """Imports of the library modules that an aside names: the candidate's own imports are not there."""
+    names = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+    return [f"import {name}" for name in sorted(names & sys.stdlib_module_names)]
 
 
 def _aside_value(outcome: _Outcome | None) -> Value:

@@ -97,6 +97,8 @@ class Options:
     landlock: bool = True
     owner_uid: int = 0
     """User that the sockets shall belong to; needs CAP_SETUID where it is not our own."""
+    image: str = ""
+    """Identity of the image, reported by the status."""
     end_with_stdin: bool = False
     """Exit when standard input closes: nothing outlives the process that started us."""
 
@@ -219,6 +221,7 @@ class _Supervisor:
             "python": platform.python_version(),
             "hash_seed": os.environ.get("PYTHONHASHSEED", "random"),
             "uptime_s": round(time.monotonic() - self._start, 3),
+            "image": self._options.image,
             "slots": self._options.slots,
             "slot_pids": sorted(self._slots),
             "recycled": self._n_recycled,

@@ -1,0 +1,225 @@
+"""Containers of the sandbox, through the Docker engine; the only importer of `docker`.
+
+Whoever may create containers is root on the host. So this runs where a person who owns the machine started
+it, and never in a container: a mounted docker.sock is root on the host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import docker.types
+import requests.exceptions
+
+from sandbox.endpoint import ask, wait_until_ready
+from sandbox.guest.protocol import Kind
+from sandbox.policy import (
+    SECCOMP_PROFILE,
+    SOCKET_DIR,
+    Limits,
+    container_options,
+    guest_options,
+)
+from sandbox.program import SandboxError
+
+IMAGE = "sdpo-bench-sandbox"
+LABEL = "sdpo-bench.sandbox"
+SOURCE_LABEL = "sdpo-bench.guest"
+"""Holds the digest of the guest's source, so that a stale image is noticed."""
+_NO_ENGINE = "a Docker engine must answer, got {error}; start one, or use the process backend, which is no wall"
+
+
+@contextlib.contextmanager
+def engine(*, timeout_s: int = 60) -> Iterator[Any]:
+    """A client of the Docker engine (or of Podman's compatible socket, by DOCKER_HOST).
+
+    Raises:
+        SandboxError: no engine answers, or it refuses a request made through this client.
+    """
+    try:
+        client = docker.from_env(timeout=timeout_s)
+    except docker.errors.DockerException as error:
+        raise SandboxError(_NO_ENGINE.format(error=_one_line(error))) from error
+    try:
+        client.ping()
+        yield client
+    except docker.errors.BuildError as error:
+        raise SandboxError(f"the image must build, got {_one_line(error)}") from error
+    except docker.errors.APIError as error:
+        raise SandboxError(f"the Docker engine must do as asked, got {_one_line(error)}") from error
+    except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+        raise SandboxError(_NO_ENGINE.format(error=_one_line(error))) from error
+    finally:
+        client.close()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def find_image(client: Any, name: str) -> Any | None:  # noqa: ANN401 - docker has no types
+    """Return an image of the engine, or None where it has none of that name."""
+    try:
+        return client.images.get(name)
+    except docker.errors.ImageNotFound:
+        return None
+
+
+def pull_image(client: Any, name: str) -> Any | None:  # noqa: ANN401 - docker has no types
+    """Return an image from a registry, or None where none can be reached."""
+    try:
+        return client.images.pull(name)
+    except (docker.errors.APIError, requests.exceptions.RequestException):
+        return None
+
+
+def create(
+    client: Any,  # noqa: ANN401 - docker has no types
+    *,
+    image: str,
+    socket_dir: Path,
+    command: str,
+    limits: Limits,
+    owned: bool,
+    hash_seed: int = 0,
+    runtime: str | None = None,
+    name: str | None = None,
+) -> Any:  # noqa: ANN401
+    """Start one container under the policy's options.
+
+    Args:
+        client: of the engine.
+        image: to run.
+        socket_dir: folder on the host where its sockets appear.
+        command: the supervisor's settings.
+        limits: what it may use.
+        owned: it goes with this client; else it is restarted for ever.
+        hash_seed: of Python inside.
+        runtime: of the engine, e.g. `runsc`.
+        name: of the container.
+    """
+    options = container_options(limits)
+    ulimits = [
+        docker.types.Ulimit(name=key, soft=value, hard=value)
+        for key, value in options.pop("ulimits").items()
+    ]
+    options["security_opt"] = [
+        f"seccomp={SECCOMP_PROFILE.read_text()}" if entry.startswith("seccomp=") else entry
+        for entry in options["security_opt"]
+    ]
+    log_config = docker.types.LogConfig(type=options.pop("log_driver"))
+    restart = options.pop("restart")
+    if owned:
+        options["auto_remove"] = True
+    else:
+        options["restart_policy"] = {"Name": restart}
+    return client.containers.run(
+        image,
+        [command],
+        detach=True,
+        name=name,
+        labels={LABEL: "owned" if owned else "up"},
+        environment={"PYTHONHASHSEED": str(hash_seed)},
+        volumes={str(socket_dir): {"bind": SOCKET_DIR, "mode": "rw"}},
+        ulimits=ulimits,
+        log_config=log_config,
+        runtime=runtime,
+        **options,
+    )
+
+
+class DockerEndpoint:
+    """A container that this client started and that ends with it."""
+
+    def __init__(
+        self,
+        *,
+        slots: int,
+        number: int,
+        image: str,
+        limits: Limits | None = None,
+        hash_seed: int = 0,
+        runtime: str | None = None,
+        recycle_after: int = 2000,
+        without: frozenset[str] = frozenset(),
+    ) -> None:
+        self.slots = slots
+        self._number = number
+        self._image = image
+        self._limits = limits or Limits()
+        self._hash_seed = hash_seed
+        self._runtime = runtime
+        self._recycle_after = recycle_after
+        self._without = without
+        # A fresh folder in /tmp is 0700: on the host, nobody else comes near the sockets.
+        self.socket_dir = Path(tempfile.mkdtemp(prefix="sdpo-bench-"))
+        self._lease: socket.socket | None = None
+        self.container_id = ""
+        self.name = f"docker container {number}"
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> None:
+        for socket_file in self.socket_dir.iterdir():
+            socket_file.unlink()
+        command = guest_options(
+            slots=self.slots,
+            container=self._number,
+            owner_uid=os.geteuid(),
+            image=self._image,
+            recycle_after=self._recycle_after,
+            without=self._without,
+        )
+        with engine() as client:
+            container = create(
+                client,
+                image=self._image,
+                socket_dir=self.socket_dir,
+                command=command,
+                limits=self._limits,
+                owned=True,
+                hash_seed=self._hash_seed,
+                runtime=self._runtime,
+            )
+            self.container_id = container.id
+        wait_until_ready(self.socket_dir, "the sandbox's container")
+        # Held open: when this process is gone, however it went, the container ends.
+        self._lease = ask(self.socket_dir, Kind.LEASE)
+
+    def restart(self) -> None:
+        """Start a fresh container in the place of this one."""
+        self._stop()
+        self._start()
+
+    def close(self) -> None:
+        """Remove the container."""
+        self._stop()
+        shutil.rmtree(self.socket_dir, ignore_errors=True)
+
+    def _stop(self) -> None:
+        if self._lease is not None:
+            self._lease.close()
+            self._lease = None
+        if self.container_id:
+            with engine() as client:
+                try:
+                    client.containers.get(self.container_id).remove(force=True)
+                except docker.errors.NotFound:
+                    # Gone already: it removes itself when it ends.
+                    pass
+                except docker.errors.APIError as error:
+                    if "already in progress" not in str(error):
+                        raise
+            self.container_id = ""

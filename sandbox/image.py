@@ -1,0 +1,175 @@
+"""Builds the sandbox's image: from a registry's Python, or from Debian packages where there is none."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sandbox.docker_backend import IMAGE, SOURCE_LABEL, engine, find_image, pull_image
+from sandbox.program import SandboxError
+
+ROOT = Path(__file__).resolve().parent.parent
+DEBIAN_BASE = "sdpo-bench-base"
+_SUITES = {"bookworm": "3.11", "trixie": "3.13"}
+_DEFAULT_SUITE = "bookworm"
+
+
+def dockerfile() -> Path:
+    """Return the Dockerfile, which stands beside the packages in a checkout."""
+    path = ROOT / "Dockerfile.sandbox"
+    if not path.is_file():
+        raise SandboxError(f"Dockerfile.sandbox must be in {ROOT}, got none; build from a checkout")
+    return path
+
+
+def copied_files() -> list[Path]:
+    """Return what Dockerfile.sandbox copies, relative to the root, in order."""
+    sources = re.findall(r"^COPY\s+(\S+)\s+\S+$", dockerfile().read_text(), re.MULTILINE)
+    files: list[Path] = []
+    for source in sources:
+        path = ROOT / source
+        found = [path] if path.is_file() else sorted(path.rglob("*.py"))
+        files += [file.relative_to(ROOT) for file in found]
+    return files
+
+
+def source_digest() -> str:
+    """Return the sha256 of all that enters the image."""
+    digest = hashlib.sha256()
+    for file in [Path("Dockerfile.sandbox"), *copied_files()]:
+        digest.update(f"{file}\0".encode() + (ROOT / file).read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def default_base() -> str:
+    """Return the base image that Dockerfile.sandbox names."""
+    match = re.search(r"^ARG BASE_IMAGE=(\S+)$", dockerfile().read_text(), re.MULTILINE)
+    if match is None:
+        raise SandboxError("Dockerfile.sandbox must have a line `ARG BASE_IMAGE=...`, got none")
+    return match[1]
+
+
+def build(*, base_image: str | None, say: Callable[[str], None]) -> str:
+    """Build the image and return its id.
+
+    Args:
+        base_image: with a python3 of 3.11 or later in it; None: the Dockerfile's default, or Debian packages
+            where no registry answers.
+        say: takes one line about what is done.
+
+    Raises:
+        SandboxError: no engine, no base, or the build fails.
+    """
+    with engine(timeout_s=600) as client:
+        base = _choose_base(client, base_image, say)
+        image, _ = client.images.build(
+            fileobj=_context(),
+            custom_context=True,
+            dockerfile="Dockerfile.sandbox",
+            buildargs={"BASE_IMAGE": base},
+            labels={SOURCE_LABEL: source_digest()},
+            tag=IMAGE,
+            rm=True,
+        )
+        return str(image.id)
+
+
+def _choose_base(client: Any, wanted: str | None, say: Callable[[str], None]) -> str:  # noqa: ANN401
+    name = wanted or default_base()
+    if find_image(client, name) is not None or pull_image(client, name) is not None:
+        return name
+    if wanted is not None:
+        raise SandboxError(
+            f"the base image must be there or in a registry, got {wanted!r}; name another, or none to "
+            "build one from Debian packages"
+        )
+    if find_image(client, DEBIAN_BASE) is not None:
+        say(f"no registry has {name}: using {DEBIAN_BASE}, built from Debian packages before")
+        return DEBIAN_BASE
+    say(f"no registry has {name}: building {DEBIAN_BASE} from Debian packages with mmdebstrap")
+    _build_debian_base(client)
+    return DEBIAN_BASE
+
+
+def _build_debian_base(client: Any) -> None:  # noqa: ANN401
+    """Import a base of Debian packages: an interpreter, its library and what they link to; no shell.
+
+    The `extract` variant runs no customize hooks, so what is left to do is an extract hook.
+    """
+    if shutil.which("mmdebstrap") is None:
+        raise SandboxError(
+            "mmdebstrap must be installed to build a base without a registry, got none; "
+            "`apt-get install mmdebstrap`, or give --base-image"
+        )
+    suite = _suite()
+    python = f"python{_SUITES[suite]}"
+    hook = (
+        f'chroot "$1" /usr/bin/{python} -m compileall -q /usr/lib/{python}; '
+        f'ln -sf {python} "$1/usr/bin/python3"; mkdir -p "$1/tmp" "$1/run/sandbox"; chmod 0755 "$1/tmp"; '
+        'rm -rf "$1/usr/share/doc" "$1/usr/share/locale" "$1/usr/share/man" "$1/var/cache" '
+        '"$1/var/lib/apt" "$1/var/log"'
+    )
+    with tempfile.TemporaryDirectory(prefix="sdpo-bench-base-") as folder:
+        tarball = Path(folder) / "base.tar"
+        command = [
+            "mmdebstrap",
+            "--variant=extract",
+            f"--include={python},lib{python}-stdlib",
+            f"--extract-hook={hook}",
+            suite,
+            str(tarball),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise SandboxError(
+                f"mmdebstrap must succeed, got status {done.returncode}: {done.stderr.strip()[-300:]!r}"
+            )
+        client.api.import_image(src=str(tarball), repository=DEBIAN_BASE, tag="latest")
+
+
+def _suite() -> str:
+    """The suite of this machine where it is a Debian that we know, else the default."""
+    try:
+        text = Path("/etc/os-release").read_text()
+    except OSError:
+        return _DEFAULT_SUITE
+    match = re.search(r"^VERSION_CODENAME=(\w+)$", text, re.MULTILINE)
+    return match[1] if match and match[1] in _SUITES else _DEFAULT_SUITE
+
+
+def _context() -> io.BytesIO:
+    """The build context: the Dockerfile and exactly what it copies."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for file in [Path("Dockerfile.sandbox"), *copied_files()]:
+            archive.add(ROOT / file, arcname=str(file))
+    buffer.seek(0)
+    return buffer
+
+
+def current_image() -> str:
+    """Return the id of the image, built from the guest as it is.
+
+    Raises:
+        SandboxError: no engine, no image, or one of another guest.
+    """
+    with engine() as client:
+        image = find_image(client, IMAGE)
+    if image is None:
+        raise SandboxError(
+            f"the image {IMAGE} must be built, got none; run `sdpo-bench sandbox build`"
+        )
+    if image.labels.get(SOURCE_LABEL) != source_digest():
+        raise SandboxError(
+            f"the image {IMAGE} must be built from this guest, got an older one; "
+            "run `sdpo-bench sandbox build`"
+        )
+    return str(image.id)
