@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from sandbox.client import open_sandbox
 from trainer.config import Algorithm, parse_options
 from trainer.demo_policy import make_demo_policy
 from trainer.run import RunResult, Say, train
 
 CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
-WARM_START_STEPS = 200
+WARM_START_STEPS = 260
 METHODS: tuple[Algorithm, ...] = ("grpo", "sdpo")
 
 
@@ -32,7 +33,7 @@ def run_demo(
     """Make the policy (once: it is kept in `folder`), then train it with each method from the same start."""
     policy = folder / "policy"
     if not policy.is_dir():
-        _warm_start(policy)
+        _warm_start(policy, sandbox)
     runs = {}
     for method in METHODS:
         say(f"\n{method}: training on the embedded problems")
@@ -68,11 +69,14 @@ def print_result(result: DemoResult, console: Console) -> None:
     )
 
 
-def _warm_start(policy: Path) -> None:
+def _warm_start(policy: Path, backend: str) -> None:
     policy.parent.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("teaching a policy of our own"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns) as progress:
+    with open_sandbox(backend) as sandbox, Progress(*columns) as progress:
         task = progress.add_task("", total=WARM_START_STEPS)
         make_demo_policy(
-            policy, n_steps=WARM_START_STEPS, progress=lambda n: progress.advance(task, n)
+            policy,
+            sandbox,
+            n_steps=WARM_START_STEPS,
+            progress=lambda n: progress.advance(task, n),
         )

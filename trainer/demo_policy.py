@@ -2,8 +2,10 @@
 
 A Llama-architecture decoder of about half a million parameters and a byte-level BPE tokenizer, taught the
 embedded training problems with their reference AND their wrong answer, half and half. It then answers
-them in a mixture of right and wrong programs: what reinforcement learning needs, and nothing that
-says anything about other problems.
+them in a mixture of right and wrong programs: what reinforcement learning needs, and nothing that says
+anything about other problems. It is also taught to answer rightly when it is shown a correct solution or
+what went wrong: without that its teacher knows no more than itself, and SDPO leads nowhere
+(12 of 24 to 0 of 24 in 18 steps, where GRPO went to 17).
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -22,8 +24,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from evaluator.mbpp import load_problems
+from evaluator.feedback import feedback
+from evaluator.grade import Grade, grade
+from evaluator.mbpp import Problem, load_problems
 from evaluator.prompt import messages
+from sandbox.client import Sandbox
+from trainer.teacher_prompt import Attempt, TeacherRules, teacher_prompts
 
 PAD, END, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"
 CHAT_TEMPLATE = (
@@ -44,13 +50,17 @@ class Lesson:
 
 def make_demo_policy(
     folder: Path,
+    sandbox: Sandbox,
     *,
-    n_steps: int = 200,
+    n_steps: int,
     seed: int = 42,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
-    """Train the policy and its tokenizer; write both to `folder`, complete or not at all."""
-    lessons = demo_lessons()
+    """Train the policy and its tokenizer; write both to `folder`, complete or not at all.
+
+    `sandbox` runs the wrong answers once, for the feedback that they deserve.
+    """
+    lessons = demo_lessons(sandbox)
     torch.manual_seed(seed)
     tokenizer = _tokenizer(
         [text for x in lessons for text in (x.messages[-1]["content"], x.answer)]
@@ -65,16 +75,34 @@ def make_demo_policy(
     return folder
 
 
-def demo_lessons() -> list[Lesson]:
-    """The embedded training problems, each with its reference and its wrong answer."""
+def demo_lessons(sandbox: Sandbox) -> list[Lesson]:
+    """Each embedded training problem asked plainly, answered both ways, and re-prompted, answered rightly."""
     embedded = resources.files("evaluator") / "embedded" / "problems.jsonl"
     rows = [json.loads(line) for line in embedded.read_text(encoding="utf-8").splitlines()]
-    wrong = {row["task_id"]: row["wrong"] for row in rows}
+    wrong = {row["task_id"]: _answer(row["wrong"]) for row in rows}
+    problems = load_problems("embedded/train").problems
+    failures = grade([(problem, wrong[problem.task_id]) for problem in problems], sandbox)
     return [
-        Lesson(messages(problem), f"```python\n{code.strip()}\n```")
-        for problem in load_problems("embedded/train").problems
-        for code in (problem.reference, wrong[problem.task_id])
+        lesson
+        for problem, failure in zip(problems, failures, strict=True)
+        for lesson in _lessons(problem, failure)
     ]
+
+
+def _lessons(problem: Problem, failure: Grade) -> Iterator[Lesson]:
+    question, right = messages(problem), _answer(problem.reference)
+    yield Lesson(question, right)
+    yield Lesson(question, failure.completion)
+    failed = Attempt(failure.completion, success=False, feedback=feedback(failure))
+    solved = Attempt(right, success=True, feedback=None)
+    for group in ([failed, solved], [failed]):
+        prompt = teacher_prompts(question, group, TeacherRules())[0]
+        if prompt is not None:
+            yield Lesson(list(prompt.messages), right)
+
+
+def _answer(code: str) -> str:
+    return f"```python\n{code.strip()}\n```"
 
 
 def _tokenizer(texts: Sequence[str]) -> Any:  # noqa: ANN401
