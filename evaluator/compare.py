@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +54,15 @@ class Side:
         return np.array(rows, dtype=np.float64)
 
 
+class VisibleEffect(NamedTuple):
+    """What a comparison of so many problems can show with 80 % power."""
+
+    difference: float | None
+    """Least true difference of pass rates, 0..1; None where no difference would show."""
+    flip_fraction: float
+    """Share of flipping problems that this assumes."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What a paired comparison of two policies shows."""
@@ -76,12 +87,18 @@ class Comparison:
     """Rate of the second minus that of the first, -1..1."""
     interval: Interval
     """95 % interval of the difference: Bonett-Price, or a bootstrap over problems and seeds."""
-    visible: float | None
-    """Least difference that this many problems can show with 80 % power, 0..1."""
-    flip_fraction: float
-    """Share of flipping problems that `visible` assumes."""
     gained_tasks: tuple[int, ...]
     lost_tasks: tuple[int, ...]
+
+    @cached_property
+    def visible(self) -> VisibleEffect:
+        """The least difference that this many problems can show."""
+        flips = (self.gained + self.lost) / self.n
+        least = smallest_visible_difference(self.n, flips) if flips else None
+        if least is None:
+            flips = max(flips, _USUAL_FLIPS)
+            least = smallest_visible_difference(self.n, flips)
+        return VisibleEffect(least, flips)
 
     @property
     def distinguishable(self) -> bool:
@@ -134,11 +151,6 @@ def _compare_two(first: Side, second: Side) -> Comparison:
     gained = tuple(t for t, a, b in zip(task_ids, before[0], after[0], strict=True) if b > a)
     lost = tuple(t for t, a, b in zip(task_ids, before[0], after[0], strict=True) if a > b)
     single = len(before) == len(after) == 1
-    flips = (len(gained) + len(lost)) / n
-    visible = smallest_visible_difference(n, flips) if flips else None
-    if visible is None:
-        flips = max(flips, _USUAL_FLIPS)
-        visible = smallest_visible_difference(n, flips)
     return Comparison(
         first=first.label,
         second=second.label,
@@ -155,8 +167,6 @@ def _compare_two(first: Side, second: Side) -> Comparison:
             if single
             else bootstrap_difference(before, after)
         ),
-        visible=visible,
-        flip_fraction=flips,
         gained_tasks=gained,
         lost_tasks=lost,
     )

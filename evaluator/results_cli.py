@@ -128,10 +128,11 @@ def _print_comparisons(found: list[Comparison]) -> None:
     )
     for item in found:
         print_line(item.sentence + ".")
-        if item.visible is not None:
+        least, flips = item.visible
+        if least is not None:
             print_line(
-                f"  {item.n} problems can show a difference of {item.visible * 100:.1f} points or "
-                f"more (80 % power, {item.flip_fraction:.1%} of problems flipping)."
+                f"  {item.n} problems can show a difference of {least * 100:.1f} points or more "
+                f"(80 % power, {flips:.1%} of problems flipping)."
             )
 
 
@@ -148,7 +149,7 @@ def _as_json(item: Comparison) -> dict[str, Any]:
         "p_holm": item.p_adjusted,
         "difference": item.difference,
         "interval": list(item.interval),
-        "smallest_visible_difference": item.visible,
+        "smallest_visible_difference": item.visible.difference,
         "distinguishable": item.distinguishable,
         "sentence": item.sentence,
     }

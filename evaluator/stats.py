@@ -173,10 +173,10 @@ def bootstrap_difference(
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return Holm-adjusted p-values of several comparisons, in order."""
+    if len(p_values) < 2:
+        return list(p_values)  # nothing to correct, and statsmodels takes a second to import
     from statsmodels.stats.multitest import multipletests
 
-    if not p_values:
-        return []
     return [float(p) for p in multipletests(list(p_values), method="holm")[1]]
 
 
