@@ -16,11 +16,12 @@ from click.core import ParameterSource
 from analysis.journal import Journal, read_run_info
 from analysis.provenance import folder_sha256, run_info
 from analysis.records import RunInfo
+from evaluator.api import Api, sample_served
 from evaluator.completions import Answer, gold_answers, read_completions
 from evaluator.evaluate import grade_and_record, in_batches, sample_answers
 from evaluator.harness import check_harness
 from evaluator.mbpp import ProblemSet, load_problems
-from evaluator.model import Decoding, Policy, load_policy
+from evaluator.model import Decoding, load_policy
 from evaluator.prompt import PROTOCOLS, Protocol, VisibleTests, load_shots, protocol_for
 from evaluator.stored import StoredError, StoredEval, read_evals
 from evaluator.terminal import (
@@ -48,6 +49,7 @@ class EvalOptions:
     model: str | None
     adapter: Path | None
     base_only: bool
+    api_base: str | None
     completions: Path | None
     gold: bool
     label: str | None
@@ -96,6 +98,11 @@ class EvalOptions:
     help="Folder of a LoRA adapter; its own base model is used unless --model names one.",
 )
 @click.option("--base-only", is_flag=True, help="Evaluate the base model, without any adapter.")
+@click.option(
+    "--api-base",
+    metavar="URL",
+    help="Sample from an OpenAI-compatible server that knows --model; key from OPENAI_API_KEY.",
+)
 @click.option(
     "--completions",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -290,7 +297,11 @@ class _Answers:
     batches: Iterable[Sequence[Answer]]
     content: Mapping[str, object]
     """What else identifies the source: goes into the stored configuration."""
-    policy: Policy | None = None
+    model: str | None = None
+    model_sha256: str | None = None
+    adapter: str | None = None
+    placement: Mapping[str, str] | None = None
+    """Device and number format of the weights, where they are here."""
 
 
 def _recorded(path: Path, problem_set: ProblemSet, options: EvalOptions) -> _Answers:
@@ -326,6 +337,9 @@ def _gold(problem_set: ProblemSet, options: EvalOptions) -> _Answers:
 
 def _sampled(problem_set: ProblemSet, options: EvalOptions, earlier: StoredEval | None) -> _Answers:
     """Answers that a policy will write, after those that an interrupted run already has."""
+    done = _earlier_answers(problem_set, earlier) if earlier is not None else []
+    if options.api_base is not None:
+        return _served(problem_set, options, done)
     protocol, decoding = options.protocol, options.decoding
     shots = load_shots(protocol, mbpp_dir=options.mbpp_dir)
     nothing_named = options.model is None and options.adapter is None
@@ -337,7 +351,6 @@ def _sampled(problem_set: ProblemSet, options: EvalOptions, earlier: StoredEval 
         load_in_4bit=options.load_in_4bit,
         allow_other_base=options.allow_other_base,
     )
-    done = _earlier_answers(problem_set, earlier) if earlier is not None else []
     still_to_sample = sample_answers(
         problem_set.problems,
         policy,
@@ -345,8 +358,9 @@ def _sampled(problem_set: ProblemSet, options: EvalOptions, earlier: StoredEval 
         shots=shots,
         decoding=decoding,
         batch_size=options.batch_size,
-        done={(answer.problem.task_id, answer.sample_index) for answer in done},
+        done=_keys(done),
     )
+    folder = Path(policy.name)
     return _Answers(
         label=options.label or Path(policy.adapter or policy.name).name,
         protocol=protocol.name,
@@ -355,8 +369,44 @@ def _sampled(problem_set: ProblemSet, options: EvalOptions, earlier: StoredEval 
         n=len(problem_set.problems) * decoding.n_samples,
         batches=chain(in_batches(done), still_to_sample),
         content={"templates": dict(protocol.templates)},
-        policy=policy,
+        model=policy.name,
+        model_sha256=folder_sha256(folder) if folder.is_dir() else None,
+        adapter=policy.adapter,
+        placement=policy.placement,
     )
+
+
+def _served(problem_set: ProblemSet, options: EvalOptions, done: list[Answer]) -> _Answers:
+    """Answers that a served model will write, after those that are already there."""
+    protocol, decoding = options.protocol, options.decoding
+    if options.model is None or options.api_base is None:
+        raise click.UsageError(
+            "--api-base must stand with --model, got no model; name it as the server does"
+        )
+    still_to_sample = sample_served(
+        problem_set.problems,
+        Api(options.api_base, options.model, key=os.environ.get("OPENAI_API_KEY")),
+        protocol=protocol,
+        shots=load_shots(protocol, mbpp_dir=options.mbpp_dir),
+        decoding=decoding,
+        n_at_once=options.batch_size,
+        done=_keys(done),
+    )
+    return _Answers(
+        label=options.label or options.model.rsplit("/", 1)[-1],
+        protocol=protocol.name,
+        protocol_sha256=protocol.sha256,
+        decoding=decoding.name,
+        n=len(problem_set.problems) * decoding.n_samples,
+        batches=chain(in_batches(done), still_to_sample),
+        content={"templates": dict(protocol.templates)},
+        model=options.model,
+    )
+
+
+def _keys(answers: Sequence[Answer]) -> set[tuple[int, int]]:
+    """Task id and sample index of each answer."""
+    return {(answer.problem.task_id, answer.sample_index) for answer in answers}
 
 
 def _earlier_answers(problem_set: ProblemSet, earlier: StoredEval) -> list[Answer]:
@@ -379,8 +429,6 @@ def _describe(
     problem_set: ProblemSet, answers: _Answers, sandbox: Sandbox, options: EvalOptions
 ) -> RunInfo:
     """The run as its run.json holds it."""
-    policy = answers.policy
-    folder = Path(policy.name) if policy is not None else None
     parameters = {field.name: getattr(options, field.name) for field in fields(options)}
     return run_info(
         kind="eval",
@@ -391,11 +439,11 @@ def _describe(
         protocol=answers.protocol,
         protocol_sha256=answers.protocol_sha256,
         sandbox=sandbox.name,
-        seed=options.seed if policy is not None else None,
-        model=policy.name if policy is not None else None,
-        model_sha256=folder_sha256(folder) if folder is not None and folder.is_dir() else None,
-        adapter=policy.adapter if policy is not None else None,
-        device=policy.placement if policy is not None else None,
+        seed=options.seed if answers.model is not None else None,
+        model=answers.model,
+        model_sha256=answers.model_sha256,
+        adapter=answers.adapter,
+        device=answers.placement,
     )
 
 
@@ -457,12 +505,18 @@ def _check_options(options: EvalOptions) -> None:
         "--model": options.model,
         "--adapter": options.adapter,
         "--base-only": options.base_only,
+        "--api-base": options.api_base,
     }
     given = [name for name, value in recorded.items() if value]
     if len(given) > 1 or (given and any(sampling.values())):
         given += [name for name, value in sampling.items() if value]
         names = " and ".join(given)
         raise click.UsageError(f"answers must have one source, got {names}; leave one out")
+    if options.api_base is not None and options.adapter is not None:
+        raise click.UsageError(
+            "--api-base must stand without --adapter, got both; serve the adapter under a name of "
+            "its own and give that as --model"
+        )
     if options.adapter is not None and options.base_only:
         raise click.UsageError(
             "--base-only must stand without an adapter, got --adapter as well; leave one out"

@@ -27,6 +27,7 @@ from rich.text import Text
 
 from analysis.journal import StoreError
 from evaluator.adapter import ModelError
+from evaluator.api import ApiError
 from evaluator.compare import ComparisonError
 from evaluator.completions import CompletionsError
 from evaluator.evaluate import EvalSummary
@@ -46,6 +47,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (
+        ApiError,
         ComparisonError,
         CompletionsError,
         DatasetError,
