@@ -32,7 +32,9 @@ from sandbox.guest.protocol import (
     ProtocolError,
     Reply,
     ResponseHeader,
+    dump_job,
     dump_response,
+    parse_job,
 )
 
 RUN_SOCKET = "run.sock"
@@ -266,7 +268,7 @@ def _warm_up() -> None:
     job = Job(("import math",), _WARM_UP, "", ((Call("f([1, 2, 3, 4], 5)"),) * 3,) * 3)
     for _ in range(3):
         read_end, write_end = os.pipe()
-        child.run(job, write_end, Capture())
+        child.run(parse_job(dump_job(job)), write_end, Capture())
         os.close(read_end)
         os.close(write_end)
     sys.stdin, sys.stdout, sys.stderr = streams[:3]

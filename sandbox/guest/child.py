@@ -29,6 +29,7 @@ RESERVED_BYTES = 32_768
 EXIT_NOT_CONFINED, EXIT_BAD_JOB, EXIT_NO_RESULT = 125, 126, 127
 """Ends before any hostile code ran, twice; and one where the result could not be written."""
 _MAX_FD = 4096
+_encode_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,10 @@ class _Shipment:
         self._left = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) - RESERVED_BYTES
 
     def line(self, document: list[Value]) -> None:
-        data = json.dumps(document, separators=(",", ":")).encode() + b"\n"
+        data = _encode_json(document).encode() + b"\n"
         self._left -= len(data)
         if self._left < 0 and document[0] == "assert":
-            data = json.dumps(["assert", document[1], _too_large(), None]).encode() + b"\n"
+            data = _encode_json(["assert", document[1], _too_large(), None]).encode() + b"\n"
         os.write(self._fd, data)
 
 

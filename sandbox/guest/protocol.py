@@ -12,6 +12,7 @@ import json
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 VERSION = 1
 MAX_JOB_BYTES = 32 << 20
@@ -27,6 +28,9 @@ _REQUEST_MAGIC = b"SDBQ"
 _RESPONSE_MAGIC = b"SDBR"
 REQUEST_BYTES = _REQUEST.size
 RESPONSE_BYTES = _RESPONSE.size
+
+
+_encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class ProtocolError(ValueError):
@@ -163,8 +167,7 @@ def parse_response(data: bytes) -> ResponseHeader:
     return ResponseHeader(Reply(reply), How(how), code, body, cpu, wall, peak)
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One expression to evaluate inside; its value travels."""
 
     source: str
@@ -172,8 +175,7 @@ class Call:
     """Ship the items of an iterator too, because the assert goes on to iterate over it."""
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """What the child reads: a program and, for each assert, the calls whose values it asks for."""
 
     imports: tuple[str, ...]
@@ -184,16 +186,8 @@ class Job:
 
 def dump_job(job: Job) -> bytes:
     """Return a job as bytes; lone surrogates survive the way."""
-    steps = [[[call.source, call.iterate] for call in step] for step in job.steps]
-    document = {
-        "imports": job.imports,
-        "code": job.code,
-        "setup_code": job.setup_code,
-        "steps": steps,
-    }
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(
-        "utf-8", "surrogatepass"
-    )
+    # Named tuples are written as lists: fields stand in the order of the classes.
+    return _encode_json(job).encode("utf-8", "surrogatepass")
 
 
 def parse_job(data: bytes) -> Job:
@@ -203,17 +197,18 @@ def parse_job(data: bytes) -> Job:
         ProtocolError: not a job, an unknown or a missing field.
     """
     try:
-        document = json.loads(data)
-        if document.keys() != {"imports", "code", "setup_code", "steps"}:
-            raise ProtocolError(f"a job must have the known fields, got {sorted(document)!r}")
-        steps = tuple(
-            tuple(Call(_text(source), bool(iterate)) for source, iterate in step)
-            for step in document["steps"]
+        imports, code, setup_code, steps = json.loads(data)
+        return Job(
+            tuple(_text(line) for line in imports),
+            _text(code),
+            _text(setup_code),
+            tuple(
+                tuple(Call(_text(source), iterate is True) for source, iterate in step)
+                for step in steps
+            ),
         )
-        imports = tuple(_text(line) for line in document["imports"])
-        return Job(imports, _text(document["code"]), _text(document["setup_code"]), steps)
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-        raise ProtocolError(f"a job must be a JSON object of the known form: {error}") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ProtocolError(f"a job must be a JSON list of the known form: {error}") from error
 
 
 def _text(value: object) -> str:

@@ -12,7 +12,7 @@ import errno
 import platform
 import struct
 
-# name: (x86_64, aarch64); None where the architecture has no such call. Frequent ones first.
+# name: (x86_64, aarch64); None where the architecture has no such call.
 ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "write": (1, 64),
     "read": (0, 63),
@@ -120,7 +120,7 @@ _SENDTO = (44, 206)
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
-_LD_W_ABS, _JEQ, _JSET, _RET, _ALU_AND = 0x20, 0x15, 0x45, 0x06, 0x54
+_LD_W_ABS, _JA, _JEQ, _JGE, _JSET, _RET = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 _NR, _ARCH, _ARGS = 0, 4, 16
 _INSTRUCTION = struct.Struct("=HBBI")
@@ -210,25 +210,41 @@ def _conditional() -> list[tuple[tuple[int | None, int | None], bytes]]:
 def program(machine: str) -> bytes:
     """Return the BPF instructions for `x86_64` or `aarch64`.
 
+    The numbers are searched as a binary tree: when a filter is installed the kernel runs it once for every
+    system call there is, which for a list of tests takes longer than the fork.
+
     Raises:
         KeyError: another architecture, for which there is no table.
     """
     column = ("x86_64", "aarch64").index(machine) if machine in _AUDIT_ARCH else -1
-    parts = [
+    head = [
         _op(_LD_W_ABS, _ARCH),
         _op(_JEQ, _AUDIT_ARCH[machine], 1, 0),
         _op(_RET, _KILL_PROCESS),
         _op(_LD_W_ABS, _NR),
     ]
-    for numbers in ALLOWED.values():
-        number = numbers[column]
-        if number is not None:
-            parts += [_op(_JEQ, number, 0, 1), _op(_RET, _ALLOW)]
-    for pair, rule in _conditional():
-        if pair[column] is not None:
-            parts += [_op(_JEQ, pair[column] or 0, 0, len(rule) // 8), rule]
-    parts.append(_errno(errno.EPERM))
-    return b"".join(parts)
+    allowed = {numbers[column] for numbers in ALLOWED.values()}
+    rules = {pair[column]: rule for pair, rule in _conditional() if pair[column] is not None}
+    # Runs of numbers with the same answer: (first number, answer).
+    runs: list[tuple[int, bytes]] = []
+    for number in range(max(n for n in (*allowed, *rules) if n is not None) + 2):
+        answer = rules.get(number, _op(_RET, _ALLOW if number in allowed else _ERRNO | errno.EPERM))
+        if not runs or runs[-1][1] != answer:
+            runs.append((number, answer))
+    return b"".join(head) + _search(runs)
+
+
+def _search(runs: list[tuple[int, bytes]]) -> bytes:
+    """Return the instructions that answer for the run which the loaded number is in."""
+    if len(runs) == 1:
+        return runs[0][1]
+    middle = len(runs) // 2
+    left, right = _search(runs[:middle]), _search(runs[middle:])
+    n_left = len(left) // _INSTRUCTION.size
+    if n_left > 255:  # further than a conditional jump reaches
+        jump = _op(_JGE, runs[middle][0], 0, 1) + _op(_JA, n_left)
+        return jump + left + right
+    return _op(_JGE, runs[middle][0], n_left, 0) + left + right
 
 
 class _Program(ctypes.Structure):
@@ -245,8 +261,8 @@ class Filter:
         code = program(machine)
         self._buffer = ctypes.create_string_buffer(code, len(code))
         self._program = _Program(len(code) // 8, ctypes.addressof(self._buffer))
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._number = _SECCOMP[machine]
+        self._syscall = ctypes.CDLL(None, use_errno=True).syscall
+        self._arguments = (_SECCOMP[machine], 1, 0, ctypes.byref(self._program))
 
     def install(self) -> None:
         """Put the filter on this process for good.
@@ -254,6 +270,6 @@ class Filter:
         Raises:
             OSError: the kernel refuses.
         """
-        if self._libc.syscall(self._number, 1, 0, ctypes.byref(self._program)) != 0:
+        if self._syscall(*self._arguments) != 0:
             number = ctypes.get_errno()
             raise OSError(number, "the kernel must accept the system-call filter")
