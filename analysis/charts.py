@@ -392,6 +392,42 @@ def token_divergence(result: Result) -> alt.TopLevelMixin:
     )
 
 
+def bench_growth(result: Result) -> alt.TopLevelMixin:
+    """Draw what people wait for as the results grow; rows of `bench.measure`."""
+    shown = {
+        "ingest_s": ("ingest of everything", 1.0),
+        "step_ingest_s": ("ingest of one more step", 1.0),
+        "slowest_figure_ms": ("slowest figure's query", 1e-3),
+        "search_ms": ("search in every completion", 1e-3),
+    }
+    rows = [
+        {"n_rollouts": row["n_rollouts"], "work": name, "seconds": row[column] * scale}
+        for row in result.records()
+        for column, (name, scale) in shown.items()
+    ]
+    ticks = _powers([row["seconds"] for row in rows])
+    chart = (
+        _chart(rows)
+        .mark_line(point=True, strokeWidth=2.2)
+        .encode(
+            x=alt.X(
+                "n_rollouts:Q",
+                title="rollouts in the results (count)",
+                scale=alt.Scale(type="log"),
+                axis=alt.Axis(values=_powers([row["n_rollouts"] for row in rows]), format=","),
+            ),
+            y=alt.Y(
+                "seconds:Q",
+                title="wall-clock time (seconds)",
+                scale=alt.Scale(type="log"),
+                axis=alt.Axis(values=ticks, format="~g"),
+            ),
+            color=alt.Color("work:N", title=None, scale=alt.Scale(range=_OUTCOME_COLOURS)),
+        )
+    )
+    return _finish(chart, "How waiting grows with the results", "one measurement a point")
+
+
 def _chart(rows: Rows, *, width: int = 640, height: int = 340) -> alt.Chart:
     """Start a chart over rows."""
     return alt.Chart(alt.Data(values=rows), width=width, height=height)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import duckdb
 
@@ -60,6 +61,9 @@ FIGURES = (
 )
 
 
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {"png": {"scale_factor": 2}, "html": {"inline": True}}
+
+
 @dataclass(frozen=True)
 class Drawn:
     """A figure with its rows."""
@@ -93,18 +97,31 @@ def save(drawn: Drawn, folder: Path, forms: Sequence[str]) -> list[Path]:
     Raises:
         StoreError: the folder cannot be written.
     """
+    return save_chart(drawn.chart, drawn.name, folder, forms)
+
+
+def save_chart(
+    chart: altair.TopLevelMixin, name: str, folder: Path, forms: Sequence[str]
+) -> list[Path]:
+    """Write a chart as `<name>.<form>` for each form, each file whole or not at all.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
     paths = []
     for form in forms:
-        path = folder / f"{drawn.name}.{form}"
+        path = folder / f"{name}.{form}"
         temporary = temporary_beside(path).with_suffix(f".{form}")
+        options: dict[str, Any] = {"png": {"scale_factor": 2}, "html": {"inline": True}}.get(
+            form, {}
+        )
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            extra = (
-                {"scale_factor": 2} if form == "png" else {"inline": True} if form == "html" else {}
-            )
-            drawn.chart.save(str(temporary), **extra)
+            chart.save(str(temporary), **_SAVE_OPTIONS.get(form, {}))
             os.replace(temporary, path)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise unwritable(path, error) from error
         paths.append(path)
     return paths

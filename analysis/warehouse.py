@@ -191,11 +191,12 @@ def _read_state(results: Path) -> _State:
         duckdb.Error: it is damaged, or no results file.
     """
     with duckdb.connect(str(results), read_only=True) as connection:
-        n_blocks, block_bytes = connection.execute(
-            "SELECT total_blocks, block_size FROM pragma_database_size()"
+        # Free blocks at the end may be cut off the file, so that only the used ones must be there.
+        n_used, block_bytes = connection.execute(
+            "SELECT used_blocks, block_size FROM pragma_database_size()"
         ).fetchall()[0]
-        if results.stat().st_size < n_blocks * block_bytes:
-            raise duckdb.IOException("Corrupt: the file is shorter than its header says")
+        if results.stat().st_size < n_used * block_bytes:
+            raise duckdb.IOException("Corrupt: the file is shorter than the blocks in use")
         row = connection.execute("SELECT schema_sha256 FROM warehouse").fetchone()
         read_bytes: dict[str, dict[str, int]] = defaultdict(dict)
         for (run_id,) in connection.execute("SELECT run_id FROM runs").fetchall():

@@ -1,0 +1,22 @@
+import json
+
+from click.testing import CliRunner
+
+from analysis.bench import bench
+
+
+def test_the_bench_measures_and_draws_each_size(tmp_path):
+    result = CliRunner().invoke(
+        bench,
+        ["--size", "160", "--size", "320", "--json", str(tmp_path / "bench.json")]
+        + ["--chart-dir", str(tmp_path), "--folder", str(tmp_path)],
+    )
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert [row["n_rollouts"] for row in rows] == [160, 320]
+    assert all(value > 0 for row in rows for value in row.values())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bench.json",
+        "bench_growth.png",
+        "bench_growth.svg",
+    ]
