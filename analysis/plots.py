@@ -112,9 +112,6 @@ def save_chart(
     for form in forms:
         path = folder / f"{name}.{form}"
         temporary = temporary_beside(path).with_suffix(f".{form}")
-        options: dict[str, Any] = {"png": {"scale_factor": 2}, "html": {"inline": True}}.get(
-            form, {}
-        )
         try:
             folder.mkdir(parents=True, exist_ok=True)
             chart.save(str(temporary), **_SAVE_OPTIONS.get(form, {}))
