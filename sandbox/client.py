@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from sandbox import standing
@@ -47,6 +48,7 @@ def open_sandbox(
     memory_bytes: int = 512 << 20,
     hash_seed: int = 0,
     without: frozenset[str] = frozenset(),
+    environment: Mapping[str, str] | None = None,
 ) -> Pool:
     """Open a sandbox: `docker`, `gvisor`, `process`, or `auto`.
 
@@ -59,6 +61,7 @@ def open_sandbox(
         memory_bytes: address space that one program may have.
         hash_seed: Python's hash seed inside, which decides the order of sets of strings.
         without: layers to leave out, for measuring what each is for; never for real use.
+        environment: more variables for the supervisor, which no program may come to see.
 
     Raises:
         SandboxError: no Docker engine, image not built, or the guest does not start.
@@ -67,29 +70,37 @@ def open_sandbox(
         raise SandboxError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     if n_workers < 1:
         raise SandboxError(f"n_workers must be at least 1, got {n_workers}")
+    settings = _Settings(hash_seed, without, dict(environment or {}))
     if backend == "process":
         print(WARNING, file=sys.stderr)
-        return _process(n_workers, memory_bytes, hash_seed, without)
+        return _process(n_workers, memory_bytes, settings)
     try:
-        return _docker(backend, n_workers, memory_bytes, hash_seed, without)
+        return _docker(backend, n_workers, memory_bytes, settings)
     except SandboxError as error:
         if backend != "auto":
             raise
         print(f"sandbox: {error}", file=sys.stderr)
         print(WARNING, file=sys.stderr)
-        return _process(n_workers, memory_bytes, hash_seed, without)
+        return _process(n_workers, memory_bytes, settings)
 
 
-def _process(n_workers: int, memory_bytes: int, hash_seed: int, without: frozenset[str]) -> Pool:
-    endpoint = ProcessEndpoint(slots=n_workers, hash_seed=hash_seed, without=without)
+@dataclass(frozen=True)
+class _Settings:
+    """What every supervisor of a pool is started with."""
+
+    hash_seed: int
+    without: frozenset[str]
+    environment: dict[str, str]
+
+
+def _process(n_workers: int, memory_bytes: int, settings: _Settings) -> Pool:
+    endpoint = ProcessEndpoint(slots=n_workers, **vars(settings))
     return Pool("process", [endpoint], memory_bytes=memory_bytes)
 
 
-def _docker(
-    backend: str, n_workers: int, memory_bytes: int, hash_seed: int, without: frozenset[str]
-) -> Pool:
-    if backend != "gvisor" and not without:
-        running = standing.sockets(hash_seed=hash_seed)
+def _docker(backend: str, n_workers: int, memory_bytes: int, settings: _Settings) -> Pool:
+    if backend != "gvisor" and not settings.without and not settings.environment:
+        running = standing.sockets(hash_seed=settings.hash_seed)
         if running:
             image = running[0].facts.get("image") or "of another owner"
             attached = [Attached(found.socket_dir) for found in running]
@@ -109,9 +120,8 @@ def _docker(
                     slots=slots,
                     number=number,
                     image=image,
-                    hash_seed=hash_seed,
                     runtime="runsc" if backend == "gvisor" else None,
-                    without=without,
+                    **vars(settings),
                 )
             )
     except BaseException:

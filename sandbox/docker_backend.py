@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,7 @@ def create(
     hash_seed: int = 0,
     runtime: str | None = None,
     name: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Any:  # noqa: ANN401
     """Start one container under the policy's options.
 
@@ -106,6 +107,7 @@ def create(
         hash_seed: of Python inside.
         runtime: of the engine, e.g. `runsc`.
         name: of the container.
+        environment: more variables for the supervisor.
     """
     options = container_options(limits)
     ulimits = [
@@ -128,7 +130,7 @@ def create(
         detach=True,
         name=name,
         labels={LABEL: "owned" if owned else "up"},
-        environment={"PYTHONHASHSEED": str(hash_seed)},
+        environment={"PYTHONHASHSEED": str(hash_seed), **(environment or {})},
         volumes={str(socket_dir): {"bind": SOCKET_DIR, "mode": "rw"}},
         ulimits=ulimits,
         log_config=log_config,
@@ -151,12 +153,14 @@ class DockerEndpoint:
         runtime: str | None = None,
         recycle_after: int = 2000,
         without: frozenset[str] = frozenset(),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.slots = slots
         self._number = number
         self._image = image
         self._limits = limits or Limits()
         self._hash_seed = hash_seed
+        self._environment = dict(environment or {})
         self._runtime = runtime
         self._recycle_after = recycle_after
         self._without = without
@@ -192,6 +196,7 @@ class DockerEndpoint:
                 owned=True,
                 hash_seed=self._hash_seed,
                 runtime=self._runtime,
+                environment=self._environment,
             )
             self.container_id = container.id
         wait_until_ready(self.socket_dir, "the sandbox's container")
@@ -223,3 +228,43 @@ class DockerEndpoint:
                     if "already in progress" not in str(error):
                         raise
             self.container_id = ""
+
+
+UP_NAME = "sdpo-bench-sandbox-"
+
+
+def bring_up(folder: Path, *, containers: int, slots: int, image: str, limits: Limits) -> list[str]:
+    """Start standing containers and wait until they answer; return their names."""
+    names = []
+    with engine() as client:
+        for number in range(containers):
+            name = f"{UP_NAME}{number}"
+            socket_dir = folder / str(number)
+            socket_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with contextlib.suppress(docker.errors.NotFound):
+                client.containers.get(name).remove(force=True)
+            command = guest_options(
+                slots=slots, container=number, owner_uid=os.geteuid(), image=image
+            )
+            create(
+                client,
+                image=image,
+                socket_dir=socket_dir,
+                command=command,
+                limits=limits,
+                owned=False,
+                name=name,
+            )
+            names.append(name)
+    for number in range(containers):
+        wait_until_ready(folder / str(number), f"{UP_NAME}{number}")
+    return names
+
+
+def take_down() -> list[str]:
+    """Remove the standing containers; return their names."""
+    with engine() as client:
+        found = client.containers.list(all=True, filters={"label": f"{LABEL}=up"})
+        for container in found:
+            container.remove(force=True)
+        return sorted(container.name for container in found)

@@ -159,6 +159,18 @@ class Pool:
             for program, plan, outcome in zip(programs, plans, outcomes, strict=True)
         ]
 
+    def endpoints(self) -> list[Endpoint]:
+        """The supervisors that this pool uses, for looking after them."""
+        return [worker.endpoint for worker in self._workers]
+
+    def canaries(self) -> bool:
+        """Run the pair on every supervisor once; whether all gave the right verdicts."""
+        return all(
+            [self._canary(worker, program) for program in (_HONEST, _WRONG)]
+            == [Verdict.PASSED, Verdict.FAILED]
+            for worker in self._workers
+        )
+
     def close(self) -> None:
         """Stop what this client started."""
         for worker in self._workers:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from sandbox.endpoint import wait_until_ready
@@ -34,10 +35,12 @@ class ProcessEndpoint:
         hash_seed: int = 0,
         recycle_after: int = 2000,
         without: frozenset[str] = frozenset(),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = "process"
         self.slots = slots
         self._hash_seed = hash_seed
+        self._environment = dict(environment or {})
         self._options = {
             "slots": slots,
             "uid_base": UID_BASE if "uid" not in without and _others_may_read_library() else 0,
@@ -58,7 +61,11 @@ class ProcessEndpoint:
     def _start(self) -> None:
         root = Path(__file__).resolve().parent.parent
         # Nothing of our environment: a child inherits the supervisor's memory.
-        environment = {"PYTHONPATH": str(root), "PYTHONHASHSEED": str(self._hash_seed)}
+        environment = {
+            "PYTHONPATH": str(root),
+            "PYTHONHASHSEED": str(self._hash_seed),
+            **self._environment,
+        }
         options = json.dumps({"socket_dir": str(self.socket_dir), **self._options})
         for socket_file in self.socket_dir.iterdir():
             socket_file.unlink()

@@ -226,6 +226,7 @@ class _Supervisor:
             "image": self._options.image,
             "slots": self._options.slots,
             "slot_pids": sorted(self._slots),
+            "n_children": sum(len(slot.children_of(pid)) for pid in self._slots),
             "recycled": self._n_recycled,
             "restarts": len(self._restarts),
             **asdict(self._settings),
@@ -242,12 +243,12 @@ def _scrub_environment() -> None:
 
 def _listen(path: str, owner_uid: int) -> socket.socket:
     """Return a listening socket that only its owner can connect to."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Created as its owner: without CAP_DAC_OVERRIDE root may not write to another user's folder.
     if owner_uid != os.geteuid():
         os.seteuid(owner_uid)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
     before = os.umask(0o177)
     listener.bind(path)
     os.umask(before)

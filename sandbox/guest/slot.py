@@ -255,17 +255,18 @@ def _end_survivors() -> None:
     while True:
         try:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                for pid in _children():
+                for pid in children_of(os.getpid()):
                     os.kill(pid, signal.SIGKILL)
                 os.waitpid(-1, 0)
         except ChildProcessError:
             return
 
 
-def _children() -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """Processes whose parent is `pid`; none where the kernel does not say."""
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children") as file:
-            return [int(pid) for pid in file.read().split()]
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(child_pid) for child_pid in file.read().split()]
     except OSError:
         return []
 

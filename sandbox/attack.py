@@ -1,0 +1,211 @@
+"""Runs a folder of attacks against a sandbox and counts what came of them.
+
+A folder holds `index.json`, a list of entries (`name`, `file`, `assertions`, `test_imports`, `entry_point`, `expect`,
+`must_finish_s`), and the files. After each attack an honest program must pass and a wrong one fail, through
+the same supervisors, and no process of the attack may be left.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sandbox.client import open_sandbox
+from sandbox.endpoint import status
+from sandbox.pool import Pool
+from sandbox.program import Execution, Program, SandboxError, Verdict
+
+SECRET_VARIABLE = "SECRET_CANARY"  # noqa: S105 - the name of a bait, not a password
+_FIELDS = {"name", "file", "assertions", "test_imports", "entry_point", "expect", "must_finish_s"}
+# Attacks that get to run code where the verdict is made leave a file of this name there.
+_PAYLOADS = "pwned_*"
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One entry of an index, with its code."""
+
+    name: str
+    category: str
+    program: Program
+    expect_pass: bool
+    must_finish_s: float
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What one attack achieved; empty `problems` is what is wanted."""
+
+    name: str
+    category: str
+    expect: str
+    passed: bool
+    verdicts: list[str]
+    seconds: float
+    problems: list[str]
+    """Of `forged_passes`, `false_failures`, `broken`, `survivors`, `poisoned`."""
+    detail: str = ""
+
+
+@dataclass
+class Report:
+    """Counts over a folder."""
+
+    backend: str
+    forged_passes: int = 0
+    false_failures: int = 0
+    broken: int = 0
+    survivors: int = 0
+    poisoned: int = 0
+    attacks: list[AttackResult] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was achieved."""
+        return not any(result.problems for result in self.attacks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return asdict(self)
+
+
+def load(folder: Path) -> list[Attack]:
+    """Read a folder of attacks.
+
+    Raises:
+        ValueError: no index there, or an entry that lacks a field.
+    """
+    index = folder / "index.json"
+    if not index.is_file():
+        raise ValueError(f"a folder of attacks must hold index.json, got none in {folder}")
+    entries = json.loads(index.read_text())
+    attacks = []
+    for entry in entries:
+        missing = _FIELDS - entry.keys()
+        if missing:
+            raise ValueError(
+                f"an attack must have {sorted(_FIELDS)}, got none of {sorted(missing)}"
+            )
+        code = (folder / entry["file"]).read_bytes().decode("utf-8", "surrogateescape")
+        program = Program(
+            code=code,
+            asserts=tuple(entry["assertions"]),
+            callables=tuple(entry.get("callables", [entry["entry_point"]])),
+            imports=tuple(entry["test_imports"]),
+            setup_code=entry.get("setup_code", ""),
+            timeout_s=entry.get("timeout_s", 3.0),
+        )
+        attacks.append(
+            Attack(
+                name=entry["name"],
+                category=entry.get("category", ""),
+                program=program,
+                expect_pass=entry["expect"] == "pass",
+                must_finish_s=entry["must_finish_s"],
+            )
+        )
+    return attacks
+
+
+def run(
+    attacks: Sequence[Attack],
+    backend: str,
+    *,
+    without: frozenset[str] = frozenset(),
+    memory_bytes: int = 512 << 20,
+    progress: Callable[[AttackResult], None] = lambda _: None,
+) -> Report:
+    """Run attacks one after the other against one sandbox of its own.
+
+    Raises:
+        SandboxError: the sandbox cannot be had at all.
+    """
+    bait = secrets.token_hex(16)
+    pool = open_sandbox(
+        backend,
+        memory_bytes=memory_bytes,
+        without=without,
+        environment={SECRET_VARIABLE: bait},
+    )
+    report = Report(backend=pool.name + "".join(f" without {layer}" for layer in sorted(without)))
+    with pool:
+        for attack in attacks:
+            result = _run_one(attack, pool, bait)
+            for problem in result.problems:
+                setattr(report, problem, getattr(report, problem) + 1)
+            report.attacks.append(result)
+            progress(result)
+    return report
+
+
+def _run_one(attack: Attack, pool: Pool, bait: str) -> AttackResult:
+    restarts = pool.health.n_restarts
+    payloads = _payloads()
+    execution: Execution | None = None
+    problems: list[str] = []
+    details: list[str] = []
+    start = time.monotonic()
+    try:
+        execution = pool.run([attack.program])[0]
+    except SandboxError as error:
+        problems.append("broken")
+        details.append(str(error))
+    seconds = time.monotonic() - start
+    if _survivors(pool):
+        problems.append("survivors")
+    passed = execution is not None and all(
+        result.verdict == Verdict.PASSED and result.trusted for result in execution.results
+    )
+    if execution is not None and passed != attack.expect_pass:
+        problems.append("false_failures" if attack.expect_pass else "forged_passes")
+    if seconds > attack.must_finish_s:
+        problems.append("broken")
+        details.append(f"took {seconds:.1f} s, may take {attack.must_finish_s} s")
+    if pool.health.n_restarts != restarts:
+        problems.append("broken")
+        details.append("the supervisor had to be replaced")
+    if execution is not None and bait in repr(execution):
+        problems.append("broken")
+        details.append("it read the supervisor's environment")
+    if not _canaries(pool) or _payloads() != payloads:
+        problems.append("poisoned")
+    return AttackResult(
+        name=attack.name,
+        category=attack.category,
+        expect="pass" if attack.expect_pass else "fail",
+        passed=passed,
+        verdicts=[] if execution is None else [r.verdict.value for r in execution.results],
+        seconds=round(seconds, 3),
+        problems=sorted(set(problems)),
+        detail="; ".join(details),
+    )
+
+
+def _canaries(pool: Pool) -> bool:
+    try:
+        return pool.canaries()
+    except SandboxError:
+        return False
+
+
+def _survivors(pool: Pool) -> int:
+    """Processes that the slots still have as children."""
+    n = 0
+    for endpoint in pool.endpoints():
+        try:
+            n += int(status(endpoint.socket_dir).facts["n_children"])
+        except (OSError, ValueError):
+            # Nobody answers: that shows as broken or poisoned.
+            continue
+    return n
+
+
+def _payloads() -> set[str]:
+    return set(glob.glob(str(Path(tempfile.gettempdir()) / _PAYLOADS)))
