@@ -132,6 +132,7 @@ def run(
         backend,
         memory_bytes=memory_bytes,
         without=without,
+        own=True,
         environment={SECRET_VARIABLE: bait},
     )
     report = Report(backend=pool.name + "".join(f" without {layer}" for layer in sorted(without)))

@@ -49,6 +49,7 @@ def open_sandbox(
     hash_seed: int = 0,
     without: frozenset[str] = frozenset(),
     environment: Mapping[str, str] | None = None,
+    own: bool = False,
 ) -> Pool:
     """Open a sandbox: `docker`, `gvisor`, `process`, or `auto`.
 
@@ -62,6 +63,7 @@ def open_sandbox(
         hash_seed: Python's hash seed inside, which decides the order of sets of strings.
         without: layers to leave out, for measuring what each is for; never for real use.
         environment: more variables for the supervisor, which no program may come to see.
+        own: start containers even where some stand ready.
 
     Raises:
         SandboxError: no Docker engine, image not built, or the guest does not start.
@@ -71,11 +73,12 @@ def open_sandbox(
     if n_workers < 1:
         raise SandboxError(f"n_workers must be at least 1, got {n_workers}")
     settings = _Settings(hash_seed, without, dict(environment or {}))
+    own = own or bool(without or environment)
     if backend == "process":
         print(WARNING, file=sys.stderr)
         return _process(n_workers, memory_bytes, settings)
     try:
-        return _docker(backend, n_workers, memory_bytes, settings)
+        return _docker(backend, n_workers, memory_bytes, settings, own=own)
     except SandboxError as error:
         if backend != "auto":
             raise
@@ -98,8 +101,10 @@ def _process(n_workers: int, memory_bytes: int, settings: _Settings) -> Pool:
     return Pool("process", [endpoint], memory_bytes=memory_bytes)
 
 
-def _docker(backend: str, n_workers: int, memory_bytes: int, settings: _Settings) -> Pool:
-    if backend != "gvisor" and not settings.without and not settings.environment:
+def _docker(
+    backend: str, n_workers: int, memory_bytes: int, settings: _Settings, *, own: bool
+) -> Pool:
+    if backend != "gvisor" and not own:
         running = standing.sockets(hash_seed=settings.hash_seed)
         if running:
             image = running[0].facts.get("image") or "of another owner"

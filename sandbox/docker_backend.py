@@ -109,16 +109,7 @@ def create(
         name: of the container.
         environment: more variables for the supervisor.
     """
-    options = container_options(limits)
-    ulimits = [
-        docker.types.Ulimit(name=key, soft=value, hard=value)
-        for key, value in options.pop("ulimits").items()
-    ]
-    options["security_opt"] = [
-        f"seccomp={SECCOMP_PROFILE.read_text()}" if entry.startswith("seccomp=") else entry
-        for entry in options["security_opt"]
-    ]
-    log_config = docker.types.LogConfig(type=options.pop("log_driver"))
+    options = _sdk_options(limits)
     restart = options.pop("restart")
     if owned:
         options["auto_remove"] = True
@@ -132,11 +123,44 @@ def create(
         labels={LABEL: "owned" if owned else "up"},
         environment={"PYTHONHASHSEED": str(hash_seed), **(environment or {})},
         volumes={str(socket_dir): {"bind": SOCKET_DIR, "mode": "rw"}},
-        ulimits=ulimits,
-        log_config=log_config,
         runtime=runtime,
         **options,
     )
+
+
+def _sdk_options(limits: Limits) -> dict[str, Any]:
+    """The policy's options, with what the SDK has types of its own for."""
+    options = container_options(limits)
+    options["ulimits"] = [
+        docker.types.Ulimit(name=key, soft=value, hard=value)
+        for key, value in options["ulimits"].items()
+    ]
+    options["security_opt"] = [
+        f"seccomp={SECCOMP_PROFILE.read_text()}" if entry.startswith("seccomp=") else entry
+        for entry in options["security_opt"]
+    ]
+    options["log_config"] = docker.types.LogConfig(type=options.pop("log_driver"))
+    return options
+
+
+@contextlib.contextmanager
+def plain_container(
+    client: Any,  # noqa: ANN401 - docker has no types
+    *,
+    image: str,
+    limits: Limits,
+    script: str = "import signal; signal.pause()",
+) -> Iterator[Any]:
+    """A container under the same options that runs a script of ours, or waits; for measuring only."""
+    options = _sdk_options(limits)
+    del options["restart"]
+    container = client.containers.run(
+        image, ["-I", "-c", script], entrypoint=["python3"], detach=True, **options
+    )
+    try:
+        yield container
+    finally:
+        container.remove(force=True)
 
 
 class DockerEndpoint:

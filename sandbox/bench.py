@@ -1,0 +1,247 @@
+"""Ways to execute one program, measured in turn in one run, so that a busy machine slows all of them."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sandbox.client import open_sandbox
+from sandbox.docker_backend import DockerEndpoint, engine, plain_container
+from sandbox.image import current_image
+from sandbox.policy import Limits
+from sandbox.program import Program, SandboxError, Verdict
+
+_CODE = """
+def similar_elements(test_tup1, test_tup2):
+    res = tuple(set(test_tup1) & set(test_tup2))
+    return (res)
+"""
+_ASSERTS = (
+    "assert set(similar_elements((3, 4, 5, 6),(5, 7, 4, 10))) == set((4, 5))",
+    "assert set(similar_elements((1, 2, 3, 4),(5, 4, 3, 7))) == set((3, 4))",
+    "assert set(similar_elements((11, 12, 14, 13),(17, 15, 14, 13))) == set((13, 14))",
+)
+_SCRIPT = _CODE + "\n".join(_ASSERTS) + "\n"
+_PROGRAM = Program(_CODE, _ASSERTS, ("similar_elements",))
+_BURST = 50
+"""Executions of the fast ways in one measurement of a rate."""
+_ENGINE_PROCESSES = ("dockerd", "containerd")
+# Of cgroup version 1 in nanoseconds, of version 2 in microseconds; an empty name is the group of all containers.
+_CGROUP_FILES = (
+    ("/sys/fs/cgroup/cpuacct/docker/{}/cpuacct.usage", 1e-9),
+    ("/sys/fs/cgroup/cpu,cpuacct/docker/{}/cpuacct.usage", 1e-9),
+    ("/sys/fs/cgroup/docker/{}/cpu.stat", 1e-6),
+    ("/sys/fs/cgroup/system.slice/docker-{}.scope/cpu.stat", 1e-6),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to execute a program."""
+
+    way: str
+    n: int
+    p50_ms: float
+    p99_ms: float
+    per_second: float
+    """One after the other; for the sandbox in batches, as many at a time as it has slots."""
+    cpu_ms: float
+    """Client, container and engine together; of the engine, what its long-lived processes used."""
+
+
+@dataclass(frozen=True)
+class _Way:
+    name: str
+    run: Callable[[int], None]
+    """Executes the program so many times."""
+    cpu_s: Callable[[], float]
+    """CPU seconds spent on it so far, by all processes that take part."""
+    burst: int = 1
+    """Executions at a time when the rate is measured."""
+
+
+def measure(rounds: int) -> list[Row]:
+    """Measure every way `rounds` times, in turn.
+
+    Raises:
+        SandboxError: no engine, no image, or a way that does not give the right verdict.
+    """
+    with ExitStack() as stack:
+        ways = list(_ways(stack))
+        for way in ways:
+            way.run(way.burst)  # first use of everything
+        times: dict[str, list[float]] = {way.name: [] for way in ways}
+        rates: dict[str, list[float]] = {way.name: [] for way in ways}
+        cpu: dict[str, float] = dict.fromkeys(times, 0.0)
+        for _ in range(rounds):
+            for way in ways:
+                start = time.perf_counter()
+                way.run(1)
+                times[way.name].append(time.perf_counter() - start)
+                cpu_before, start = way.cpu_s(), time.perf_counter()
+                way.run(way.burst)
+                rates[way.name].append(way.burst / (time.perf_counter() - start))
+                cpu[way.name] += way.cpu_s() - cpu_before
+        return [_row(way, times[way.name], rates[way.name], cpu[way.name]) for way in ways]
+
+
+def _row(way: _Way, times: list[float], rates: list[float], cpu_s: float) -> Row:
+    ordered = sorted(times)
+    return Row(
+        way.name,
+        len(times),
+        p50_ms=1e3 * ordered[len(ordered) // 2],
+        p99_ms=1e3 * ordered[math.ceil(0.99 * len(ordered)) - 1],
+        per_second=sorted(rates)[len(rates) // 2],
+        cpu_ms=1e3 * cpu_s / (len(rates) * way.burst),
+    )
+
+
+def _ways(stack: ExitStack) -> Iterator[_Way]:
+    image = current_image()
+    client = stack.enter_context(engine())
+    yield _Way(
+        "docker run, hardened",
+        _repeat(lambda: _docker_run(client, image)),
+        lambda: _own_cpu_s() + _engine_cpu_s() + _cgroup_cpu_s(""),
+    )
+    container = stack.enter_context(plain_container(client, image=image, limits=Limits()))
+    yield _Way(
+        "docker exec",
+        _repeat(lambda: _docker_exec(container)),
+        lambda: _own_cpu_s() + _engine_cpu_s() + _cgroup_cpu_s(container.id),
+    )
+    yield _Way("local python -I", _repeat(_local), _own_cpu_s)
+    pool = stack.enter_context(open_sandbox("docker", own=True))
+    identities = [
+        endpoint.container_id
+        for endpoint in pool.endpoints()
+        if isinstance(endpoint, DockerEndpoint)
+    ]
+
+    def run(n: int) -> None:
+        executions = pool.run([_PROGRAM] * n)
+        if any(part.verdict != Verdict.PASSED for done in executions for part in done.results):
+            raise SandboxError("the benchmark's program must pass, it did not")
+
+    yield _Way(
+        "this sandbox",
+        run,
+        lambda: _own_cpu_s() + sum(_cgroup_cpu_s(identity) for identity in identities),
+        burst=_BURST,
+    )
+    yield _Way("fork floor", _repeat(_fork), _own_cpu_s, burst=_BURST)
+
+
+def _repeat(once: Callable[[], None]) -> Callable[[int], None]:
+    def run(n: int) -> None:
+        for _ in range(n):
+            once()
+
+    return run
+
+
+def _docker_run(client: Any, image: str) -> None:  # noqa: ANN401 - docker has no types
+    """One container a program, under the same options."""
+    with plain_container(client, image=image, limits=Limits(), script=_SCRIPT) as container:
+        if container.wait()["StatusCode"] != 0:
+            raise SandboxError("docker run must exit with 0 for the benchmark's program")
+
+
+def _docker_exec(container: Any) -> None:  # noqa: ANN401 - docker has no types
+    if container.exec_run(["python3", "-I", "-c", _SCRIPT]).exit_code != 0:
+        raise SandboxError("docker exec must exit with 0 for the benchmark's program")
+
+
+def _local() -> None:
+    subprocess.run([sys.executable, "-I", "-c", _SCRIPT], check=True)
+
+
+def _fork() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def _own_cpu_s() -> float:
+    """CPU of this process and of the children it waited for."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _cgroup_cpu_s(container: str) -> float:
+    """CPU of a container, or of all of them, ended ones included, by the kernel's count."""
+    for pattern, unit in _CGROUP_FILES:
+        path = Path(pattern.format(container)) if container else Path(pattern.format("")).resolve()
+        try:
+            text = path.read_text()
+        except OSError:
+            continue
+        return int(text.split()[1] if unit == 1e-6 else text) * unit
+    return 0.0
+
+
+def _engine_cpu_s() -> float:
+    """CPU of the engine's processes, and of those they waited for."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:
+            continue
+        name = text[text.index("(") + 1 : text.rindex(")")]
+        if name.startswith(_ENGINE_PROCESSES):
+            ticks += sum(int(field) for field in text[text.rindex(")") + 2 :].split()[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def markdown(table: list[Row]) -> str:
+    """Return the table as Markdown, with the ratio to hardened docker run."""
+    slowest = table[0]
+    lines = [
+        "| way of executing one program | p50 ms | p99 ms | per second | CPU-ms each | times docker run |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in table:
+        lines.append(
+            f"| {row.way} | {row.p50_ms:.1f} | {row.p99_ms:.1f} | {row.per_second:.0f} | {row.cpu_ms:.1f} "
+            f"| {row.per_second / slowest.per_second:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def svg(table: list[Row]) -> str:
+    """Return a bar chart of executions per second, on a logarithmic axis."""
+    left, width, height, top = 190, 420, 26, 46
+    greatest = max(row.per_second for row in table)
+    decades = max(1, math.ceil(math.log10(max(greatest, 10))))
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 90}" '
+        f'height="{top + height * len(table) + 44}" font-family="sans-serif" font-size="13">',
+        '<text x="8" y="20" font-size="15">Programs executed per second (logarithmic)</text>',
+        f'<text x="8" y="36" fill="#666">one MBPP reference with its asserts, n = {table[0].n} each</text>',
+    ]
+    for decade in range(decades + 1):
+        x = left + width * decade / decades
+        bottom = top + height * len(table)
+        parts.append(f'<line x1="{x}" y1="{top}" x2="{x}" y2="{bottom}" stroke="#ddd"/>')
+        parts.append(f'<text x="{x}" y="{bottom + 18}" text-anchor="middle">{10**decade}</text>')
+    for index, row in enumerate(table):
+        y = top + height * index
+        length = width * math.log10(max(row.per_second, 1)) / decades
+        parts.append(f'<text x="{left - 8}" y="{y + 17}" text-anchor="end">{row.way}</text>')
+        parts.append(
+            f'<rect x="{left}" y="{y + 4}" width="{length:.1f}" height="{height - 8}" fill="#4c78a8"/>'
+        )
+        parts.append(f'<text x="{left + length + 6:.1f}" y="{y + 17}">{row.per_second:.0f}</text>')
+    return "\n".join([*parts, "</svg>", ""])

@@ -1,0 +1,285 @@
+"""The commands of the sandbox: build the image, run containers, look after them, attack and measure them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+_BACKEND = click.Choice(["docker", "gvisor", "process"])
+_LAYERS = ("uid", "seccomp", "landlock")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def sandbox() -> None:
+    r"""Run untrusted programs in locked-down containers, and check that the lock holds.
+
+    \b
+    Example:  sdpo-bench sandbox build && sdpo-bench sandbox attack tests/attacks
+    """
+
+
+@sandbox.command()
+@click.option(
+    "--base-image", help="Image with python3 >= 3.11.  [default: that of Dockerfile.sandbox]"
+)
+def build(base_image: str | None) -> None:
+    r"""Build the sandbox's image.
+
+    Where no registry answers, a base is made of Debian packages with mmdebstrap.
+
+    \b
+    Example:  sdpo-bench sandbox build --base-image python:3.13-slim
+    """
+    from sandbox import image
+
+    click.echo(_ours(lambda: image.build(base_image=base_image, say=_note)))
+
+
+@sandbox.command()
+@click.option(
+    "--containers", default=2, show_default=True, help="Containers.", type=click.IntRange(1, 32)
+)
+@click.option(
+    "--slots",
+    default=1,
+    show_default=True,
+    help="Programs at a time in each.",
+    type=click.IntRange(1, 32),
+)
+def up(containers: int, slots: int) -> None:
+    r"""Start containers that stand ready for every client of this user.
+
+    \b
+    Example:  sdpo-bench sandbox up --containers 2 --slots 2
+    """
+    from sandbox import docker_backend, image, standing
+    from sandbox.policy import Limits
+
+    folder = standing.directory()
+    current = _ours(image.current_image)
+    names = _ours(
+        lambda: docker_backend.bring_up(
+            folder, containers=containers, slots=slots, image=current, limits=Limits()
+        )
+    )
+    click.echo(f"{len(names)} containers answer in {folder}")
+
+
+@sandbox.command()
+def down() -> None:
+    r"""Remove the containers that `up` started.
+
+    \b
+    Example:  sdpo-bench sandbox down
+    """
+    from sandbox import docker_backend
+
+    names = _ours(docker_backend.take_down)
+    click.echo(f"removed {len(names)} containers")
+
+
+@sandbox.command()
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Also write the table here."
+)
+def status(json_file: Path | None) -> None:
+    r"""Show the containers that answer.
+
+    \b
+    Example:  sdpo-bench sandbox status --json status.json
+    """
+    from sandbox import standing
+
+    found = standing.sockets()
+    rows = [{"socket_dir": str(entry.socket_dir), **entry.facts} for entry in found]
+    for row in rows:
+        click.echo(
+            f"{row['socket_dir']}  python {row['python']}  {row['slots']} slots  up {row['uptime_s']:.0f} s  "
+            f"recycled {row['recycled']}  restarts {row['restarts']}  hash seed {row['hash_seed']}"
+        )
+    if not rows:
+        click.echo(f"no container answers in {standing.directory()}; run `sdpo-bench sandbox up`")
+    _write(json_file, {"containers": rows})
+
+
+@sandbox.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--backend", type=_BACKEND, default="docker", show_default=True, help="Sandbox to attack."
+)
+@click.option(
+    "--without",
+    type=click.Choice(_LAYERS),
+    multiple=True,
+    help="Leave a layer out, to see what it is for.",
+)
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Also write the report here."
+)
+def attack(folder: Path, backend: str, without: tuple[str, ...], json_file: Path | None) -> None:
+    r"""Run a folder of attacks; exit with 1 unless none achieves anything.
+
+    \b
+    Example:  sdpo-bench sandbox attack tests/attacks --json attacks.json
+    """
+    from sandbox import attack as attacks
+
+    def show(result: attacks.AttackResult) -> None:
+        state = ", ".join(result.problems) or "ok"
+        verdicts = " ".join(sorted(set(result.verdicts)))
+        click.echo(
+            f"{result.name:40} {result.seconds:7.2f} s  {verdicts:22} {state} {result.detail}"
+        )
+
+    try:
+        corpus = attacks.load(folder)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    report = _ours(lambda: attacks.run(corpus, backend, without=frozenset(without), progress=show))
+    click.echo(
+        f"{len(report.attacks)} attacks on {report.backend}: {report.forged_passes} forged passes, "
+        f"{report.false_failures} false failures, {report.broken} broken, {report.survivors} survivors, "
+        f"{report.poisoned} poisoned"
+    )
+    _write(json_file, report.to_json())
+    if not report.clean:
+        raise click.exceptions.Exit(1)
+
+
+@sandbox.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--backend", type=_BACKEND, default="docker", show_default=True, help="Sandbox to attack."
+)
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Also write the reports here."
+)
+def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
+    r"""Attack with each layer left out in turn, and with all but the judge left out.
+
+    \b
+    Example:  sdpo-bench sandbox ablate tests/attacks
+    """
+    from sandbox import attack as attacks
+
+    corpus = attacks.load(folder)
+    reports = []
+    sets = [frozenset[str](), *(frozenset([layer]) for layer in _LAYERS), frozenset(_LAYERS)]
+    click.echo("| without | forged | false failures | broken | survivors | poisoned | which |")
+    click.echo("| --- | --- | --- | --- | --- | --- | --- |")
+    for without in sets:
+        report = _ours(lambda without=without: attacks.run(corpus, backend, without=without))
+        reports.append({"without": sorted(without), **report.to_json()})
+        which = ", ".join(result.name for result in report.attacks if result.problems)
+        click.echo(
+            f"| {', '.join(sorted(without)) or 'nothing'} | {report.forged_passes} | {report.false_failures} "
+            f"| {report.broken} | {report.survivors} | {report.poisoned} | {which} |"
+        )
+    _write(json_file, {"reports": reports})
+
+
+@sandbox.command()
+@click.option(
+    "--rounds",
+    default=40,
+    show_default=True,
+    help="Executions of each way.",
+    type=click.IntRange(2),
+)
+@click.option("--chart", type=click.Path(path_type=Path), help="Write a bar chart here, as SVG.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Also write the table here."
+)
+def bench(rounds: int, chart: Path | None, json_file: Path | None) -> None:
+    r"""Compare ways to execute one program, interleaved in one run.
+
+    \b
+    Example:  sdpo-bench sandbox bench --rounds 40 --chart docs/bench.svg
+    """
+    from sandbox import bench as benchmark
+
+    table = _ours(lambda: benchmark.measure(rounds))
+    click.echo(benchmark.markdown(table))
+    if chart is not None:
+        chart.write_text(benchmark.svg(table))
+    _write(json_file, {"rows": [vars(row) for row in table]})
+
+
+@sandbox.command()
+@click.option(
+    "--executions",
+    default=100_000,
+    show_default=True,
+    help="Programs to run.",
+    type=click.IntRange(1000),
+)
+@click.option(
+    "--max-seconds",
+    default=600.0,
+    show_default=True,
+    help="Stop after this time.",
+    type=click.FloatRange(1),
+)
+@click.option(
+    "--backend", type=_BACKEND, default="docker", show_default=True, help="Sandbox to use."
+)
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Also write the result here."
+)
+def soak(executions: int, max_seconds: float, backend: str, json_file: Path | None) -> None:
+    r"""Run many programs in a row; exit with 1 if memory, descriptors, processes or times grow.
+
+    \b
+    Example:  sdpo-bench sandbox soak --executions 100000 --max-seconds 900
+    """
+    from sandbox import soak as soaking
+
+    result = _ours(
+        lambda: soaking.run(executions, max_seconds=max_seconds, backend=backend, say=click.echo)
+    )
+    for line in result.lines():
+        click.echo(line)
+    _write(json_file, vars(result))
+    if result.growth:
+        raise click.exceptions.Exit(1)
+
+
+@sandbox.command()
+def doctor() -> None:
+    r"""Check what the sandbox needs of this machine, one line each; exit with 1 if docker cannot be used.
+
+    \b
+    Example:  sdpo-bench sandbox doctor
+    """
+    from sandbox import doctor as checks
+
+    found = checks.examine()
+    for check in found:
+        click.echo(f"{'ok  ' if check.ok else 'FAIL' if check.needed else 'note'}  {check.text}")
+    if any(check.needed and not check.ok for check in found):
+        raise click.exceptions.Exit(1)
+
+
+def _ours(action: Any) -> Any:  # noqa: ANN401 - returns what the action returns
+    """Run an action; a sandbox that cannot be had is one line, not a traceback."""
+    from sandbox.program import SandboxError
+
+    try:
+        return action()
+    except SandboxError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _note(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _write(path: Path | None, document: dict[str, Any]) -> None:
+    if path is not None:
+        try:
+            path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+        except OSError as error:
+            raise click.ClickException(f"{path} must be writable, got {error.strerror}") from error

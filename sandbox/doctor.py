@@ -1,0 +1,97 @@
+"""What the sandbox needs of a machine, checked one by one."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+
+from sandbox.client import open_sandbox
+from sandbox.docker_backend import engine
+from sandbox.endpoint import status
+from sandbox.guest import landlock, seccomp
+from sandbox.image import current_image
+from sandbox.program import SandboxError
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at."""
+
+    ok: bool
+    text: str
+    needed: bool = True
+    """Whether docker cannot be used without it."""
+
+
+def examine() -> list[Check]:
+    """Look at engine, image, kernel and a container at work, in that order."""
+    checks = [*_engine(), _image()]
+    if all(check.ok for check in checks if check.needed):
+        checks.append(_works())
+    return [*checks, *_kernel()]
+
+
+def _engine() -> list[Check]:
+    try:
+        with engine(timeout_s=10) as client:
+            info = client.info()
+    except SandboxError as error:
+        return [Check(False, str(error))]
+    security = " ".join(info.get("SecurityOptions") or [])
+    runtimes = info.get("Runtimes") or {}
+    return [
+        Check(True, f"engine {info.get('ServerVersion')} on {info.get('OperatingSystem')}"),
+        Check("seccomp" in security, "the engine applies system-call profiles"),
+        Check(
+            "userns" in security,
+            "the engine maps root in a container to an ordinary user (userns-remap); without it the "
+            "supervisor is root, with three capabilities",
+            needed=False,
+        ),
+        Check(
+            "runsc" in runtimes, "gVisor's runsc is installed, for --backend gvisor", needed=False
+        ),
+        Check(bool(info.get("MemoryLimit")), "the engine limits memory"),
+        Check(bool(info.get("PidsLimit")), "the engine limits processes"),
+    ]
+
+
+def _image() -> Check:
+    try:
+        return Check(True, f"image {current_image()}")
+    except SandboxError as error:
+        return Check(False, str(error))
+
+
+def _works() -> Check:
+    try:
+        with open_sandbox("docker", n_workers=1, own=True) as pool:
+            facts = status(pool.endpoints()[0].socket_dir).facts
+    except SandboxError as error:
+        return Check(False, str(error))
+    layers = [name for name in ("seccomp", "landlock") if facts.get(name)]
+    layers += ["a user of its own"] if facts.get("uid_base") else []
+    return Check(True, f"a container passes its canaries; each program has {', '.join(layers)}")
+
+
+def _kernel() -> list[Check]:
+    machine = platform.machine()
+    try:
+        seccomp.program(machine)
+        filtered = True
+    except KeyError:
+        filtered = False
+    return [
+        Check(filtered, f"there is a system-call table for {machine}"),
+        Check(
+            landlock.available(),
+            f"kernel {platform.release()} has Landlock; without it a program can read /proc in its container",
+            needed=False,
+        ),
+        Check(
+            os.path.exists("/proc/self/schedstat"),
+            "the kernel counts time spent waiting for a processor, so a busy machine times nobody out",
+            needed=False,
+        ),
+    ]
