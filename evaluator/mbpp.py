@@ -6,6 +6,7 @@ import ast
 import builtins
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -207,6 +208,8 @@ def _read_hub(config: str) -> list[dict[str, Any]]:
             f"the package datasets must be installed to read {HUB_NAME}, got {error.msg!r}; "
             f"install sdpo-bench[train], or {advice}"
         ) from error
+    # The error says it once; the hub client would log each of its retries as well.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         splits = datasets.load_dataset(HUB_NAME, config, revision=HUB_REVISION)
     # What datasets and the hub client raise for a missing network, file or cache.

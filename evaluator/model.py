@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +169,8 @@ def load_base(
         )
     import safetensors
 
+    # The error says it once; the hub client would log each of its retries as well.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         if unsloth:
             return _load_with_unsloth(name, load_in_4bit=load_in_4bit, max_tokens=max_tokens)
