@@ -1,0 +1,2 @@
+def f(x):
+    while True: print('A' * 10_000)

@@ -1,0 +1,2 @@
+def f(x):
+    raise (KeyboardInterrupt if x == 3 else GeneratorExit)

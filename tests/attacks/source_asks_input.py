@@ -1,0 +1,2 @@
+n = int(input())
+def f(x): return x * x

@@ -1,0 +1,3 @@
+def f(x): return x * x
+if __name__ == '__main__':
+    print(f(int(input())))

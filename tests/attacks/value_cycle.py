@@ -1,0 +1,6 @@
+def f(x):
+    value = []
+    value.append(value)
+    table = {}
+    table['self'] = table
+    return [value, table]

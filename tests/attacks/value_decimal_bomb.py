@@ -1,0 +1,2 @@
+from decimal import Decimal
+def f(x): return Decimal('1E+999999999')

@@ -1,0 +1,2 @@
+import itertools
+def f(x): return itertools.count()

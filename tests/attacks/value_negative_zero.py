@@ -1,0 +1,1 @@
+def f(x): return -0.0
