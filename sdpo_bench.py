@@ -18,6 +18,8 @@ _COMMANDS = {
     "sql": "analysis.cli:sql",
     "runs": "analysis.cli:runs",
     "plots": "analysis.cli:plots",
+    "report": "analysis.cli:report",
+    "export": "analysis.cli:export",
 }
 """Command -> `module:object`; a module is imported when its command is called or its help is shown."""
 

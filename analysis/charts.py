@@ -11,7 +11,7 @@ from typing import Any
 
 import altair as alt
 
-from analysis.render import Result
+from analysis.render import Result, visible
 
 Rows = list[dict[str, Any]]
 
@@ -26,13 +26,16 @@ _COLOURS = {
 _OUTCOME_COLOURS = ("#009e73", "#e69f00", "#0072b2", "#cc79a7", "#d55e00", "#56b4e9", "#9aa5b1")
 _N_OUTCOMES = len(_OUTCOME_COLOURS)
 _INK, _MUTED, _GRID = "#1f2933", "#52606d", "#e4e7eb"
+_PADDING = {"left": 26, "right": 20, "top": 14, "bottom": 14}
+"""More than looks need: an SVG is laid out here and read with another machine's wider font."""
+_LONGEST_TEXT = 200
 _SOLID = alt.value([1, 0])
 _FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 
 
 def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
     """Draw pass@1 of each run's evaluations over steps; rows of `queries.eval_curve`."""
-    rows = _dodged(result.records())
+    rows = _dodged(_records(result))
     base = _chart(rows).encode(
         x=_step_axis("position", sorted({row["step"] for row in rows})),
         color=_algorithm(rows),
@@ -60,7 +63,7 @@ def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
 
 def training_reward(result: Result) -> alt.TopLevelMixin:
     """Draw training reward over steps; rows of `queries.reward_curve`."""
-    rows = result.records()
+    rows = _records(result)
     base = _chart(rows).encode(x=_step_axis("step"), color=_algorithm(rows))
     y = alt.Y("reward_mean:Q", title="mean reward (0 to 1)", scale=alt.Scale(zero=False))
     return _finish(
@@ -81,7 +84,7 @@ def training_reward(result: Result) -> alt.TopLevelMixin:
 
 def sdpo_internals(result: Result) -> alt.TopLevelMixin:
     """Draw what the distillation does, a panel a quantity; rows of `queries.sdpo_internals`."""
-    rows = result.records()
+    rows = _records(result)
     panels = []
     for quantity in dict.fromkeys(row["quantity"] for row in rows):
         mine = [row for row in rows if row["quantity"] == quantity]
@@ -109,7 +112,7 @@ def audit_deltas(result: Result) -> alt.TopLevelMixin:
     """Draw each audit layer's difference over steps with its threshold; rows of `queries.audits`."""
     # A log axis has no zero; an exact agreement is drawn at the floor, and the tooltip has it.
     floor = 1e-18
-    rows = [{**row, "drawn": max(row["delta"], floor)} for row in result.records()]
+    rows = [{**row, "drawn": max(row["delta"], floor)} for row in _records(result)]
     base = _chart(rows).encode(
         x=_step_axis("step"),
         color=alt.Color("layer:N", title="layer", scale=alt.Scale(range=_OUTCOME_COLOURS)),
@@ -137,7 +140,7 @@ def audit_deltas(result: Result) -> alt.TopLevelMixin:
 
 def solve_matrix(result: Result) -> alt.TopLevelMixin:
     """Draw which evaluation solves which problem; rows of `queries.solve_matrix` for one run."""
-    rows = result.records()
+    rows = _records(result)
     n_tasks = len({row["task_id"] for row in rows})
     chart = (
         _chart(rows, width=760, height=max(60, 26 * len({row["eval_id"] for row in rows})))
@@ -168,7 +171,7 @@ def solve_matrix(result: Result) -> alt.TopLevelMixin:
 
 def flips(result: Result) -> alt.TopLevelMixin:
     """Draw problems gained and lost between two evaluations; rows of `queries.flips`."""
-    rows = result.records()
+    rows = _records(result)
     bars = (
         _chart(rows, width=520, height=140)
         .mark_bar(height=26, cornerRadius=2)
@@ -199,7 +202,7 @@ def flips(result: Result) -> alt.TopLevelMixin:
 
 def failure_classes(result: Result) -> alt.TopLevelMixin:
     """Draw how completions end over steps; rows of `queries.failure_classes`."""
-    rows = _largest_classes(result.records())
+    rows = _largest_classes(_records(result))
     order = _class_order(rows)
     chart = (
         _chart(rows, width=250, height=190)
@@ -226,7 +229,7 @@ def failure_classes(result: Result) -> alt.TopLevelMixin:
 
 def pass_at_k(result: Result) -> alt.TopLevelMixin:
     """Draw pass@k over k; rows of `queries.pass_at_k`."""
-    rows = result.records()
+    rows = _records(result)
     base = _chart(rows).encode(
         x=alt.X("k:Q", title="k (completions tried)", axis=alt.Axis(tickMinStep=1, grid=False)),
         color=_algorithm(rows),
@@ -254,7 +257,7 @@ def pass_at_k(result: Result) -> alt.TopLevelMixin:
 
 def comparison(result: Result) -> alt.TopLevelMixin:
     """Draw pass@1 of each policy as a forest plot; rows of `queries.comparison`."""
-    rows = result.records()
+    rows = _records(result)
     base = _chart(rows, width=560, height=max(80, 30 * len(rows))).encode(
         y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(grid=False, labelLimit=320)),
         color=_algorithm(rows, legend=False),
@@ -284,7 +287,7 @@ def comparison(result: Result) -> alt.TopLevelMixin:
 
 def signal(result: Result) -> alt.TopLevelMixin:
     """Draw the share of groups without a signal for GRPO; rows of `queries.signal`."""
-    rows = result.records()
+    rows = _records(result)
     base = _chart(rows).encode(x=_step_axis("step"), color=_algorithm(rows))
     title = "groups of equal rewards (%)"
     return _finish(
@@ -305,7 +308,7 @@ def signal(result: Result) -> alt.TopLevelMixin:
 
 def teacher_kinds(result: Result) -> alt.TopLevelMixin:
     """Draw reward by what the teacher was shown; rows of `queries.teacher_kinds`."""
-    rows = result.records()
+    rows = _records(result)
     base = _chart(rows, width=460, height=max(90, 34 * len({r["teacher_kind"] for r in rows})))
     base = base.encode(
         y=alt.Y("teacher_kind:N", title=None, axis=alt.Axis(grid=False)),
@@ -330,7 +333,7 @@ def teacher_kinds(result: Result) -> alt.TopLevelMixin:
 
 def step_time(result: Result) -> alt.TopLevelMixin:
     """Draw where the time of a step goes; rows of `queries.step_time`."""
-    rows = result.records()
+    rows = _records(result)
     chart = (
         _chart(rows, width=560, height=max(70, 30 * len({row["run_id"] for row in rows})))
         .mark_bar(height=20)
@@ -348,7 +351,7 @@ def step_time(result: Result) -> alt.TopLevelMixin:
 
 def sandbox_latency(result: Result) -> alt.TopLevelMixin:
     """Draw the distribution of execution times; rows of `queries.sandbox_latency`."""
-    rows = result.records()
+    rows = _records(result)
     chart = (
         _chart(rows)
         .mark_line(interpolate="step-after", strokeWidth=2)
@@ -371,7 +374,7 @@ def sandbox_latency(result: Result) -> alt.TopLevelMixin:
 
 def token_divergence(result: Result) -> alt.TopLevelMixin:
     """Draw where teacher and student differ in one completion; rows of `queries.token_divergence`."""
-    rows = result.records()
+    rows = _records(result)
     base = _chart(rows, width=760, height=24 * (1 + max(row["row"] for row in rows))).encode(
         x=alt.X("column:O", axis=None), y=alt.Y("row:O", axis=None)
     )
@@ -402,7 +405,7 @@ def bench_growth(result: Result) -> alt.TopLevelMixin:
     }
     rows = [
         {"n_rollouts": row["n_rollouts"], "work": name, "seconds": row[column] * scale}
-        for row in result.records()
+        for row in _records(result)
         for column, (name, scale) in shown.items()
     ]
     ticks = _powers([row["seconds"] for row in rows])
@@ -426,6 +429,20 @@ def bench_growth(result: Result) -> alt.TopLevelMixin:
         )
     )
     return _finish(chart, "How waiting grows with the results", "one measurement a point")
+
+
+def _records(result: Result) -> Rows:
+    """Rows with their texts on one line, bounded, without control characters.
+
+    A NUL byte in a label makes the renderer abort the whole process.
+    """
+    return [
+        {
+            name: visible(value, _LONGEST_TEXT) if isinstance(value, str) else value
+            for name, value in record.items()
+        }
+        for record in result.records()
+    ]
 
 
 def _chart(rows: Rows, *, width: int = 640, height: int = 340) -> alt.Chart:
@@ -551,7 +568,7 @@ def _finish(chart: Any, title: str, *subtitle: str) -> alt.TopLevelMixin:  # noq
     """Add title, subtitle and the common look."""
     done: alt.TopLevelMixin = (
         chart.properties(
-            title=alt.Title(title, subtitle=list(subtitle)), padding=14, background="white"
+            title=alt.Title(title, subtitle=list(subtitle)), padding=_PADDING, background="white"
         )
         .configure(font=_FONT)
         .configure_title(

@@ -1,4 +1,4 @@
-"""Commands over the results: ingest, sql, runs, plots."""
+"""Commands over the results: ingest, sql, runs, plots, report, export."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 import duckdb
 
+from analysis.export import export_parquet
 from analysis.journal import StoreError, is_being_written
 from analysis.plots import FIGURES, draw, save
 from analysis.queries import refused, run_query, runs_overview
@@ -287,6 +288,68 @@ def plots(
         return
     for name, n_rows, paths in rows:
         click.echo(f"{name} ({n_rows} rows): {paths}")
+
+
+@click.command()
+@click.argument("run_ids", metavar="[RUN]...", nargs=-1)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("results/report.html"),
+    show_default=True,
+    help="The HTML file.",
+)
+@_RUNS_DIR
+@_RESULTS
+@_INGEST
+@_one_line_errors
+def report(
+    *, run_ids: tuple[str, ...], output: Path, runs_dir: Path, results: Path, ingest_first: bool
+) -> None:
+    """Write one self-contained HTML page: verdict, leaderboard, figures, completions.
+
+    It opens from disk and asks the network for nothing.
+
+    \b
+    Example:  sdpo-bench report
+              sdpo-bench report RUN_A RUN_B --output comparison.html
+    """  # noqa: D301 - click reads the backspace
+    from analysis.report import build_report
+
+    if ingest_first:
+        _say(ingest_journals(runs_dir, results))
+    with connect(results) as connection:
+        _check_runs(connection, run_ids)
+        page = build_report(connection, run_ids or None)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_text(output, page)
+    click.echo(f"{output} ({len(page) / 1e6:.1f} MB)")
+
+
+@click.command()
+@click.option(
+    "--parquet",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="New folder for the files: <table>/run_id=<run>/*.parquet.",
+)
+@_RUNS_DIR
+@_RESULTS
+@_INGEST
+@_one_line_errors
+def export(*, folder: Path, runs_dir: Path, results: Path, ingest_first: bool) -> None:
+    """Write every table as Parquet files, partitioned by run, for any other reader.
+
+    \b
+    Example:  sdpo-bench export --parquet results/parquet
+    """  # noqa: D301 - click reads the backspace
+    if ingest_first:
+        _say(ingest_journals(runs_dir, results))
+    with connect(results) as connection:
+        rows = export_parquet(connection, folder)
+    for table, n_rows in rows:
+        click.echo(f"{folder / table}: {n_rows:,} rows")
 
 
 def _check_runs(connection: duckdb.DuckDBPyConnection, run_ids: tuple[str, ...]) -> None:

@@ -59,7 +59,7 @@ def eval_curve(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> Result:
     """Return pass@1 of each training run's evaluations, by step."""
-    return _of_runs(
+    return of_runs(
         connection,
         """SELECT policy_run_id AS run_id, algorithm, seed, step, k, n, pass_at_1, interval_low,
                   interval_high, dataset, protocol, decoding
@@ -77,7 +77,7 @@ def reward_curve(
 
     One step has a handful of groups; a bin pools enough of them to show a trend.
     """
-    return _of_runs(
+    return of_runs(
         connection,
         f"""WITH by_group AS (
                 SELECT run_id, step, group_index, avg(reward) AS reward, count(*) AS n
@@ -99,7 +99,7 @@ def sdpo_internals(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 50
 ) -> Result:
     """Return teacher coverage and the `distill/` metrics by bin of steps."""
-    return _of_runs(
+    return of_runs(
         connection,
         f"""WITH points AS (
                 SELECT run_id, step, 'completions with a teacher' AS quantity,
@@ -126,7 +126,7 @@ def sdpo_internals(
 
 def audits(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None) -> Result:
     """Return the largest difference of each audit layer at each step."""
-    return _of_runs(
+    return of_runs(
         connection,
         """SELECT run_id, algorithm, seed, step, layer, max(delta) AS delta,
                   min(threshold) AS threshold
@@ -140,7 +140,7 @@ def solve_matrix(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> Result:
     """Return a cell a problem and evaluation, of the first run that evaluated on its way."""
-    return _of_runs(
+    return of_runs(
         connection,
         """WITH chosen AS (
                SELECT run_id FROM evals WHERE {runs} AND step IS NOT NULL
@@ -156,7 +156,7 @@ def failure_classes(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 20
 ) -> Result:
     """Return how training completions end, by bin of steps."""
-    return _of_runs(
+    return of_runs(
         connection,
         f"""WITH counted AS (
                 SELECT run_id, step, outcome, n FROM failure_classes
@@ -176,7 +176,7 @@ def pass_at_k(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> Result:
     """Return pass@k of each run's last evaluation that has several completions a problem."""
-    return _of_runs(
+    return of_runs(
         connection,
         """WITH last AS (
                SELECT run_id, max_by(eval_id, coalesce(step, 9223372036854775807)) AS eval_id
@@ -200,7 +200,7 @@ def comparison(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> Result:
     """Return each policy's last evaluation, with a name and its counts as text."""
-    return _of_runs(
+    return of_runs(
         connection,
         """SELECT label || CASE WHEN step IS NULL THEN '' ELSE ' @ ' || step END
                   || CASE WHEN count(*) OVER (PARTITION BY label, step) > 1
@@ -215,7 +215,7 @@ def signal(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 20
 ) -> Result:
     """Return the share of groups with equal rewards, seeds pooled, with Wilson intervals."""
-    return _of_runs(
+    return of_runs(
         connection,
         f"""WITH by_group AS (
                 SELECT run_id, step, group_index, max(reward) = min(reward) AS flat
@@ -240,7 +240,7 @@ def teacher_kinds(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> Result:
     """Return reward by what the teacher was shown, with the interval of the mean."""
-    return _of_runs(
+    return of_runs(
         connection,
         """SELECT k.run_id, r.algorithm, r.seed, k.teacher_kind, count(*) AS n,
                   avg(k.reward) AS reward_mean,
@@ -263,7 +263,7 @@ def step_time(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> Result:
     """Return the median time of each phase of a step."""
-    return _of_runs(
+    return of_runs(
         connection,
         """SELECT run_id, algorithm, seed, phase, median(seconds) AS seconds_median,
                   count(*) AS n_steps
@@ -277,7 +277,7 @@ def sandbox_latency(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> Result:
     """Return the distribution of execution times of each run, at each percentile."""
-    return _of_runs(
+    return of_runs(
         connection,
         """WITH quantiles AS (
                SELECT run_id, count(*) AS n,
@@ -294,7 +294,7 @@ def token_divergence(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> Result:
     """Return the sampled tokens of the completion on which teacher and student differ most."""
-    return _of_runs(
+    return of_runs(
         connection,
         """WITH worst AS (
                SELECT run_id, step, group_index, member_index FROM token_stats
@@ -318,7 +318,7 @@ def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None =
     Two runs are compared with each other; one run, its first evaluation with its last. The p-value
     is McNemar's exact one.
     """
-    result = _of_runs(
+    result = of_runs(
         connection,
         """WITH ordered AS (
                SELECT *, row_number() OVER (PARTITION BY run_id ORDER BY step) AS nth,
@@ -360,7 +360,7 @@ def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None =
     return Result((*result.columns, "p_value"), [(*row, p_value) for row in result.rows])
 
 
-def _of_runs(
+def of_runs(
     connection: duckdb.DuckDBPyConnection,
     query: str,
     run_ids: Sequence[str] | None,

@@ -5,14 +5,16 @@ import xml.etree.ElementTree as ElementTree
 import zlib
 
 import pytest
-from click.testing import CliRunner
-
-from analysis import queries
-from analysis.plots import FIGURES, draw, save
-from analysis.warehouse import connect
-from sdpo_bench import main
 
 pytest.importorskip("altair")
+
+from click.testing import CliRunner
+
+from analysis import charts, queries
+from analysis.plots import FIGURES, draw, save, save_chart
+from analysis.render import Result
+from analysis.warehouse import connect
+from sdpo_bench import main
 
 ESTIMATES = {
     "pass_at_1": "interval_low",
@@ -147,19 +149,22 @@ def test_failure_classes_add_up(connection):
     assert sum(row["n"] for row in rows) == 12 * 16
 
 
-def test_hostile_labels_are_drawn_as_text(connection):
-    result = queries.comparison(connection)
-    place = result.columns.index("name")
-    from analysis.charts import comparison
-    from analysis.render import Result
-
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
+def test_hostile_text_in_any_column_is_drawn_as_text(connection, figure, tmp_path):
+    """A NUL byte that reaches the renderer aborts the whole process."""
+    result = figure.query(connection)
+    hostile = "<script>alert(1)</script>\x00\x1b[2J{{x}}\u202e" + "x" * 100_000
+    kept = ("algorithm", "seed", "step", "quantity", "outcome", "change", "phase", "layer", "unit")
     rows = [
-        (*row[:place], "<script>alert(1)</script>\x00{{x}}", *row[place + 1 :])
+        tuple(
+            hostile if isinstance(value, str) and name not in kept else value
+            for name, value in zip(result.columns, row, strict=True)
+        )
         for row in result.rows
     ]
-    chart = comparison(Result(result.columns, rows))
-    spec = json.dumps(json.loads(chart.to_json()))
-    assert "alert(1)" in spec
+    chart = getattr(charts, figure.chart)(Result(result.columns, rows))
+    (path,) = save_chart(chart, "hostile", tmp_path, ["svg"])
+    assert "<script" not in path.read_text()
 
 
 def test_plots_writes_png_and_svg_for_the_runs_asked(recorded, tmp_path):

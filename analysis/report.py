@@ -1,0 +1,265 @@
+"""One self-contained HTML page of the results: opens from disk, asks the network for nothing.
+
+Text from completions reaches the page as compressed data that its script shows with textContent; what
+stands in the markup is escaped. The page's policy (CSP) allows its one script and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import html
+import io
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from analysis import queries
+from analysis.plots import FIGURES, Drawn, draw
+from analysis.render import Result, visible
+
+_HERE = Path(__file__).parent
+_MOST_ROLLOUTS = 3200
+"""Completions that a page holds; of more, whole steps are left out evenly."""
+_LONGEST_TEXT = 20_000
+"""Characters kept of a prompt or completion in the page; the results file has all."""
+_LONGEST_CELL = 500
+_LEAST_P = 0.05
+
+
+def build_report(
+    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
+) -> str:
+    """Return the page for some runs, or all.
+
+    Raises:
+        StoreError: the charts extra is not installed, or the results are damaged.
+    """
+    drawn = draw(connection, FIGURES, run_ids)
+    rollouts, n_rollouts = _rollouts(connection, run_ids)
+    script = (_HERE / "report.js").read_text(encoding="utf-8")
+    script_sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    board = queries.comparison(connection, run_ids)
+    n_runs = len(_run_rows(connection, run_ids))
+    parts = {
+        "script": script,
+        "script_sha256": script_sha256,
+        "verdict": _text(verdict(board, queries.flips(connection, run_ids))),
+        "about": _text(
+            f"{n_runs} run(s), {n_rollouts:,} training completions; "
+            f"written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Intervals are 95 %."
+        ),
+        "leaderboard": _leaderboard(board),
+        "charts": "".join(map(_figure, drawn)) or "<p>No rows for any figure.</p>",
+        "configs": _config_difference(_run_rows(connection, run_ids)),
+        "kept": _text(_kept(len(rollouts.rows), n_rollouts)),
+        "data": _packed(rollouts),
+    }
+    return _fill((_HERE / "report.html").read_text(encoding="utf-8"), parts)
+
+
+def verdict(board: Result, flips: Result) -> str:
+    """Say in one sentence what the evaluations show; a difference only where a paired test has it."""
+    rows = board.records()
+    if not rows:
+        return "No evaluation has finished, so nothing can be said about pass@1."
+    if not flips.rows:
+        best = rows[0]
+        return (
+            f"{best['name']} solves {best['k']} of {best['n']} problems "
+            f"({_percent(best['pass_at_1'])}, {_interval(best)}); "
+            "there is no second evaluation of the same problems to compare it with."
+        )
+    changes = {row["change"]: row["n"] for row in flips.records()}
+    gained, lost = changes.get("gained", 0), changes.get("lost", 0)
+    both, p_value = changes.get("solved by both", 0), flips.records()[0]["p_value"]
+    first, second = flips.records()[0]["name_a"], flips.records()[0]["name_b"]
+    n = sum(changes.values())
+    counts = (
+        f"{second} solves {both + gained} of {n} problems and {first} {both + lost}: "
+        f"{gained} gained, {lost} lost, exact McNemar p = {p_value:.2g}"
+    )
+    if p_value >= _LEAST_P:
+        return f"No difference is shown. {counts}."
+    better, worse = (second, first) if gained > lost else (first, second)
+    return f"{better} does better than {worse}. {counts}."
+
+
+def _rollouts(
+    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None
+) -> tuple[Result, int]:
+    """Completions for the browser, whole steps at a time, and how many there are in all."""
+    total = queries.of_runs(connection, "SELECT count(*) FROM rollouts WHERE {runs}", run_ids).rows[
+        0
+    ][0]
+    every = max(1, -(-total // _MOST_ROLLOUTS))
+    result = queries.of_runs(
+        connection,
+        f"""WITH kept AS (
+                SELECT * FROM rollouts
+                WHERE {{runs}} AND (step % {every} = 0 OR {every} = 1)
+                ORDER BY run_id, step, group_index, member_index LIMIT {_MOST_ROLLOUTS}),
+            tests AS (
+                SELECT run_id, execution_id, list({{{{
+                    'assertion': left(assertion, 500), 'verdict': verdict,
+                    'exception': exception, 'got': left(got, 500)}}}} ORDER BY assert_index) AS tests
+                FROM test_results SEMI JOIN kept USING (run_id, execution_id) GROUP BY ALL)
+            SELECT run_id, step, group_index, member_index, task_id, outcome, reward, advantage,
+                   n_passed, n_asserts, n_completion_tokens, truncated,
+                   left(prompt, {_LONGEST_TEXT}) AS prompt,
+                   left(completion, {_LONGEST_TEXT}) AS completion,
+                   left(feedback, {_LONGEST_TEXT}) AS feedback,
+                   left(teacher_prompt, {_LONGEST_TEXT}) AS teacher_prompt,
+                   coalesce(tests, []) AS tests
+            FROM kept LEFT JOIN tests USING (run_id, execution_id)
+            ORDER BY run_id, step, group_index, member_index""",  # noqa: S608 - integers
+        run_ids,
+    )
+    return result, total
+
+
+def _run_rows(
+    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None
+) -> list[dict[str, Any]]:
+    """The runs with their configurations."""
+    return queries.of_runs(
+        connection,
+        """SELECT run_id, algorithm, model, dataset, protocol, sandbox, git_commit, config::VARCHAR
+                  AS config FROM runs WHERE {runs} ORDER BY created_at, run_id""",
+        run_ids,
+    ).records()
+
+
+def _leaderboard(board: Result) -> str:
+    """The last evaluation of each run as a table."""
+    rows = [
+        (
+            row["name"],
+            row["algorithm"],
+            row["dataset"],
+            row["decoding"],
+            row["counts"],
+            _percent(row["pass_at_1"]),
+            f"{_percent(row['interval_low'])} to {_percent(row['interval_high'])}",
+        )
+        for row in board.records()
+    ]
+    if not rows:
+        return "<p>No evaluation has finished.</p>"
+    names = ("policy", "algorithm", "problems", "decoding", "solved", "pass@1", "interval")
+    return _table(names, rows, n_text=4)
+
+
+def _config_difference(runs: list[dict[str, Any]]) -> str:
+    """Settings that are not the same in all runs, a column a run."""
+    settings = [
+        _flat(json.loads(run["config"]))
+        | {name: run[name] for name in ("model", "dataset", "protocol", "sandbox", "git_commit")}
+        for run in runs
+    ]
+    keys = sorted({key for each in settings for key in each})
+    absent = object()
+    rows = [
+        (key, *("" if each.get(key) is None else str(each[key]) for each in settings))
+        for key in keys
+        if len({json.dumps(each.get(key, repr(absent)), default=str) for each in settings}) > 1
+    ]
+    if not rows:
+        return "<p>Nothing.</p>"
+    return _table(("setting", *(run["run_id"] for run in runs)), rows, n_text=len(runs) + 1)
+
+
+def _flat(config: Mapping[str, Any], lead: str = "") -> dict[str, Any]:
+    """A nested configuration with dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{lead}{key}.")
+        else:
+            flat[lead + key] = value
+    return flat
+
+
+def _figure(drawn: Drawn) -> str:
+    """A chart as an image: an image cannot run what a label holds."""
+    svg = base64.b64encode(_svg(drawn).encode()).decode()
+    name = _text(_title(drawn))
+    return f'<figure><img alt="{name}" src="data:image/svg+xml;base64,{svg}"></figure>'
+
+
+def _svg(drawn: Drawn) -> str:
+    """Draw as SVG text."""
+    out = io.StringIO()
+    drawn.chart.save(out, format="svg")
+    return out.getvalue()
+
+
+def _title(drawn: Drawn) -> str:
+    """A chart's title and subtitle as one text."""
+    title = json.loads(drawn.chart.to_json())["title"]
+    return ". ".join([title["text"], *title["subtitle"]])
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]], *, n_text: int) -> str:
+    """An HTML table; columns after the first `n_text` are numbers."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        marked = [
+            f"<{tag}{' class=number' if i >= n_text else ''}>{_text(cell)}</{tag}>"
+            for i, cell in enumerate(cells)
+        ]
+        return f"<tr>{''.join(marked)}</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return f"<table><thead>{line('th', names)}</thead><tbody>{body}</tbody></table>"
+
+
+def _text(value: object) -> str:
+    """Text as markup that shows it: escaped, bounded, without control characters."""
+    return html.escape(visible(str(value), _LONGEST_CELL), quote=True)
+
+
+def _packed(rollouts: Result) -> str:
+    """Rows as compressed JSON in base64: a tenth of the size, and no character of markup."""
+    rows = [[_finite(value) for value in row] for row in rollouts.rows]
+    plain = json.dumps({"columns": rollouts.columns, "rows": rows}, allow_nan=False)
+    return base64.b64encode(gzip.compress(plain.encode(), mtime=0)).decode()
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - whatever a column holds
+    """A number that JSON holds: what is not finite is shown as 0."""
+    return 0.0 if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _kept(n_kept: int, n_total: int) -> str:
+    """Say what the browser holds."""
+    if not n_total:
+        return "These runs have no training completions."
+    if n_kept == n_total:
+        return f"All {n_total:,} training completions. Arrow keys move through the list."
+    return (
+        f"{n_kept:,} of {n_total:,} training completions: whole steps, left out evenly; "
+        "`sdpo-bench sql` has all. Arrow keys move through the list."
+    )
+
+
+def _fill(template: str, parts: Mapping[str, str]) -> str:
+    """Put the parts in place in one pass: what a part holds is never taken for a placeholder."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+
+
+def _percent(value: float) -> str:
+    """A fraction in percent."""
+    return f"{100 * value:.1f} %"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    """A row's interval in words."""
+    return f"95 % interval {_percent(row['interval_low'])} to {_percent(row['interval_high'])}"
