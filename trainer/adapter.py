@@ -70,6 +70,14 @@ class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
                 logger.warning("%s; the loss holds the logits of a whole micro-batch", problem)
             return None
 
+    def _teacher_head(self) -> Head | None:
+        if self._head is None or self.teacher is None:
+            return None
+        weight, bias = self._head
+        return Head(
+            self.teacher.value_of(weight), None if bias is None else self.teacher.value_of(bias)
+        )
+
     # sampling and grading
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -216,7 +224,7 @@ class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
         mask = inputs["completion_mask"].bool()
         terms = self._token_terms(model, inputs, mask)
         distill_loss = self._distill_loss(terms, inputs, mask)
-        if self.algorithm == "sdpo":
+        if self.algorithm != "hybrid":
             return distill_loss
 
         self._terms = terms, mask
@@ -245,22 +253,34 @@ class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
     def _token_terms(self, model: Any, inputs: Mapping[str, Tensor], mask: Tensor) -> TokenTerms:  # noqa: ANN401
         """Distillation loss, log-probability and entropy of every completion token, one forward a side."""
         old_logprobs = inputs.get("old_per_token_logps")
-        student = self._features(model, _rows(inputs, "prompt"))
+        student = self._features(model, rows_of(inputs, "prompt"))
         # A row without a teacher is compared with itself: no value, no gradient, no second forward.
         teacher, taught = student.detach(), inputs["distill_mask"]
         if taught.any():
             teacher = teacher.clone()
             with self._as_teacher(model):
-                teacher[taught] = self._features(model, _rows(inputs, "teacher_prompt", taught))
-        return token_terms(
+                teacher[taught] = self._features(model, rows_of(inputs, "teacher_prompt", taught))
+        return self._terms_of(
             student[mask],
             teacher[mask],
             inputs["completion_ids"][mask],
-            head=self._head,
-            spec=self.distillation,
-            old_logprobs=None if old_logprobs is None else old_logprobs[mask],
-            policy_gradient=self.algorithm == "hybrid",
+            None if old_logprobs is None else old_logprobs[mask],
         )
+
+    def _terms_of(
+        self, student: Tensor, teacher: Tensor, ids: Tensor, old_logprobs: Tensor | None
+    ) -> TokenTerms:
+        with self.accelerator.autocast():
+            return token_terms(
+                student,
+                teacher,
+                ids,
+                head=self._head,
+                teacher_head=self._teacher_head(),
+                spec=self.distillation,
+                old_logprobs=old_logprobs,
+                policy_gradient=self.algorithm == "hybrid",
+            )
 
     def _distill_loss(
         self, terms: TokenTerms, inputs: Mapping[str, Tensor], mask: Tensor
@@ -268,7 +288,7 @@ class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
         distill_mask = mask & inputs["distill_mask"].unsqueeze(1)
         per_token = _placed(terms.distill, mask)
         self._note("distill/per_token", per_token[distill_mask])
-        if self.algorithm == "sdpo":  # in a hybrid step TRL notes it
+        if self.algorithm != "hybrid":  # in a hybrid step TRL notes it
             self._note("entropy", terms.entropy)
         if self.config.aggregation == "reference":
             loss = all_sequences_mean(per_token, distill_mask)
@@ -317,7 +337,7 @@ class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
             self.journal.commit()
 
 
-def _rows(inputs: Mapping[str, Tensor], prompt: str, chosen: Tensor | None = None) -> Rows:
+def rows_of(inputs: Mapping[str, Tensor], prompt: str, chosen: Tensor | None = None) -> Rows:
     """The micro-batch's rows with one of the two prompts; all of them, or the chosen ones."""
     names = (f"{prompt}_ids", f"{prompt}_mask", "completion_ids", "completion_mask")
     return Rows(*(inputs[name] if chosen is None else inputs[name][chosen] for name in names))

@@ -10,7 +10,7 @@ import click
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@click.argument("algorithm", type=click.Choice(["grpo", "sdpo", "hybrid"]), required=False)
+@click.argument("algorithm", type=click.Choice(["grpo", "sdpo", "hybrid", "audit"]), required=False)
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -19,7 +19,10 @@ import click
 @click.option("--options", is_flag=True, help="List every option of the file and the command line.")
 @click.pass_context
 def train(ctx: click.Context, algorithm: str | None, config: Path | None, *, options: bool) -> None:
-    """Train a policy with GRPO, SDPO or their mixture.
+    """Train a policy with GRPO, SDPO or their mixture, or audit an SDPO run.
+
+    An audit derives every stage of an SDPO run a second time and compares; exit status 1 where a
+    layer finds a deviation over its threshold.
 
     Further options (`--max_steps 3`) set any option of the configuration, TRL's included.
 
@@ -38,8 +41,15 @@ def train(ctx: click.Context, algorithm: str | None, config: Path | None, *, opt
         result = _train(algorithm, parse_options(config, ctx.args))
     except user_errors as error:
         raise click.ClickException(" ".join(str(error).split())) from error
+    for layer in result.layers:
+        click.echo(
+            f"{layer.name:12} {_word(layer.passed):5} largest deviation {layer.largest:.1e} "
+            f"(threshold {layer.threshold:.0e}, {layer.n_checks} checks)"
+        )
     click.echo(f"adapter: {result.adapter_dir}")
     click.echo('next:    sdpo-bench sql "from leaderboard"   or   sdpo-bench plots')
+    if not all(layer.passed for layer in result.layers):
+        raise SystemExit(1)
 
 
 def _train(algorithm: str, options: Any) -> Any:  # noqa: ANN401

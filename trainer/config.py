@@ -20,8 +20,8 @@ from trl import GRPOConfig, ModelConfig, TrlParser
 from trainer.losses.sdpo import Distillation
 from trainer.teacher_prompt import TeacherRules
 
-Algorithm = Literal["grpo", "sdpo", "hybrid"]
-ALGORITHMS: tuple[Algorithm, ...] = ("grpo", "sdpo", "hybrid")
+Algorithm = Literal["grpo", "sdpo", "hybrid", "audit"]
+"""`audit` is an SDPO run whose every stage is derived a second time and compared."""
 
 
 class ConfigError(Exception):

@@ -20,6 +20,8 @@ from evaluator.model import Decoding, Policy, choose_device, load_base
 from evaluator.prompt import messages, protocol_for
 from sandbox.client import Sandbox, open_sandbox
 from trainer.adapter import BenchTrainer
+from trainer.audit import Layer
+from trainer.audited import AuditedTrainer, EndOfStep
 from trainer.callbacks import Evaluation, StopOnNonFinite, TeacherUpdate
 from trainer.config import Algorithm, BenchConfig, ConfigError, Options
 from trainer.rollouts import RolloutGrader
@@ -36,6 +38,8 @@ class RunResult:
     n_steps: int
     evaluations: tuple[tuple[int, EvalSummary], ...]
     """(optimizer step, summary), in order of the steps."""
+    layers: tuple[Layer, ...]
+    """What an audit run found; empty for other runs."""
 
 
 def train(algorithm: Algorithm, options: Options, *, say: Say) -> RunResult:
@@ -51,6 +55,7 @@ def train(algorithm: Algorithm, options: Options, *, say: Say) -> RunResult:
         if bench.evaluate_every
         else None
     )
+    _check_audit(algorithm, options)
     model, tokenizer = _load(options)
 
     with contextlib.ExitStack() as stack:
@@ -74,7 +79,22 @@ def train(algorithm: Algorithm, options: Options, *, say: Say) -> RunResult:
         adapter_dir=adapter_dir,
         n_steps=int(trainer.state.global_step),
         evaluations=tuple(evaluations),
+        layers=tuple(trainer.auditor.layers()) if isinstance(trainer, AuditedTrainer) else (),
     )
+
+
+def _check_audit(algorithm: Algorithm, options: Options) -> None:
+    if algorithm != "audit":
+        return
+    if options.model.use_peft and options.model.lora_dropout > 0:
+        raise ConfigError(
+            f"an audit must run without dropout, got lora_dropout {options.model.lora_dropout}; set it to 0.0"
+        )
+    if options.training.world_size > 1 or options.training.num_iterations > 1:
+        raise ConfigError(
+            "an audit must run in one process with one update a rollout batch, got "
+            f"{options.training.world_size} processes and num_iterations {options.training.num_iterations}"
+        )
 
 
 def _problems(bench: BenchConfig, name: str, limit: int | None) -> ProblemSet:
@@ -153,7 +173,8 @@ def _trainer(
     )
     # the adapter's initial weights are drawn here, before TRL seeds
     transformers.set_seed(training.seed)
-    trainer = BenchTrainer(
+    kind = AuditedTrainer if algorithm == "audit" else BenchTrainer
+    trainer = kind(
         model,
         algorithm=algorithm,
         config=bench,
@@ -169,6 +190,8 @@ def _trainer(
         updates = training.steps_per_generation * training.num_iterations
         steps_per_rollout = max(1, updates // training.gradient_accumulation_steps)
         trainer.add_callback(TeacherUpdate(trainer.teacher, steps_per_rollout=steps_per_rollout))
+    if isinstance(trainer, AuditedTrainer):
+        trainer.add_callback(EndOfStep(trainer))
     return trainer
 
 

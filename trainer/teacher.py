@@ -58,6 +58,17 @@ class EmaTeacher:
             for name, parameter in self._parameters.items():
                 parameter.data = student[name]
 
+    def value_of(self, parameter: Tensor) -> Tensor:
+        """The teacher's value of a parameter, in its dtype; the student's own where it is not trained."""
+        for name, tracked in self._parameters.items():
+            if tracked is parameter:
+                return self._shadow[name].to(parameter.dtype)
+        return parameter.detach()
+
+    def student(self) -> dict[str, nn.Parameter]:
+        """The parameters that the teacher follows, by name."""
+        return dict(self._parameters)
+
     def state(self) -> dict[str, Tensor]:
         """The float32 weights by parameter name; not copies."""
         return dict(self._shadow)

@@ -47,6 +47,8 @@ def config_file(tmp_path, tiny_model):
             "lora_dropout": 0.0,
             "lora_target_modules": ["all-linear"],
             "use_cpu": True,
+            "bf16": False,
+            "gradient_checkpointing": False,
             "dataset": "embedded/train",
             "per_device_train_batch_size": 4,
             "gradient_accumulation_steps": 2,

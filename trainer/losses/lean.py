@@ -49,6 +49,7 @@ def token_terms(
     ids: Int[Tensor, " token"],
     *,
     head: Head | None,
+    teacher_head: Head | None = None,
     spec: Distillation,
     old_logprobs: Float[Tensor, " token"] | None = None,
     policy_gradient: bool = True,
@@ -57,11 +58,13 @@ def token_terms(
     """Per-token terms from the last hidden states and the head, or, with `head` None, from logits.
 
     `teacher` None leaves the distillation out; without `policy_gradient` the log-probabilities are
-    constants, which saves a product with the head. Gradients reach `student`, and the head where it is
+    constants, which saves a product with the head. `teacher_head` is the teacher's own where the head is
+    trained; None takes `head`. Gradients reach `student`, and the head where it is
     trainable; the teacher, the head's use for the teacher and the weights are constants.
     """
     terms = _chunk_terms(spec, policy_gradient=policy_gradient)
     weight, bias = (None, None) if head is None else head
+    teacher_weight, teacher_bias = (weight, bias) if teacher_head is None else teacher_head
     trainable = any(part is not None and part.requires_grad for part in (weight, bias))
     parts = []
     for start in range(0, len(ids), chunk_tokens):
@@ -73,6 +76,8 @@ def token_terms(
             None if old_logprobs is None else old_logprobs[rows],
             weight,
             bias,
+            teacher_weight,
+            teacher_bias,
         )
         if trainable and torch.is_grad_enabled():
             parts.append(checkpoint(terms, *chunk, use_reentrant=False, preserve_rng_state=False))
@@ -95,6 +100,8 @@ def _chunk_terms(spec: Distillation, *, policy_gradient: bool) -> _Terms:
         old_logprobs: Tensor | None,
         weight: Tensor | None,
         bias: Tensor | None,
+        teacher_weight: Tensor | None,
+        teacher_bias: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         logits = student if weight is None else linear(student, weight, bias)
         logprobs = sampled_logprobs(
@@ -104,7 +111,9 @@ def _chunk_terms(spec: Distillation, *, policy_gradient: bool) -> _Terms:
         if teacher is None:
             return torch.zeros_like(logprobs), logprobs, entropies
         with torch.no_grad():
-            teacher_logits = teacher if weight is None else linear(teacher, weight, bias)
+            teacher_logits = (
+                teacher if teacher_weight is None else linear(teacher, teacher_weight, teacher_bias)
+            )
         losses = token_losses(logits, teacher_logits, ids, spec=spec, old_logprobs=old_logprobs)
         return losses, logprobs, entropies
 
@@ -136,7 +145,7 @@ class _EagerGradient(torch.autograd.Function):
             if row_gradient is not None:
                 term = grad.unsqueeze(-1).to(row_gradient.dtype) * row_gradient
                 student_grad = term if student_grad is None else student_grad + term
-        return (None, student_grad, *[None] * 5)
+        return (None, student_grad, *[None] * 7)
 
 
 def _row_gradient(per_row: Tensor, student: Tensor) -> Tensor | None:

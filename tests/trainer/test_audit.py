@@ -1,0 +1,275 @@
+"""An audit passes on the code as it is, and names the layer of each deliberate bug."""
+
+import pytest
+import torch
+
+import trainer.adapter
+import trainer.forward
+import trainer.losses.sdpo
+import trainer.losses.support
+import trainer.rollouts
+import trainer.teacher_prompt
+from trainer.adapter import BenchTrainer
+from trainer.audit import LAYERS
+from trainer.config import BenchConfig, parse_options
+from trainer.losses import divergence, support
+from trainer.losses.aggregation import sequence_mean, token_mean
+from trainer.rollouts import GradedRollout
+from trainer.run import train
+from trainer.teacher import EmaTeacher
+from trainer.teacher_prompt import Attempt
+
+
+@pytest.fixture
+def audit(config_file, monkeypatch, hashed_grades):
+    monkeypatch.setattr("trainer.run.open_sandbox", lambda backend: hashed_grades)
+
+    def go(**changes):
+        options = parse_options(config_file(**changes))
+        result = train("audit", options, say=lambda _: None)
+        return {layer.name: layer for layer in result.layers}
+
+    return go
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"support": "full", "divergence": "forward_kl", "aggregation": "reference"},
+        {"support": "sampled", "divergence": "reverse_kl"},
+        {"use_peft": False, "support": "topk_renormalised", "divergence": "reverse_kl"},
+    ],
+    ids=["benchmark", "full", "sampled", "full-parameters"],
+)
+def test_every_layer_passes_on_the_code_as_it_is(audit, changes):
+    layers = audit(**changes)
+    assert list(layers) == list(LAYERS)
+    assert [name for name, layer in layers.items() if not layer.passed] == []
+    assert all(layer.n_checks >= 2 for layer in layers.values())
+
+
+def no_temperature(patch):
+    patch.setattr(support, "_scaled", lambda logits, temperature: logits.float())
+
+
+def temperature_of_the_loss_left_at_one(patch):
+    original = BenchConfig.distillation
+    patch.setattr(
+        BenchConfig, "distillation", lambda self, *, temperature: original(self, temperature=1.0)
+    )
+
+
+def other_divergence(patch):
+    patch.setattr(
+        trainer.losses.sdpo, "jensen_shannon", lambda s, t, *, alpha: divergence.forward_kl(s, t)
+    )
+
+
+def sides_swapped(patch):
+    original = divergence.jensen_shannon
+    patch.setattr(
+        trainer.losses.sdpo, "jensen_shannon", lambda s, t, *, alpha: original(t, s, alpha=alpha)
+    )
+
+
+def top_k_of_the_teacher(patch):
+    original = support._student_topk
+
+    def swapped(student, teacher, **kwargs):
+        t, s = original(teacher, student, **kwargs)
+        return s, t
+
+    patch.setattr(support, "_student_topk", swapped)
+
+
+def one_entry_too_few(patch):
+    original = support._student_topk
+    patch.setattr(
+        support,
+        "_student_topk",
+        lambda s, t, *, temperature, k: original(s, t, temperature=temperature, k=k - 1),
+    )
+
+
+def tail_from_the_wrong_side(patch):
+    def both(student_logits, teacher_logits, *, temperature, k):
+        student, teacher = support._student_topk(
+            student_logits, teacher_logits, temperature=temperature, k=k
+        )
+        tailed = support._with_tail(student)
+        return support.Support(tailed, torch.cat([teacher, tailed[..., -1:]], dim=-1))
+
+    patch.setattr(trainer.losses.sdpo, "topk_tail_support", both)
+
+
+def twice_the_gradient(patch):
+    original = divergence.jensen_shannon
+
+    def doubled(s, t, *, alpha):
+        value = original(s, t, alpha=alpha)
+        return 2 * value - value.detach()
+
+    patch.setattr(trainer.losses.sdpo, "jensen_shannon", doubled)
+
+
+def one_position_late(patch):
+    def late(model, rows):
+        n = rows.completion_ids.shape[1]
+        inner = trainer.forward._causal_model(model)
+        return inner.base_model(**trainer.forward._inputs(rows)).last_hidden_state[:, -n:]
+
+    patch.setattr(trainer.adapter, "completion_hidden", late)
+
+
+def masked_rows_counted(patch):
+    patch.setattr(
+        trainer.adapter,
+        "token_mean",
+        lambda x, mask, *, n_tokens: token_mean(x, mask, n_tokens=n_tokens + 7),
+    )
+
+
+def sequences_averaged(patch):
+    patch.setattr(
+        trainer.adapter, "token_mean", lambda x, mask, *, n_tokens: sequence_mean(x, mask) / 2
+    )
+
+
+def accumulation_twice(patch):
+    original = BenchTrainer._tokens_of_step
+    patch.setattr(
+        BenchTrainer,
+        "_tokens_of_step",
+        lambda self, inputs: original(self, inputs) * self.current_gradient_accumulation_steps,
+    )
+
+
+def accumulation_forgotten(patch):
+    patch.setattr(
+        BenchTrainer,
+        "_tokens_of_step",
+        lambda self, inputs: inputs["completion_mask"].sum().float(),
+    )
+
+
+def teacher_of_zeros(patch):
+    original = EmaTeacher.__init__
+
+    def zeros(self, model, *, rate):
+        original(self, model, rate=rate)
+        for tensor in self._shadow.values():
+            tensor.zero_()
+
+    patch.setattr(EmaTeacher, "__init__", zeros)
+
+
+def update_every_micro_batch(patch):
+    original = BenchTrainer._distill_loss
+
+    def updating(self, *args):
+        with torch.no_grad():  # as if the student had moved
+            for parameter in self.teacher.student().values():
+                parameter.add_(1e-3)
+        self.teacher.update()
+        return original(self, *args)
+
+    patch.setattr(BenchTrainer, "_distill_loss", updating)
+
+
+def rate_of_the_other_side(patch):
+    original = EmaTeacher.update
+
+    def swapped(self):
+        self.rate, kept = 1 - self.rate, self.rate
+        original(self)
+        self.rate = kept
+
+    patch.setattr(EmaTeacher, "update", swapped)
+
+
+def never_updated(patch):
+    patch.setattr(EmaTeacher, "update", lambda self: None)
+
+
+def shown_its_own_solution(patch):
+    original = trainer.teacher_prompt._demonstrator
+
+    def own(attempts, index, rules):
+        return index if attempts[index].success else original(attempts, index, rules)
+
+    patch.setattr(trainer.teacher_prompt, "_demonstrator", own)
+
+
+def last_success_in_place_of_the_first(patch):
+    def last(attempts, index, rules):
+        return max((i for i, a in enumerate(attempts) if a.success and i != index), default=None)
+
+    patch.setattr(trainer.teacher_prompt, "_demonstrator", last)
+
+
+def success_read_from_the_weighted_reward(patch):
+    patch.setattr(
+        GradedRollout,
+        "attempt",
+        lambda self, *, success_threshold: Attempt(
+            self.demonstration, success=self.reward.total >= 0.5, feedback=self.feedback
+        ),
+    )
+
+
+def feedback_for_passing_rollouts(patch):
+    original = GradedRollout.attempt
+
+    def praised(self, *, success_threshold):
+        attempt = original(self, success_threshold=success_threshold)
+        return Attempt(attempt.text, attempt.success, attempt.feedback or "All tests passed.")
+
+    patch.setattr(GradedRollout, "attempt", praised)
+
+
+def templated_twice(patch):
+    original = BenchTrainer._add_teacher_tokens
+
+    def twice(self, batch, prompts, teachers):
+        texts = original(self, batch, prompts, teachers)
+        return [
+            None if text is None else self._templated([{"role": "user", "content": text}])
+            for text in texts
+        ]
+
+    patch.setattr(BenchTrainer, "_add_teacher_tokens", twice)
+
+
+MUTATIONS = {
+    no_temperature: "loss",
+    temperature_of_the_loss_left_at_one: "temperature",
+    other_divergence: "loss",
+    sides_swapped: "loss",
+    top_k_of_the_teacher: "loss",
+    one_entry_too_few: "loss",
+    tail_from_the_wrong_side: "loss",
+    twice_the_gradient: "loss",
+    one_position_late: "loss",
+    masked_rows_counted: "aggregation",
+    sequences_averaged: "aggregation",
+    accumulation_twice: "aggregation",
+    accumulation_forgotten: "aggregation",
+    teacher_of_zeros: "ema",
+    update_every_micro_batch: "ema",
+    rate_of_the_other_side: "ema",
+    never_updated: "ema",
+    shown_its_own_solution: "teacher",
+    last_success_in_place_of_the_first: "teacher",
+    success_read_from_the_weighted_reward: "teacher",
+    feedback_for_passing_rollouts: "teacher",
+    templated_twice: "teacher",
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.__name__)
+def test_a_deliberate_bug_fails_in_its_layer(audit, monkeypatch, mutation):
+    mutation(monkeypatch)
+    # alpha off the middle, where swapping the sides changes nothing
+    layers = audit(alpha=0.3, max_steps=2, feedback_only_without_solution=False)
+    assert not layers[MUTATIONS[mutation]].passed, layers

@@ -1,0 +1,146 @@
+"""The SDPO trainer with its auditor looking on; trains exactly as without it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from trainer.adapter import BenchTrainer, rows_of
+from trainer.audit import Auditor, TokenBatch
+from trainer.forward import completion_logits
+from trainer.losses.lean import TokenTerms
+from trainer.rollouts import GradedRollout
+from trainer.teacher_prompt import Attempt, TeacherPrompt
+
+
+class AuditedTrainer(BenchTrainer):
+    """Hands every stage's inputs and result to an `Auditor`; needs one process and no dropout."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
+        """Build the SDPO trainer, then take the float64 shadow of its teacher."""
+        super().__init__(*args, **kwargs)
+        assert self.teacher is not None  # noqa: S101 - audit runs have a teacher
+        self.auditor = Auditor(
+            # the temperature that sampling uses, not the one the loss believes in
+            replace(self.distillation, temperature=self.args.temperature),
+            self.config.teacher_rules(),
+            aggregation=self.config.aggregation,
+            record=self.journal.append,
+        )
+        self.auditor.start_teacher(self.teacher.student(), self.teacher.state())
+        self._micro_batch = 0
+        self._gradient = torch.zeros(0)
+
+    def _add_teacher_tokens(
+        self,
+        batch: dict[str, Any],
+        prompts: Sequence[list[dict[str, str]]],
+        teachers: Sequence[TeacherPrompt | None],
+    ) -> list[str | None]:
+        texts = super()._add_teacher_tokens(batch, prompts, teachers)
+        for start in range(0, len(texts), self.num_generations):
+            group = slice(start, start + self.num_generations)
+            self.auditor.prompts(
+                prompts[start],
+                [self._attempt(rollout) for rollout in self.grader.graded[group]],
+                teachers[group],
+                texts[group],
+                self._templated,
+                step=self._current_step(),
+                group=start // self.num_generations,
+            )
+        return texts
+
+    def _attempt(self, rollout: GradedRollout) -> Attempt:
+        """The attempt, from the verdicts alone: no reward, no format score."""
+        share = rollout.grade.n_passed / max(rollout.grade.n_asserts, 1)
+        return Attempt(
+            text=rollout.grade.completion,
+            success=share >= self.config.success_threshold,
+            feedback=None if rollout.grade.passed else rollout.feedback,
+        )
+
+    def _templated(self, messages: Sequence[Mapping[str, str]]) -> str:
+        text: str = self._tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=True
+        )
+        return text
+
+    def _terms_of(
+        self, student: Tensor, teacher: Tensor, ids: Tensor, old_logprobs: Tensor | None
+    ) -> TokenTerms:
+        # the function that trains, once more on a leaf of its own, for the gradient it passes back
+        leaf = student.detach().requires_grad_()
+        again = super()._terms_of(leaf, teacher, ids, old_logprobs)
+        (self._gradient,) = torch.autograd.grad(again.distill.sum(), leaf)
+        return super()._terms_of(student, teacher, ids, old_logprobs)
+
+    def _token_terms(self, model: Any, inputs: Mapping[str, Tensor], mask: Tensor) -> TokenTerms:  # noqa: ANN401
+        terms = super()._token_terms(model, inputs, mask)
+        distilled = mask & inputs["distill_mask"].unsqueeze(1)
+        chosen = distilled[mask]  # of the terms' tokens, those that are distilled
+        old_logprobs = inputs.get("old_per_token_logps")
+        with torch.no_grad(), self.accelerator.autocast():
+            student_logits = completion_logits(model, rows_of(inputs, "prompt"))[distilled]
+        with self._as_teacher(model), self.accelerator.autocast():
+            teacher_logits = completion_logits(model, rows_of(inputs, "teacher_prompt"))[distilled]
+        batch = TokenBatch(
+            student_logits=student_logits,
+            teacher_logits=teacher_logits,
+            ids=inputs["completion_ids"][distilled],
+            old_logprobs=None if old_logprobs is None else old_logprobs[distilled],
+            head_weight=None if self._head is None else self._head.weight.detach(),
+        )
+        self.auditor.tokens(
+            batch,
+            terms.distill[chosen],
+            terms.logprobs[chosen],
+            self._gradient[chosen],
+            step=self._current_step(),
+            micro_batch=self._micro_batch,
+        )
+        return terms
+
+    def _distill_loss(
+        self, terms: TokenTerms, inputs: Mapping[str, Tensor], mask: Tensor
+    ) -> Tensor:
+        loss = super()._distill_loss(terms, inputs, mask)
+        distilled = mask & inputs["distill_mask"].unsqueeze(1)
+        self.auditor.micro_batch_loss(terms.distill[distilled[mask]], distilled, loss.item())
+        self._micro_batch += 1
+        return loss
+
+    def _current_step(self) -> int:
+        return int(self.state.global_step) + 1
+
+    def end_step(self, step: int) -> None:
+        """Close the books of an optimizer step; its teacher has been updated."""
+        assert self.teacher is not None  # noqa: S101
+        self.auditor.end_step(step=step)
+        self.auditor.update_teacher(
+            self.teacher.student(), self.teacher.state(), rate=self.config.ema_rate, step=step
+        )
+        self._micro_batch = 0
+
+
+class EndOfStep(TrainerCallback):  # type: ignore[misc]
+    """Tells the audited trainer that a step is over; goes after the teacher's update."""
+
+    def __init__(self, trainer: AuditedTrainer) -> None:
+        """Report to `trainer`."""
+        self._trainer = trainer
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: object,
+    ) -> None:
+        """Close the step."""
+        self._trainer.end_step(int(state.global_step))
