@@ -1,10 +1,12 @@
 import json
 
+import pytest
 from click.testing import CliRunner
 
 from analysis.bench import bench
 
 
+@pytest.mark.slow
 def test_the_bench_measures_and_draws_each_size(tmp_path):
     result = CliRunner().invoke(
         bench,

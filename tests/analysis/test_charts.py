@@ -96,6 +96,7 @@ def test_a_picture_is_not_blank(drawn, name, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.png", f"{name}.svg"]
 
 
+@pytest.mark.slow
 def test_an_html_figure_needs_no_network(drawn, tmp_path):
     (path,) = save(drawn["comparison"], tmp_path, ["html"])
     page = path.read_text()

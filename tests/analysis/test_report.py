@@ -50,6 +50,12 @@ def page(recorded):
         return build_report(connection)
 
 
+@pytest.fixture(scope="module")
+def hostile_page(hostile):
+    with connect(hostile / "results.duckdb") as connection:
+        return build_report(connection)
+
+
 def packed(page):
     data = re.search(r'id="data">([^<]*)<', page)[1]
     table = json.loads(gzip.decompress(base64.b64decode(data)))
@@ -90,10 +96,9 @@ def test_the_page_asks_the_network_for_nothing(page):
     assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
 
 
-def test_every_placeholder_is_filled_and_none_comes_from_a_run(page, hostile):
+def test_every_placeholder_is_filled_and_none_comes_from_a_run(page, hostile_page):
     assert "{{" not in page
-    with connect(hostile / "results.duckdb") as connection:
-        filled = build_report(connection)
+    filled = hostile_page
     assert filled.count(re.search(r'id="data">([^<]*)<', filled)[1]) == 1
 
 
@@ -110,9 +115,8 @@ def test_the_completions_of_the_page_are_the_stored_ones(page, recorded):
     assert all(len(row["tests"]) == 3 for row in rows)
 
 
-def test_text_of_a_run_is_never_markup(hostile):
-    with connect(hostile / "results.duckdb") as connection:
-        page = build_report(connection)
+def test_text_of_a_run_is_never_markup(hostile_page):
+    page = hostile_page
     assert "\x00" not in page
     assert "<script>document" not in page
     assert "<img src=x" not in page
@@ -121,6 +125,7 @@ def test_text_of_a_run_is_never_markup(hostile):
     assert {row["completion"] for row in packed(page)} == {HOSTILE}
 
 
+@pytest.mark.slow
 def test_a_page_of_3200_long_completions_is_under_5_mb(tmp_path):
     rng = random.Random(0)
     words = [f"{rng.randrange(36**4):x}" for _ in range(3000)]
@@ -166,7 +171,7 @@ def test_a_report_without_any_run_says_so(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
-def test_a_browser_filters_and_shows_hostile_text_as_text(hostile, recorded, page, tmp_path):
+def test_a_browser_filters_and_shows_hostile_text_as_text(hostile_page, page, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(page)
     wanted = [r for r in packed(page) if r["outcome"] == "wrong_answer" and r["step"] == 3]
@@ -176,8 +181,7 @@ def test_a_browser_filters_and_shows_hostile_text_as_text(hostile, recorded, pag
     assert f'id="count">{len(wanted)} of {n_all} completions<' in dom
     assert dom.count("<li>") == len(wanted)
 
-    with connect(hostile / "results.duckdb") as connection:
-        path.write_text(build_report(connection))
+    path.write_text(hostile_page)
     dom, console = dump_dom(path, "", tmp_path)
     assert console == []
     assert "<title>sdpo-bench report</title>" in dom
