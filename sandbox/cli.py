@@ -25,7 +25,8 @@ def sandbox() -> None:
 @click.option(
     "--base-image", help="Image with python3 >= 3.11.  [default: that of Dockerfile.sandbox]"
 )
-def build(base_image: str | None) -> None:
+@click.option("--if-docker", is_flag=True, help="Where no engine answers, say so and succeed.")
+def build(base_image: str | None, if_docker: bool) -> None:
     r"""Build the sandbox's image.
 
     Where no registry answers, a base is made of Debian packages with mmdebstrap.
@@ -33,8 +34,11 @@ def build(base_image: str | None) -> None:
     \b
     Example:  sdpo-bench sandbox build --base-image python:3.13-slim
     """
-    from sandbox import image
+    from sandbox import docker_backend, image
 
+    if if_docker and not docker_backend.answers():
+        _note("no Docker engine answers: no image is built, the process backend will be used")
+        return
     click.echo(_ours(lambda: image.build(base_image=base_image, say=_note)))
 
 

@@ -62,6 +62,15 @@ def engine(*, timeout_s: int = 60) -> Iterator[Any]:
         client.close()
 
 
+def answers() -> bool:
+    """Whether a Docker engine answers here."""
+    try:
+        with engine(timeout_s=10):
+            return True
+    except SandboxError:
+        return False
+
+
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 

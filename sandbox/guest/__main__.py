@@ -98,7 +98,7 @@ class Options:
     seccomp: bool = True
     landlock: bool = True
     owner_uid: int = 0
-    """User that the sockets shall belong to; needs CAP_SETUID where it is not our own."""
+    """User that may connect; needs CAP_SETUID and CAP_SETGID where it is not our own."""
     image: str = ""
     """Identity of the image, reported by the status."""
     end_with_stdin: bool = False
@@ -251,19 +251,30 @@ def _scrub_environment() -> None:
         os.execve(sys.executable, command, clean)  # noqa: S606 - our own command
 
 
-def _listen(path: str, owner_uid: int) -> socket.socket:
-    """Return a listening socket that only its owner can connect to."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # Created as its owner: without CAP_DAC_OVERRIDE root may not write to another user's folder.
-    if owner_uid != os.geteuid():
-        os.seteuid(owner_uid)
+def _listen(path: str, owner: int) -> socket.socket:
+    """Return a listening socket that, but for us, only user `owner` can connect to.
+
+    We have no capability to give files away or to enter other users' folders. In a folder of the owner's we
+    act as the owner; in one of our own we let in the group that has the owner's number.
+    """
+    folder = os.path.dirname(path)
+    ours = os.stat(folder).st_uid == os.getuid()
+    if not ours:
+        os.seteuid(owner)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     listener.bind(path)
     os.umask(before)
-    if os.geteuid() != os.getuid():
+    if not ours:
         os.seteuid(os.getuid())
+    elif owner != os.getuid():
+        os.setgroups([owner])
+        for name, mode in ((folder, 0o710), (path, 0o660)):
+            os.chown(name, -1, owner)
+            os.chmod(name, mode)
+        os.setgroups([])
     listener.listen(256)
     return listener
 
