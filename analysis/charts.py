@@ -65,11 +65,11 @@ def training_reward(result: Result) -> alt.TopLevelMixin:
     """Draw training reward over steps; rows of `queries.reward_curve`."""
     rows = _records(result)
     base = _chart(rows).encode(x=_step_axis("step"), color=_algorithm(rows))
-    y = alt.Y("reward_mean:Q", title="mean reward (0 to 1)", scale=alt.Scale(zero=False))
+    y = alt.Y("reward_mean:Q", title="mean reward (points)", scale=alt.Scale(zero=False))
     return _finish(
         alt.layer(
             base.mark_area(opacity=0.15).encode(
-                y=alt.Y("interval_low:Q", title="mean reward (0 to 1)"),
+                y=alt.Y("interval_low:Q", title="mean reward (points)"),
                 y2="interval_high:Q",
             ),
             base.mark_line(strokeWidth=2.2).encode(
@@ -315,11 +315,11 @@ def teacher_kinds(result: Result) -> alt.TopLevelMixin:
         yOffset=alt.YOffset("run_id:N"),
         color=_algorithm(rows),
     )
-    x = alt.X("reward_mean:Q", title="mean reward (0 to 1)", scale=alt.Scale(zero=True))
+    x = alt.X("reward_mean:Q", title="mean reward (points)", scale=alt.Scale(zero=True))
     return _finish(
         alt.layer(
             base.mark_rule(strokeWidth=2).encode(
-                x=alt.X("interval_low:Q", title="mean reward (0 to 1)"), x2="interval_high:Q"
+                x=alt.X("interval_low:Q", title="mean reward (points)"), x2="interval_high:Q"
             ),
             base.mark_point(filled=True, size=60, opacity=1).encode(
                 x=x, tooltip=["run_id:N", "teacher_kind:N", "n:Q", "reward_mean:Q"]

@@ -87,8 +87,8 @@ def reward_curve(
                    {_SEEDS} AS seed, count(DISTINCT run_id) AS n_runs,
                    floor((step - 1) / width) * width + (width + 1) / 2 AS step,
                    sum(n)::BIGINT AS n_completions, count(*) AS n_groups, avg(reward) AS reward_mean,
-                   avg(reward) - 1.96 * stddev_samp(reward) / sqrt(count(*)) AS interval_low,
-                   avg(reward) + 1.96 * stddev_samp(reward) / sqrt(count(*)) AS interval_high
+                   avg(reward) - t_975(count(*) - 1) * stddev_samp(reward) / sqrt(count(*)) AS interval_low,
+                   avg(reward) + t_975(count(*) - 1) * stddev_samp(reward) / sqrt(count(*)) AS interval_high
             FROM by_group JOIN runs USING (run_id) CROSS JOIN extent
             GROUP BY ALL ORDER BY model, dataset, algorithm, step""",  # noqa: S608 - an int
         run_ids,
@@ -244,8 +244,8 @@ def teacher_kinds(
         connection,
         """SELECT k.run_id, r.algorithm, r.seed, k.teacher_kind, count(*) AS n,
                   avg(k.reward) AS reward_mean,
-                  avg(k.reward) - 1.96 * stddev_samp(k.reward) / sqrt(count(*)) AS interval_low,
-                  avg(k.reward) + 1.96 * stddev_samp(k.reward) / sqrt(count(*)) AS interval_high
+                  avg(k.reward) - t_975(count(*) - 1) * stddev_samp(k.reward) / sqrt(count(*)) AS interval_low,
+                  avg(k.reward) + t_975(count(*) - 1) * stddev_samp(k.reward) / sqrt(count(*)) AS interval_high
            FROM (SELECT run_id, reward, CASE
                      WHEN teacher_prompt IS NULL THEN 'no teacher'
                      WHEN demonstration_member IS NOT NULL AND feedback_used

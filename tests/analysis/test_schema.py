@@ -71,3 +71,12 @@ def test_each_key_is_made_of_columns_of_its_table():
 def test_the_schema_has_one_identity():
     assert schema_sha256() == schema_sha256()
     assert len(schema_sha256()) == 64
+
+
+def test_the_quantile_of_t_is_right(empty):
+    from scipy.stats import t
+
+    for df in (3, 5, 10, 40, 1000):
+        (value,) = empty.execute("SELECT t_975(?)", [df]).fetchone()
+        assert value == pytest.approx(t.ppf(0.975, df), rel=0.008)
+    assert empty.execute("SELECT t_975(1)").fetchone() == (None,)
