@@ -1,7 +1,7 @@
 -- Views: each answers one question by name; charts and SQL users see the same numbers.
 -- Rates are computed here, from stored counts. Intervals are 95 %.
 
--- 0.975 quantile of Student's t by its expansion around the normal one (Cornish-Fisher; 0.6 % low
+-- 0.975 quantile of Student's t by its expansion around the normal one (Cornish-Fisher; 0.7 % low
 -- at 3 degrees of freedom, better beyond). NULL below 2: an interval from two values says nothing.
 CREATE MACRO t_975(df) AS CASE WHEN df >= 2 THEN
     1.959964 + 2.372271 / df + 2.822499 / (df * df) + 2.555850 / (df * df * df) END;
