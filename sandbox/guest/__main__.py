@@ -19,8 +19,7 @@ import socket
 import sys
 import time
 import warnings
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sandbox.guest import child, landlock, slot
 from sandbox.guest.output import Capture
@@ -87,8 +86,7 @@ _MAX_RESTARTS = 20
 """Slots that may die within a minute by other means than being recycled; more is our own fault."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """What the supervisor is started with."""
 
     socket_dir: str
@@ -230,7 +228,7 @@ class _Supervisor:
             "n_children": sum(len(slot.children_of(pid)) for pid in self._slots),
             "recycled": self._n_recycled,
             "restarts": len(self._restarts),
-            **asdict(self._settings),
+            **self._settings._asdict(),
         }
 
 

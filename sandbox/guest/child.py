@@ -14,7 +14,7 @@ import resource
 import signal
 import sys
 import types
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sandbox.guest import landlock, seccomp, values
 from sandbox.guest.output import Capture
@@ -32,8 +32,7 @@ _MAX_FD = 4096
 _encode_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
-@dataclass(frozen=True)
-class Layers:
+class Layers(NamedTuple):
     """The means a child is stripped of; what a machine cannot do is None or 0."""
 
     uid: int

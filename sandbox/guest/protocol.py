@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -67,8 +66,7 @@ class How(IntEnum):
     """Killed by the kernel, and the memory cgroup counted an out-of-memory kill."""
 
 
-@dataclass(frozen=True)
-class RequestHeader:
+class RequestHeader(NamedTuple):
     """What the supervisor reads before it forks: sizes and limits, nothing of the program."""
 
     kind: Kind
@@ -80,8 +78,7 @@ class RequestHeader:
     memory_bytes: int = 0
 
 
-@dataclass(frozen=True)
-class ResponseHeader:
+class ResponseHeader(NamedTuple):
     """What the supervisor says of the child; `body_bytes` of hostile text follow."""
 
     reply: Reply

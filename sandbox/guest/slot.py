@@ -17,7 +17,7 @@ import signal
 import socket
 import termios
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sandbox.guest import child, landlock, seccomp
 from sandbox.guest.output import Capture
@@ -42,8 +42,7 @@ _MIN_PIPE_BYTES = 65_536
 _OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What every slot is started with."""
 
     uid_base: int
