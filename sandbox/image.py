@@ -57,6 +57,11 @@ def default_base() -> str:
     return match[1]
 
 
+def _tag() -> str:
+    """The image's name; two checkouts with different guests each have their own."""
+    return f"{IMAGE}:{source_digest()[:12]}"
+
+
 def build(*, base_image: str | None, say: Callable[[str], None]) -> str:
     """Build the image and return its id.
 
@@ -76,9 +81,10 @@ def build(*, base_image: str | None, say: Callable[[str], None]) -> str:
             dockerfile="Dockerfile.sandbox",
             buildargs={"BASE_IMAGE": base},
             labels={SOURCE_LABEL: source_digest()},
-            tag=IMAGE,
+            tag=_tag(),
             rm=True,
         )
+        image.tag(IMAGE, "latest")
         return str(image.id)
 
 
@@ -162,14 +168,11 @@ def current_image() -> str:
         SandboxError: no engine, no image, or one of another guest.
     """
     with engine() as client:
-        image = find_image(client, IMAGE)
+        image = find_image(client, _tag())
+        older = image is None and find_image(client, IMAGE) is not None
     if image is None:
+        found = "one of another guest" if older else "none"
         raise SandboxError(
-            f"the image {IMAGE} must be built, got none; run `sdpo-bench sandbox build`"
-        )
-    if image.labels.get(SOURCE_LABEL) != source_digest():
-        raise SandboxError(
-            f"the image {IMAGE} must be built from this guest, got an older one; "
-            "run `sdpo-bench sandbox build`"
+            f"the image {_tag()} must be built, got {found}; run `sdpo-bench sandbox build`"
         )
     return str(image.id)

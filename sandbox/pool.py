@@ -195,12 +195,12 @@ class Pool:
         return self._message(job, program.timeout_s)
 
     def _message(self, job: Job, timeout_s: float) -> _Task | None:
-        timeout_ms = int(timeout_s * 1000)
-        hard_ms = min(timeout_ms * STARVATION_FACTOR, MAX_TIMEOUT_MS)
-        if not 0 < timeout_ms <= hard_ms:
+        if not 0.001 <= timeout_s <= MAX_TIMEOUT_MS / 1000:
             raise ValueError(
                 f"timeout_s must lie between 0.001 and {MAX_TIMEOUT_MS // 1000}, got {timeout_s!r}"
             )
+        timeout_ms = int(timeout_s * 1000)
+        hard_ms = min(timeout_ms * STARVATION_FACTOR, MAX_TIMEOUT_MS)
         data = dump_job(job)
         if len(data) > MAX_JOB_BYTES:
             return None
