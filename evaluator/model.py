@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,9 +167,10 @@ def load_base(
             f"4-bit loading and Unsloth must run on CUDA, got device {device!r}; leave them out"
         )
     import safetensors
+    from huggingface_hub.utils import logging as hub_logging
 
     # The error says it once; the hub client would log each of its retries as well.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         if unsloth:
             return _load_with_unsloth(name, load_in_4bit=load_in_4bit, max_tokens=max_tokens)
