@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import os
 import resource
@@ -239,7 +240,9 @@ def svg(table: list[Row]) -> str:
     for index, row in enumerate(table):
         y = top + height * index
         length = width * math.log10(max(row.per_second, 1)) / decades
-        parts.append(f'<text x="{left - 8}" y="{y + 17}" text-anchor="end">{row.way}</text>')
+        parts.append(
+            f'<text x="{left - 8}" y="{y + 17}" text-anchor="end">{html.escape(row.way)}</text>'
+        )
         parts.append(
             f'<rect x="{left}" y="{y + 4}" width="{length:.1f}" height="{height - 8}" fill="#4c78a8"/>'
         )

@@ -1,0 +1,88 @@
+"""Both corpora through the runner: ours always, the twenty shared ones where SDPO_BENCH_ATTACKS names them."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sandbox import attack
+from sandbox.cli import sandbox
+
+OWN = Path(__file__).parents[1] / "attacks"
+SHARED = os.environ.get("SDPO_BENCH_ATTACKS")
+
+
+def _report(folder, backend, select=lambda _: True):
+    return attack.run([a for a in attack.load(folder) if select(a)], backend)
+
+
+def _failed(report):
+    return [(r.name, r.problems, r.detail) for r in report.attacks if r.problems]
+
+
+def test_there_are_more_than_thirty_attacks_and_every_file_is_in_the_index():
+    attacks = attack.load(OWN)
+    assert len(attacks) >= 50
+    assert {a.name for a in attacks} == {f.stem for f in OWN.glob("*.py")}
+    assert len({a.name for a in attacks if a.expect_pass}) >= 10
+
+
+def test_no_attack_achieves_anything_on_the_process_backend():
+    # Those that are made to take their whole time run with the docker tests.
+    report = _report(
+        OWN, "process", lambda a: a.category != "exhaust" and a.name != "value_hash_collisions"
+    )
+    assert _failed(report) == []
+
+
+@pytest.mark.docker
+def test_no_attack_achieves_anything_on_docker():
+    assert _failed(_report(OWN, "docker")) == []
+
+
+@pytest.mark.docker
+@pytest.mark.skipif(SHARED is None, reason="SDPO_BENCH_ATTACKS names no folder")
+def test_no_shared_attack_achieves_anything_on_docker():
+    assert _failed(_report(Path(SHARED), "docker")) == []
+
+
+@pytest.mark.docker
+def test_without_its_layers_the_sandbox_is_broken_so_the_attacks_are_real():
+    escapes = [
+        a
+        for a in attack.load(OWN)
+        if a.name in ("escape_proc_others", "escape_files", "escape_trace")
+    ]
+    report = attack.run(escapes, "docker", without=frozenset(("seccomp", "landlock", "uid")))
+    assert report.forged_passes >= 2
+
+
+def test_the_command_counts_and_exits_with_one(tmp_path):
+    (tmp_path / "cheat.py").write_text("def f(x): return 9\n")
+    entry = {
+        "name": "cheat",
+        "file": "cheat.py",
+        "entry_point": "f",
+        "test_imports": [],
+        "must_finish_s": 20,
+    }
+    entry |= {"assertions": ["assert f(3) == 9"], "expect": "fail"}
+    (tmp_path / "index.json").write_text(json.dumps([entry]))
+    out = tmp_path / "out.json"
+    run = CliRunner().invoke(
+        sandbox, ["attack", str(tmp_path), "--backend", "process", "--json", str(out)]
+    )
+    assert run.exit_code == 1 and "1 forged passes" in run.output
+    report = json.loads(out.read_text())
+    assert report["forged_passes"] == 1 and report["broken"] == report["poisoned"] == 0
+    assert report["attacks"][0]["verdicts"] == ["passed"]
+
+
+def test_the_command_wants_an_index(tmp_path):
+    run = CliRunner().invoke(sandbox, ["attack", str(tmp_path)])
+    assert run.exit_code == 1 and "must hold index.json" in run.output
+    (tmp_path / "index.json").write_text("[{}]")
+    run = CliRunner().invoke(sandbox, ["attack", str(tmp_path)])
+    assert run.exit_code == 1 and "an attack must have" in run.output

@@ -1,0 +1,415 @@
+"""What goes wrong around the programs: no wrong verdict, none lost, recovery without help."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sandbox.client import open_sandbox
+from sandbox.endpoint import Attached, run_socket, status
+from sandbox.guest import protocol as p
+from sandbox.pool import Pool
+from sandbox.program import Program, SandboxError
+from tests.sandbox.conftest import honest, verdicts
+
+SPIN = """
+import time
+def f(x):
+    t = time.process_time()
+    while time.process_time() < t + {s}: pass
+    return 2
+"""
+
+
+def connect(endpoint):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(5)
+    connection.connect(run_socket(endpoint.socket_dir))
+    return connection
+
+
+def request(code, timeout_ms=2000):
+    job = p.dump_job(p.Job((), code, "", ()))
+    return p.dump_request(p.RequestHeader(p.Kind.RUN, len(job), timeout_ms, 4000, 1 << 29)) + job
+
+
+def test_a_client_that_goes_away_costs_nobody_else(pool, endpoint):
+    for _ in range(4):
+        connection = connect(endpoint)
+        connection.sendall(request("import time\ntime.sleep(0.2)"))
+        connection.close()
+    assert verdicts(pool.run(honest(8))) == ["passed"] * 8
+
+
+def test_a_client_that_goes_away_in_mid_job_costs_nobody_else(pool, endpoint):
+    for _ in range(4):
+        connection = connect(endpoint)
+        connection.sendall(request("x = 1\n" * 1000)[:500])
+        connection.close()
+    assert verdicts(pool.run(honest(8))) == ["passed"] * 8
+
+
+def test_half_a_header_and_silence_costs_a_second_at_most(pool, endpoint):
+    silent = [connect(endpoint) for _ in range(2)]
+    for connection in silent:
+        connection.sendall(b"SDBQ\x01")
+    assert verdicts(pool.run(honest(4))) == ["passed"] * 4
+    for connection in silent:
+        assert connection.recv(1) == b""
+
+
+def test_half_a_job_and_silence_ends_with_its_time(pool, endpoint):
+    silent = [connect(endpoint) for _ in range(2)]
+    for connection in silent:
+        connection.sendall(request("x = 1\n" * 1000, timeout_ms=300)[:500])
+    assert verdicts(pool.run(honest(4))) == ["passed"] * 4
+
+
+def test_a_gigabyte_of_garbage_is_hung_up_on(pool, endpoint):
+    connection = connect(endpoint)
+    sent = 0
+    with pytest.raises(OSError):
+        while sent < 1 << 30:
+            sent += connection.send(b"\xa5" * 65536)
+    assert sent < 1 << 24
+    assert verdicts(pool.run(honest(4))) == ["passed"] * 4
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    data=st.binary(max_size=64)
+    | st.binary(max_size=40).map(lambda tail: b"SDBQ\x01\x01\0\0" + tail)
+)
+def test_garbage_never_ends_the_supervisor(endpoint, data):
+    before = status(endpoint.socket_dir).facts
+    with connect(endpoint) as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):  # hung up on with bytes unread
+            while connection.recv(4096):
+                pass
+    after = status(endpoint.socket_dir).facts
+    assert after["slot_pids"] == before["slot_pids"] and after["restarts"] == 0
+
+
+def test_garbage_on_the_control_socket_never_ends_the_supervisor(pool, endpoint):
+    for data in (b"", b"x", b"SDBQ" * 100, request("x"), os.urandom(1000)):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(endpoint.socket_dir / "control.sock"))
+            connection.sendall(data)
+    assert verdicts(pool.run(honest(2))) == ["passed"] * 2
+
+
+def test_a_killed_supervisor_loses_and_doubles_nothing(pool, endpoint):
+    programs = [
+        Program(SPIN.format(s=0.02), (f"assert f({i}) == 2", f"assert f(1) == {i}"), ("f",))
+        for i in range(40)
+    ]
+    killer = threading.Timer(0.3, os.kill, (endpoint.pid, signal.SIGKILL))
+    killer.start()
+    executions = pool.run(programs)
+    killer.join()
+    assert pool.health.n_restarts >= 1
+    expected = [v for i in range(40) for v in ("passed", "passed" if i == 2 else "failed")]
+    assert verdicts(executions) == expected
+
+
+def test_a_killed_slot_is_replaced_and_its_program_run_again(pool, endpoint):
+    pids = status(endpoint.socket_dir).facts["slot_pids"]
+    killer = threading.Timer(0.1, os.kill, (pids[0], signal.SIGKILL))
+    killer.start()
+    programs = [Program(SPIN.format(s=0.1), ("assert f(1) == 2",), ("f",))] * 8
+    assert verdicts(pool.run(programs)) == ["passed"] * 8
+    killer.join()
+    assert pids[0] not in status(endpoint.socket_dir).facts["slot_pids"]
+
+
+def test_a_killed_slot_takes_its_child_along(pool, endpoint):
+    pids = status(endpoint.socket_dir).facts["slot_pids"]
+    connections = [connect(endpoint) for _ in pids]
+    for connection in connections:
+        connection.sendall(request("while True: pass", timeout_ms=3000))
+        assert connection.recv(p.RESPONSE_BYTES)
+    os.kill(pids[0], signal.SIGKILL)
+    for connection in connections[:1]:
+        connection.close()
+    assert verdicts(pool.run(honest(2))) == ["passed"] * 2
+
+
+def test_sixty_four_clients_at_once_get_their_own_answers(endpoint):
+    answers, errors = {}, []
+
+    def client(number):
+        try:
+            pool = Pool("attached", [Attached(endpoint.socket_dir)], memory_bytes=512 << 20)
+            program = Program(
+                f"def f(x): return {number}",
+                (f"assert f(1) == {number}", "assert f(1) == -1"),
+                ("f",),
+            )
+            answers[number] = verdicts(pool.run([program] * 3))
+        except (SandboxError, OSError, AssertionError) as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert answers == {n: ["passed", "failed"] * 3 for n in range(64)}
+
+
+def test_threads_share_a_pool(pool):
+    answers = {}
+
+    def client(number):
+        answers[number] = verdicts(pool.run(honest(5)))
+
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == {n: ["passed"] * 5 for n in range(8)}
+
+
+def test_slots_are_recycled_without_anybody_noticing():
+    from sandbox.process_backend import ProcessEndpoint
+
+    endpoint = ProcessEndpoint(slots=2, recycle_after=5)
+    with Pool("process", [endpoint], memory_bytes=512 << 20) as pool:
+        assert verdicts(pool.run(honest(60))) == ["passed"] * 60
+        assert status(endpoint.socket_dir).facts["recycled"] >= 10
+        assert pool.health.n_lost == pool.health.n_restarts == 0
+
+
+def test_a_closed_pool_leaves_nothing(endpoint, pool):
+    pids = [endpoint.pid, *status(endpoint.socket_dir).facts["slot_pids"]]
+    pool.close()
+    deadline = time.monotonic() + 5
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids) and time.monotonic() < deadline:
+        os.sched_yield()
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+    assert not endpoint.socket_dir.exists()
+
+
+def test_nothing_depends_on_the_wall_clock():
+    from pathlib import Path
+
+    import sandbox
+
+    sources = Path(sandbox.__file__).parent.rglob("*.py")
+    assert not [s.name for s in sources if "time.time()" in s.read_text()]
+
+
+# ------------------------------------------------------------------ supervisors that misbehave
+
+
+def _canary_body(job):
+    n = 14 if "n + n" in job.code else 49
+    return b'["load",null]\n["assert",0,null,[[7,%d]]]\n["end","",false]\n' % n
+
+
+def test_a_supervisor_that_passes_everything_is_taken_out(fake):
+    supervisor = fake(lambda job: b'["load",null]\n["assert",0,null,[[7,49]]]\n["end","",false]\n')
+    with pytest.raises(SandboxError, match="must pass an honest program and fail a wrong one"):
+        Pool("fake", [supervisor], memory_bytes=1 << 29)
+    assert supervisor.n_restarts == 1
+
+
+def test_a_supervisor_that_fails_everything_is_taken_out(fake):
+    supervisor = fake(lambda job: b"")
+    with pytest.raises(SandboxError, match="must pass an honest program"):
+        Pool("fake", [supervisor], memory_bytes=1 << 29)
+
+
+def test_canaries_run_again_and_again(fake, monkeypatch):
+    jobs = []
+
+    def answer(job):
+        jobs.append(job.code)
+        return _canary_body(job)
+
+    monkeypatch.setattr("sandbox.pool.CANARY_EVERY", 10)
+    pool = Pool("fake", [fake(answer)], memory_bytes=1 << 29)
+    for _ in range(5):
+        pool.run(honest(10))
+    assert sum("n + n" in code for code in jobs) == 5
+
+
+def test_a_supervisor_that_goes_bad_is_noticed(fake, monkeypatch):
+    bad = []
+
+    def answer(job):
+        return b"" if bad else _canary_body(job)
+
+    monkeypatch.setattr("sandbox.pool.CANARY_EVERY", 10)
+    supervisor = fake(answer)
+    pool = Pool("fake", [supervisor], memory_bytes=1 << 29)
+    pool.run(honest(10))
+    bad.append(True)
+    with pytest.raises(SandboxError):
+        pool.run(honest(1))
+    assert supervisor.n_restarts == 1 and pool.health.n_canary_failures == 2
+
+
+def test_a_program_that_takes_two_supervisors_with_it_is_blamed_and_its_neighbours_are_not(fake):
+    supervisor = fake(lambda job: None if "KILLER" in job.code else _canary_body(job))
+    pool = Pool("fake", [supervisor], memory_bytes=1 << 29)
+    killer = Program("KILLER = 1", ("assert f(1) == 2",), ("f",))
+    neighbour = Program("", ("assert f(1) == [7, 49]",), ("f",))
+    executions = pool.run([neighbour, killer, neighbour])
+    assert verdicts(executions) == ["passed", "crashed", "passed"]
+    assert pool.health.n_lost == 1
+
+
+def test_a_supervisor_that_does_not_come_back_is_a_sandbox_error(endpoint, pool):
+    endpoint.close()
+
+    def no_restart():
+        raise SandboxError("gone")
+
+    endpoint.restart = no_restart
+    with pytest.raises(SandboxError):
+        pool.run(honest(2))
+
+
+@pytest.mark.parametrize("name", ["nonsense", "Docker", ""])
+def test_an_unknown_backend_is_refused(name):
+    with pytest.raises(SandboxError, match="backend must be one of"):
+        open_sandbox(name)
+
+
+def test_no_workers_are_refused():
+    with pytest.raises(SandboxError, match="at least 1"):
+        open_sandbox("process", n_workers=0)
+
+
+def test_without_an_engine_auto_says_so_and_goes_on(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    monkeypatch.setenv("SDPO_BENCH_SANDBOX_DIR", str(tmp_path))
+    with pytest.raises(SandboxError, match="a Docker engine must answer"):
+        open_sandbox("docker")
+    with open_sandbox("auto") as pool:
+        assert pool.name == "process"
+    said = capsys.readouterr().err
+    assert said.count("\n") == 2 and "no wall" in said
+
+
+# ------------------------------------------------------------------------------------- docker
+
+
+@pytest.fixture
+def docker_pool():
+    with open_sandbox("docker", own=True) as pool:
+        yield pool
+
+
+def _client():
+    import docker
+
+    return docker.from_env()
+
+
+@pytest.mark.docker
+def test_a_removed_container_is_replaced(docker_pool):
+    first = docker_pool.endpoints()[0].container_id
+    remover = threading.Timer(0.3, lambda: _client().containers.get(first).remove(force=True))
+    remover.start()
+    programs = [Program(SPIN.format(s=0.03), ("assert f(1) == 2",), ("f",))] * 40
+    assert verdicts(docker_pool.run(programs)) == ["passed"] * 40
+    remover.join()
+    assert verdicts(docker_pool.run(honest(4))) == ["passed"] * 4
+    assert docker_pool.endpoints()[0].container_id != first
+
+
+@pytest.mark.docker
+def test_a_killed_container_is_replaced(docker_pool):
+    for endpoint in docker_pool.endpoints():
+        _client().containers.get(endpoint.container_id).kill()
+    assert verdicts(docker_pool.run(honest(6))) == ["passed"] * 6
+    assert docker_pool.health.n_restarts == 2
+
+
+@pytest.mark.docker
+def test_an_engine_that_is_gone_is_a_clear_error(docker_pool, monkeypatch, tmp_path):
+    client = _client()
+    for endpoint in docker_pool.endpoints():
+        client.containers.get(endpoint.container_id).remove(force=True)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(SandboxError, match="a Docker engine must answer"):
+        docker_pool.run(honest(2))
+    monkeypatch.undo()
+    assert verdicts(docker_pool.run(honest(4))) == ["passed"] * 4
+
+
+@pytest.mark.docker
+def test_a_container_ends_with_its_client():
+    from sandbox.docker_backend import DockerEndpoint
+    from sandbox.image import current_image
+
+    endpoint = DockerEndpoint(slots=1, number=0, image=current_image())
+    container = _client().containers.get(endpoint.container_id)
+    endpoint._lease.close()  # what the kernel does when the client is killed
+    container.wait(condition="removed", timeout=20)
+    endpoint.close()
+
+
+@pytest.mark.docker
+def test_a_memory_bomb_ends_alone():
+    from sandbox.docker_backend import DockerEndpoint
+    from sandbox.image import current_image
+    from sandbox.policy import Limits
+
+    endpoint = DockerEndpoint(
+        slots=3, number=0, image=current_image(), limits=Limits(memory_bytes=160 << 20)
+    )
+    bomb = Program(
+        "def f(x):\n    kept = []\n    while True: kept.append(bytearray(1 << 22))\n",
+        ("assert f(1) == 2",),
+        ("f",),
+    )
+    calm = Program(SPIN.format(s=0.1), ("assert f(1) == 2",), ("f",))
+    with Pool("docker", [endpoint], memory_bytes=1 << 30) as pool:
+        before = status(endpoint.socket_dir).facts["slot_pids"]
+        executions = pool.run([calm, bomb, calm, calm, bomb, calm])
+        after = status(endpoint.socket_dir).facts["slot_pids"]
+    wanted = ["passed", "memory", "passed", "passed", "memory", "passed"]
+    assert verdicts(executions) == wanted
+    assert before == after and pool.health.n_restarts == 0
+
+
+@pytest.mark.docker
+def test_standing_containers_come_back_by_themselves(tmp_path, monkeypatch):
+    from sandbox import docker_backend, image, standing
+    from sandbox.policy import Limits
+
+    monkeypatch.setenv("SDPO_BENCH_SANDBOX_DIR", str(tmp_path))
+    monkeypatch.setattr(docker_backend, "UP_NAME", f"sdpo-bench-test-{os.getpid()}-")
+    names = docker_backend.bring_up(
+        tmp_path, containers=2, slots=1, image=image.current_image(), limits=Limits()
+    )
+    try:
+        assert len(standing.sockets(hash_seed=0)) == 2
+        assert standing.sockets(hash_seed=1) == []
+        with open_sandbox("docker") as pool:
+            assert pool.endpoints()[0].name.startswith("attached")
+            for name in names:
+                _client().containers.get(name).exec_run(
+                    ["python3", "-c", "import os; os.kill(6, 9)"]
+                )
+            assert verdicts(pool.run(honest(10))) == ["passed"] * 10
+            pool.endpoints()[0].restart()
+            assert verdicts(pool.run(honest(4))) == ["passed"] * 4
+    finally:
+        for name in names:
+            _client().containers.get(name).remove(force=True)
