@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.journal import Journal
-from analysis.records import Eval, EvalResult, ExecutionRow, Record, TestResult
+from analysis.records import Eval, EvalResult, Record
 from evaluator.completions import Answer
 from evaluator.extract import is_complete
 from evaluator.feedback import feedback
@@ -18,6 +18,7 @@ from evaluator.mbpp import Problem, ProblemSet
 from evaluator.model import Decoding, Policy, generate_batches
 from evaluator.pass_at_k import pass_at_k_each
 from evaluator.prompt import MBPP, Protocol, conversation
+from evaluator.rows import execution_rows
 from evaluator.stats import Interval, bootstrap_mean, wilson
 from sandbox.client import Sandbox
 
@@ -319,7 +320,6 @@ def _store(journal: Journal | None, rows: Iterable[Record]) -> None:
 def _rows(eval_id: str, item: GradedAnswer) -> Iterator[Record]:
     """Journal rows of one graded answer."""
     answer, graded = item.answer, item.grade
-    execution = graded.execution
     task_id = answer.problem.task_id
     execution_id = f"{eval_id}/{task_id}/{answer.sample_index}"
     yield EvalResult(
@@ -338,27 +338,7 @@ def _rows(eval_id: str, item: GradedAnswer) -> Iterator[Record]:
         truncated=answer.truncated,
         feedback=feedback(graded),
     )
-    yield ExecutionRow(
-        execution_id=execution_id,
-        cpu_ms=execution.cpu_ms,
-        wall_ms=execution.wall_ms,
-        peak_memory_bytes=execution.peak_memory_bytes,
-        output_tail=execution.output_tail,
-        output_truncated=execution.output_truncated,
-    )
-    for index, result in enumerate(execution.results):
-        yield TestResult(
-            execution_id=execution_id,
-            assert_index=index,
-            assertion=result.assertion,
-            verdict=result.verdict.value,
-            trusted=result.trusted,
-            exception=result.exception,
-            message=result.message,
-            line=result.line,
-            expected=result.expected,
-            got=result.got,
-        )
+    yield from execution_rows(graded, execution_id=execution_id)
 
 
 def _eval_row(summary: EvalSummary, step: int | None) -> Eval:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.records import ExecutionRow, Record, Rollout, TestResult
+from analysis.records import Record, Rollout
 from evaluator.feedback import feedback
 from evaluator.grade import Grade, grade
 from evaluator.mbpp import Problem
 from evaluator.reward import Reward, reward
+from evaluator.rows import execution_rows
 from sandbox.client import Sandbox
 from trainer.teacher_prompt import Attempt, Message, TeacherPrompt
 
@@ -124,7 +125,7 @@ def rollout_records(
         group_index, member_index = divmod(position, group_size)
         execution_id = f"r{step}.{group_index}.{member_index}"
         records.append(_rollout(rollout, step, group_index, member_index, execution_id))
-        records += execution_records(rollout.graded.grade, execution_id=execution_id)
+        records += execution_rows(rollout.graded.grade, execution_id=execution_id)
     return records
 
 
@@ -156,32 +157,3 @@ def _rollout(
         feedback_used=teacher is not None and teacher.feedback_used,
         teacher_prompt=rollout.teacher_prompt,
     )
-
-
-def execution_records(grade: Grade, *, execution_id: str) -> list[Record]:
-    """The rows of one execution: what it cost, and the verdict on each assert."""
-    execution = grade.execution
-    cost = ExecutionRow(
-        execution_id=execution_id,
-        cpu_ms=execution.cpu_ms,
-        wall_ms=execution.wall_ms,
-        peak_memory_bytes=execution.peak_memory_bytes,
-        output_tail=execution.output_tail,
-        output_truncated=execution.output_truncated,
-    )
-    results = [
-        TestResult(
-            execution_id=execution_id,
-            assert_index=index,
-            assertion=result.assertion,
-            verdict=result.verdict.value,
-            trusted=result.trusted,
-            exception=result.exception,
-            message=result.message,
-            line=result.line,
-            expected=result.expected,
-            got=result.got,
-        )
-        for index, result in enumerate(execution.results)
-    ]
-    return [cost, *results]
