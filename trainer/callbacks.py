@@ -104,3 +104,29 @@ class Evaluation(TrainerCallback):  # type: ignore[misc]
             state.global_step % self._every == 0 or state.global_step == state.max_steps
         ):
             self._evaluate(state.global_step)
+
+
+class ProgressLine(TrainerCallback):  # type: ignore[misc]
+    """One line a step that a person can read, in place of the trainer's dictionary of metrics."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        """Hand each line to `say`."""
+        self._say = say
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: object,
+    ) -> None:
+        """Say how the step went; the summary that ends a run is no step."""
+        if not state.is_world_process_zero or logs is None or "step_time" not in logs:
+            return
+        self._say(
+            f"step {state.global_step}/{state.max_steps}: reward {logs['reward']:.2f}, "
+            f"correct {logs['rewards/correctness/mean']:.0%}, loss {logs['loss']:.4f}, "
+            f"gradient {logs['grad_norm']:.3f}, {logs['completions/mean_length']:.0f} tokens, "
+            f"{logs['step_time']:.1f} s"
+        )

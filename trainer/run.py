@@ -10,6 +10,7 @@ from typing import Any
 
 import transformers
 from datasets import Dataset
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import get_peft_config
 
 from analysis.journal import Journal
@@ -22,7 +23,7 @@ from sandbox.client import Sandbox, open_sandbox
 from trainer.adapter import BenchTrainer
 from trainer.audit import Layer
 from trainer.audited import AuditedTrainer, EndOfStep
-from trainer.callbacks import Evaluation, StopOnNonFinite, TeacherUpdate
+from trainer.callbacks import Evaluation, ProgressLine, StopOnNonFinite, TeacherUpdate
 from trainer.config import Algorithm, BenchConfig, ConfigError, Options
 from trainer.rollouts import RolloutGrader
 
@@ -65,6 +66,9 @@ def train(algorithm: Algorithm, options: Options, *, say: Say) -> RunResult:
             f"run {journal.info.run_id}: {algorithm}, {len(problems.problems)} problems, {sandbox.name}"
         )
         trainer = _trainer(algorithm, options, model, tokenizer, problems, sandbox, journal)
+        for callback in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(callback)
+        trainer.add_callback(ProgressLine(say))
         evaluations: list[tuple[int, EvalSummary]] = []
         if eval_problems is not None:
             evaluator = _Evaluator(trainer, eval_problems, sandbox, journal, say, evaluations)
@@ -164,6 +168,7 @@ def _trainer(
 ) -> BenchTrainer:
     bench, training = options.bench, options.training
     training.output_dir = str(journal.run_dir / "checkpoints")
+    training.reward_weights = [1.0, bench.format_weight]  # in the order of the grader's functions
     grader = RolloutGrader(
         {problem.task_id: problem for problem in problems.problems},
         sandbox,

@@ -171,6 +171,21 @@ def test_metrics_name_what_happened_in_each_step(run):
         assert len(values) == 2 and all(math.isfinite(v) for v in values), name
 
 
+def test_the_reward_that_is_trained_on_is_the_one_that_is_recorded(run):
+    finished = run("grpo", format_weight=0.3, scale_rewards="none")
+    rollouts = finished.rows["rollouts"]
+    for r in rollouts:
+        assert r["reward"] == pytest.approx(r["correctness"] + 0.3 * r["format_score"])
+    for step, logged in enumerate(finished.metric("reward"), start=1):
+        rewards = [r["reward"] for r in rollouts if r["step"] == step]
+        assert logged == pytest.approx(sum(rewards) / len(rewards), abs=ROUNDING)
+    for start in range(0, len(rollouts), 4):
+        group = rollouts[start : start + 4]
+        mean = sum(r["reward"] for r in group) / 4
+        for r in group:
+            assert r["advantage"] == pytest.approx(r["reward"] - mean, abs=ROUNDING)
+
+
 def test_a_sandbox_fault_stops_the_run_and_rewards_nobody(run, monkeypatch, tmp_path):
     def fail(*args, **kwargs):
         raise SandboxError("the engine must answer, got nothing; start it")
