@@ -328,7 +328,8 @@ class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Hand the metrics to TRL's trackers and the journal."""
         super().log(logs, start_time)
-        if self.accelerator.is_main_process:
+        # what ends a run with train_runtime sums up this process, not a step
+        if self.accelerator.is_main_process and "train_runtime" not in logs:
             for name, value in logs.items():
                 if isinstance(value, int | float):
                     self.journal.append(

@@ -16,9 +16,22 @@ import click
     type=click.Path(path_type=Path, dir_okay=False),
     help="YAML file of the experiment; configs/ holds those of the benchmark.",
 )
+@click.option(
+    "--resume",
+    "run_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of an interrupted run: go on from its last whole checkpoint, with its own options.",
+)
 @click.option("--options", is_flag=True, help="List every option of the file and the command line.")
 @click.pass_context
-def train(ctx: click.Context, algorithm: str | None, config: Path | None, *, options: bool) -> None:
+def train(
+    ctx: click.Context,
+    algorithm: str | None,
+    config: Path | None,
+    run_dir: Path | None,
+    *,
+    options: bool,
+) -> None:
     """Train a policy with GRPO, SDPO or their mixture, or audit an SDPO run.
 
     An audit derives every stage of an SDPO run a second time and compares; exit status 1 where a
@@ -34,11 +47,16 @@ def train(ctx: click.Context, algorithm: str | None, config: Path | None, *, opt
     if options:
         print_options()
         return
-    if algorithm is None or config is None:
+    if run_dir is not None and (algorithm or config or ctx.args):
+        raise click.UsageError("--resume must stand alone: a run goes on with its own options")
+    if run_dir is None and (algorithm is None or config is None):
         raise click.UsageError("an ALGORITHM and --config FILE must be given; see --help")
     user_errors: tuple[type[Exception], ...] = (ConfigError, *_user_errors())
     try:
-        result = _train(algorithm, parse_options(config, ctx.args))
+        if run_dir is not None:
+            result = _resume(run_dir)
+        else:
+            result = _train(str(algorithm), parse_options(Path(str(config)), ctx.args))
     except user_errors as error:
         raise click.ClickException(" ".join(str(error).split())) from error
     for layer in result.layers:
@@ -56,6 +74,12 @@ def _train(algorithm: str, options: Any) -> Any:  # noqa: ANN401
     from trainer.run import train as run
 
     return run(algorithm, options, say=click.echo)  # type: ignore[arg-type]  # click has checked it
+
+
+def _resume(run_dir: Path) -> Any:  # noqa: ANN401
+    from trainer.run import resume
+
+    return resume(run_dir, say=click.echo)
 
 
 def _user_errors() -> tuple[type[Exception], ...]:

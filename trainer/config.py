@@ -134,6 +134,10 @@ class Options:
     bench: BenchConfig
     training: GRPOConfig
     model: ModelConfig
+    config_text: str = ""
+    """The file that it was read from."""
+    overrides: tuple[str, ...] = ()
+    """The command-line options that won over it."""
 
     def resolved(self) -> dict[str, Any]:
         """Everything as plain data, as stored with the run."""
@@ -166,7 +170,10 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
         raise ConfigError(
             _unknown(rest[0].lstrip("-").split("=")[0], known, where="the command line")
         )
-    return Options(*parsed)
+    bench, training, model = parsed
+    return Options(
+        bench, training, model, config_text=config.read_text(), overrides=tuple(overrides)
+    )
 
 
 class _Parser(TrlParser):  # type: ignore[misc]

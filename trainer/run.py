@@ -25,6 +25,7 @@ from trainer.audit import Layer
 from trainer.audited import AuditedTrainer, EndOfStep
 from trainer.callbacks import Evaluation, ProgressLine, StopOnNonFinite, TeacherUpdate
 from trainer.config import Algorithm, BenchConfig, ConfigError, Options
+from trainer.resume import MarkComplete, checkpoint_step, last_checkpoint, recall, remember
 from trainer.rollouts import RolloutGrader
 
 Say = Callable[[str], None]
@@ -43,8 +44,22 @@ class RunResult:
     """What an audit run found; empty for other runs."""
 
 
-def train(algorithm: Algorithm, options: Options, *, say: Say) -> RunResult:
+def resume(run_dir: Path, *, say: Say) -> RunResult:
+    """Go on with an interrupted run from its last whole checkpoint, or from the start where it has none.
+
+    Raises:
+        ConfigError, DatasetError, ModelError, SandboxError, StoreError: with one line for the user.
+    """
+    algorithm, options = recall(run_dir)
+    return train(algorithm, options, say=say, run_dir=run_dir)
+
+
+def train(
+    algorithm: Algorithm, options: Options, *, say: Say, run_dir: Path | None = None
+) -> RunResult:
     """Train one policy; everything it did is in `runs/<run_id>/` afterwards.
+
+    `run_dir` is the folder of an interrupted run of the same options; see `resume`.
 
     Raises:
         ConfigError, DatasetError, ModelError, SandboxError, StoreError: with one line for the user.
@@ -61,7 +76,14 @@ def train(algorithm: Algorithm, options: Options, *, say: Say) -> RunResult:
 
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(open_sandbox(bench.sandbox))
-        journal = stack.enter_context(_journal(algorithm, options, problems, sandbox))
+        checkpoint = None if run_dir is None else last_checkpoint(run_dir)
+        if run_dir is None:
+            journal = stack.enter_context(_journal(algorithm, options, problems, sandbox))
+            remember(journal.run_dir, algorithm, options)
+        else:
+            step = 0 if checkpoint is None else checkpoint_step(checkpoint)
+            journal = stack.enter_context(Journal.resume(run_dir, step=step))
+            say(f"resumed after step {step}")
         say(
             f"run {journal.info.run_id}: {algorithm}, {len(problems.problems)} problems, {sandbox.name}"
         )
@@ -74,7 +96,9 @@ def train(algorithm: Algorithm, options: Options, *, say: Say) -> RunResult:
             evaluator = _Evaluator(trainer, eval_problems, sandbox, journal, say, evaluations)
             trainer.add_callback(Evaluation(evaluator, every=bench.evaluate_every))
 
-        trainer.train()
+        if checkpoint is not None and trainer.teacher is not None:
+            trainer.teacher.load(checkpoint)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
         adapter_dir = journal.run_dir / "adapter"
         _save(trainer, tokenizer, adapter_dir)
@@ -197,6 +221,7 @@ def _trainer(
         trainer.add_callback(TeacherUpdate(trainer.teacher, steps_per_rollout=steps_per_rollout))
     if isinstance(trainer, AuditedTrainer):
         trainer.add_callback(EndOfStep(trainer))
+    trainer.add_callback(MarkComplete())  # after all that goes into a checkpoint
     return trainer
 
 

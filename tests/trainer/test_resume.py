@@ -1,0 +1,125 @@
+"""A run killed at any moment and resumed ends as if it had never been interrupted."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+from analysis.warehouse import connect, ingest
+from trainer.config import ConfigError
+from trainer.resume import COMPLETE, last_checkpoint, recall
+
+STEPS = 4
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "sdpo_bench", "train", *map(str, arguments)]
+
+
+@pytest.fixture
+def config(config_file):
+    def write(runs):
+        return config_file(
+            max_steps=STEPS,
+            save_strategy="steps",
+            save_steps=1,
+            save_total_limit=2,
+            max_completion_length=8,
+            runs_dir=str(runs),
+        )
+
+    return write
+
+
+def outcome(runs):
+    """Weights of student and teacher, and all rows but the clock's, of the one run in the folder."""
+    (run_dir,) = (path for path in runs.iterdir() if path.is_dir())
+    ingest(runs, runs / "results.duckdb")
+    with connect(runs / "results.duckdb") as connection:
+        rollouts = connection.execute(
+            "SELECT step, group_index, member_index, completion, reward, teacher_prompt FROM rollouts ORDER BY ALL"
+        ).fetchall()
+        metrics = connection.execute(
+            "SELECT step, name, value FROM metrics WHERE name <> 'step_time' ORDER BY ALL"
+        ).fetchall()
+    weights = [
+        load_file(run_dir / folder / "adapter_model.safetensors")
+        for folder in ("adapter", "teacher_adapter")
+    ]
+    return rollouts, metrics, [{n: t.numpy().tobytes() for n, t in w.items()} for w in weights]
+
+
+def killed_and_resumed(config, runs, *, wait_for):
+    """Start a run, SIGKILL it when `wait_for(run_dir)` first holds, then resume until it ends."""
+    process = subprocess.Popen(command("sdpo", "--config", config), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        found = [path for path in runs.glob("train-*") if (path / "experiment.json").exists()]
+        if found and wait_for(found[0]):
+            process.send_signal(signal.SIGKILL)
+            break
+        os.sched_yield()
+    killed = process.wait() == -signal.SIGKILL
+    (run_dir,) = runs.glob("train-*")
+    subprocess.run(command("--resume", run_dir), check=True, stderr=subprocess.DEVNULL)
+    return killed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(config, tmp_path):
+    plain = tmp_path / "plain"
+    subprocess.run(
+        command("sdpo", "--config", config(plain)), check=True, stderr=subprocess.DEVNULL
+    )
+    expected = outcome(plain)
+    assert len(expected[0]) == 8 * STEPS
+
+    generator = random.Random(11)
+    n_killed = 0
+    for attempt in range(5):
+        runs = tmp_path / f"killed-{attempt}"
+        # by bytes written: spread over the whole run, checkpoints included
+        threshold = generator.randrange(1, 2_000_000)
+
+        def far_enough(run_dir, threshold=threshold):
+            return sum(f.stat().st_size for f in run_dir.rglob("*") if f.is_file()) > threshold
+
+        n_killed += killed_and_resumed(config(runs), runs, wait_for=far_enough)
+        assert outcome(runs) == expected
+    assert n_killed >= 3
+
+
+def test_a_run_killed_after_its_first_checkpoint_ends_as_if_it_had_not_been(config, tmp_path):
+    plain, runs = tmp_path / "plain", tmp_path / "killed"
+    subprocess.run(
+        command("sdpo", "--config", config(plain)), check=True, stderr=subprocess.DEVNULL
+    )
+    assert killed_and_resumed(config(runs), runs, wait_for=lambda d: last_checkpoint(d) is not None)
+    (rollouts, metrics, weights), expected = outcome(runs), outcome(plain)
+    assert set(metrics) ^ set(expected[1]) == set()
+    assert (rollouts, weights) == (expected[0], expected[2])
+
+
+def test_an_unfinished_checkpoint_is_not_used(tmp_path):
+    for step, whole in ((1, True), (2, True), (10, False)):
+        folder = tmp_path / "checkpoints" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        if whole:
+            (folder / COMPLETE).touch()
+    assert last_checkpoint(tmp_path).name == "checkpoint-2"
+    assert last_checkpoint(tmp_path / "checkpoints") is None
+
+
+def test_a_folder_that_is_no_training_run_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="must name the folder of a training run"):
+        recall(tmp_path)
+    (tmp_path / "experiment.json").write_text(json.dumps("cut off")[:-1])
+    with pytest.raises(ConfigError, match="readable experiment.json"):
+        recall(tmp_path)
