@@ -140,7 +140,8 @@ def _ways(stack: ExitStack) -> Iterator[_Way]:
         lambda: _own_cpu_s() + sum(_cgroup_cpu_s(identity) for identity in identities),
         burst=_BURST,
     )
-    yield _Way("fork floor", _repeat(_fork), _own_cpu_s, burst=_BURST)
+    floor = _ForkFloor(stack)
+    yield _Way("fork floor", floor.run, lambda: floor.used_s, burst=_BURST)
 
 
 def _repeat(once: Callable[[], None]) -> Callable[[int], None]:
@@ -167,11 +168,38 @@ def _local() -> None:
     subprocess.run([sys.executable, "-I", "-c", _SCRIPT], check=True)
 
 
-def _fork() -> None:
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
+_FORK_LOOP = """
+import os, sys
+for line in sys.stdin:
+    for _ in range(int(line)):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+    print(sum(os.times()[:4]), flush=True)
+"""
+
+
+class _ForkFloor:
+    """A small interpreter that forks, exits and waits: less than that is no execution of Python."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._process = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _FORK_LOOP],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        self.used_s = 0.0
+
+    def run(self, n: int) -> None:
+        if self._process.stdin is None or self._process.stdout is None:
+            raise AssertionError("its pipes are ours")
+        self._process.stdin.write(f"{n}\n")
+        self._process.stdin.flush()
+        self.used_s = float(self._process.stdout.readline())
 
 
 def _own_cpu_s() -> float:
