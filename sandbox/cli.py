@@ -154,7 +154,11 @@ def attack(folder: Path, backend: str, without: tuple[str, ...], json_file: Path
 
 
 @sandbox.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "folder",
+    default=Path("tests/attacks"),
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
 @click.option(
     "--backend", type=_BACKEND, default="docker", show_default=True, help="Sandbox to attack."
 )

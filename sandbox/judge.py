@@ -9,9 +9,9 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sandbox import assertion
+from sandbox import decoding
 from sandbox.assertion import Assertion
-from sandbox.guest import values
+from sandbox.evaluation import evaluate
 from sandbox.guest.protocol import How, ProtocolError, ResponseHeader
 from sandbox.guest.values import Value
 from sandbox.program import AssertResult, Execution, Program, Verdict
@@ -67,7 +67,7 @@ def parse_body(body: bytes, n_steps: int) -> Facts:
             case ["assert", index, None, [*shipped]] if (
                 index == len(steps) == position - 1 < n_steps
             ):
-                steps.append(tuple(values.decode(value) for value in shipped))
+                steps.append(tuple(decoding.decode(value) for value in shipped))
             case ["end", str(tail), bool(truncated)] if 0 < position == len(documents) - 1:
                 ended = True
             case _:
@@ -218,7 +218,7 @@ def _judge_step(
             holds = bool(step[0])
         else:
             filled = [asides[source] for source in parsed.asides]
-            holds = bool(assertion.evaluate(parsed.test, step, filled))
+            holds = bool(evaluate(parsed.test, step, filled))
         verdict = Verdict.PASSED if holds else Verdict.FAILED
     except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
         # As the assert itself would have: `int("x") == 3` raises.
@@ -255,7 +255,7 @@ class _Repr(reprlib.Repr):
 
 def show(value: Value) -> str:
     """Return a bounded, printable repr of a decoded value."""
-    if isinstance(value, values.Opaque):
+    if isinstance(value, decoding.Opaque):
         return clean(value.text, MAX_SHOWN)
     return clean(_Repr().repr(value), MAX_SHOWN)
 

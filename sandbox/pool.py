@@ -6,48 +6,24 @@ its jobs are run again, each alone; only a program that takes a second one with 
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import logging
 import select
-import socket
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from sandbox import judge
-from sandbox.assertion import Assertion, parse
+from sandbox.assertion import Assertion
+from sandbox.decoding import Opaque
 from sandbox.endpoint import Endpoint, run_socket
-from sandbox.guest import values
-from sandbox.guest.child import EXIT_NOT_CONFINED
-from sandbox.guest.protocol import (
-    MAX_JOB_BYTES,
-    MAX_TIMEOUT_MS,
-    RESPONSE_BYTES,
-    Call,
-    How,
-    Job,
-    Kind,
-    ProtocolError,
-    Reply,
-    RequestHeader,
-    ResponseHeader,
-    dump_job,
-    dump_request,
-    parse_response,
-)
+from sandbox.exchange import Exchange, Outcome, Pending, Task, make_task
+from sandbox.guest.protocol import Call, How, Job, Reply, ResponseHeader
 from sandbox.guest.values import Value
-from sandbox.program import AssertResult, Execution, Program, SandboxError, Verdict
+from sandbox.planning import aside_value, judged, modules, planned, without_asides
+from sandbox.program import Execution, Program, SandboxError, Verdict
 
-STARVATION_FACTOR = 6
-"""A child may take this many times its limit in wall-clock time, if it waits for a processor."""
-GRACE_S = 5.0
-"""After the supervisor's own deadline, before we give the supervisor up."""
-QUEUE_TIMEOUT_S = 300.0
-"""Longest wait for a slot that other clients use."""
 CANARY_EVERY = 1000
 """Executions of one supervisor between two canary pairs."""
 _MAX_UNSTARTED = 5
@@ -67,33 +43,15 @@ _WRONG = Program(
 )
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A job as bytes, with its limits."""
-
-    message: bytes
-    hard_s: float
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    header: ResponseHeader
-    body: bytes
-
-
 @dataclass(eq=False)
 class _Attempt:
-    """A task on its way through one connection."""
+    """A task on its way to one worker."""
 
     index: int
-    unsent: memoryview
+    task: Task
     worker: _Worker
     generation: int
-    connection: socket.socket
-    deadline: float
-    task: _Task
-    received: bytearray = field(default_factory=bytearray)
-    started: bool = False
+    exchange: Exchange
 
 
 class _Worker:
@@ -106,6 +64,23 @@ class _Worker:
         self.generation = 0
         self.n_since_canary = 0
         self.lock = threading.Lock()
+
+
+class _Batch:
+    """The tasks of one call: where each of them is."""
+
+    def __init__(self, tasks: Sequence[Task | None]) -> None:
+        self.outcomes: list[Outcome | None] = [None] * len(tasks)
+        self.waiting = deque((i, task) for i, task in enumerate(tasks) if task is not None)
+        self.active: dict[int, _Attempt] = {}
+        self.suspects: list[_Attempt] = []
+        """Started and lost: to be run again, alone."""
+        self.n_unstarted = [0] * len(tasks)
+        self.poller = select.poll()
+
+    def forget(self, fd: int) -> None:
+        self.poller.unregister(fd)
+        del self.active[fd]
 
 
 @dataclass
@@ -150,12 +125,12 @@ class Pool:
         for worker in self._workers:
             if worker.n_since_canary >= CANARY_EVERY:
                 self._check_canaries(worker)
-        plans = [_plan(program) for program in programs]
+        plans = [planned(program) for program in programs]
         plans = self._with_asides(programs, plans)
         tasks = [self._task(program, plan) for program, plan in zip(programs, plans, strict=True)]
         outcomes = self._execute(tasks)
         return [
-            _judge(program, plan, outcome, self._asides)
+            judged(program, plan, outcome, self._asides)
             for program, plan, outcome in zip(programs, plans, outcomes, strict=True)
         ]
 
@@ -184,7 +159,7 @@ class Pool:
 
     # ------------------------------------------------------------------------------ preparing
 
-    def _task(self, program: Program, plan: Sequence[Assertion]) -> _Task | None:
+    def _task(self, program: Program, plan: Sequence[Assertion]) -> Task | None:
         """Return the message for a program, or None where it is too large to be sent."""
         job = Job(
             program.imports,
@@ -194,18 +169,8 @@ class Pool:
         )
         return self._message(job, program.timeout_s)
 
-    def _message(self, job: Job, timeout_s: float) -> _Task | None:
-        if not 0.001 <= timeout_s <= MAX_TIMEOUT_MS / 1000:
-            raise ValueError(
-                f"timeout_s must lie between 0.001 and {MAX_TIMEOUT_MS // 1000}, got {timeout_s!r}"
-            )
-        timeout_ms = int(timeout_s * 1000)
-        hard_ms = min(timeout_ms * STARVATION_FACTOR, MAX_TIMEOUT_MS)
-        data = dump_job(job)
-        if len(data) > MAX_JOB_BYTES:
-            return None
-        header = RequestHeader(Kind.RUN, len(data), timeout_ms, hard_ms, self._memory_bytes)
-        return _Task(dump_request(header) + data, hard_ms / 1000)
+    def _message(self, job: Job, timeout_s: float) -> Task | None:
+        return make_task(job, timeout_s=timeout_s, memory_bytes=self._memory_bytes)
 
     def _with_asides(
         self, programs: Sequence[Program], plans: list[tuple[Assertion, ...]]
@@ -220,17 +185,17 @@ class Pool:
         }
         if wanted:
             jobs = [
-                Job((*imports, *_modules(source)), "", "", ((Call(source),),))
+                Job((*imports, *modules(source)), "", "", ((Call(source),),))
                 for imports, source in wanted
             ]
             tasks = [self._message(job, _ASIDE_TIMEOUT_S) for job in jobs]
             for key, outcome in zip(wanted, self._execute(tasks), strict=True):
-                self._asides[key] = _aside_value(outcome)
+                self._asides[key] = aside_value(outcome)
         return [
             tuple(
-                _without_asides(assertion)
+                without_asides(assertion)
                 if any(
-                    isinstance(self._asides[program.imports, source], values.Opaque)
+                    isinstance(self._asides[program.imports, source], Opaque)
                     for source in assertion.asides
                 )
                 else assertion
@@ -241,133 +206,104 @@ class Pool:
 
     # ------------------------------------------------------------------------------ executing
 
-    def _execute(self, tasks: Sequence[_Task | None]) -> list[_Outcome | None]:
+    def _execute(self, tasks: Sequence[Task | None]) -> list[Outcome | None]:
         """Run tasks on whatever slots are free; None where there was no task."""
-        outcomes: list[_Outcome | None] = [None] * len(tasks)
-        waiting = deque((index, task) for index, task in enumerate(tasks) if task is not None)
-        n_unstarted = [0] * len(tasks)
-        suspects: list[_Attempt] = []
-        active: dict[int, _Attempt] = {}
-        poller = select.poll()
+        batch = _Batch(tasks)
         try:
-            while waiting or active:
-                while waiting:
-                    worker = self._acquire(wait=not active)
-                    if worker is None:
-                        break
-                    index, task = waiting.popleft()
-                    generation = worker.generation
-                    attempt = self._connect(worker, index, task)
-                    if attempt is None:
-                        self._release(worker)
-                        waiting.append((index, task))
-                        n_unstarted[index] += 1
-                        self._revive_or_give_up(worker, generation, n_unstarted[index])
-                        continue
-                    active[attempt.connection.fileno()] = attempt
-                    poller.register(attempt.connection, _events(attempt))
-                now = time.monotonic()
-                wait_s = min((a.deadline for a in active.values()), default=now) - now
-                ready = poller.poll(max(0.0, wait_s) * 1000 + 1) if active else []
-                for fd, _ in ready:
-                    attempt = active[fd]
-                    outcome = self._advance(attempt)
-                    if outcome is _MORE:
-                        if attempt.unsent.nbytes == 0:
-                            poller.modify(fd, select.POLLIN)
-                        continue
-                    poller.unregister(fd)
-                    del active[fd]
-                    self._finish(attempt)
-                    if isinstance(outcome, _Outcome):
-                        outcomes[attempt.index] = outcome
-                    elif attempt.started:
-                        suspects.append(attempt)
-                    else:
-                        index, worker = attempt.index, attempt.worker
-                        waiting.append((index, attempt.task))
-                        n_unstarted[index] += 1
-                        self._revive_or_give_up(worker, attempt.generation, n_unstarted[index])
-                now = time.monotonic()
-                for fd, attempt in list(active.items()):
-                    if now > attempt.deadline:
-                        _log.warning("%s does not answer in time", attempt.worker.endpoint.name)
-                        poller.unregister(fd)
-                        del active[fd]
-                        self._finish(attempt)
-                        suspects.append(attempt)
-                        self._revive(attempt.worker, attempt.generation, even_if_alive=True)
+            while batch.waiting or batch.active:
+                self._fill(batch)
+                self._collect(batch)
+                self._expire(batch)
         finally:
-            for attempt in active.values():
+            for attempt in batch.active.values():
                 self._finish(attempt)
-        for suspect in suspects:
-            outcomes[suspect.index] = self._run_alone(suspect.task)
+        for suspect in batch.suspects:
+            batch.outcomes[suspect.index] = self._run_alone(suspect.task)
         self.health.n_executions += len(tasks)
-        return outcomes
+        return batch.outcomes
 
-    def _connect(self, worker: _Worker, index: int, task: _Task) -> _Attempt | None:
+    def _fill(self, batch: _Batch) -> None:
+        """Start waiting tasks on free slots; wait for a slot only where nothing of ours runs."""
+        while batch.waiting:
+            worker = self._acquire(wait=not batch.active)
+            if worker is None:
+                return
+            index, task = batch.waiting.popleft()
+            generation = worker.generation
+            attempt = self._connect(worker, index, task)
+            if attempt is None:
+                self._release(worker)
+                self._start_again(batch, index, task, worker=worker, generation=generation)
+            else:
+                batch.active[attempt.exchange.fileno()] = attempt
+                batch.poller.register(attempt.exchange, attempt.exchange.events)
+
+    def _collect(self, batch: _Batch) -> None:
+        """Wait for something to happen and take what came."""
+        if not batch.active:
+            return
+        first = min(attempt.exchange.deadline for attempt in batch.active.values())
+        for fd, _ in batch.poller.poll(max(0.0, first - time.monotonic()) * 1000 + 1):
+            attempt = batch.active[fd]
+            outcome = attempt.exchange.advance()
+            if outcome is Pending.MORE:
+                batch.poller.modify(fd, attempt.exchange.events)
+                continue
+            batch.forget(fd)
+            self._finish(attempt)
+            if isinstance(outcome, Outcome):
+                batch.outcomes[attempt.index] = outcome
+            elif attempt.exchange.started:
+                batch.suspects.append(attempt)
+            else:
+                self._start_again(
+                    batch,
+                    attempt.index,
+                    attempt.task,
+                    worker=attempt.worker,
+                    generation=attempt.generation,
+                )
+
+    def _expire(self, batch: _Batch) -> None:
+        """Give up on supervisors that let a deadline pass."""
+        now = time.monotonic()
+        for fd, attempt in list(batch.active.items()):
+            if now > attempt.exchange.deadline:
+                _log.warning("%s does not answer in time", attempt.worker.endpoint.name)
+                batch.forget(fd)
+                self._finish(attempt)
+                batch.suspects.append(attempt)
+                self._revive(attempt.worker, attempt.generation, even_if_alive=True)
+
+    def _start_again(
+        self, batch: _Batch, index: int, task: Task, *, worker: _Worker, generation: int
+    ) -> None:
+        """Put a task that never started back, and bring its worker back if it is gone.
+
+        Raises:
+            SandboxError: that happened to this task often enough.
+        """
+        batch.waiting.append((index, task))
+        batch.n_unstarted[index] += 1
+        if batch.n_unstarted[index] > _MAX_UNSTARTED:
+            raise SandboxError(
+                f"{worker.endpoint.name} must start programs, got {_MAX_UNSTARTED} that it did not; "
+                "run `sdpo-bench sandbox doctor`"
+            )
+        self._revive(worker, generation)
+
+    def _connect(self, worker: _Worker, index: int, task: Task) -> _Attempt | None:
         """Open a connection and send what fits; None where nobody answers."""
         generation = worker.generation
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        path = run_socket(worker.endpoint.socket_dir)
         try:
-            connection.connect(run_socket(worker.endpoint.socket_dir))
+            exchange = Exchange(path, task, name=worker.endpoint.name)
         except OSError:
-            connection.close()
             return None
-        connection.setblocking(False)
-        deadline = time.monotonic() + QUEUE_TIMEOUT_S
         worker.n_since_canary += 1
-        message = memoryview(task.message)
-        attempt = _Attempt(index, message, worker, generation, connection, deadline, task)
-        with contextlib.suppress(OSError):
-            attempt.unsent = message[connection.send(message) :]
-        return attempt
+        return _Attempt(index, task, worker, generation, exchange)
 
-    def _advance(self, attempt: _Attempt) -> _Outcome | object:
-        """Send and receive what can be; return the outcome, _LOST or _MORE."""
-        try:
-            if attempt.unsent.nbytes:
-                attempt.unsent = attempt.unsent[attempt.connection.send(attempt.unsent) :]
-        except BlockingIOError:
-            pass
-        except OSError:
-            # The other side will read no more: what it has to say may still be there.
-            attempt.unsent = attempt.unsent[:0]
-        try:
-            part = attempt.connection.recv(1 << 18)
-        except BlockingIOError:
-            return _MORE
-        except OSError:
-            part = b""
-        if not part:
-            return _LOST
-        attempt.received += part
-        return self._read(attempt)
-
-    def _read(self, attempt: _Attempt) -> _Outcome | object:
-        data = attempt.received
-        try:
-            if not attempt.started and len(data) >= RESPONSE_BYTES:
-                if parse_response(bytes(data[:RESPONSE_BYTES])).reply != Reply.STARTED:
-                    return _LOST
-                attempt.started = True
-                attempt.deadline = time.monotonic() + attempt.task.hard_s + GRACE_S
-            if len(data) < 2 * RESPONSE_BYTES:
-                return _MORE
-            header = parse_response(bytes(data[RESPONSE_BYTES : 2 * RESPONSE_BYTES]))
-        except ProtocolError as error:
-            _log.warning("%s: %s", attempt.worker.endpoint.name, error)
-            return _LOST
-        if header.reply != Reply.ENDED:
-            return _LOST
-        body = data[2 * RESPONSE_BYTES :]
-        if len(body) < header.body_bytes:
-            return _MORE
-        if header.how == How.EXITED and header.code == EXIT_NOT_CONFINED and not body:
-            return _LOST
-        return _Outcome(header, bytes(body))
-
-    def _run_alone(self, task: _Task) -> _Outcome:
+    def _run_alone(self, task: Task) -> Outcome:
         """Run again, alone, what lost its supervisor; blame it if it takes another one with it."""
         self.health.n_lost += 1
         with self._exclusively() as worker:
@@ -379,26 +315,12 @@ class Pool:
             self._revive(worker, worker.generation)
             self._check_canaries(worker)
         _log.warning("a program ended its supervisor twice and is blamed for it")
-        return _Outcome(ResponseHeader(Reply.ENDED, How.SIGNALED, 9), b"")
+        return Outcome(ResponseHeader(Reply.ENDED, How.SIGNALED, 9), b"")
 
-    def _run_once(self, worker: _Worker, task: _Task) -> _Outcome | None:
+    def _run_once(self, worker: _Worker, task: Task) -> Outcome | None:
         """Run one task on one worker whose slot the caller holds; None where it is lost."""
         attempt = self._connect(worker, 0, task)
-        if attempt is None:
-            return None
-        poller = select.poll()
-        poller.register(attempt.connection, _events(attempt))
-        with attempt.connection:
-            while True:
-                left = attempt.deadline - time.monotonic()
-                if left <= 0 or not poller.poll(left * 1000 + 1):
-                    return None
-                outcome = self._advance(attempt)
-                if isinstance(outcome, _Outcome):
-                    return outcome
-                if outcome is _LOST:
-                    return None
-                poller.modify(attempt.connection, _events(attempt))
+        return None if attempt is None else attempt.exchange.wait()
 
     # --------------------------------------------------------------------------------- slots
 
@@ -442,7 +364,7 @@ class Pool:
                 self._changed.notify_all()
 
     def _finish(self, attempt: _Attempt) -> None:
-        attempt.connection.close()
+        attempt.exchange.close()
         self._release(attempt.worker)
 
     def _revive(self, worker: _Worker, generation: int, *, even_if_alive: bool = False) -> None:
@@ -456,19 +378,6 @@ class Pool:
             worker.endpoint.restart()
             worker.generation += 1
             self.health.n_restarts += 1
-
-    def _revive_or_give_up(self, worker: _Worker, generation: int, n_unstarted: int) -> None:
-        """Bring a worker back that does not start programs.
-
-        Raises:
-            SandboxError: it was brought back often enough.
-        """
-        if n_unstarted > _MAX_UNSTARTED:
-            raise SandboxError(
-                f"{worker.endpoint.name} must start programs, got {n_unstarted} that it did not; "
-                "run `sdpo-bench sandbox doctor`"
-            )
-        self._revive(worker, generation)
 
     def _answers(self, worker: _Worker) -> bool:
         task = self._message(Job((), "", "", ()), 1.0)
@@ -496,70 +405,7 @@ class Pool:
         )
 
     def _canary(self, worker: _Worker, program: Program) -> Verdict | None:
-        plan = _plan(program)
+        plan = planned(program)
         task = self._task(program, plan)
         outcome = self._run_once(worker, task) if task is not None else None
-        return None if outcome is None else _judge(program, plan, outcome, {}).results[0].verdict
-
-
-_LOST, _MORE = object(), object()
-
-
-def _events(attempt: _Attempt) -> int:
-    return select.POLLIN | (select.POLLOUT if attempt.unsent.nbytes else 0)
-
-
-def _plan(program: Program) -> tuple[Assertion, ...]:
-    try:
-        return tuple(parse(source, program.callables) for source in program.asserts)
-    except SyntaxError as error:
-        raise ValueError(str(error)) from error
-
-
-def _without_asides(assertion: Assertion) -> Assertion:
-    """The same assert evaluated whole beside the candidate, where an aside has no value."""
-    whole = parse(assertion.source, ())
-    return Assertion(assertion.source, whole.calls, None, expected=assertion.expected)
-
-
-def _modules(source: str) -> list[str]:
-    """Imports of the library modules that an aside names: the candidate's own imports are not there."""
-    names = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
-    return [f"import {name}" for name in sorted(names & sys.stdlib_module_names)]
-
-
-def _aside_value(outcome: _Outcome | None) -> Value:
-    if outcome is not None:
-        facts = judge.parse_body(outcome.body, 1)
-        if facts.steps and isinstance(facts.steps[0], tuple) and len(facts.steps[0]) == 1:
-            return facts.steps[0][0]
-    return values.Opaque("aside", "<no value>", False)
-
-
-def _judge(
-    program: Program,
-    plan: Sequence[Assertion],
-    outcome: _Outcome | None,
-    asides: dict[tuple[tuple[str, ...], str], Value],
-) -> Execution:
-    if outcome is None:
-        return _too_large(program, plan)
-    needed = {
-        source: asides[program.imports, source] for assertion in plan for source in assertion.asides
-    }
-    return judge.judge(program, plan, outcome.header, outcome.body, asides=needed)
-
-
-def _too_large(program: Program, plan: Sequence[Assertion]) -> Execution:
-    message = f"a program must fit {MAX_JOB_BYTES} bytes, got {len(program.code)} characters"
-    results = tuple(
-        AssertResult(
-            assertion.source,
-            Verdict.ERROR,
-            trusted=assertion.trusted,
-            exception="ProgramTooLarge",
-            message=message,
-        )
-        for assertion in plan
-    )
-    return Execution(results, cpu_ms=0.0, wall_ms=0.0, peak_memory_bytes=0)
+        return None if outcome is None else judged(program, plan, outcome, {}).results[0].verdict

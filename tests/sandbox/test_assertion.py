@@ -2,15 +2,15 @@ import ast
 
 import pytest
 
-from sandbox import assertion
+from sandbox import assertion, evaluation
+from sandbox.decoding import Opaque
 from sandbox.guest.protocol import Call
-from sandbox.guest.values import Opaque
 
 
 def judged(source, *shipped, callables=("f",)):
     parsed = assertion.parse(source, callables)
     assert parsed.trusted, source
-    return assertion.evaluate(parsed.test, shipped, [])
+    return evaluation.evaluate(parsed.test, shipped, [])
 
 
 def test_only_the_call_goes_inside():
@@ -88,7 +88,7 @@ def test_any_other_shape_is_not_trusted(source):
 def test_what_needs_the_interpreter_is_an_aside():
     parsed = assertion.parse("assert f((1,)) == sys.getsizeof((1,)) + 1", ("f",))
     assert parsed.trusted and parsed.asides == ("sys.getsizeof((1,))",)
-    assert assertion.evaluate(parsed.test, [49], [48])
+    assert evaluation.evaluate(parsed.test, [49], [48])
 
 
 @pytest.mark.parametrize(

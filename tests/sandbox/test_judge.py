@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from sandbox import judge
 from sandbox.assertion import parse
+from sandbox.decoding import Opaque
 from sandbox.guest.protocol import How, ProtocolError, Reply, ResponseHeader
-from sandbox.guest.values import Opaque
 from sandbox.program import Program, Verdict
 
 PROGRAM = Program("", ("assert f(1) == 2", "assert f(2) == 3"), ("f",))
