@@ -96,9 +96,7 @@ def train(
             evaluator = _Evaluator(trainer, eval_problems, sandbox, journal, say, evaluations)
             trainer.add_callback(Evaluation(evaluator, every=bench.evaluate_every))
 
-        if checkpoint is not None and trainer.teacher is not None:
-            trainer.teacher.load(checkpoint)
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        _train_from(trainer, checkpoint)
 
         adapter_dir = journal.run_dir / "adapter"
         _save(trainer, tokenizer, adapter_dir)
@@ -109,6 +107,20 @@ def train(
         evaluations=tuple(evaluations),
         layers=tuple(trainer.auditor.layers()) if isinstance(trainer, AuditedTrainer) else (),
     )
+
+
+def _train_from(trainer: BenchTrainer, checkpoint: Path | None) -> None:
+    if checkpoint is None:
+        trainer.train()
+        return
+    if trainer.teacher is not None:
+        trainer.teacher.load(checkpoint)
+    if (checkpoint_step(checkpoint) or 0) < trainer.args.max_steps:
+        trainer.train(resume_from_checkpoint=str(checkpoint))
+        return
+    # Killed after its last step: transformers would train one step more before it looks at max_steps.
+    trainer._load_from_checkpoint(str(checkpoint))
+    trainer.state.global_step = trainer.args.max_steps
 
 
 def _check_audit(algorithm: Algorithm, options: Options) -> None:

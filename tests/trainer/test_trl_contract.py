@@ -14,6 +14,7 @@ from trl.trainer import utils
         ("_compute_loss", ["self", "model", "inputs"]),
         ("_tokenize_prompts", ["self", "prompts"]),
         ("log", ["self", "logs", "start_time"]),
+        ("_load_from_checkpoint", ["self", "resume_from_checkpoint", "model"]),
     ],
 )
 def test_a_hook_has_the_signature_that_the_adapter_overrides(name, parameters):
