@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 import warnings
 from typing import Any, NamedTuple
 
@@ -167,12 +168,19 @@ class _Supervisor:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         # Our own complaints go where the supervisor's go; a child inherits /dev/null on 0, 1 and 2.
-        sys.stderr = os.fdopen(os.dup(2), "w")
+        complaints = os.fdopen(os.dup(2), "w")
         null = os.open("/dev/null", os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
-        slot.serve(self._runs, index, self._settings)
-        os._exit(0)
+        try:
+            slot.serve(self._runs, index, self._settings)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc(file=complaints)
+            complaints.flush()
+            raise
+        finally:
+            os._exit(1)
 
     def _reap(self) -> None:
         """Replace slots that ended."""
@@ -288,7 +296,9 @@ def _warm_up() -> None:
     job = Job(("import math",), _WARM_UP, "", ((Call("f([1, 2, 3, 4], 5)"),) * 3,) * 3)
     for _ in range(3):
         read_end, write_end = os.pipe()
-        child.run(parse_job(dump_job(job)), write_end, Capture())
+        capture = Capture()
+        capture.install()
+        child.run(parse_job(dump_job(job)), write_end, capture)
         os.close(read_end)
         os.close(write_end)
     sys.stdin, sys.stdout, sys.stderr = streams[:3]

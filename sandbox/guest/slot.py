@@ -72,7 +72,9 @@ class _Slot:
             seccomp=seccomp.Filter() if settings.seccomp else None,
             landlock=landlock.Ruleset() if settings.landlock else None,
         )
+        # Installed here and not in the child: there the old streams' end would cost as much as the rest.
         self._capture = Capture()
+        self._capture.install()
         self._buffer = bytearray(MAX_BODY_BYTES)
         self._n_oom = _oom_kills()
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD,))
@@ -119,7 +121,9 @@ class _Slot:
             _send_started(connection)
             killed, status, usage = _wait(pid, header, start)
             wall = time.monotonic() - start
-            _end_survivors()
+            if self._layers.seccomp is None:
+                # With the filter a child cannot have children.
+                _end_survivors()
             how, code = self._how(killed, status)
             n = os.readv(result, [self._buffer]) if _readable_bytes(result) else 0
         finally:
