@@ -264,6 +264,7 @@ MUTATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.__name__)
 def test_a_deliberate_bug_fails_in_its_layer(audit, monkeypatch, mutation):
     mutation(monkeypatch)
