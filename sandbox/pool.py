@@ -26,7 +26,7 @@ from sandbox.program import Execution, Program, SandboxError, Verdict
 
 CANARY_EVERY = 1000
 """Executions of one supervisor between two canary pairs."""
-_MAX_UNSTARTED = 5
+_MAX_REFUSED = 5
 _ASIDE_TIMEOUT_S = 5.0
 
 _log = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ class _Batch:
         self.waiting = deque((i, task) for i, task in enumerate(tasks) if task is not None)
         self.active: dict[int, _Attempt] = {}
         self.suspects: list[_Attempt] = []
-        """Started and lost: to be run again, alone."""
-        self.n_unstarted = [0] * len(tasks)
+        """Lost with their supervisor: to be run again, alone."""
+        self.n_refused = [0] * len(tasks)
         self.poller = select.poll()
 
     def forget(self, fd: int) -> None:
@@ -233,7 +233,8 @@ class Pool:
             attempt = self._connect(worker, index, task)
             if attempt is None:
                 self._release(worker)
-                self._start_again(batch, index, task, worker=worker, generation=generation)
+                batch.waiting.append((index, task))
+                self._refused(batch, index, worker, generation)
             else:
                 batch.active[attempt.exchange.fileno()] = attempt
                 batch.poller.register(attempt.exchange, attempt.exchange.events)
@@ -253,16 +254,8 @@ class Pool:
             self._finish(attempt)
             if isinstance(outcome, Outcome):
                 batch.outcomes[attempt.index] = outcome
-            elif attempt.exchange.started:
-                batch.suspects.append(attempt)
             else:
-                self._start_again(
-                    batch,
-                    attempt.index,
-                    attempt.task,
-                    worker=attempt.worker,
-                    generation=attempt.generation,
-                )
+                batch.suspects.append(attempt)
 
     def _expire(self, batch: _Batch) -> None:
         """Give up on supervisors that let a deadline pass."""
@@ -275,19 +268,16 @@ class Pool:
                 batch.suspects.append(attempt)
                 self._revive(attempt.worker, attempt.generation, even_if_alive=True)
 
-    def _start_again(
-        self, batch: _Batch, index: int, task: Task, *, worker: _Worker, generation: int
-    ) -> None:
-        """Put a task that never started back, and bring its worker back if it is gone.
+    def _refused(self, batch: _Batch, index: int, worker: _Worker, generation: int) -> None:
+        """Bring back a worker that takes no connection.
 
         Raises:
             SandboxError: that happened to this task often enough.
         """
-        batch.waiting.append((index, task))
-        batch.n_unstarted[index] += 1
-        if batch.n_unstarted[index] > _MAX_UNSTARTED:
+        batch.n_refused[index] += 1
+        if batch.n_refused[index] > _MAX_REFUSED:
             raise SandboxError(
-                f"{worker.endpoint.name} must start programs, got {_MAX_UNSTARTED} that it did not; "
+                f"{worker.endpoint.name} must take programs, got {_MAX_REFUSED} refusals; "
                 "run `sdpo-bench sandbox doctor`"
             )
         self._revive(worker, generation)

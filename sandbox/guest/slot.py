@@ -8,6 +8,7 @@ or values in the memory it inherits.
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -37,6 +38,7 @@ from sandbox.guest.protocol import (
 HEADER_TIMEOUT_S = 1.0
 """A client sends its header with the connection: one that does not is cut off."""
 SEND_TIMEOUT_S = 10.0
+STARTED_AFTER_S = 0.05
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _MIN_PIPE_BYTES = 65_536
 _OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
@@ -118,8 +120,7 @@ class _Slot:
             )
         os.close(write_end)
         try:
-            _send_started(connection)
-            killed, status, usage = _wait(pid, header, start)
+            started, killed, status, usage = _wait(pid, header, start, connection)
             wall = time.monotonic() - start
             if self._layers.seccomp is None:
                 # With the filter a child cannot have children.
@@ -138,11 +139,9 @@ class _Slot:
             usage.ru_maxrss * 1024,
         )
         try:
-            view = memoryview(self._buffer)[:n]
+            frames = dump_response(ended) if started else _STARTED + dump_response(ended)
             connection.settimeout(SEND_TIMEOUT_S)
-            connection.sendall(dump_response(ended))
-            if n:
-                connection.sendall(view)
+            _send_all(connection, frames, memoryview(self._buffer)[:n])
         finally:
             # What one program returned must not be in the memory of the next one.
             self._buffer[:n] = bytes(n)
@@ -198,41 +197,51 @@ def _pipe() -> tuple[int, int]:
     return read_end, write_end
 
 
-def _send_started(connection: socket.socket) -> None:
-    try:
+def _send_started(connection: socket.socket) -> bool:
+    """Tell the client that its program runs, if it is still there; return True."""
+    with contextlib.suppress(OSError):
         connection.send(_STARTED, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-    except OSError:
-        # The client is gone; the child is waited for all the same, its deadline holds.
-        return
+    return True
 
 
 _STARTED = dump_response(ResponseHeader(Reply.STARTED))
 
 
+def _send_all(connection: socket.socket, frames: bytes, body: memoryview) -> None:
+    """Send frames and body, in one call where they fit; the body is never copied."""
+    sent = connection.sendmsg([frames, body])
+    if sent < len(frames):
+        connection.sendall(frames[sent:])
+    connection.sendall(body[max(0, sent - len(frames)) :])
+
+
 def _wait(
-    pid: int, header: RequestHeader, start: float
-) -> tuple[bool, int, resource.struct_rusage]:
-    """Wait for the child until its time is up; return (killed by us, status, usage).
+    pid: int, header: RequestHeader, start: float, connection: socket.socket
+) -> tuple[bool, bool, int, resource.struct_rusage]:
+    """Wait for the child until its time is up; return (said STARTED, killed by us, status, usage).
 
     Time that the child spent waiting for a processor is not the child's: on a busy machine an honest
-    program gets as much of the processor as on an idle one, within `hard_ms`.
+    program gets as much of the processor as on an idle one, within `hard_ms`. The client, whose own
+    deadline begins with STARTED, is told so only where the end does not come at once: it saves a wake-up.
     """
     allowed, hard = header.timeout_ms / 1000, header.hard_ms / 1000
-    deadline = start + allowed
-    killed = False
+    deadline = start + min(allowed, STARTED_AFTER_S)
+    started = killed = False
     while True:
         now = time.monotonic()
         if now >= deadline:
+            if not started:
+                started = _send_started(connection)
             used = now - start - _run_delay(pid)
             if used >= allowed or now - start >= hard:
                 killed = _kill(pid)
                 _, status, usage = os.wait4(pid, 0)
-                return killed, status, usage
+                return started, killed, status, usage
             deadline = min(start + hard, now + max(allowed - used, 0.002))
         signal.sigtimedwait((signal.SIGCHLD,), max(0.0, deadline - now))
         ended, status, usage = os.wait4(pid, os.WNOHANG)
         if ended:
-            return killed, status, usage
+            return started, killed, status, usage
 
 
 def _kill(pid: int) -> bool:
