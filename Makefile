@@ -35,10 +35,10 @@ test: setup  ## run the tests; those of the Docker sandbox where an engine answe
 	$(BENCH) sandbox build --if-docker
 	$(VENV)/bin/python -m pytest -q $(ARGS)
 
-.PHONY: test-all
-test-all: setup  ## run the slow tests too
+.PHONY: test-slow
+test-slow: setup  ## run the slow tests: kills at random moments, deliberate bugs, all references
 	$(BENCH) sandbox build --if-docker
-	$(VENV)/bin/python -m pytest -q -m "not gpu and not models" $(ARGS)
+	$(VENV)/bin/python -m pytest -q -m "slow and not gpu and not models" $(ARGS)
 
 .PHONY: check
 check: setup  ## lint, types, import rules
