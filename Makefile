@@ -51,6 +51,10 @@ check: setup  ## lint, types, import rules
 sandbox: setup  ## build the sandbox image
 	$(BENCH) sandbox build
 
+.PHONY: soak
+soak: setup  ## run 100,000 programs in a row: nothing may grow
+	$(BENCH) sandbox soak --executions 100000 --max-seconds 900
+
 .PHONY: train-sdpo
 train-sdpo: setup  ## train with SDPO (CONFIG=FILE MODEL=DIR STEPS=N ARGS="--key value")
 	$(BENCH) train sdpo --config $(or $(CONFIG),configs/sdpo.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)

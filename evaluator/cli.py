@@ -175,7 +175,7 @@ class EvalOptions:
     type=click.FloatRange(min=0.0, min_open=True),
     default=5.0,
     show_default=True,
-    help="Wall-clock limit of each program, in seconds.",
+    help="Time limit of each program, in seconds; waiting for a processor does not count.",
 )
 @click.option(
     "--sandbox",

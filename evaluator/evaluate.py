@@ -166,7 +166,7 @@ def evaluate(
         shots: its solved examples, see `prompt.load_shots`.
         decoding: None is greedy with 256 tokens.
         batch_size: completions sampled together.
-        timeout_s: wall-clock limit of each program.
+        timeout_s: time limit of each program.
         progress: called with the number of completions after each batch.
 
     Raises:

@@ -76,7 +76,7 @@ def grade(
     Args:
         pairs: problems with one completion each; a problem can come several times.
         sandbox: where programs run; one is sent for each completion that holds code.
-        timeout_s: wall-clock limit of each program.
+        timeout_s: time limit of each program.
 
     Raises:
         SandboxError: the sandbox failed; nothing is graded.

@@ -31,7 +31,7 @@ def check_harness(
     Args:
         problem_set: what is going to be evaluated.
         sandbox: where.
-        timeout_s: wall-clock limit of each program.
+        timeout_s: time limit of each program.
         cache: take the word of an earlier check of the same problems, sandbox and time limit.
 
     Raises:

@@ -35,7 +35,7 @@ class Program:
     setup_code: str = ""
     """Statements run after the candidate and before the asserts."""
     timeout_s: float = 5.0
-    """Wall-clock limit of the whole program, in seconds."""
+    """Limit of the program in seconds: processor time, and wall-clock time less waiting for one."""
 
 
 @dataclass(frozen=True)
