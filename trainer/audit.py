@@ -30,7 +30,7 @@ from trainer.teacher_prompt import Attempt, Message, TeacherPrompt, TeacherRules
 LAYERS = ("loss", "temperature", "teacher", "ema", "aggregation", "trl")
 
 LOSS = 1e-6
-"""Float32 sums over a vocabulary: rounding is 6e-8 a term; ten times less than any bug seen."""
+"""Float32 sums over a vocabulary: rounding is 6e-8 a term."""
 SAMPLED_LOSS = 1e-5
 """The sampled form multiplies a difference of log-probabilities by one, which reaches 10."""
 GRADIENT = 1e-6
