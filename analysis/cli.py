@@ -78,19 +78,26 @@ def _one_line_errors(command: F) -> F:
 @_RUNS_DIR
 @_RESULTS
 @click.option("--rebuild", is_flag=True, help="Read every journal again from its start.")
+@click.option("--fold", is_flag=True, help="Write everything into the one file, however large.")
 @_JSON
 @_one_line_errors
-def ingest(runs_dir: Path, results: Path, *, rebuild: bool, json_file: Path | None) -> None:
+def ingest(
+    runs_dir: Path, results: Path, *, rebuild: bool, fold: bool, json_file: Path | None
+) -> None:
     """Bring the DuckDB file up to date with the journals under the runs folder.
+
+    Of a file over 32 MB the last steps stand in a small one beside it, which every command reads too;
+    --fold puts them into the one file, for other programs.
 
     Exit status 1 when something could not be read; everything else is in the file all the same.
 
     \b
     Example:  sdpo-bench ingest
               sdpo-bench ingest --rebuild
+              sdpo-bench ingest --fold
     """  # noqa: D301 - click reads the backspace
     started = time.monotonic()
-    report = ingest_journals(runs_dir, results, rebuild=rebuild)
+    report = ingest_journals(runs_dir, results, rebuild=rebuild, fold=fold)
     seconds = time.monotonic() - started
     why = f"; built anew: {report.rebuilt}" if report.rebuilt else ""
     click.echo(
@@ -162,12 +169,13 @@ def sql(
         raise click.UsageError("--format parquet needs --output FILE")
     if query is not None and file is not None:
         raise click.UsageError("give the query as an argument or with --file, not both")
+    interactive = query is None and file is None and sys.stdin.isatty()
     if ingest_first:
-        _say(ingest_journals(runs_dir, results))
+        _say(ingest_journals(runs_dir, results, fold=interactive))
+    if interactive:
+        _open_shell(results)
+        return
     if query is None or query == "-":
-        if file is None and query is None and sys.stdin.isatty():
-            _open_shell(results)
-            return
         query = (file or sys.stdin).read()
     if not query.strip():
         raise click.UsageError('the query is empty; try "FROM leaderboard"')

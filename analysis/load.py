@@ -1,28 +1,23 @@
-"""Moves journal lines into warehouse tables: what is unread, in batches, the last row of a key wins.
+"""Finds what of the journals is unread, and reads it into the warehouse's tables.
 
-Lines are checked and taken apart here as bytes; DuckDB parses the rows, a batch at a time, so that
-memory does not grow with the journals.
+Lines are checked and taken apart here as bytes; `analysis.staging` moves the rows.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from duckdb import DuckDBPyConnection
 from pydantic import ValidationError
 
 from analysis.journal import StoreError, read_run_info, segments
 from analysis.records import RunInfo, SegmentHeader
-from analysis.schema import DAMAGES, JOURNAL_FILES, Table, record_tables, run_table
+from analysis.schema import DAMAGES, JOURNAL_FILES, record_tables, run_table
 from analysis.segment import HEADER_TABLE, Damage, Line, scan
-
-_BATCH_BYTES = 64 << 20
-"""Journal bytes staged before they are merged; bounds memory and temporary space."""
+from analysis.staging import Base, Batch, Replaces
 
 
 @dataclass(frozen=True)
@@ -91,23 +86,33 @@ def plan(runs_dir: Path, read_bytes: Mapping[str, Mapping[str, int]]) -> Plan:
     return found
 
 
-def load(connection: DuckDBPyConnection, sources: list[RunSource], staging: Path) -> Loaded:
+def load(
+    connection: DuckDBPyConnection,
+    sources: list[RunSource],
+    staging: Path,
+    *,
+    base: Base | None = None,
+) -> Loaded:
     """Read the sources into an open transaction of the warehouse.
 
     Args:
         connection: to a warehouse, writable.
         sources: from `plan`.
         staging: a folder for temporary files.
+        base: what the rows continue; None where the warehouse holds everything.
 
     Raises:
+        Replaces: a row replaces or undoes one of the base.
         OSError: a journal could not be read or the staging folder not written.
         duckdb.Error: DuckDB could not take the rows.
     """
     loaded = Loaded()
-    batch = _Batch(connection, staging)
+    batch = Batch(connection, staging, base)
     for source in sources:
         run_id = source.info.run_id
         if source.restart:
+            if base and run_id in base.split:
+                raise Replaces
             for name in (*record_tables(), JOURNAL_FILES.name, DAMAGES.name):
                 connection.execute(f'DELETE FROM "{name}" WHERE run_id = ?', [run_id])  # noqa: S608
         if source.new:
@@ -116,7 +121,13 @@ def load(connection: DuckDBPyConnection, sources: list[RunSource], staging: Path
             _load_file(run_id, attempt, path, start, batch=batch, loaded=loaded)
     batch.merge()
     for source in sources:
-        _apply_rewinds(connection, source.info.run_id)
+        run_id = source.info.run_id
+        if base and run_id in base.split:
+            # The base's rewinds are applied to all it holds, and what came later they do not concern.
+            if connection.execute("FROM rewinds WHERE run_id = ?", [run_id]).fetchall():
+                raise Replaces
+        else:
+            _apply_rewinds(connection, run_id)
     return loaded
 
 
@@ -171,7 +182,7 @@ def _form_problem(path: Path) -> str | None:
 
 
 def _load_file(
-    run_id: str, attempt: int, path: Path, start: int, *, batch: _Batch, loaded: Loaded
+    run_id: str, attempt: int, path: Path, start: int, *, batch: Batch, loaded: Loaded
 ) -> None:
     """Stage the complete lines of one file from byte `start` on, and record how far it was read."""
     tables = record_tables()
@@ -209,72 +220,6 @@ def _insert_run(connection: DuckDBPyConnection, info: RunInfo) -> None:
     ]
     places = ", ".join("?" * len(values))
     connection.execute(f"INSERT INTO runs VALUES ({places})", values)  # noqa: S608
-
-
-class _Batch:
-    """Rows on their way into the warehouse: one temporary file a table, merged when there is enough."""
-
-    def __init__(self, connection: DuckDBPyConnection, staging: Path) -> None:
-        self.connection = connection
-        self._folder = staging / "rows"
-        self._files: dict[str, BinaryIO] = {}
-        self._longest = 0
-        self._n_bytes = 0
-        self._position = 0
-
-    def add(self, run_id: str, attempt: int, line: Line) -> None:
-        """Stage one row; its position decides which of two rows with one key is the later."""
-        if line.table not in self._files:
-            self._folder.mkdir(exist_ok=True)
-            self._files[line.table] = (self._folder / line.table).open("wb")
-        self._position += 1
-        lead = b'{"_run_id":"%s","_attempt":%d,"_position":%d,' % (
-            run_id.encode(),  # a run id needs no escapes: the journal admits plain names only
-            attempt,
-            self._position,
-        )
-        n_bytes = self._files[line.table].write(lead) + self._files[line.table].write(line.row[1:])
-        self._files[line.table].write(b"\n")
-        self._longest = max(self._longest, n_bytes)
-        self._n_bytes += n_bytes
-        if self._n_bytes >= _BATCH_BYTES:
-            self.merge()
-
-    def merge(self) -> None:
-        """Put what is staged into the tables and start anew."""
-        for name, file in self._files.items():
-            file.close()
-            self._merge_table(record_tables()[name], Path(file.name))
-        self._files.clear()
-        self._n_bytes = self._longest = 0
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _merge_table(self, table: Table, rows: Path) -> None:
-        """Replace rows of equal key, then add the staged ones."""
-        types = {"_run_id": "VARCHAR", "_attempt": "BIGINT", "_position": "BIGINT"}
-        types |= {c.name: c.sql_type for c in table.columns if c.name not in table.added}
-        columns = ", ".join(f"\"{name}\": '{kind}'" for name, kind in types.items())
-        self.connection.execute(
-            f"""CREATE OR REPLACE TEMP TABLE staged AS
-            SELECT _position, {", ".join(table.from_staged)}
-            FROM read_json(?, format = 'newline_delimited', columns = {{{columns}}},
-                           maximum_object_size = {self._longest + 1024})""",  # noqa: S608
-            [str(rows)],
-        )
-        key = ", ".join(f'"{name}"' for name in table.key)
-        same = " AND ".join(f'old."{name}" = staged."{name}"' for name in table.key)
-        staged_same = " AND ".join(f'staged."{name}" = last."{name}"' for name in table.key)
-        self.connection.execute(
-            f"""DELETE FROM staged USING (
-                SELECT {key}, max(_position) AS position FROM staged
-                GROUP BY {key} HAVING count(*) > 1) last
-            WHERE {staged_same} AND staged._position < last.position"""  # noqa: S608
-        )
-        self.connection.execute(f'DELETE FROM "{table.name}" old USING staged WHERE {same}')  # noqa: S608
-        self.connection.execute(
-            f'INSERT INTO "{table.name}" SELECT * EXCLUDE (_position) FROM staged'  # noqa: S608
-        )
-        self.connection.execute("DROP TABLE staged")
 
 
 def _apply_rewinds(connection: DuckDBPyConnection, run_id: str) -> None:

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from analysis.journal import StoreError
 from analysis.render import Result, unique
-from analysis.warehouse import is_damage
+from analysis.state import is_damage
 
 _SEEDS = "string_agg(DISTINCT seed::VARCHAR, ', ' ORDER BY seed::VARCHAR)"
 """The seeds that were pooled, as text."""

@@ -54,11 +54,15 @@ class Table:
         return "step" in names and "attempt" in self.added
 
     @property
-    def ddl(self) -> str:
-        """Statements that create the table with its comments. No index: scans are fast enough."""
+    def create(self) -> str:
+        """The statement that creates the table. No index: scans are fast enough."""
         columns = ", ".join(f'"{column.name}" {column.sql_type}' for column in self.columns)
+        return f'CREATE TABLE "{self.name}" ({columns});\n'
+
+    @property
+    def comments(self) -> str:
+        """The statements that say what the table and its columns hold."""
         statements = [
-            f'CREATE TABLE "{self.name}" ({columns})',
             f'COMMENT ON TABLE "{self.name}" IS {_literal(self.comment)}',
         ]
         statements += [
@@ -97,7 +101,12 @@ DAMAGES = Table(
 WAREHOUSE = Table(
     "warehouse",
     "One row: what built this file.",
-    (Column("schema_sha256", "VARCHAR", "sha256 of the statements that made tables and views"),),
+    (
+        Column("schema_sha256", "VARCHAR", "sha256 of the statements that made tables and views"),
+        Column(
+            "generation", "VARCHAR", "random name of this file, different each time it is written"
+        ),
+    ),
     ("schema_sha256",),
 )
 
@@ -124,11 +133,27 @@ def record_tables() -> dict[str, Table]:
     return tables
 
 
+def row_tables() -> tuple[str, ...]:
+    """Names of the tables that hold what was read from the journals."""
+    return (run_table().name, *record_tables(), DAMAGES.name)
+
+
+@cache
+def tables_sql() -> str:
+    """Return every statement that makes the empty tables, without comments and views."""
+    return "".join(table.create for table in _tables())
+
+
 @cache
 def schema_sql() -> str:
     """Return every statement that makes an empty warehouse."""
-    tables = (run_table(), *record_tables().values(), JOURNAL_FILES, DAMAGES, WAREHOUSE)
-    return "".join(table.ddl for table in tables) + VIEWS_SQL.read_text(encoding="utf-8")
+    comments = "".join(table.comments for table in _tables())
+    return tables_sql() + comments + VIEWS_SQL.read_text(encoding="utf-8")
+
+
+def _tables() -> tuple[Table, ...]:
+    """Every table."""
+    return (run_table(), *record_tables().values(), JOURNAL_FILES, DAMAGES, WAREHOUSE)
 
 
 @cache

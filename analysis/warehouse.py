@@ -1,32 +1,43 @@
 """The DuckDB file that people query: built from the journals beside it, replaced whole, never locked.
 
 `ingest` works in a copy and puts it in place with one rename, so that a reader sees the file before
-or after, and killing the ingester loses nothing. The journals stay the truth.
+or after, and killing the ingester loses nothing. A large file is not copied for each step: its recent
+rows stand in a small one beside it (`analysis.recent`). The journals stay the truth.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
+import secrets
 import shutil
-import struct
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 
 from analysis.journal import StoreError
-from analysis.load import Plan, load, plan
+from analysis.load import Loaded, Plan, load, plan
+from analysis.locks import ingest_lock, no_writer
+from analysis.recent import (
+    MOST_COPIED_BYTES,
+    attach_recent,
+    extend_recent,
+    fold_recent,
+    recent_path,
+    show_together,
+)
 from analysis.schema import schema_sha256, schema_sql
+from analysis.staging import Replaces
+from analysis.state import State, first_line, is_damage, move_aside, read_state
 
 _STORAGE_VERSION = "v1.4.0"
 """Without it the widespread command line shell (1.5) cannot open the file."""
 
-_LIMITS = {"memory_limit": "1GB", "autoinstall_known_extensions": False}
+_LIMITS: dict[str, str | bool] = {"memory_limit": "1GB", "autoinstall_known_extensions": False}
+_MOST_TRIES = 100
+"""Times that a reader looks again because the files were replaced while it opened them."""
 
 
 @dataclass
@@ -45,23 +56,16 @@ class IngestReport:
     """What a person may want to know; nothing is missing."""
 
 
-@dataclass(frozen=True)
-class _State:
-    """What a results file has."""
-
-    schema_sha256: str
-    read_bytes: dict[str, dict[str, int]]
-    """Run id -> file name -> bytes read."""
-    damages: list[str]
-
-
-def ingest(runs_dir: Path, results: Path, *, rebuild: bool = False) -> IngestReport:
+def ingest(
+    runs_dir: Path, results: Path, *, rebuild: bool = False, fold: bool = False
+) -> IngestReport:
     """Bring the results file up to date with the journals; a second ingester waits for the first.
 
     Args:
         runs_dir: folder of the runs' folders.
         results: the DuckDB file; made where it is missing.
         rebuild: read every journal from its start instead of what is unread.
+        fold: write everything into the one file, however large, and none beside it.
 
     Raises:
         StoreError: no runs folder, a results folder that cannot be written, or a results file that
@@ -74,11 +78,11 @@ def ingest(runs_dir: Path, results: Path, *, rebuild: bool = False) -> IngestRep
         )
     try:
         results.parent.mkdir(parents=True, exist_ok=True)
-        with _ingest_lock(results), _no_writer(results):
-            return _ingest(runs_dir, results, rebuild=rebuild)
+        with ingest_lock(results), no_writer(results), no_writer(recent_path(results)):
+            return _ingest(runs_dir, results, rebuild=rebuild, fold=fold)
     except duckdb.Error as error:
         raise StoreError(
-            f"the journals must fit into {str(results)!r}, got {_first_line(error)!r}; "
+            f"the journals must fit into {str(results)!r}, got {first_line(error)!r}; "
             "nothing was changed: free space, or report this"
         ) from error
     except OSError as error:
@@ -89,14 +93,26 @@ def ingest(runs_dir: Path, results: Path, *, rebuild: bool = False) -> IngestRep
 
 
 def connect(results: Path) -> duckdb.DuckDBPyConnection:
-    """Open the results file for reading; blocks nobody, sees the file as it is now.
+    """Open the results for reading; blocks nobody, sees them as they are now.
+
+    The file is attached to a database of this connection's own: DuckDB would give a process that has it
+    open already the file as it was then.
 
     Raises:
-        StoreError: there is none, it is damaged, or another process has it open for writing.
+        StoreError: there are none, they are damaged, or another process has them open for writing.
     """
     try:
-        with results.open("rb"), _no_writer(results):
-            return duckdb.connect(str(results), read_only=True)
+        for _ in range(_MOST_TRIES):
+            with (
+                results.open("rb") as file,
+                no_writer(results),
+                no_writer(recent_path(results)),
+            ):
+                connection = _open(results)
+                is_open = _attach(connection, results)
+                if is_open or os.path.samestat(os.fstat(file.fileno()), results.stat()):
+                    return connection
+                connection.close()  # replaced meanwhile: the recent rows went into the new file
     except OSError as error:
         raise StoreError(
             f"a results file must be readable, got {str(results)!r} ({error.strerror}); "
@@ -105,11 +121,46 @@ def connect(results: Path) -> duckdb.DuckDBPyConnection:
     except duckdb.Error as error:
         raise StoreError(
             f"a results file must be an intact DuckDB file, got {str(results)!r} "
-            f"({_first_line(error)}); run `sdpo-bench ingest --rebuild`"
+            f"({first_line(error)}); run `sdpo-bench ingest --rebuild`"
         ) from error
+    raise StoreError(
+        f"a results file must stay for the time of opening it, got {str(results)!r} replaced "
+        f"{_MOST_TRIES} times; try again"
+    )
 
 
-def _ingest(runs_dir: Path, results: Path, *, rebuild: bool) -> IngestReport:
+def _open(results: Path) -> duckdb.DuckDBPyConnection:
+    """Attach the large file to a database in memory.
+
+    Raises:
+        duckdb.Error: it is damaged or no DuckDB file.
+    """
+    connection = duckdb.connect(config={"autoinstall_known_extensions": False})
+    try:
+        quoted = str(results).replace("'", "''")
+        connection.execute(f"ATTACH '{quoted}' AS results (READ_ONLY)")
+        connection.execute("USE results")
+    except duckdb.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, results: Path) -> bool:
+    """Show the recent rows too; False where none continue the file that is open."""
+    try:
+        rows = connection.execute("SELECT generation FROM results.main.warehouse").fetchall()
+    except (duckdb.CatalogException, duckdb.BinderException):
+        rows = []  # of an earlier form: the next ingest builds it anew
+    if not rows or not attach_recent(connection, results, alias="recent", generation=rows[0][0]):
+        return False
+    connection.execute("USE memory")
+    show_together(connection, base="results", recent="recent")
+    connection.execute("SET search_path = 'memory.main,results.main'")
+    return True
+
+
+def _ingest(runs_dir: Path, results: Path, *, rebuild: bool, fold: bool) -> IngestReport:
     """Do the work of `ingest` under its locks."""
     for stale in results.parent.glob(".ingest-*"):
         shutil.rmtree(stale)  # of an ingester that was killed
@@ -117,7 +168,7 @@ def _ingest(runs_dir: Path, results: Path, *, rebuild: bool) -> IngestReport:
     state = None
     if results.exists():
         try:
-            state = _read_state(results)
+            state = read_state(results, report.notices)
         except duckdb.Error as error:
             return _replace_damaged(runs_dir, results, error)
     elif not rebuild:
@@ -129,10 +180,13 @@ def _ingest(runs_dir: Path, results: Path, *, rebuild: bool) -> IngestReport:
     _check_vanished(state, found, report, asked=rebuild)
     if state and not report.rebuilt:
         report.problems += state.damages
-        if not found.sources:
+        if not found.sources and not (fold and state.continued):
             return report
     try:
-        _build(found, results, report)
+        if not (state and not report.rebuilt and not fold) or not _extend(
+            found, results, report, state
+        ):
+            _build(found, results, report, fold=state is not None and state.continued)
     except duckdb.Error as error:
         if not is_damage(error):
             raise
@@ -140,86 +194,98 @@ def _ingest(runs_dir: Path, results: Path, *, rebuild: bool) -> IngestReport:
     return report
 
 
-def is_damage(error: duckdb.Error) -> bool:
-    """Whether DuckDB found its file altered or cut, by its message: the class says too little."""
-    return any(
-        sign in str(error) for sign in ("checksum", "Corrupt", "Could not read enough bytes")
-    )
+def _extend(found: Plan, results: Path, report: IngestReport, state: State) -> bool:
+    """Put what is unread into the file of recent rows; False where everything must be written."""
+    if results.stat().st_size <= MOST_COPIED_BYTES:
+        return False
+    if state.continued and recent_path(results).stat().st_size > MOST_COPIED_BYTES:
+        return False
+    with tempfile.TemporaryDirectory(prefix=".ingest-", dir=results.parent) as folder:
+        try:
+            loaded = extend_recent(
+                results,
+                state.generation,
+                found.sources,
+                in_base=state.in_base,
+                continued=state.continued,
+                folder=Path(folder),
+                config=_config(folder),
+            )
+        except Replaces:
+            return False
+    _count(report, found, loaded)
+    return True
 
 
 def _replace_damaged(runs_dir: Path, results: Path, error: duckdb.Error) -> IngestReport:
     """Build anew from the journals, and keep the damaged file aside: it may hold more than they."""
-    aside = results.with_name(results.name + ".damaged")
-    report = IngestReport(rebuilt=f"the file was damaged ({_first_line(error)})")
-    report.notices.append(f"the damaged file was moved to {aside}")
+    report = IngestReport(rebuilt=f"the file was damaged ({first_line(error)})")
     found = plan(runs_dir, {})
     report.problems += found.problems
-    _build(found, results, report, aside=aside)
+    _build(found, results, report, set_aside=True)
     return report
 
 
-def _build(found: Plan, results: Path, report: IngestReport, *, aside: Path | None = None) -> None:
-    """Make the new file beside the old one and put it in its place."""
+def _build(
+    found: Plan,
+    results: Path,
+    report: IngestReport,
+    *,
+    fold: bool = False,
+    set_aside: bool = False,
+) -> None:
+    """Make the new file beside the old one and put it in its place; recent rows go into it."""
+    recent = recent_path(results)
     with tempfile.TemporaryDirectory(prefix=".ingest-", dir=results.parent) as folder:
         copy = Path(folder) / "results.duckdb"
         if not report.rebuilt:
             shutil.copyfile(results, copy)
             with contextlib.suppress(FileNotFoundError):  # left by a shell that was killed
                 shutil.copyfile(_wal(results), _wal(copy))
-        config = {"storage_compatibility_version": _STORAGE_VERSION, "temp_directory": folder}
-        with duckdb.connect(str(copy), config=config | _LIMITS) as connection:
+        with duckdb.connect(str(copy), config=_config(folder)) as connection:
+            if fold and not report.rebuilt:
+                quoted = str(recent).replace("'", "''")
+                connection.execute(f"ATTACH '{quoted}' AS recent (READ_ONLY)")
             connection.execute("BEGIN")
             if report.rebuilt:
                 connection.execute(schema_sql())
-                connection.execute("INSERT INTO warehouse VALUES (?)", [schema_sha256()])
+            elif fold:
+                fold_recent(connection)
+            connection.execute("DELETE FROM warehouse")
+            connection.execute(
+                "INSERT INTO warehouse VALUES (?, ?)", [schema_sha256(), secrets.token_hex(8)]
+            )
             loaded = load(connection, found.sources, Path(folder))
             connection.execute("COMMIT")
             connection.execute("CHECKPOINT")
-        if aside:
-            os.replace(results, aside)
+        if set_aside:
+            for path in (results, recent):
+                if path.exists():
+                    report.notices.append(move_aside(path))
         _wal(results).unlink(missing_ok=True)
         os.replace(copy, results)
+        # Of another generation now, so that a kill before this line shows no row twice.
+        recent.unlink(missing_ok=True)
+    _count(report, found, loaded)
+
+
+def _config(folder: str) -> dict[str, str | bool]:
+    """Settings of a database that is written."""
+    return {
+        "storage_compatibility_version": _STORAGE_VERSION,
+        "temp_directory": folder,
+        **_LIMITS,
+    }
+
+
+def _count(report: IngestReport, found: Plan, loaded: Loaded) -> None:
+    """Add what a load did to the report."""
     report.n_runs, report.n_rows = len(found.sources), loaded.n_rows
     report.n_bytes = loaded.n_bytes
     report.problems += loaded.problems
 
 
-def _read_state(results: Path) -> _State:
-    """Read what a results file has.
-
-    Raises:
-        duckdb.Error: it is damaged, or no results file.
-    """
-    with duckdb.connect(str(results), read_only=True) as connection:
-        # Free blocks at the end may be cut off the file, so that only the used ones must be there.
-        n_used, block_bytes = connection.execute(
-            "SELECT used_blocks, block_size FROM pragma_database_size()"
-        ).fetchall()[0]
-        if results.stat().st_size < n_used * block_bytes:
-            raise duckdb.IOException("Corrupt: the file is shorter than the blocks in use")
-        row = connection.execute("SELECT schema_sha256 FROM warehouse").fetchone()
-        read_bytes: dict[str, dict[str, int]] = defaultdict(dict)
-        for (run_id,) in connection.execute("SELECT run_id FROM runs").fetchall():
-            read_bytes[run_id] = {}
-        files = connection.execute("SELECT run_id, file, n_bytes FROM journal_files").fetchall()
-        for run_id, file, n_bytes in files:
-            read_bytes[run_id][file] = n_bytes
-        damages = connection.execute(
-            "SELECT run_id, file, byte_offset, reason FROM damages ORDER BY ALL"
-        ).fetchall()
-    return _State(
-        schema_sha256=row[0] if row else "",
-        read_bytes=dict(read_bytes),
-        damages=[
-            f"{run_id}/{file}: damaged line at byte {offset}: {reason} (left out before)"
-            for run_id, file, offset, reason in damages
-        ],
-    )
-
-
-def _check_vanished(
-    state: _State | None, found: Plan, report: IngestReport, *, asked: bool
-) -> None:
+def _check_vanished(state: State | None, found: Plan, report: IngestReport, *, asked: bool) -> None:
     """Keep rows whose journals are gone: the results file may be all that is left of them.
 
     Raises:
@@ -243,44 +309,3 @@ def _check_vanished(
 def _wal(path: Path) -> Path:
     """DuckDB's write-ahead log beside a file; only a writer that did not close leaves one."""
     return path.with_name(path.name + ".wal")
-
-
-@contextlib.contextmanager
-def _ingest_lock(results: Path) -> Iterator[None]:
-    """Hold the lock that only one ingester has; wait for it."""
-    with results.with_name("." + results.name + ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def _no_writer(results: Path) -> Iterator[None]:
-    """Make sure that nobody has the file open for writing, now or before this ends.
-
-    A writer's log would lie beside the replaced file and be applied to it. DuckDB locks its file
-    with fcntl; a lock of the open-file-description kind sees that one, and unlike the classic kind
-    does not vanish when some other descriptor of the file is closed in this process.
-
-    Raises:
-        StoreError: a process has it open for writing.
-    """
-    try:
-        file = results.open("rb")
-    except FileNotFoundError:
-        yield
-        return
-    with file:
-        request = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
-        try:
-            fcntl.fcntl(file, fcntl.F_OFD_SETLK, request)
-        except BlockingIOError as error:
-            raise StoreError(
-                f"a results file must not be open for writing, got {str(results)!r} held by "
-                "another process; close that SQL shell or open it with -readonly"
-            ) from error
-        yield
-
-
-def _first_line(error: Exception) -> str:
-    """First line of an error's text."""
-    return str(error).strip().partition("\n")[0]

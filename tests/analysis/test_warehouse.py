@@ -390,7 +390,7 @@ def test_numbers_that_are_not_finite_come_back(runs, results):
 
 @pytest.mark.slow
 def test_a_batch_boundary_changes_nothing(recorded, tmp_path, monkeypatch):
-    monkeypatch.setattr("analysis.load._BATCH_BYTES", 50_000)
+    monkeypatch.setattr("analysis.staging._BATCH_BYTES", 50_000)
     results = tmp_path / "results.duckdb"
     ingest(recorded / "runs", results)
     assert content(results) == content(recorded / "results" / "results.duckdb")
