@@ -97,10 +97,30 @@ MBPP_3SHOT = Protocol(
 )
 """Source: arXiv:2108.07732, section 3 (the authors' few-shot form with tasks 2, 3 and 4)."""
 
+COMPLETE_FUNCTION = Protocol(
+    "human-eval",
+    version=1,
+    templates={
+        "user": (
+            "Complete this Python function:\n\n```python\n{text}\n```\n\n"
+            "Answer with the whole function in one Python code block and nothing else."
+        ),
+    },
+    visible_tests="none",
+)
+"""For HumanEval, whose problems are the beginning of a file: signature and docstring."""
+
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     {
         protocol.name: protocol
-        for protocol in (MBPP, MBPP_FIRST, MBPP_NAME, MBPP_3SHOT, DESCRIPTION_ONLY)
+        for protocol in (
+            MBPP,
+            MBPP_FIRST,
+            MBPP_NAME,
+            MBPP_3SHOT,
+            DESCRIPTION_ONLY,
+            COMPLETE_FUNCTION,
+        )
     }
 )
 

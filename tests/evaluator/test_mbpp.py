@@ -8,6 +8,7 @@ import pytest
 
 from evaluator import mbpp
 from evaluator.mbpp import DatasetError, find_callables, load_problems, rows_sha256
+from evaluator.problem import normalised_row
 
 FULL = {
     "text": "Add.\r\nTwo.",
@@ -40,7 +41,7 @@ def mbpp_dir(tmp_path, monkeypatch):
         sources[config] = replace(
             source,
             file_sha256=hashlib.sha256(content).hexdigest(),
-            rows_sha256=rows_sha256(mbpp._normalised(row) for row in rows[config]),
+            rows_sha256=rows_sha256(normalised_row(row) for row in rows[config]),
         )
     monkeypatch.setattr(mbpp, "_SOURCES", sources)
     monkeypatch.delenv("MBPP_DIR", raising=False)
