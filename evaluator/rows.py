@@ -1,9 +1,13 @@
-"""A graded completion as journal rows: what its execution cost, and the verdict on each assert."""
+"""Graded completions and evaluations as journal rows."""
 
 from __future__ import annotations
 
-from analysis.records import ExecutionRow, Record, TestResult
+from collections.abc import Iterator
+
+from analysis.records import Eval, EvalResult, ExecutionRow, Record, TestResult
+from evaluator.feedback import feedback
 from evaluator.grade import Grade
+from evaluator.summary import EvalSummary, GradedAnswer
 
 
 def execution_rows(grade: Grade, *, execution_id: str) -> list[Record]:
@@ -33,3 +37,44 @@ def execution_rows(grade: Grade, *, execution_id: str) -> list[Record]:
         for index, result in enumerate(execution.results)
     ]
     return [cost, *results]
+
+
+def answer_rows(eval_id: str, item: GradedAnswer) -> Iterator[Record]:
+    """Journal rows of one graded answer."""
+    answer, graded = item.answer, item.grade
+    task_id = answer.problem.task_id
+    execution_id = f"{eval_id}/{task_id}/{answer.sample_index}"
+    yield EvalResult(
+        eval_id=eval_id,
+        task_id=task_id,
+        sample_index=answer.sample_index,
+        execution_id=execution_id,
+        prompt=answer.prompt,
+        completion=answer.completion,
+        code=graded.extraction.code,
+        outcome=graded.outcome,
+        passed=graded.passed,
+        n_passed=graded.n_passed,
+        n_asserts=graded.n_asserts,
+        n_completion_tokens=answer.n_tokens,
+        truncated=answer.truncated,
+        feedback=feedback(graded),
+    )
+    yield from execution_rows(graded, execution_id=execution_id)
+
+
+def eval_row(summary: EvalSummary, step: int | None) -> Eval:
+    """The row of the whole evaluation."""
+    return Eval(
+        eval_id=summary.eval_id,
+        step=step,
+        label=summary.label,
+        dataset=summary.dataset,
+        protocol=summary.protocol,
+        decoding=summary.decoding,
+        n=summary.n,
+        k=summary.k,
+        interval_low=summary.interval.low,
+        interval_high=summary.interval.high,
+        wall_s=summary.wall_s,
+    )

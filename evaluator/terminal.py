@@ -30,10 +30,11 @@ from evaluator.adapter import ModelError
 from evaluator.api import ApiError
 from evaluator.compare import ComparisonError
 from evaluator.completions import CompletionsError
-from evaluator.evaluate import EvalSummary
 from evaluator.harness import HarnessError
-from evaluator.mbpp import DatasetError
+from evaluator.problem import DatasetError
+from evaluator.ray_engine import EngineError
 from evaluator.stored import StoredError
+from evaluator.summary import EvalSummary
 from evaluator.suspicion import suspicion
 from sandbox.program import SandboxError
 
@@ -51,6 +52,7 @@ def one_line_errors() -> Iterator[None]:
         ComparisonError,
         CompletionsError,
         DatasetError,
+        EngineError,
         HarnessError,
         ModelError,
         SandboxError,
@@ -123,6 +125,11 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def print_line(text: str) -> None:
     """Print one line as it is, without wrapping."""
     console().print(Text(printable(text)), soft_wrap=True)
+
+
+def print_note(text: str) -> None:
+    """Print one line beside the results, on standard error."""
+    click.echo(printable(text, line_breaks=False), err=True)
 
 
 def console() -> Console:

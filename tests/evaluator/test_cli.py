@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from evaluator import cli
+from evaluator import sources, worker
 from evaluator.mbpp import load_problems
 from sandbox.program import SandboxError
 from sdpo_bench import main
@@ -17,7 +17,7 @@ PROBLEMS = load_problems("embedded/test").problems
 @pytest.fixture
 def invoke(tmp_path, monkeypatch):
     """Call `sdpo-bench eval` with a sandbox of trusted answers and its own folder."""
-    monkeypatch.setattr(cli, "open_sandbox", lambda backend: FakeSandbox())
+    monkeypatch.setattr(sources, "open_sandbox", lambda backend: FakeSandbox())
     monkeypatch.delenv("MBPP_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
@@ -151,7 +151,7 @@ def test_a_sandbox_that_cannot_open_is_one_line(invoke, monkeypatch):
     def fail(backend):
         raise SandboxError(f"docker must answer, got {backend!r}; start it")
 
-    monkeypatch.setattr(cli, "open_sandbox", fail)
+    monkeypatch.setattr(sources, "open_sandbox", fail)
     refused(invoke("--gold", "--sandbox", "docker"), "docker must answer")
 
 
@@ -206,34 +206,34 @@ def interrupted(invoke, monkeypatch, tiny_folder):
             return super().run(programs)
 
     stopping = Stopping()
-    monkeypatch.setattr(cli, "open_sandbox", lambda backend: stopping)
-    monkeypatch.setattr(cli, "check_harness", lambda *a, **k: None)
+    monkeypatch.setattr(sources, "open_sandbox", lambda backend: stopping)
+    monkeypatch.setattr(worker, "check_harness", lambda *a, **k: None)
     # A tokenizer of bytes writes no code, so answers are made up for it.
     answers = iter(range(100))
     monkeypatch.setattr(
-        "evaluator.evaluate.generate_batches",
-        lambda policy, asked, **options: scripted(asked, answers, options["batch_size"]),
+        "evaluator.sampling_plan.sample_batch",
+        lambda policy, batch, **options: scripted(batch, answers),
     )
     result = invoke("--model", tiny_folder, "--limit", 10, "--batch-size", 4, "--label", "cut")
     assert result.exit_code == 1
-    monkeypatch.setattr(cli, "open_sandbox", lambda backend: FakeSandbox())
+    monkeypatch.setattr(sources, "open_sandbox", lambda backend: FakeSandbox())
     (run,) = Path("runs").iterdir()
     return run
 
 
-def scripted(asked, numbers, batch_size):
-    from evaluator.model import Sample
+def scripted(batch, numbers):
+    from evaluator.sampling import Sample
 
-    for start in range(0, len(asked), batch_size):
-        indices = range(start, min(start + batch_size, len(asked)))
-        yield {i: Sample(f"```\nnumber = {next(numbers)}\n```", 3, False, "asked") for i in indices}
+    return {
+        i: Sample(f"```\nnumber = {next(numbers)}\n```", 3, False, "asked") for i in batch.indices
+    }
 
 
 def stored_answers(run):
     from evaluator.stored import read_evals
 
     (item,) = read_evals(run)
-    return item, [row.completion for row in item.results.values()]
+    return item, {key: row.completion for key, row in item.results.items()}
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(invoke, monkeypatch, tiny_folder):
@@ -246,8 +246,8 @@ def test_an_interrupted_run_goes_on_where_it_stopped(invoke, monkeypatch, tiny_f
     assert "0/10" in result.stdout
     item, after = stored_answers(run)
     assert item.row.n == 10
-    assert after[:4] == before
-    assert len(set(after)) == 10
+    assert {key: after[key] for key in before} == before
+    assert len(set(after.values())) == 10
 
 
 def test_half_a_line_of_a_killed_run_is_sampled_again(invoke, monkeypatch, tiny_folder):
@@ -302,5 +302,5 @@ def test_a_broken_harness_scores_no_model(invoke, monkeypatch, tiny_folder):
     def fail(*args, **kwargs):
         raise HarnessError("every reference solution must pass, got 1 failing; mend it")
 
-    monkeypatch.setattr(cli, "check_harness", fail)
+    monkeypatch.setattr(worker, "check_harness", fail)
     refused(invoke("--model", tiny_folder), "every reference solution must pass")

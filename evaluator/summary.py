@@ -1,0 +1,121 @@
+"""What one evaluation found: its graded answers and the figures over them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from evaluator.completions import Answer
+from evaluator.grade import Grade
+from evaluator.pass_at_k import pass_at_k_each
+from evaluator.stats import Interval, bootstrap_mean, wilson
+
+
+@dataclass(frozen=True)
+class GradedAnswer:
+    """One answer with its grade."""
+
+    answer: Answer
+    grade: Grade
+
+
+@dataclass(frozen=True)
+class EvalSummary:
+    """What one evaluation found."""
+
+    eval_id: str
+    label: str
+    dataset: str
+    protocol: str
+    decoding: str
+    graded: tuple[GradedAnswer, ...]
+    """In order of task id and sample index."""
+    wall_s: float
+
+    @property
+    def first_grades(self) -> dict[int, Grade]:
+        """Task id -> grade of the problem's first completion."""
+        grades: dict[int, Grade] = {}
+        for item in self.graded:
+            grades.setdefault(item.answer.problem.task_id, item.grade)
+        return grades
+
+    @property
+    def n(self) -> int:
+        """Problems evaluated."""
+        return len(self.first_grades)
+
+    @property
+    def k(self) -> int:
+        """Problems whose first completion passes every assert."""
+        return sum(grade.passed for grade in self.first_grades.values())
+
+    @property
+    def pass_at_1(self) -> float:
+        """k/n, 0..1: of the first completions."""
+        return self.k / self.n
+
+    @property
+    def interval(self) -> Interval:
+        """95 % Wilson interval of k/n."""
+        return wilson(self.k, self.n)
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Failure class -> first completions, the most frequent first; `passed` left out."""
+        counts = Counter(grade.outcome for grade in self.first_grades.values() if not grade.passed)
+        return dict(counts.most_common())
+
+    @property
+    def n_samples(self) -> int:
+        """Completions of each problem."""
+        return 1 + max(item.answer.sample_index for item in self.graded)
+
+    @property
+    def useful_k(self) -> list[int]:
+        """Values of k for which pass@k is worth a line: powers of two, and the samples drawn."""
+        n = self.n_samples
+        return sorted({k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k <= n} | {n})
+
+    def pass_at_k(self, k: int) -> tuple[float, Interval]:
+        """Return the unbiased pass@k over problems, 0..1, and its 95 % bootstrap interval."""
+        n_drawn = Counter(item.answer.problem.task_id for item in self.graded)
+        n_passed = Counter(item.answer.problem.task_id for item in self.graded if item.grade.passed)
+        each = pass_at_k_each(list(n_drawn.values()), [n_passed[task_id] for task_id in n_drawn], k)
+        return float(each.mean()), bootstrap_mean(each.tolist())
+
+    @property
+    def failures(self) -> list[tuple[int, str, bool]]:
+        """Task id, failure class and whether it was cut off, of each failing first completion."""
+        first = {item.answer.problem.task_id: item for item in reversed(self.graded)}
+        return [
+            (task_id, item.grade.outcome, bool(item.answer.truncated))
+            for task_id, item in sorted(first.items())
+            if not item.grade.passed
+        ]
+
+    @property
+    def n_truncated(self) -> int:
+        """Completions that the length limit ended."""
+        return sum(bool(item.answer.truncated) for item in self.graded)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as the `--json` option writes it."""
+        content: dict[str, Any] = {
+            "n": self.n,
+            "k": self.k,
+            "pass_at_1": self.pass_at_1,
+            "interval": list(self.interval),
+            "results": [
+                {"task_id": task_id, "passed": grade.passed, "outcome": grade.outcome}
+                for task_id, grade in self.first_grades.items()
+            ],
+        }
+        if self.n_samples > 1:
+            content["pass_at_k"] = {
+                str(k): {"mean": mean, "interval": list(interval)}
+                for k in self.useful_k
+                for mean, interval in [self.pass_at_k(k)]
+            }
+        return content
