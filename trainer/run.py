@@ -55,11 +55,17 @@ def resume(run_dir: Path, *, say: Say) -> RunResult:
 
 
 def train(
-    algorithm: Algorithm, options: Options, *, say: Say, run_dir: Path | None = None
+    algorithm: Algorithm,
+    options: Options,
+    *,
+    say: Say,
+    run_dir: Path | None = None,
+    prepare: Callable[[BenchTrainer], None] | None = None,
 ) -> RunResult:
     """Train one policy; everything it did is in `runs/<run_id>/` afterwards.
 
-    `run_dir` is the folder of an interrupted run of the same options; see `resume`.
+    `run_dir` is the folder of an interrupted run of the same options; see `resume`. `prepare` is given
+    the trainer before its first step, for callbacks that a run of the command line has not.
 
     Raises:
         ConfigError, DatasetError, ModelError, SandboxError, StoreError: with one line for the user.
@@ -95,6 +101,8 @@ def train(
         if eval_problems is not None:
             evaluator = _Evaluator(trainer, eval_problems, sandbox, journal, say, evaluations)
             trainer.add_callback(Evaluation(evaluator, every=bench.evaluate_every))
+        if prepare is not None:
+            prepare(trainer)
 
         _train_from(trainer, checkpoint)
 
