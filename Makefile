@@ -67,6 +67,10 @@ train-grpo: setup  ## train with GRPO (the same variables)
 eval: setup  ## measure pass@1 (MODEL=DIR ARGS="--adapter DIR --label L")
 	$(BENCH) eval --model $(or $(MODEL),Qwen/Qwen2.5-0.5B-Instruct) $(ARGS)
 
+.PHONY: bench-loss
+bench-loss: setup  ## measure the loss's memory and time: plain, ours, TRL's (minutes)
+	$(VENV)/bin/python -m trainer.bench_loss $(ARGS)
+
 .PHONY: plots
 plots: setup  ## draw the charts of all runs
 	$(BENCH) plots $(ARGS)

@@ -1,5 +1,7 @@
 """An audit passes on the code as it is, and names the layer of each deliberate bug."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ import trainer.teacher_prompt
 from trainer.adapter import BenchTrainer
 from trainer.audit import LAYERS
 from trainer.config import BenchConfig, parse_options
-from trainer.losses import divergence, support
+from trainer.losses import divergence, entries, support
 from trainer.losses.aggregation import sequence_mean, token_mean
 from trainer.rollouts import GradedRollout
 from trainer.run import train
@@ -50,7 +52,10 @@ def test_every_layer_passes_on_the_code_as_it_is(audit, changes):
 
 
 def no_temperature(patch):
-    patch.setattr(support, "_scaled", lambda logits, temperature: logits.float())
+    original = entries._scaled_logits
+    patch.setattr(
+        entries, "_scaled_logits", lambda x, w, b, temperature, to: original(x, w, b, 1.0, to)
+    )
 
 
 def temperature_of_the_loss_left_at_one(patch):
@@ -74,33 +79,35 @@ def sides_swapped(patch):
 
 
 def top_k_of_the_teacher(patch):
-    original = support._student_topk
+    original, held = entries._chunk, {}
 
-    def swapped(student, teacher, **kwargs):
-        t, s = original(teacher, student, **kwargs)
-        return s, t
+    def remembered(constants, rows, *rest):
+        held["teacher"] = constants.teacher[rows] @ constants.teacher_weight.T
+        return original(constants, rows, *rest)
 
-    patch.setattr(support, "_student_topk", swapped)
+    def selected(logits, ids, spec):
+        chosen = held["teacher"].topk(spec.top_k).indices
+        return logits.gather(-1, chosen), chosen
+
+    patch.setattr(entries, "_chunk", remembered)
+    patch.setattr(entries, "_selected", selected)
 
 
 def one_entry_too_few(patch):
-    original = support._student_topk
+    original = entries._selected
     patch.setattr(
-        support,
-        "_student_topk",
-        lambda s, t, *, temperature, k: original(s, t, temperature=temperature, k=k - 1),
+        entries,
+        "_selected",
+        lambda z, ids, spec: original(z, ids, replace(spec, top_k=spec.top_k - 1)),
     )
 
 
 def tail_from_the_wrong_side(patch):
-    def both(student_logits, teacher_logits, *, temperature, k):
-        student, teacher = support._student_topk(
-            student_logits, teacher_logits, temperature=temperature, k=k
-        )
+    def both(student, teacher):
         tailed = support._with_tail(student)
         return support.Support(tailed, torch.cat([teacher, tailed[..., -1:]], dim=-1))
 
-    patch.setattr(trainer.losses.sdpo, "topk_tail_support", both)
+    patch.setattr(trainer.losses.sdpo, "with_tail", both)
 
 
 def twice_the_gradient(patch):

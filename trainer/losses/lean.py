@@ -1,10 +1,8 @@
 """What one forward pass yields for each token, without ever holding the logits of all tokens.
 
-The head, the student's top k, the teacher's gather and the divergence run over a few tokens at a time. A
-token's loss depends on its own hidden state only, so its gradient is computed in the same pass, while the
-chunk's logits are still there, and backward only scales it: nothing is recomputed and nothing of size
-(token, vocabulary) outlives its chunk. A trainable head needs the incoming gradient first; its chunks are
-recomputed in backward instead.
+The head, the student's top k, the teacher's gather and the divergence run over a few tokens at a time. With a
+head, and unless the whole vocabulary is compared, `entries.py` does it with two buffers of a chunk's logits.
+The full support, and a model whose head is unusual so that logits come in, go through autograd chunk by chunk.
 """
 
 from __future__ import annotations
@@ -18,11 +16,12 @@ from torch import Tensor
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
+from trainer.losses.entries import entry_terms
 from trainer.losses.sdpo import Distillation, token_losses
 from trainer.losses.support import entropy, sampled_logprobs
 
-CHUNK_TOKENS = 64
-"""Tokens whose logits exist at a time: 39 MB a float32 tensor at a vocabulary of 151,936."""
+CHUNK_TOKENS = 128
+"""Tokens whose logits exist at a time: 78 MB a float32 tensor at a vocabulary of 151,936."""
 
 
 class TokenTerms(NamedTuple):
@@ -58,20 +57,40 @@ def token_terms(
     """Per-token terms from the last hidden states and the head, or, with `head` None, from logits.
 
     `teacher` None leaves the distillation out; without `policy_gradient` the log-probabilities are
-    constants, which saves a product with the head. `teacher_head` is the teacher's own where the head is
-    trained; None takes `head`. Gradients reach `student`, and the head where it is
-    trainable; the teacher, the head's use for the teacher and the weights are constants.
+    constants. `teacher_head` is the teacher's own where the head is trained; None takes `head`. Gradients
+    reach `student`, and the head where it is trainable; the teacher, the head's use for the teacher and
+    the weights are constants.
     """
-    terms = _chunk_terms(spec, policy_gradient=policy_gradient)
+    if len(ids) == 0:
+        empty = student.sum(dim=-1)  # no rows, and still attached to the graph
+        return TokenTerms(empty, empty, empty.detach())
     weight, bias = (None, None) if head is None else head
     teacher_weight, teacher_bias = (weight, bias) if teacher_head is None else teacher_head
+    teacher = None if teacher is None else teacher.detach()
+    if weight is not None and spec.support != "full":
+        return TokenTerms(
+            *entry_terms(
+                student,
+                teacher,
+                ids,
+                weight=weight,
+                bias=bias,
+                teacher_weight=teacher_weight,
+                teacher_bias=teacher_bias,
+                spec=spec,
+                old_logprobs=old_logprobs,
+                policy_gradient=policy_gradient,
+                chunk_tokens=chunk_tokens,
+            )
+        )
+    terms = _chunk_terms(spec, policy_gradient=policy_gradient)
     trainable = any(part is not None and part.requires_grad for part in (weight, bias))
     parts = []
     for start in range(0, len(ids), chunk_tokens):
         rows = slice(start, start + chunk_tokens)
         chunk = (
             student[rows],
-            None if teacher is None else teacher[rows].detach(),
+            None if teacher is None else teacher[rows],
             ids[rows],
             None if old_logprobs is None else old_logprobs[rows],
             weight,
@@ -83,9 +102,6 @@ def token_terms(
             parts.append(checkpoint(terms, *chunk, use_reentrant=False, preserve_rng_state=False))
         else:
             parts.append(_EagerGradient.apply(terms, *chunk))  # type: ignore[no-untyped-call]
-    if not parts:
-        empty = student.sum(dim=-1)  # no rows, and still attached to the graph
-        return TokenTerms(empty, empty, empty.detach())
     return TokenTerms(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 

@@ -12,9 +12,11 @@ from trainer.losses.divergence import forward_kl, jensen_shannon, reverse_kl
 from trainer.losses.support import (
     Support,
     full_support,
+    renormalised,
     sampled_logprobs,
     topk_renormalised_support,
     topk_tail_support,
+    with_tail,
 )
 from trainer.losses.weights import importance_weight
 
@@ -56,6 +58,14 @@ class Distillation:
             raise ValueError(
                 f"importance_clip must be positive or null, got {self.importance_clip}"
             )
+        if not self.temperature > 0.0:
+            raise ValueError(
+                f"temperature must be positive, got {self.temperature}; use the sampling temperature"
+            )
+        if self.top_k < 1:
+            raise ValueError(
+                f"top_k must be at least 1, got {self.top_k}; choose the full support to use every entry"
+            )
 
 
 def token_losses(
@@ -82,6 +92,27 @@ def token_losses(
         return losses
     logprobs = sampled_logprobs(student_logits.detach(), ids, temperature=spec.temperature)
     return losses * importance_weight(logprobs, old_logprobs, clip=spec.importance_clip)
+
+
+def entry_losses(
+    student_logp: Float[Tensor, "token entry"],
+    teacher_logp: Float[Tensor, "token entry"],
+    *,
+    spec: Distillation,
+) -> Float[Tensor, " token"]:
+    """Loss of each token from the log-probabilities that `spec` reads, without the importance weight.
+
+    The entries are the student's top k, or for the sampled support the sampled token alone.
+    """
+    match spec.support:
+        case "sampled":
+            return ((student_logp - teacher_logp).detach() * student_logp).squeeze(-1)
+        case "topk_tail":
+            return divergence_of(with_tail(student_logp, teacher_logp), spec=spec)
+        case "topk_renormalised":
+            return divergence_of(renormalised(student_logp, teacher_logp), spec=spec)
+        case "full":
+            raise ValueError("entries must be a selection, got the full support; use token_losses")
 
 
 def support_of(

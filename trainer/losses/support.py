@@ -44,8 +44,7 @@ def topk_tail_support(
     k: int,
 ) -> Support:
     """The student's top k entries, and one bucket for all the rest, on each side."""
-    student, teacher = _student_topk(student_logits, teacher_logits, temperature=temperature, k=k)
-    return Support(_with_tail(student), _with_tail(teacher))
+    return with_tail(*_student_topk(student_logits, teacher_logits, temperature=temperature, k=k))
 
 
 def topk_renormalised_support(
@@ -56,8 +55,23 @@ def topk_renormalised_support(
     k: int,
 ) -> Support:
     """The student's top k entries alone, each side scaled to sum to 1 over them."""
-    student, teacher = _student_topk(student_logits, teacher_logits, temperature=temperature, k=k)
-    return Support(student.log_softmax(dim=-1), teacher.log_softmax(dim=-1))
+    return renormalised(
+        *_student_topk(student_logits, teacher_logits, temperature=temperature, k=k)
+    )
+
+
+def with_tail(
+    student_logp: Float[Tensor, "*token entry"], teacher_logp: Float[Tensor, "*token entry"]
+) -> Support:
+    """The entries with one bucket for all that they leave out, on each side."""
+    return Support(_with_tail(student_logp), _with_tail(teacher_logp))
+
+
+def renormalised(
+    student_logp: Float[Tensor, "*token entry"], teacher_logp: Float[Tensor, "*token entry"]
+) -> Support:
+    """The entries alone, each side scaled to sum to 1 over them."""
+    return Support(student_logp.log_softmax(dim=-1), teacher_logp.log_softmax(dim=-1))
 
 
 def sampled_logprobs(

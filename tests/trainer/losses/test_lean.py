@@ -134,3 +134,87 @@ def test_no_tensor_of_all_tokens_by_vocabulary_is_ever_made():
         terms = token_terms(student, teacher, ids, head=head, spec=SPECS[0], chunk_tokens=8)
         terms.distill.sum().backward()
     assert largest == 8 * 500
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+@pytest.mark.parametrize("spec", SPECS[:1] + SPECS[2:], ids=lambda s: s.support)
+def test_a_gradient_of_the_distillation_alone_leaves_the_policys_out(spec, trained):
+    student, teacher, ids, head, old = case(bias=True)
+    head = Head(head.weight.requires_grad_(trained), head.bias)
+    parameters = (student, head.weight) if trained else (student,)
+    terms = token_terms(
+        student, teacher, ids, head=head, spec=spec, old_logprobs=old,
+        policy_gradient=False, chunk_tokens=4,
+    )  # fmt: skip
+    ours = torch.autograd.grad((terms.distill * torch.arange(13)).sum(), parameters)
+    distill, _, _ = plain(student, teacher, ids, head, spec, old)
+    theirs = torch.autograd.grad((distill * torch.arange(13)).sum(), parameters)
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a - b).abs().max() <= SAME * max(1.0, b.abs().max().item())
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+def test_a_head_in_bfloat16_gives_what_bfloat16_can(trained):
+    student, teacher, ids, head, _ = case()
+    exact = token_terms(student, teacher, ids, head=head, spec=SPECS[0])
+    (exact_grad,) = torch.autograd.grad(objective(exact.distill, exact.logprobs), student)
+    half = Head(head.weight.bfloat16().requires_grad_(trained), None)
+    features = student.detach().bfloat16().requires_grad_()
+    terms = token_terms(features, teacher.bfloat16(), ids, head=half, spec=SPECS[0], chunk_tokens=4)
+    assert terms.distill.dtype == torch.float32
+    (grad,) = torch.autograd.grad(objective(terms.distill, terms.logprobs), features)
+    assert grad.dtype == torch.bfloat16
+    # eight bits of mantissa: 1/256 of numbers of size 3
+    assert (terms.distill - exact.distill).abs().max() < 0.05
+    assert (grad - exact_grad).abs().max() < 0.05 * max(1.0, exact_grad.abs().max().item())
+
+
+def test_autocast_changes_the_product_and_not_the_form():
+    student, teacher, ids, head, _ = case()
+    exact = token_terms(student, teacher, ids, head=head, spec=SPECS[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = token_terms(student, teacher, ids, head=head, spec=SPECS[0])
+    terms.distill.sum().backward()
+    assert student.grad.dtype == torch.float32 and terms.distill.dtype == torch.float32
+    assert (terms.distill - exact.distill).abs().max() < 0.05
+    assert not torch.equal(terms.distill, exact.distill), "autocast must have had an effect"
+
+
+def test_an_entry_that_can_never_be_chosen_leaves_no_nan():
+    student, teacher, ids, head, _ = case(bias=True)
+    head.bias[7] = -torch.inf
+    ids[ids == 7] = 8
+    terms = token_terms(student, teacher, ids, head=head, spec=SPECS[0])
+    (grad,) = torch.autograd.grad(objective(terms.distill, terms.logprobs), student)
+    assert all(torch.isfinite(x).all() for x in (*terms, grad))
+    exact = plain(student, teacher, ids, head, SPECS[0], None)
+    assert torch.allclose(terms.entropy, exact[2], atol=SAME)
+
+
+def test_without_a_teacher_the_log_probabilities_keep_their_gradient():
+    student, _, ids, head, _ = case()
+    terms = token_terms(student, None, ids, head=head, spec=SPECS[0], chunk_tokens=5)
+    assert (terms.distill == 0).all()
+    (grad,) = torch.autograd.grad(terms.logprobs.sum(), student)
+    logits = torch.nn.functional.linear(student, *head)
+    logprobs = sampled_logprobs(logits, ids, temperature=SPECS[0].temperature)
+    (exact,) = torch.autograd.grad(logprobs.sum(), student)
+    assert (grad - exact).abs().max() <= SAME
+
+
+def test_where_nearly_all_the_mass_is_on_the_sampled_token_no_digits_are_lost_to_the_plain_form():
+    student, teacher, ids, head, _ = case(vocabulary=40)
+    with torch.no_grad():
+        student += 12 * head.weight[ids] / head.weight[ids].norm(dim=-1, keepdim=True) ** 2
+    terms = token_terms(student, teacher, ids, head=head, spec=SPECS[0])
+    (ours,) = torch.autograd.grad(terms.logprobs.sum(), student)
+
+    def plain_gradient(hidden, weight):
+        hidden = hidden.detach().requires_grad_()
+        logprobs = sampled_logprobs(hidden @ weight.T, ids, temperature=SPECS[0].temperature)
+        assert logprobs.exp().max() > 0.999, "the case must be peaked to show anything"
+        return torch.autograd.grad(logprobs.sum(), hidden)[0]
+
+    exact = plain_gradient(student.double(), head.weight.double())
+    plain_error = (plain_gradient(student, head.weight) - exact).abs().max()
+    assert (ours - exact).abs().max() <= 2 * plain_error

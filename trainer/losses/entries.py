@@ -1,0 +1,316 @@
+"""Terms of each token from hidden states and a head, where the loss reads a selection of the vocabulary.
+
+A loss that reads the log-probabilities of k entries only, a_j = z_j - logsumexp(z), has the gradient
+dD/dz_v = g_v [v among the k] - p_v sum_j g_j  with  g_j = dD/da_j,  and so with respect to the hidden state
+h, where z = W h / tau:
+
+    tau dD/dh = sum_j g_j W_j - (sum_j g_j) W^T p,      tau d log p(y)/dh = W_y - W^T p.
+
+g comes from autograd on (token, k) numbers; the product with p is shared by both terms. So a chunk needs two
+buffers of (token, vocabulary), used again by each chunk: logits and probabilities of the student, then the
+teacher's logits in place of the student's. A frozen head's gradients are made in the forward pass, while the
+probabilities are there, and backward only scales them. A trainable head needs the incoming gradient first:
+its chunks' probabilities are recomputed in backward, and its own gradient is summed up in one place.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding_bag, linear
+
+from trainer.losses.sdpo import Distillation, entry_losses
+from trainer.losses.weights import importance_weight
+
+FLOOR = -1e30
+"""Stands in for a logit of -inf: 0 times it is 0, where 0 times -inf is NaN."""
+
+
+class _Constants(NamedTuple):
+    """All that gets no gradient."""
+
+    teacher: Tensor | None
+    teacher_weight: Tensor | None
+    teacher_bias: Tensor | None
+    ids: Tensor
+    old_logprobs: Tensor | None
+    spec: Distillation
+    policy_gradient: bool
+    chunk_tokens: int
+
+
+def entry_terms(
+    student: Float[Tensor, "token hidden"],
+    teacher: Float[Tensor, "token hidden"] | None,
+    ids: Int[Tensor, " token"],
+    *,
+    weight: Float[Tensor, "vocabulary hidden"],
+    bias: Float[Tensor, " vocabulary"] | None,
+    teacher_weight: Float[Tensor, "vocabulary hidden"] | None,
+    teacher_bias: Float[Tensor, " vocabulary"] | None,
+    spec: Distillation,
+    old_logprobs: Float[Tensor, " token"] | None,
+    policy_gradient: bool,
+    chunk_tokens: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Distillation loss, log-probability of the sampled token and entropy of each token; see `token_terms`."""
+    constants = _Constants(
+        teacher,
+        teacher_weight,
+        teacher_bias,
+        ids,
+        old_logprobs,
+        spec,
+        policy_gradient,
+        chunk_tokens,
+    )
+    terms: tuple[Tensor, Tensor, Tensor] = _EntryTerms.apply(  # type: ignore[no-untyped-call]
+        constants, torch.is_grad_enabled(), student, weight, bias
+    )
+    return terms
+
+
+class _EntryTerms(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        c: _Constants,
+        with_grad: bool,  # noqa: FBT001 - autograd functions take positions only
+        student: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        recompute = with_grad and any(ctx.needs_input_grad[3:])
+        eager = with_grad and not recompute and ctx.needs_input_grad[2]
+        logits, probabilities = _buffer(student, weight, c), _buffer(student, weight, c)
+        chunks, gradients = [], []
+        for rows in _chunks(c):
+            chunk, unnormalised = _chunk(c, rows, student, weight, bias, logits, probabilities)
+            chunks.append(chunk)
+            if eager:
+                gradients.append(_row_gradients(c, rows, chunk, unnormalised, weight))
+        terms = _Chunk(*(torch.cat(part) for part in zip(*chunks, strict=True)))
+        ctx.c, ctx.recompute = c, recompute
+        if recompute:
+            ctx.save_for_backward(student, weight, bias, *terms)
+        elif eager:
+            ctx.save_for_backward(
+                *(
+                    None if part[0] is None else torch.cat(part)
+                    for part in zip(*gradients, strict=True)
+                )
+            )
+        ctx.mark_non_differentiable(terms.entropy)
+        if not c.policy_gradient:
+            ctx.mark_non_differentiable(terms.logprobs)
+        return terms.distill, terms.logprobs, terms.entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        if ctx.recompute:
+            student, weight, bias, *parts = ctx.saved_tensors
+            return (
+                None,
+                None,
+                *_recomputed(ctx.c, _Chunk(*parts), grads, student, weight, bias),
+            )
+        student_grad = None
+        for grad, row_gradient in zip(grads[:2], ctx.saved_tensors, strict=True):
+            if row_gradient is not None:
+                term = grad.unsqueeze(-1).to(row_gradient.dtype) * row_gradient
+                student_grad = term if student_grad is None else student_grad.add_(term)
+        return None, None, student_grad, None, None
+
+
+class _Chunk(NamedTuple):
+    """What is kept of a chunk's tokens: nothing of the vocabulary's size."""
+
+    distill: Float[Tensor, " token"]
+    logprobs: Float[Tensor, " token"]
+    entropy: Float[Tensor, " token"]
+    log_norm: Float[Tensor, " token"]
+    """logsumexp of the student's scaled logits."""
+    norm: Float[Tensor, " token"]
+    """Sum of the unnormalised probabilities, which are 1 at the largest logit."""
+    entries: Int[Tensor, "token entry"]
+    entry_grad: Float[Tensor, "token entry"]
+    """Derivative of the token's distillation loss with respect to each entry's log-probability."""
+
+
+def _chunk(
+    c: _Constants,
+    rows: slice,
+    student: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    logits_buffer: Tensor | None,
+    probabilities_buffer: Tensor | None,
+) -> tuple[_Chunk, Tensor]:
+    """A chunk's terms, and its unnormalised probabilities in the second buffer."""
+    spec, ids = c.spec, c.ids[rows].long().unsqueeze(-1)
+    logits = _scaled_logits(student[rows], weight, bias, spec.temperature, logits_buffer)
+    top, entries = _selected(logits, ids, spec)
+    chosen, peak = logits.gather(-1, ids), logits.amax(dim=-1, keepdim=True)
+
+    logits.sub_(peak).clamp_min_(FLOOR)
+    if probabilities_buffer is None:
+        unnormalised = logits.exp()
+    else:
+        unnormalised = torch.exp(logits, out=probabilities_buffer[: len(ids)])
+    norm = unnormalised.sum(dim=-1, keepdim=True)
+    expected = torch.bmm(unnormalised.unsqueeze(1), logits.unsqueeze(2)).squeeze(-1) / norm
+    entropy = norm.log() - expected
+    log_norm = peak + norm.log()
+
+    distill, entry_grad = torch.zeros_like(chosen), torch.zeros_like(top)
+    if c.teacher is not None and c.teacher_weight is not None:
+        teacher = _scaled_logits(
+            c.teacher[rows], c.teacher_weight, c.teacher_bias, spec.temperature, logits_buffer
+        )
+        teacher_logp = _log_probabilities_at(entries, teacher)
+        distill, entry_grad = _losses(c, rows, top - log_norm, teacher_logp, chosen - log_norm)
+    return (
+        _Chunk(
+            distill.squeeze(-1),
+            (chosen - log_norm).squeeze(-1),
+            entropy.squeeze(-1),
+            log_norm.squeeze(-1),
+            norm.squeeze(-1),
+            entries,
+            entry_grad,
+        ),
+        unnormalised,
+    )
+
+
+def _selected(logits: Tensor, ids: Tensor, spec: Distillation) -> tuple[Tensor, Tensor]:
+    """The entries that the loss reads, by the student's logits: values and places, (token, entry)."""
+    if spec.support == "sampled":
+        return logits.gather(-1, ids), ids
+    top = logits.topk(min(spec.top_k, logits.shape[-1]), dim=-1)
+    return top.values, top.indices
+
+
+def _losses(
+    c: _Constants, rows: slice, student_logp: Tensor, teacher_logp: Tensor, logprobs: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The tokens' losses, (token, 1), and their derivatives by entry, (token, entry)."""
+    with torch.enable_grad():
+        leaf = student_logp.detach().requires_grad_()
+        losses = entry_losses(leaf, teacher_logp, spec=c.spec)
+        (entry_grad,) = torch.autograd.grad(losses.sum(), leaf)
+    losses = losses.detach().unsqueeze(-1)
+    if c.spec.importance_clip is not None and c.old_logprobs is not None:
+        old = c.old_logprobs[rows].unsqueeze(-1)
+        weights = importance_weight(logprobs, old, clip=c.spec.importance_clip)
+        return losses * weights, entry_grad * weights
+    return losses, entry_grad
+
+
+def _row_gradients(
+    c: _Constants, rows: slice, chunk: _Chunk, unnormalised: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Gradients of each token's two terms with respect to its hidden state, (token, hidden) each.
+
+    What cancels is subtracted entry by entry before any product with the head: where p(y) is near 1,
+    the difference of two products would keep few digits.
+    """
+    dtype, norm = weight.dtype, chunk.norm.unsqueeze(-1)
+    chosen = c.ids[rows].long().unsqueeze(-1)
+    entries = torch.cat([chunk.entries, chosen], dim=-1)
+    repeated = (chunk.entries == chosen).any(dim=-1, keepdim=True)
+    probabilities = unnormalised.gather(-1, entries) / norm
+    probabilities[:, -1:].masked_fill_(repeated, 0.0)
+    rest = (unnormalised.scatter_(-1, entries, 0.0).to(dtype) @ weight) / norm
+
+    def gradient(by_entry: Tensor, total: Tensor | float) -> Tensor:
+        coefficients = (by_entry - total * probabilities).to(dtype)
+        named = embedding_bag(entries, weight, per_sample_weights=coefficients, mode="sum")
+        return ((named - total * rest) / c.spec.temperature).to(dtype)
+
+    by_entry = torch.cat([chunk.entry_grad, torch.zeros_like(chunk.norm).unsqueeze(-1)], dim=-1)
+    distill = gradient(by_entry, chunk.entry_grad.sum(dim=-1, keepdim=True))
+    if not c.policy_gradient:
+        return distill, None
+    one = (entries == chosen).to(norm.dtype)
+    one[:, -1:].masked_fill_(repeated, 0.0)
+    return distill, gradient(one, 1.0)
+
+
+def _recomputed(
+    c: _Constants,
+    terms: _Chunk,
+    grads: tuple[Tensor, ...],
+    student: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients of hidden states, weight and bias, a chunk at a time."""
+    buffer = _buffer(student, weight, c)
+    accumulator = torch.promote_types(weight.dtype, torch.float32)
+    student_grad = torch.empty_like(student)
+    weight_grad = torch.zeros_like(weight, dtype=accumulator) if weight.requires_grad else None
+    bias_grad = None
+    if bias is not None and bias.requires_grad:
+        bias_grad = torch.zeros_like(bias, dtype=accumulator)
+    for rows in _chunks(c):
+        chunk = _Chunk(*(part[rows] for part in terms))
+        by_distill = grads[0][rows].unsqueeze(-1)
+        by_entry = by_distill * chunk.entry_grad
+        total = by_entry.sum(dim=-1, keepdim=True)
+        gradient = _scaled_logits(student[rows], weight, bias, c.spec.temperature, buffer)
+        gradient.sub_(chunk.log_norm.unsqueeze(-1)).exp_()
+        if c.policy_gradient:
+            by_logprob = grads[1][rows].unsqueeze(-1)
+            gradient.mul_(-total - by_logprob)
+            gradient.scatter_add_(-1, c.ids[rows].long().unsqueeze(-1), by_logprob)
+        else:
+            gradient.mul_(-total)
+        gradient.scatter_add_(-1, chunk.entries, by_entry).div_(c.spec.temperature)
+        student_grad[rows] = gradient.to(weight.dtype) @ weight
+        if weight_grad is not None:
+            weight_grad.addmm_(gradient.t(), student[rows].to(accumulator))
+        if bias_grad is not None:
+            bias_grad += gradient.sum(dim=0)
+    return (
+        student_grad,
+        None if weight_grad is None else weight_grad.to(weight.dtype),
+        None if bias_grad is None or bias is None else bias_grad.to(bias.dtype),
+    )
+
+
+def _scaled_logits(
+    features: Tensor, weight: Tensor, bias: Tensor | None, temperature: float, buffer: Tensor | None
+) -> Tensor:
+    """Logits over the temperature, in at least float32; in the buffer where there is one."""
+    if buffer is None:
+        logits = linear(features, weight, bias)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    elif bias is None:
+        logits = torch.mm(features, weight.t(), out=buffer[: len(features)])
+    else:
+        logits = torch.addmm(bias, features, weight.t(), out=buffer[: len(features)])
+    return logits if temperature == 1.0 else logits.div_(temperature)
+
+
+def _log_probabilities_at(entries: Tensor, logits: Tensor) -> Tensor:
+    """Log-probabilities of the entries; uses the logits up."""
+    chosen, peak = logits.gather(-1, entries), logits.amax(dim=-1, keepdim=True)
+    return chosen - peak - logits.sub_(peak).exp_().sum(dim=-1, keepdim=True).log()
+
+
+def _buffer(student: Tensor, weight: Tensor, c: _Constants) -> Tensor | None:
+    """Room for a chunk's logits; None where the product comes in another type and must be converted."""
+    lower = torch.promote_types(weight.dtype, torch.float32) != weight.dtype
+    if lower or student.dtype != weight.dtype or torch.is_autocast_enabled(student.device.type):
+        return None
+    return weight.new_empty(min(c.chunk_tokens, len(c.ids)), weight.shape[0])
+
+
+def _chunks(c: _Constants) -> list[slice]:
+    return [slice(i, i + c.chunk_tokens) for i in range(0, len(c.ids), c.chunk_tokens)]
