@@ -17,8 +17,9 @@ _COMMANDS = {
     "ingest": "analysis.cli:ingest",
     "sql": "analysis.cli:sql",
     "runs": "analysis.cli:runs",
-    "plots": "analysis.cli:plots",
-    "report": "analysis.cli:report",
+    "plots": "analysis.figures_cli:plots",
+    "report": "analysis.figures_cli:report",
+    "watch": "analysis.figures_cli:watch",
     "export": "analysis.cli:export",
 }
 """Command -> `module:object`; a module is imported when its command is called or its help is shown."""

@@ -1,22 +1,20 @@
-"""Commands over the results: ingest, sql, runs, plots, report, export."""
+"""Commands over the results as tables: ingest, sql, runs, export."""
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import duckdb
 
 from analysis.export import export_parquet
-from analysis.journal import StoreError, is_being_written
-from analysis.plots import FIGURES, draw, save
+from analysis.journal import is_being_written
+from analysis.options import INGEST, JSON_FILE, RESULTS, RUNS_DIR, one_line_errors, say
 from analysis.queries import refused, run_query, runs_overview
 from analysis.render import (
     Result,
@@ -27,60 +25,17 @@ from analysis.render import (
     unwritable,
     write_text,
 )
-from analysis.warehouse import IngestReport, connect
+from analysis.warehouse import connect
 from analysis.warehouse import ingest as ingest_journals
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-_RUNS_DIR = click.option(
-    "--runs-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder of the runs' folders.",
-)
-_RESULTS = click.option(
-    "--results",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("results/results.duckdb"),
-    show_default=True,
-    help="The DuckDB file.",
-)
-_INGEST = click.option(
-    "--ingest/--no-ingest",
-    "ingest_first",
-    default=True,
-    show_default=True,
-    help="Read what the journals have first.",
-)
-_JSON = click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write the table to this file, as a JSON array of objects.",
-)
-
-
-def _one_line_errors(command: F) -> F:
-    """Turn a results error into one line and exit status 1."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passes through
-        try:
-            return command(*args, **kwargs)
-        except StoreError as error:
-            raise click.ClickException(str(error)) from error
-
-    return wrapped  # type: ignore[return-value]
 
 
 @click.command()
-@_RUNS_DIR
-@_RESULTS
+@RUNS_DIR
+@RESULTS
 @click.option("--rebuild", is_flag=True, help="Read every journal again from its start.")
 @click.option("--fold", is_flag=True, help="Write everything into the one file, however large.")
-@_JSON
-@_one_line_errors
+@JSON_FILE
+@one_line_errors
 def ingest(
     runs_dir: Path, results: Path, *, rebuild: bool, fold: bool, json_file: Path | None
 ) -> None:
@@ -108,7 +63,7 @@ def ingest(
         row = (report.n_runs, report.n_rows, report.n_bytes, report.rebuilt, report.problems)
         names = ("n_runs", "n_rows", "n_bytes", "rebuilt", "problems")
         write_text(json_file, to_json(Result(names, [row])))
-    _say(report)
+    say(report)
     if report.problems:
         sys.exit(1)
 
@@ -138,11 +93,11 @@ def ingest(
     show_default=True,
     help="Rows of a table that are shown.",
 )
-@_RUNS_DIR
-@_RESULTS
-@_INGEST
-@_JSON
-@_one_line_errors
+@RUNS_DIR
+@RESULTS
+@INGEST
+@JSON_FILE
+@one_line_errors
 def sql(
     query: str | None,
     *,
@@ -171,7 +126,7 @@ def sql(
         raise click.UsageError("give the query as an argument or with --file, not both")
     interactive = query is None and file is None and sys.stdin.isatty()
     if ingest_first:
-        _say(ingest_journals(runs_dir, results, fold=interactive))
+        say(ingest_journals(runs_dir, results, fold=interactive))
     if interactive:
         _open_shell(results)
         return
@@ -197,11 +152,11 @@ def sql(
 
 
 @click.command()
-@_RUNS_DIR
-@_RESULTS
-@_INGEST
-@_JSON
-@_one_line_errors
+@RUNS_DIR
+@RESULTS
+@INGEST
+@JSON_FILE
+@one_line_errors
 def runs(runs_dir: Path, results: Path, *, ingest_first: bool, json_file: Path | None) -> None:
     """List the runs with their state, progress and last evaluation.
 
@@ -212,7 +167,7 @@ def runs(runs_dir: Path, results: Path, *, ingest_first: bool, json_file: Path |
               sdpo-bench runs --json runs.json
     """  # noqa: D301 - click reads the backspace
     if ingest_first:
-        _say(ingest_journals(runs_dir, results))
+        say(ingest_journals(runs_dir, results))
     with connect(results) as connection:
         result = runs_overview(connection)
     state, run_id = result.columns.index("state"), result.columns.index("run_id")
@@ -232,109 +187,6 @@ def runs(runs_dir: Path, results: Path, *, ingest_first: bool, json_file: Path |
 
 
 @click.command()
-@click.option("--run", "run_ids", multiple=True, help="Only this run; may be repeated.")
-@click.option(
-    "--figure",
-    "names",
-    multiple=True,
-    type=click.Choice([figure.name for figure in FIGURES]),
-    help="Only this figure; may be repeated.",
-)
-@click.option(
-    "--output-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("results/charts"),
-    show_default=True,
-    help="Folder for the files.",
-)
-@click.option(
-    "--form",
-    "forms",
-    multiple=True,
-    type=click.Choice(["png", "svg", "html", "json"]),
-    default=("png", "svg"),
-    show_default=True,
-    help="Form of the files; may be repeated.",
-)
-@_RUNS_DIR
-@_RESULTS
-@_INGEST
-@_JSON
-@_one_line_errors
-def plots(
-    *,
-    run_ids: tuple[str, ...],
-    names: tuple[str, ...],
-    output_dir: Path,
-    forms: tuple[str, ...],
-    runs_dir: Path,
-    results: Path,
-    ingest_first: bool,
-    json_file: Path | None,
-) -> None:
-    """Draw pass@1 over steps, training reward and the other figures that the runs have rows for.
-
-    \b
-    Example:  sdpo-bench plots
-              sdpo-bench plots --figure pass_at_1 --run RUN_ID --form svg
-    """  # noqa: D301 - click reads the backspace
-    if ingest_first:
-        _say(ingest_journals(runs_dir, results))
-    figures = [figure for figure in FIGURES if not names or figure.name in names]
-    with connect(results) as connection:
-        _check_runs(connection, run_ids)
-        drawn = draw(connection, figures, run_ids or None)
-    rows: list[tuple[Any, ...]] = []
-    for figure in drawn:
-        paths = save(figure, output_dir, forms)
-        rows.append((figure.name, len(figure.rows.rows), ", ".join(map(str, paths))))
-    result = Result(("figure", "n_rows", "files"), rows)
-    if json_file:
-        write_text(json_file, to_json(result))
-    if not rows:
-        click.echo("no rows for any figure; train or evaluate first")
-        return
-    for name, n_rows, paths in rows:
-        click.echo(f"{name} ({n_rows} rows): {paths}")
-
-
-@click.command()
-@click.argument("run_ids", metavar="[RUN]...", nargs=-1)
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("results/report.html"),
-    show_default=True,
-    help="The HTML file.",
-)
-@_RUNS_DIR
-@_RESULTS
-@_INGEST
-@_one_line_errors
-def report(
-    *, run_ids: tuple[str, ...], output: Path, runs_dir: Path, results: Path, ingest_first: bool
-) -> None:
-    """Write one self-contained HTML page: verdict, leaderboard, figures, completions.
-
-    It opens from disk and asks the network for nothing.
-
-    \b
-    Example:  sdpo-bench report
-              sdpo-bench report RUN_A RUN_B --output comparison.html
-    """  # noqa: D301 - click reads the backspace
-    from analysis.report import build_report
-
-    if ingest_first:
-        _say(ingest_journals(runs_dir, results))
-    with connect(results) as connection:
-        _check_runs(connection, run_ids)
-        page = build_report(connection, run_ids or None)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(output, page)
-    click.echo(f"{output} ({len(page) / 1e6:.1f} MB)")
-
-
-@click.command()
 @click.option(
     "--parquet",
     "folder",
@@ -342,10 +194,10 @@ def report(
     required=True,
     help="New folder for the files: <table>/run_id=<run>/*.parquet.",
 )
-@_RUNS_DIR
-@_RESULTS
-@_INGEST
-@_one_line_errors
+@RUNS_DIR
+@RESULTS
+@INGEST
+@one_line_errors
 def export(*, folder: Path, runs_dir: Path, results: Path, ingest_first: bool) -> None:
     """Write every table as Parquet files, partitioned by run, for any other reader.
 
@@ -353,22 +205,11 @@ def export(*, folder: Path, runs_dir: Path, results: Path, ingest_first: bool) -
     Example:  sdpo-bench export --parquet results/parquet
     """  # noqa: D301 - click reads the backspace
     if ingest_first:
-        _say(ingest_journals(runs_dir, results))
+        say(ingest_journals(runs_dir, results))
     with connect(results) as connection:
         rows = export_parquet(connection, folder)
     for table, n_rows in rows:
         click.echo(f"{folder / table}: {n_rows:,} rows")
-
-
-def _check_runs(connection: duckdb.DuckDBPyConnection, run_ids: tuple[str, ...]) -> None:
-    """Refuse names that are no runs, with what there is."""
-    known = [row[0] for row in run_query(connection, "SELECT run_id FROM runs ORDER BY 1").rows]
-    unknown = [run_id for run_id in run_ids if run_id not in known]
-    if unknown:
-        raise click.ClickException(
-            f"a run must be in the results, got {unknown[0]!r}; "
-            f"there are: {', '.join(known[:5]) or 'none'}{', ...' if len(known) > 5 else ''}"
-        )
 
 
 def _print(result: Result, *, max_rows: int) -> None:
@@ -379,12 +220,6 @@ def _print(result: Result, *, max_rows: int) -> None:
         click.echo(f"no rows (columns: {', '.join(result.columns)})")
     else:
         print_table(result, max_rows=max_rows)
-
-
-def _say(report: IngestReport) -> None:
-    """Print what an ingest found amiss to standard error, one line each."""
-    for line in [*report.notices, *report.problems]:
-        click.echo(f"warning: {line}", err=True)
 
 
 def _open_shell(results: Path) -> None:

@@ -13,6 +13,9 @@ from analysis.state import is_damage
 
 _SEEDS = "string_agg(DISTINCT seed::VARCHAR, ', ' ORDER BY seed::VARCHAR)"
 """The seeds that were pooled, as text."""
+NAMES = """(SELECT run_id, label || CASE WHEN count(*) OVER (PARTITION BY label) > 1
+                THEN ' ' || right(run_id, 6) ELSE '' END AS name FROM runs)"""
+"""What people call each run, told apart where they call two the same."""
 
 
 def run_query(connection: duckdb.DuckDBPyConnection, query: str) -> Result:
@@ -145,8 +148,8 @@ def solve_matrix(
         """WITH chosen AS (
                SELECT run_id FROM evals WHERE {runs} AND step IS NOT NULL
                GROUP BY run_id HAVING count(*) > 1 ORDER BY count(*) DESC, run_id LIMIT 1)
-           SELECT m.*, r.algorithm, r.seed
-           FROM solve_matrix m JOIN runs r USING (run_id)
+           SELECT m.*, r.algorithm, r.seed, name
+           FROM solve_matrix m JOIN runs r USING (run_id) JOIN {names} USING (run_id)
            WHERE run_id IN (FROM chosen) AND step IS NOT NULL ORDER BY step, task_id""",
         run_ids,
     )
@@ -162,12 +165,12 @@ def failure_classes(
                 SELECT run_id, step, outcome, n FROM failure_classes
                 WHERE source = 'rollouts' AND {{runs}}),
             extent AS (SELECT greatest(1, ceil(max(step) / {int(n_bins)})) AS width FROM counted)
-            SELECT run_id, algorithm, seed, outcome,
+            SELECT run_id, name, algorithm, seed, outcome,
                    floor((step - 1) / width) * width + 0.5 AS step,
                    floor((step - 1) / width) * width + width + 0.5 AS step_end,
                    sum(n)::BIGINT AS n
-            FROM counted JOIN runs USING (run_id) CROSS JOIN extent
-            GROUP BY ALL ORDER BY run_id, step, outcome""",  # noqa: S608 - an int
+            FROM counted JOIN runs USING (run_id) JOIN {{names}} USING (run_id) CROSS JOIN extent
+            GROUP BY ALL ORDER BY name, run_id, step, outcome""",  # noqa: S608 - an int
         run_ids,
     )
 
@@ -204,7 +207,7 @@ def comparison(
         connection,
         """SELECT label || CASE WHEN step IS NULL THEN '' ELSE ' @ ' || step END
                   || CASE WHEN count(*) OVER (PARTITION BY label, step) > 1
-                          THEN ' (' || run_id || ')' ELSE '' END AS name,
+                          THEN ' (' || right(run_id, 6) || ')' ELSE '' END AS name,
                   k || ' / ' || n AS counts, *
            FROM leaderboard WHERE {runs} ORDER BY dataset, pass_at_1 DESC, name""",
         run_ids,
@@ -265,10 +268,10 @@ def step_time(
     """Return the median time of each phase of a step."""
     return of_runs(
         connection,
-        """SELECT run_id, algorithm, seed, phase, median(seconds) AS seconds_median,
+        """SELECT run_id, name, algorithm, seed, phase, median(seconds) AS seconds_median,
                   count(*) AS n_steps
-           FROM step_time_split JOIN runs USING (run_id) WHERE {runs}
-           GROUP BY ALL ORDER BY run_id, phase""",
+           FROM step_time_split JOIN runs USING (run_id) JOIN {names} USING (run_id) WHERE {runs}
+           GROUP BY ALL ORDER BY name, run_id, phase""",
         run_ids,
     )
 
@@ -300,12 +303,10 @@ def token_divergence(
                SELECT run_id, step, group_index, member_index FROM token_stats
                WHERE {runs} AND divergence IS NOT NULL
                GROUP BY ALL ORDER BY avg(divergence) DESC, run_id, step, group_index, member_index LIMIT 1)
-           SELECT t.run_id, r.algorithm, r.seed, t.step, o.task_id, t.token_index,
-                  (t.token_index // 14) AS "row", t.token_index % 14 AS "column", t.token,
-                  replace(replace(left(t.token, 12), chr(10), '⏎'), chr(9), '⇥') AS shown,
-                  t.student_logprob, t.teacher_logprob, t.divergence
+           SELECT t.run_id, name, r.algorithm, r.seed, t.step, o.task_id, t.token_index,
+                  t.token, t.student_logprob, t.teacher_logprob, t.divergence
            FROM token_stats t JOIN worst USING (run_id, step, group_index, member_index)
-           JOIN runs r USING (run_id)
+           JOIN runs r USING (run_id) JOIN {names} USING (run_id)
            LEFT JOIN rollouts o USING (run_id, step, group_index, member_index)
            ORDER BY t.token_index LIMIT 420""",
         run_ids,
@@ -367,13 +368,14 @@ def of_runs(
     *,
     column: str = "run_id",
 ) -> Result:
-    """Run a query whose `{runs}` is a condition on the run, or true for all runs."""
+    """Run a query whose `{runs}` is a condition on the run, or true for all runs; `{names}` is NAMES."""
     try:
         if run_ids is None:
-            cursor = connection.execute(query.format(runs="true"))
+            cursor = connection.execute(query.format(runs="true", names=NAMES))
         else:
             condition = f"list_contains($1, {column})"
-            cursor = connection.execute(query.format(runs=condition), [list(run_ids)])
+            query = query.format(runs=condition, names=NAMES)
+            cursor = connection.execute(query, [list(run_ids)])
         return Result(tuple(c[0] for c in cursor.description or ()), cursor.fetchall())
     except duckdb.Error as error:
         raise refused(error) from error

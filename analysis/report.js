@@ -2,8 +2,11 @@
 // Everything from a run is put into the page with textContent: it is shown, never interpreted.
 const PAGE = 150;
 const byId = (id) => document.getElementById(id);
-const FILTERS = ["run", "step", "task", "outcome", "text"];
-let rollouts = [], shown = [], limit = PAGE, current = 0;
+const FILTERS = ["run", "source", "step", "task", "outcome", "text"];
+const CHOICES = [["run", "run_id", "name"], ["source", "source", "source"], ["step", "step", "step"],
+  ["outcome", "outcome", "outcome"]];
+const TEXTS = ["prompt", "completion", "feedback", "teacher_prompt"];
+let rollouts = [], shown = [], limit = PAGE, current = 0, detailed = "";
 
 function element(tag, text, className) {
   const made = document.createElement(tag);
@@ -12,22 +15,29 @@ function element(tag, text, className) {
   return made;
 }
 
-async function load() {
-  const packed = Uint8Array.from(atob(byId("data").textContent), (char) => char.charCodeAt(0));
+const keyOf = (row) => row && [row.run_id, row.source, row.eval_id, row.step, row.group_index, row.member_index,
+  row.task_id].join(" ");
+
+async function unpack(text) {
+  const packed = Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   const table = JSON.parse(await new Response(stream).text());
   rollouts = table.rows.map((row) => Object.fromEntries(table.columns.map((name, i) => [name, row[i]])));
-  for (const [id, field] of [["run", "run_id"], ["step", "step"], ["outcome", "outcome"]]) {
-    const values = [...new Set(rollouts.map((row) => row[field]))];
-    values.sort((a, b) => (typeof a === "number" ? a - b : String(a).localeCompare(String(b))));
-    for (const value of values) {
-      const option = element("option", value);
-      option.value = String(value);
-      byId(id).append(option);
-    }
-  }
-  readAddress();
-  filter();
+  for (const [id, field, label] of CHOICES) offer(byId(id), field, label);
+}
+
+// The choices of a filter: every value that some completion has.
+function offer(select, field, label) {
+  const chosen = select.value;
+  const names = new Map(rollouts.filter((row) => row[field] !== null).map((row) => [row[field], row[label]]));
+  const values = [...names.keys()];
+  values.sort((a, b) => (typeof a === "number" ? a - b : String(names.get(a)).localeCompare(String(names.get(b)))));
+  select.replaceChildren(select.options[0], ...values.map((value) => {
+    const option = element("option", names.get(value));
+    option.value = String(value);
+    return option;
+  }));
+  select.value = chosen;
 }
 
 // The filters stand in the address, so that a view can be sent to a colleague.
@@ -45,19 +55,20 @@ function writeAddress() {
   history.replaceState(null, "", "#" + chosen);
 }
 
-function filter() {
+function filter(wanted) {
   const value = Object.fromEntries(FILTERS.map((id) => [id, byId(id).value.trim()]));
   const text = value.text.toLowerCase();
   shown = rollouts.filter((row) =>
     (!value.run || row.run_id === value.run) &&
+    (!value.source || row.source === value.source) &&
     (!value.step || String(row.step) === value.step) &&
     (!value.task || String(row.task_id) === value.task) &&
     (!value.outcome || row.outcome === value.outcome) &&
-    (!text || [row.prompt, row.completion, row.feedback, row.teacher_prompt]
-      .some((part) => part && part.toLowerCase().includes(text))));
-  limit = PAGE;
+    (!text || TEXTS.some((name) => row[name] && row[name].toLowerCase().includes(text))));
+  const index = Math.max(0, wanted ? shown.findIndex((row) => keyOf(row) === wanted) : 0);
+  limit = Math.max(PAGE, index + 1);
   list();
-  select(0, false);
+  select(index, false);
 }
 
 function list() {
@@ -65,9 +76,11 @@ function list() {
   const items = shown.slice(0, limit).map((row, i) => {
     const item = element("li"), button = element("button");
     button.type = "button";
+    const where = row.source === "training" ? `step ${row.step}` :
+      row.step === null ? "evaluation" : `evaluation at step ${row.step}`;
     button.append(
-      element("span", row.outcome, row.outcome === "passed" ? "passed" : "failed"),
-      ` · task ${row.task_id} · step ${row.step} · ${row.run_id}`);
+      element("span", row.outcome, row.outcome === "passed" ? "passed" : "failed"), ` · task ${row.task_id}`,
+      element("small", `${row.name} · ${where}`));
     button.addEventListener("click", () => select(i, true));
     item.append(button);
     return item;
@@ -87,7 +100,19 @@ function select(index, focus) {
   const buttons = [...byId("list").querySelectorAll("button")];
   buttons.forEach((button, i) => button.setAttribute("aria-current", String(i === index)));
   if (focus) buttons[index]?.focus();
-  detail(shown[index]);
+  const key = keyOf(shown[index]) ?? "";
+  if (key !== detailed || !key) detail(shown[index]); // what is read stays where it was scrolled to
+  detailed = key;
+}
+
+function about(row) {
+  const training = row.source === "training";
+  const facts = [row.name, row.step === null ? null : `step ${row.step}`,
+    training ? `group ${row.group_index}, completion ${row.member_index}` : `evaluation ${row.eval_id}`,
+    `task ${row.task_id}`, training ? `reward ${row.reward.toFixed(3)}` : null,
+    training ? `advantage ${row.advantage.toFixed(3)}` : null,
+    row.n_completion_tokens === null ? null : `${row.n_completion_tokens} tokens${row.truncated ? ", cut" : ""}`];
+  return facts.filter((fact) => fact !== null).join(" · ");
 }
 
 function detail(row) {
@@ -97,30 +122,36 @@ function detail(row) {
     const pre = element("pre");
     if (code) highlight(pre, text); else pre.textContent = text;
     pre.tabIndex = 0;
+    pre.setAttribute("role", "region");
+    pre.setAttribute("aria-label", title);
     parts.push(element("h3", title), pre);
   };
   if (row) {
-    parts.push(element("p", `${row.run_id} · step ${row.step} · group ${row.group_index}, completion ` +
-      `${row.member_index} · task ${row.task_id} · reward ${row.reward.toFixed(3)} · advantage ` +
-      `${row.advantage.toFixed(3)} · ${row.n_completion_tokens} tokens${row.truncated ? ", cut" : ""}`, "muted"));
+    const line = element("p", "", "muted");
+    line.append(element("span", row.outcome, row.outcome === "passed" ? "passed" : "failed"), ` · ${about(row)}`);
+    parts.push(line);
     block("Completion", row.completion, true);
     if (row.tests.length) {
       parts.push(element("h3", `Asserts: ${row.n_passed} of ${row.n_asserts} passed`));
       const rows = row.tests.map((test) => {
-        const line = element("tr");
-        line.append(element("td", test.verdict, test.verdict === "passed" ? "passed" : "failed"),
-          element("td", test.assertion), element("td", test.exception ?? test.got));
-        return line;
+        const cells = element("tr"), assertion = element("td");
+        highlight(assertion, test.assertion);
+        const why = test.exception ? `${test.exception}${test.message ? ": " + test.message : ""}` :
+          test.got === null ? "" : `got ${test.got}`;
+        cells.append(element("td", test.verdict, test.verdict === "passed" ? "passed" : "failed"), assertion,
+          element("td", test.verdict === "passed" ? "" : why));
+        return cells;
       });
       const body = element("tbody"), table = element("table"), scroll = element("div", "", "scroll");
       body.append(...rows);
       table.append(body);
+      table.setAttribute("aria-label", "Asserts with their verdicts");
       scroll.append(table);
       parts.push(scroll);
     }
     block("Feedback", row.feedback);
-    block("Prompt", row.prompt);
-    block("Teacher prompt", row.teacher_prompt);
+    block("Prompt", row.prompt, true);
+    block("Teacher prompt", row.teacher_prompt, true);
   }
   byId("detail").replaceChildren(...parts);
 }
@@ -128,27 +159,90 @@ function detail(row) {
 const TOKEN = new RegExp([
   "(?<note>#[^\\n]*)",
   "(?<text>'''[^]*?'''|\"\"\"[^]*?\"\"\"|'(?:[^'\\\\\\n]|\\\\.)*'|\"(?:[^\"\\\\\\n]|\\\\.)*\")",
+  "(?<number>\\b\\d[\\d_]*(?:\\.\\d+)?(?:e[+-]?\\d+)?\\b)",
   "(?<word>\\b(?:def|return|if|elif|else|for|while|in|not|and|or|is|import|from|as|class|try|except|finally|" +
-    "raise|with|lambda|yield|pass|break|continue|assert|None|True|False|global|del)\\b)"].join("|"), "g");
+    "raise|with|lambda|yield|pass|break|continue|assert|None|True|False|global|nonlocal|del|async|await)\\b)"].join("|"), "g");
+// Prose has words and apostrophes of its own, so that only what looks like code is coloured.
+const CODE = /```(?:python|py)?\n([^]*?)(?:```|$)|^(?:(?:async )?def |class |import |from |@|assert |    )[^\n]*$/gm;
 
 function highlight(target, text) {
   let end = 0;
-  for (const match of text.slice(0, 20000).matchAll(TOKEN)) {
-    target.append(text.slice(end, match.index));
-    const kind = Object.keys(match.groups).find((name) => match.groups[name] !== undefined);
-    target.append(element("span", match[0], kind));
-    end = match.index + match[0].length;
+  const cut = text.slice(0, 20000);
+  const parts = /^\s*(?:def|import|from|class|assert)\b/.test(cut) && !cut.includes("```") ? [[0, cut.length]] :
+    [...cut.matchAll(CODE)].map((match) => [match.index, match.index + match[0].length]);
+  for (const [from, to] of parts) {
+    for (const match of cut.slice(from, to).matchAll(TOKEN)) {
+      const start = from + match.index;
+      target.append(text.slice(end, start));
+      const kind = Object.keys(match.groups).find((name) => match.groups[name] !== undefined);
+      target.append(element("span", match[0], kind));
+      end = start + match[0].length;
+    }
   }
   target.append(text.slice(end));
+}
+
+// While runs go on: take over what has changed, and leave the reader's place, choice and filters as they are.
+const LIVE = ["verdict", "about", "leaderboard", "configs", "kept"];
+let tag = "";
+
+async function refresh() {
+  const said = byId("live");
+  said.hidden = false;
+  try {
+    const answer = await fetch("/", { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
+    if (answer.status === 200) {
+      tag = answer.headers.get("ETag") ?? "";
+      await takeOver(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    } else if (answer.status !== 304) {
+      throw new Error((await answer.text()).trim());
+    }
+    said.textContent = `Up to date at ${new Date().toLocaleTimeString()}; asks again every ${refreshS} s.`;
+  } catch (error) {
+    said.textContent = `No answer at ${new Date().toLocaleTimeString()} (${error.message}); asks again every ${refreshS} s.`;
+  }
+}
+
+async function takeOver(fresh) {
+  for (const id of LIVE) {
+    const found = fresh.getElementById(id);
+    if (found && found.innerHTML !== byId(id).innerHTML) byId(id).replaceChildren(...found.childNodes);
+  }
+  const charts = byId("charts"), figures = [...fresh.getElementById("charts").children];
+  figures.forEach((figure, i) => {
+    const old = charts.children[i];
+    if (!old) charts.append(figure);
+    else if (old.innerHTML !== figure.innerHTML) old.replaceWith(figure);
+  });
+  while (charts.children.length > figures.length) charts.lastChild.remove();
+  const data = fresh.getElementById("data").textContent;
+  if (data === byId("data").textContent) return;
+  byId("data").textContent = data;
+  const place = byId("list").scrollTop, focused = byId("list").contains(document.activeElement);
+  await unpack(data);
+  filter(detailed);
+  byId("list").scrollTop = place;
+  if (focused) select(current, true);
 }
 
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("filters").addEventListener("input", () => { writeAddress(); filter(); });
 window.addEventListener("hashchange", () => { readAddress(); filter(); });
 byId("list").addEventListener("keydown", (event) => {
-  const move = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1 }[event.key];
-  if (!move) return;
+  const last = Math.min(shown.length, limit) - 1;
+  const to = { ArrowDown: current + 1, ArrowUp: current - 1, j: current + 1, k: current - 1, Home: 0, End: last }[event.key];
+  if (to === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
-  select(Math.min(Math.max(current + move, 0), Math.min(shown.length, limit) - 1), true);
+  select(Math.min(Math.max(to, 0), last), true);
 });
-load();
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || /^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) return;
+  event.preventDefault();
+  byId("text").focus();
+});
+const refreshS = Number(document.body.dataset.refreshS);
+unpack(byId("data").textContent).then(() => {
+  readAddress();
+  filter();
+  if (refreshS > 0) setInterval(refresh, refreshS * 1000);
+});

@@ -22,28 +22,36 @@ from typing import Any
 import duckdb
 
 from analysis import queries
+from analysis.completions import completions, describe
 from analysis.plots import FIGURES, Drawn, draw
 from analysis.render import Result, visible
 
 _HERE = Path(__file__).parent
-_MOST_ROLLOUTS = 3200
-"""Completions that a page holds; of more, whole steps are left out evenly."""
-_LONGEST_TEXT = 20_000
-"""Characters kept of a prompt or completion in the page; the results file has all."""
 _LONGEST_CELL = 500
 _LEAST_P = 0.05
+_OF_THE_RUN = ("algorithm", "seed", "model", "dataset", "protocol", "sandbox", "git_commit")
+"""What is compared between runs beside their configurations."""
 
 
 def build_report(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
+    connection: duckdb.DuckDBPyConnection,
+    run_ids: Sequence[str] | None = None,
+    *,
+    refresh_s: int | None = None,
 ) -> str:
     """Return the page for some runs, or all.
+
+    Args:
+        connection: to the results.
+        run_ids: the runs; None for all.
+        refresh_s: seconds after which the page asks its server for what has changed; None for a file,
+            which asks nobody.
 
     Raises:
         StoreError: the charts extra is not installed, or the results are damaged.
     """
     drawn = draw(connection, FIGURES, run_ids)
-    rollouts, n_rollouts = _rollouts(connection, run_ids)
+    found = completions(connection, run_ids)
     script = (_HERE / "report.js").read_text(encoding="utf-8")
     script_sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     board = queries.comparison(connection, run_ids)
@@ -53,14 +61,16 @@ def build_report(
         "script_sha256": script_sha256,
         "verdict": _text(verdict(board, queries.flips(connection, run_ids))),
         "about": _text(
-            f"{n_runs} run(s), {n_rollouts:,} training completions; "
+            f"{n_runs} run(s), {found.n_rollouts:,} training completions; "
             f"written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Intervals are 95 %."
         ),
         "leaderboard": _leaderboard(board),
         "charts": "".join(map(_figure, drawn)) or "<p>No rows for any figure.</p>",
         "configs": _config_difference(_run_rows(connection, run_ids)),
-        "kept": _text(_kept(len(rollouts.rows), n_rollouts)),
-        "data": _packed(rollouts),
+        "kept": _text(describe(found)),
+        "data": _packed(found.rows),
+        "refresh_s": str(refresh_s or 0),
+        "connect": "'self'" if refresh_s else "'none'",
     }
     return _fill((_HERE / "report.html").read_text(encoding="utf-8"), parts)
 
@@ -92,47 +102,15 @@ def verdict(board: Result, flips: Result) -> str:
     return f"{better} does better than {worse}. {counts}."
 
 
-def _rollouts(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None
-) -> tuple[Result, int]:
-    """Completions for the browser, whole steps at a time, and how many there are in all."""
-    total = queries.of_runs(connection, "SELECT count(*) FROM rollouts WHERE {runs}", run_ids).rows[
-        0
-    ][0]
-    every = max(1, -(-total // _MOST_ROLLOUTS))
-    result = queries.of_runs(
-        connection,
-        f"""WITH kept AS (
-                SELECT * FROM rollouts
-                WHERE {{runs}} AND (step % {every} = 0 OR {every} = 1)
-                ORDER BY run_id, step, group_index, member_index LIMIT {_MOST_ROLLOUTS}),
-            tests AS (
-                SELECT run_id, execution_id, list({{{{
-                    'assertion': left(assertion, 500), 'verdict': verdict,
-                    'exception': exception, 'got': left(got, 500)}}}} ORDER BY assert_index) AS tests
-                FROM test_results SEMI JOIN kept USING (run_id, execution_id) GROUP BY ALL)
-            SELECT run_id, step, group_index, member_index, task_id, outcome, reward, advantage,
-                   n_passed, n_asserts, n_completion_tokens, truncated,
-                   left(prompt, {_LONGEST_TEXT}) AS prompt,
-                   left(completion, {_LONGEST_TEXT}) AS completion,
-                   left(feedback, {_LONGEST_TEXT}) AS feedback,
-                   left(teacher_prompt, {_LONGEST_TEXT}) AS teacher_prompt,
-                   coalesce(tests, []) AS tests
-            FROM kept LEFT JOIN tests USING (run_id, execution_id)
-            ORDER BY run_id, step, group_index, member_index""",  # noqa: S608 - integers
-        run_ids,
-    )
-    return result, total
-
-
 def _run_rows(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None
 ) -> list[dict[str, Any]]:
     """The runs with their configurations."""
     return queries.of_runs(
         connection,
-        """SELECT run_id, algorithm, model, dataset, protocol, sandbox, git_commit, config::VARCHAR
-                  AS config FROM runs WHERE {runs} ORDER BY created_at, run_id""",
+        """SELECT name, run_id, algorithm, seed, model, dataset, protocol, sandbox, git_commit,
+                  config::VARCHAR AS config
+           FROM runs JOIN {names} USING (run_id) WHERE {runs} ORDER BY created_at, run_id""",
         run_ids,
     ).records()
 
@@ -160,9 +138,7 @@ def _leaderboard(board: Result) -> str:
 def _config_difference(runs: list[dict[str, Any]]) -> str:
     """Settings that are not the same in all runs, a column a run."""
     settings = [
-        _flat(json.loads(run["config"]))
-        | {name: run[name] for name in ("model", "dataset", "protocol", "sandbox", "git_commit")}
-        for run in runs
+        _flat(json.loads(run["config"])) | {name: run[name] for name in _OF_THE_RUN} for run in runs
     ]
     keys = sorted({key for each in settings for key in each})
     absent = object()
@@ -173,7 +149,7 @@ def _config_difference(runs: list[dict[str, Any]]) -> str:
     ]
     if not rows:
         return "<p>Nothing.</p>"
-    return _table(("setting", *(run["run_id"] for run in runs)), rows, n_text=len(runs) + 1)
+    return _table(("setting", *(run["name"] for run in runs)), rows, n_text=len(runs) + 1)
 
 
 def _flat(config: Mapping[str, Any], lead: str = "") -> dict[str, Any]:
@@ -236,18 +212,6 @@ def _packed(rollouts: Result) -> str:
 def _finite(value: Any) -> Any:  # noqa: ANN401 - whatever a column holds
     """A number that JSON holds: what is not finite is shown as 0."""
     return 0.0 if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _kept(n_kept: int, n_total: int) -> str:
-    """Say what the browser holds."""
-    if not n_total:
-        return "These runs have no training completions."
-    if n_kept == n_total:
-        return f"All {n_total:,} training completions. Arrow keys move through the list."
-    return (
-        f"{n_kept:,} of {n_total:,} training completions: whole steps, left out evenly; "
-        "`sdpo-bench sql` has all. Arrow keys move through the list."
-    )
 
 
 def _fill(template: str, parts: Mapping[str, str]) -> str:

@@ -1,12 +1,9 @@
 import base64
 import gzip
 import hashlib
-import html
 import json
 import random
 import re
-import shutil
-import subprocess
 
 import duckdb
 import pytest
@@ -22,7 +19,6 @@ from sdpo_bench import main
 
 pytest.importorskip("altair")
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>{{data}}\x00"
 
 
@@ -62,28 +58,6 @@ def packed(page):
     return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
 
 
-def dump_dom(path, address, folder):
-    """The page as a browser has it after its script ran, and what its console said."""
-    done = subprocess.run(
-        [
-            CHROMIUM,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--virtual-time-budget=8000",
-            "--enable-logging=stderr",
-            f"--user-data-dir={folder / 'chromium'}",
-            "--dump-dom",
-            f"file://{path}{address}",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=90,
-    )
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
 def test_the_page_asks_the_network_for_nothing(page):
     """What its policy allows: its one script, its styles, images that it holds itself."""
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
@@ -106,12 +80,16 @@ def test_the_completions_of_the_page_are_the_stored_ones(page, recorded):
     rows = packed(page)
     with connect(recorded / "results" / "results.duckdb") as connection:
         stored = connection.execute(
-            "SELECT run_id, step, completion, feedback FROM rollouts ORDER BY ALL"
+            """SELECT run_id, step, completion, feedback FROM rollouts UNION ALL
+               SELECT r.run_id, e.step, completion, feedback
+               FROM eval_results r JOIN evals e USING (run_id, eval_id)
+               SEMI JOIN leaderboard USING (run_id, eval_id) WHERE sample_index = 0"""
         ).fetchall()
     kept = sorted(
         ((r["run_id"], r["step"], r["completion"], r["feedback"]) for r in rows), key=repr
     )
     assert kept == sorted(stored, key=repr)
+    assert {row["source"] for row in rows} == {"training", "evaluation"}
     assert all(len(row["tests"]) == 3 for row in rows)
 
 
@@ -122,7 +100,8 @@ def test_text_of_a_run_is_never_markup(hostile_page):
     assert "<img src=x" not in page
     assert "&lt;/script&gt;&lt;script&gt;document" in page
     assert page.count("<script") == 2
-    assert {row["completion"] for row in packed(page)} == {HOSTILE}
+    trained = [row for row in packed(page) if row["source"] == "training"]
+    assert {row["completion"] for row in trained} == {HOSTILE}
 
 
 @pytest.mark.slow
@@ -167,27 +146,6 @@ def test_a_report_without_any_run_says_so(tmp_path):
     result = CliRunner().invoke(main, [*map(str, arguments), "--output", str(tmp_path / "r.html")])
     assert result.exit_code == 0, result.output
     assert "No evaluation has finished" in (tmp_path / "r.html").read_text()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
-def test_a_browser_filters_and_shows_hostile_text_as_text(hostile_page, page, tmp_path):
-    path = tmp_path / "report.html"
-    path.write_text(page)
-    wanted = [r for r in packed(page) if r["outcome"] == "wrong_answer" and r["step"] == 3]
-    dom, console = dump_dom(path, "#outcome=wrong_answer&step=3", tmp_path)
-    assert console == []
-    n_all = len(packed(page))
-    assert f'id="count">{len(wanted)} of {n_all} completions<' in dom
-    assert dom.count("<li>") == len(wanted)
-
-    path.write_text(hostile_page)
-    dom, console = dump_dom(path, "", tmp_path)
-    assert console == []
-    assert "<title>sdpo-bench report</title>" in dom
-    assert "onerror=alert" in dom
-    assert "<img src=x" not in dom.replace('<img src="x"', "<img src=x")
-    assert html.escape("</script><script>", quote=False) in dom
 
 
 def test_export_writes_each_table_by_run_and_other_readers_see_the_same(recorded, tmp_path):

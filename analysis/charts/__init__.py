@@ -1,0 +1,41 @@
+"""One function a figure: rows in, altair chart out; reads nothing. The one importer of altair.
+
+Estimates are drawn with their intervals, axes carry units, n and seeds stand in the subtitle.
+Colours stand for the algorithm and are told apart by colour-blind readers.
+"""
+
+from analysis.charts.cost import bench_growth, sandbox_latency, step_time
+from analysis.charts.evaluations import (
+    comparison,
+    flips,
+    pass_at_1_over_steps,
+    pass_at_k,
+    solve_matrix,
+)
+from analysis.charts.training import (
+    audit_deltas,
+    failure_classes,
+    sdpo_internals,
+    signal,
+    teacher_kinds,
+    token_divergence,
+    training_reward,
+)
+
+__all__ = [
+    "audit_deltas",
+    "bench_growth",
+    "comparison",
+    "failure_classes",
+    "flips",
+    "pass_at_1_over_steps",
+    "pass_at_k",
+    "sandbox_latency",
+    "sdpo_internals",
+    "signal",
+    "solve_matrix",
+    "step_time",
+    "teacher_kinds",
+    "token_divergence",
+    "training_reward",
+]

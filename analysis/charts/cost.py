@@ -1,0 +1,99 @@
+"""Figures of what a run costs: time of a step, of an execution, of asking."""
+
+from __future__ import annotations
+
+import altair as alt
+
+from analysis.charts.style import (
+    OUTCOME_COLOURS,
+    algorithm,
+    canvas,
+    finish,
+    percent,
+    powers_of_ten,
+    records,
+    seeds,
+    span,
+)
+from analysis.render import Result
+
+
+def step_time(result: Result) -> alt.TopLevelMixin:
+    """Draw where the time of a step goes; rows of `queries.step_time`."""
+    rows = records(result)
+    chart = (
+        canvas(rows, width=560, height=max(70, 30 * len({row["run_id"] for row in rows})))
+        .mark_bar(height=20)
+        .encode(
+            x=alt.X("seconds_median:Q", title="median time of a step (seconds)", stack="zero"),
+            y=alt.Y("name:N", title=None, axis=alt.Axis(grid=False, labelLimit=280)),
+            color=alt.Color("phase:N", title="phase", scale=alt.Scale(range=OUTCOME_COLOURS)),
+            tooltip=["run_id:N", "phase:N", "seconds_median:Q", "n_steps:Q"],
+        )
+    )
+    return finish(
+        chart, "Where a step's time goes", f"n = {span(rows, 'n_steps')} steps; {seeds(rows)}"
+    )
+
+
+def sandbox_latency(result: Result) -> alt.TopLevelMixin:
+    """Draw the distribution of execution times; rows of `queries.sandbox_latency`."""
+    rows = records(result)
+    chart = (
+        canvas(rows)
+        .mark_line(interpolate="step-after", strokeWidth=2)
+        .encode(
+            x=alt.X(
+                "wall_ms:Q",
+                title="wall-clock time of an execution (milliseconds)",
+                scale=alt.Scale(type="log"),
+                axis=alt.Axis(
+                    values=powers_of_ten([row["wall_ms"] for row in rows]), format=",.3~f"
+                ),
+            ),
+            y=percent("fraction", "executions at most that long (%)"),
+            color=algorithm(rows),
+            detail="run_id:N",
+            tooltip=["run_id:N", "wall_ms:Q", "fraction:Q"],
+        )
+    )
+    n = {row["run_id"]: row["n"] for row in rows}
+    return finish(chart, "Sandbox latency", f"n = {sum(n.values()):,} executions; {seeds(rows)}")
+
+
+def bench_growth(result: Result) -> alt.TopLevelMixin:
+    """Draw what people wait for as the results grow; rows of `bench.measure`."""
+    shown = {
+        "ingest_s": ("ingest of everything", 1.0),
+        "step_ingest_s": ("ingest of one more step", 1.0),
+        "slowest_figure_ms": ("slowest figure's query", 1e-3),
+        "search_ms": ("search in every completion", 1e-3),
+    }
+    rows = [
+        {"n_rollouts": row["n_rollouts"], "work": name, "seconds": row[column] * scale}
+        for row in records(result)
+        for column, (name, scale) in shown.items()
+    ]
+    ticks = powers_of_ten([row["seconds"] for row in rows])
+    chart = (
+        canvas(rows)
+        .mark_line(point=True, strokeWidth=2.2)
+        .encode(
+            x=alt.X(
+                "n_rollouts:Q",
+                title="rollouts in the results (count)",
+                scale=alt.Scale(type="log"),
+                axis=alt.Axis(
+                    values=powers_of_ten([row["n_rollouts"] for row in rows]), format=","
+                ),
+            ),
+            y=alt.Y(
+                "seconds:Q",
+                title="wall-clock time (seconds)",
+                scale=alt.Scale(type="log"),
+                axis=alt.Axis(values=ticks, format="~g"),
+            ),
+            color=alt.Color("work:N", title=None, scale=alt.Scale(range=OUTCOME_COLOURS)),
+        )
+    )
+    return finish(chart, "How waiting grows with the results", "one measurement a point")

@@ -1,0 +1,182 @@
+"""Figures of evaluations: pass@1, pass@k, which problem is solved by whom."""
+
+from __future__ import annotations
+
+import altair as alt
+
+from analysis.charts.style import (
+    INK,
+    SOLID,
+    Rows,
+    algorithm,
+    canvas,
+    finish,
+    percent,
+    records,
+    seed,
+    seeds,
+    span,
+    step_axis,
+    tips,
+)
+from analysis.render import Result
+
+
+def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
+    """Draw pass@1 of each run's evaluations over steps; rows of `queries.eval_curve`."""
+    rows = _dodged(records(result))
+    base = canvas(rows).encode(
+        x=step_axis("position", sorted({row["step"] for row in rows})),
+        color=algorithm(rows),
+        detail="run_id:N",
+        strokeDash=seed(rows),
+    )
+    y = percent("pass_at_1", "pass@1 (% of problems)", zero=False)
+    return finish(
+        alt.layer(
+            base.mark_rule(opacity=0.55, strokeWidth=1.5).encode(
+                y=percent("interval_low", "pass@1 (% of problems)", zero=False),
+                y2="interval_high:Q",
+                strokeDash=SOLID,
+            ),
+            base.mark_line(strokeWidth=2.2).encode(y=y),
+            base.mark_point(filled=True, size=60, opacity=1).encode(
+                y=y, strokeDash=SOLID, tooltip=tips(rows, "k", "n", "pass_at_1")
+            ),
+        ),
+        "pass@1 over training",
+        f"n = {span(rows, 'n')} problems an evaluation; {seeds(rows)}",
+        "bars: 95 % Wilson interval of each evaluation; runs at one step are drawn side by side",
+    )
+
+
+def solve_matrix(result: Result) -> alt.TopLevelMixin:
+    """Draw which evaluation solves which problem; rows of `queries.solve_matrix` for one run."""
+    rows = records(result)
+    n_tasks = len({row["task_id"] for row in rows})
+    chart = (
+        canvas(rows, width=600, height=max(60, 26 * len({row["eval_id"] for row in rows})))
+        .mark_rect()
+        .encode(
+            x=alt.X(
+                "task_id:O",
+                title="problem (task id), easiest first",
+                sort=alt.EncodingSortField("solved_fraction", op="mean", order="descending"),
+                axis=alt.Axis(labels=False, ticks=False, domain=False, grid=False),
+            ),
+            y=alt.Y("step:O", title="optimizer step", axis=alt.Axis(grid=False)),
+            color=alt.Color(
+                "solved_fraction:Q",
+                title="solved (% of completions)",
+                scale=alt.Scale(domain=[0, 1], range=["#f0f2f5", "#009e73"], interpolate="rgb"),
+                legend=alt.Legend(format=".0%"),
+            ),
+            tooltip=["task_id:O", "step:O", "n_solved:Q", "n_samples:Q"],
+        )
+    )
+    return finish(
+        chart,
+        "Which checkpoint solves which problem",
+        f"{rows[0]['name']}: n = {n_tasks} problems; {seeds(rows)}",
+    )
+
+
+def flips(result: Result) -> alt.TopLevelMixin:
+    """Draw problems gained and lost between two evaluations; rows of `queries.flips`."""
+    rows = records(result)
+    bars = (
+        canvas(rows, width=520, height=140)
+        .mark_bar(height=26, cornerRadius=2)
+        .encode(
+            x=alt.X("n:Q", title="problems", axis=alt.Axis(tickMinStep=1)),
+            y=alt.Y("change:N", title=None, sort=None, axis=alt.Axis(grid=False)),
+            color=alt.Color(
+                "change:N",
+                legend=None,
+                scale=alt.Scale(
+                    domain=["gained", "lost", "solved by both", "solved by neither"],
+                    range=["#009e73", "#d55e00", "#b8c4ce", "#e4e7eb"],
+                ),
+            ),
+            tooltip=["change:N", "n:Q", "task_ids:N"],
+        )
+    )
+    labels = bars.mark_text(align="left", dx=5, color=INK).encode(text="n:Q", color=alt.value(INK))
+    total = sum(row["n"] for row in rows)
+    return finish(
+        alt.layer(bars, labels),
+        f"From {rows[0]['name_a']} to {rows[0]['name_b']}",
+        f"n = {total} problems; {seeds(rows)}; exact McNemar p = {rows[0]['p_value']:.2g}",
+    )
+
+
+def pass_at_k(result: Result) -> alt.TopLevelMixin:
+    """Draw pass@k over k; rows of `queries.pass_at_k`."""
+    rows = records(result)
+    ks = sorted({row["k"] for row in rows})
+    ticks = {"values": ks, "format": "d"} if len(ks) <= 16 else {"tickMinStep": 1}
+    base = canvas(rows).encode(
+        x=alt.X("k:Q", title="k (completions tried)", axis=alt.Axis(**ticks, grid=False)),
+        color=algorithm(rows),
+        detail="series:N",
+        strokeDash=seed(rows),
+    )
+    y = percent("pass_at_k", "pass@k (% of problems)", zero=False)
+    return finish(
+        alt.layer(
+            base.mark_area(opacity=0.12).encode(
+                y=percent("interval_low", "pass@k (% of problems)", zero=False),
+                y2="interval_high:Q",
+                strokeDash=SOLID,
+            ),
+            base.mark_line(strokeWidth=2.2, point=True).encode(
+                y=y, tooltip=["series:N", "k:Q", "pass_at_k:Q", "n_problems:Q", "n_samples:Q"]
+            ),
+        ),
+        "pass@k of the last evaluation",
+        f"n = {span(rows, 'n_problems')} problems, {span(rows, 'n_samples')} completions each; "
+        f"{seeds(rows)}",
+        "unbiased estimator; bands: 95 % normal interval over problems",
+    )
+
+
+def comparison(result: Result) -> alt.TopLevelMixin:
+    """Draw pass@1 of each policy as a forest plot; rows of `queries.comparison`."""
+    rows = records(result)
+    base = canvas(rows, width=560, height=max(80, 30 * len(rows))).encode(
+        y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(grid=False, labelLimit=320)),
+        color=algorithm(rows, legend=False),
+    )
+    x = alt.X(
+        "pass_at_1:Q",
+        title="pass@1 (% of problems)",
+        axis=alt.Axis(format=".0%"),
+        scale=alt.Scale(zero=False),
+    )
+    label = base.mark_text(align="left", dx=8, dy=-9, fontSize=11).encode(
+        x="pass_at_1:Q", text="counts:N"
+    )
+    return finish(
+        alt.layer(
+            base.mark_rule(strokeWidth=2.5).encode(
+                x=alt.X("interval_low:Q", title="pass@1 (% of problems)"), x2="interval_high:Q"
+            ),
+            base.mark_point(filled=True, size=90, opacity=1).encode(x=x, tooltip=["counts:N"]),
+            label,
+        ),
+        "Every policy's last evaluation",
+        f"n = {span(rows, 'n')} problems; {seeds(rows)}; bars: 95 % Wilson interval",
+        "intervals that overlap do not decide a comparison: the paired test on flips does",
+    )
+
+
+def _dodged(rows: Rows) -> Rows:
+    """Add a position beside each step, so that runs at one step do not hide each other."""
+    runs = list(dict.fromkeys(row["run_id"] for row in rows))
+    span = max((row["step"] for row in rows), default=0) or 1
+    gap = min(0.012, 0.06 / len(runs)) * span
+    middle = (len(runs) - 1) / 2
+    return [
+        {**row, "position": row["step"] + gap * (runs.index(row["run_id"]) - middle)}
+        for row in rows
+    ]

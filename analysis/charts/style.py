@@ -1,0 +1,160 @@
+"""What all figures share: colours, axes, how rows become data, titles and the common look."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import altair as alt
+
+from analysis.render import Result, visible
+
+Rows = list[dict[str, Any]]
+
+_COLOURS = {
+    "base": "#6b7280",
+    "grpo": "#0072b2",
+    "sdpo": "#d55e00",
+    "hybrid": "#009e73",
+    "audit": "#cc79a7",
+}
+"""From the Okabe-Ito palette."""
+OUTCOME_COLOURS = ("#009e73", "#e69f00", "#0072b2", "#cc79a7", "#d55e00", "#56b4e9", "#9aa5b1")
+N_OUTCOMES = len(OUTCOME_COLOURS)
+INK, _MUTED, _GRID = "#1f2933", "#52606d", "#e4e7eb"
+_PADDING = {"left": 26, "right": 20, "top": 14, "bottom": 14}
+"""More than looks need: an SVG is laid out here and read with another machine's wider font."""
+_LONGEST_TEXT = 200
+SOLID = alt.value([1, 0])
+_FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
+
+
+def records(result: Result) -> Rows:
+    """Rows with their texts on one line, bounded, without control characters.
+
+    A NUL byte in a label makes the renderer abort the whole process.
+    """
+    return [
+        {
+            name: visible(value, _LONGEST_TEXT) if isinstance(value, str) else value
+            for name, value in record.items()
+        }
+        for record in result.records()
+    ]
+
+
+def canvas(rows: Rows, *, width: int = 560, height: int = 300) -> alt.Chart:
+    """Start a chart over rows."""
+    return alt.Chart(alt.Data(values=rows), width=width, height=height)
+
+
+def step_axis(field: str, values: list[int] | None = None) -> alt.X:
+    """Axis of optimizer steps, with ticks at the values where they are few."""
+    ticks = {"values": values} if values and len(values) <= 12 else {"tickMinStep": 1}
+    return alt.X(
+        f"{field}:Q",
+        title="optimizer step",
+        axis=alt.Axis(grid=False, **ticks),
+        scale=alt.Scale(nice=False, padding=8),
+    )
+
+
+def powers_of_ten(values: list[float]) -> list[float]:
+    """Powers of ten that enclose positive values: the ticks of a log axis."""
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    return [10.0**power for power in range(low, max(high, low + 1) + 1)]
+
+
+def percent(field: str, title: str, *, zero: bool = True) -> alt.Y:
+    """Axis of a fraction, shown in percent."""
+    return alt.Y(f"{field}:Q", title=title, axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=zero))
+
+
+def algorithm(rows: Rows, *, legend: bool = True) -> alt.Color:
+    """Colour by algorithm, the same in every figure."""
+    present = {str(row["algorithm"]) for row in rows}
+    domain = [name for name in _COLOURS if name in present] + sorted(present - set(_COLOURS))
+    colours = [_COLOURS.get(name, "#7b8794") for name in domain]
+    return alt.Color(
+        "algorithm:N",
+        title="algorithm",
+        scale=alt.Scale(domain=domain, range=colours),
+        legend=alt.Legend(symbolStrokeWidth=3) if legend else None,
+    )
+
+
+def seed(rows: Rows) -> alt.StrokeDash | alt.StrokeDashValue:
+    """Dash by seed where there are several, else none."""
+    if len({row["seed"] for row in rows}) < 2:
+        return SOLID
+    return alt.StrokeDash("seed:N", title="seed")
+
+
+def tips(rows: Rows, *fields: str) -> list[str]:
+    """Tooltip fields: who, where, what, and the interval where there is one."""
+    who = ["run_id:N"] if "run_id" in rows[0] else ["algorithm:N"]
+    intervals = [name for name in ("interval_low", "interval_high") if name in rows[0]]
+    return [*who, "seed:N", "step:Q", *(f"{name}:Q" for name in (*fields, *intervals))]
+
+
+def span(rows: Rows, field: str) -> str:
+    """One number, or the least and the largest."""
+    values = sorted({int(row[field]) for row in rows})
+    return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
+
+
+def seeds(rows: Rows) -> str:
+    """Say which seeds the rows come from."""
+    recorded = {str(row["seed"]) for row in rows if row["seed"] is not None}
+    # Where seeds were pooled, a row has several, parted by commas.
+    seeds = {seed for text in recorded for seed in text.split(", ")}
+    names = ", ".join(sorted(seeds, key=lambda seed: (len(seed), seed)))
+    if not names:
+        return "no seed recorded"
+    return f"seed {names}" if "," not in names else f"seeds {names}"
+
+
+def finish(chart: Any, title: str, *subtitle: str) -> alt.TopLevelMixin:  # noqa: ANN401
+    """Add title, subtitle and the common look."""
+    done: alt.TopLevelMixin = (
+        chart.properties(
+            title=alt.Title(title, subtitle=list(subtitle)), padding=_PADDING, background="white"
+        )
+        .configure(font=_FONT)
+        .configure_title(
+            anchor="start",
+            fontSize=17,
+            fontWeight="bold",
+            color=INK,
+            subtitleColor=_MUTED,
+            subtitleFontSize=12,
+            subtitlePadding=5,
+            offset=14,
+        )
+        .configure_axis(
+            labelColor=_MUTED,
+            titleColor=INK,
+            titleFontWeight="normal",
+            titleFontSize=12,
+            labelFontSize=11,
+            labelFlush=False,
+            titlePadding=9,
+            gridColor=_GRID,
+            domainColor="#9aa5b1",
+            tickColor="#9aa5b1",
+        )
+        .configure_legend(
+            orient="top",  # beside the plot it would take a phone's width from it
+            titleOrient="left",
+            titlePadding=14,
+            gradientLength=120,
+            offset=6,
+            labelColor=INK,
+            titleColor=_MUTED,
+            titleFontWeight="normal",
+            labelFontSize=12,
+            symbolOpacity=1,
+        )
+        .configure_view(stroke=None)
+    )
+    return done

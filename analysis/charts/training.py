@@ -1,0 +1,280 @@
+"""Figures of training: reward, what the teacher says, how completions end, the audit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+
+from analysis.charts.style import (
+    INK,
+    N_OUTCOMES,
+    OUTCOME_COLOURS,
+    Rows,
+    algorithm,
+    canvas,
+    finish,
+    percent,
+    powers_of_ten,
+    records,
+    seed,
+    seeds,
+    span,
+    step_axis,
+    tips,
+)
+from analysis.render import Result, visible
+
+_LINE_CHARS, _CHAR_PX, _LINE_PX = 72, 7, 20
+"""A line of the heatmap over a completion's text: characters, and the size of one in pixels."""
+_CODE_FONT = "Liberation Mono, DejaVu Sans Mono, monospace"
+
+
+def training_reward(result: Result) -> alt.TopLevelMixin:
+    """Draw training reward over steps; rows of `queries.reward_curve`."""
+    rows = records(result)
+    base = canvas(rows).encode(x=step_axis("step"), color=algorithm(rows))
+    y = alt.Y("reward_mean:Q", title="mean reward (points)", scale=alt.Scale(zero=False))
+    return finish(
+        alt.layer(
+            base.mark_area(opacity=0.15).encode(
+                y=alt.Y("interval_low:Q", title="mean reward (points)"),
+                y2="interval_high:Q",
+            ),
+            base.mark_line(strokeWidth=2.2).encode(
+                y=y, tooltip=tips(rows, "n_completions", "n_groups", "reward_mean")
+            ),
+        ),
+        "Reward in training",
+        f"n = {span(rows, 'n_completions')} completions a point; {seeds(rows)}",
+        "seeds pooled; bands: 95 % interval of the mean over groups, since a group shares its problem",
+    )
+
+
+def sdpo_internals(result: Result) -> alt.TopLevelMixin:
+    """Draw what the distillation does, a panel a quantity; rows of `queries.sdpo_internals`."""
+    rows = records(result)
+    panels = []
+    for quantity in dict.fromkeys(row["quantity"] for row in rows):
+        mine = [row for row in rows if row["quantity"] == quantity]
+        panels.append(
+            canvas(mine, height=120)
+            .mark_line(strokeWidth=1.8)
+            .encode(
+                x=step_axis("step"),
+                y=alt.Y("value:Q", title=mine[0]["unit"], scale=alt.Scale(zero=False)),
+                color=algorithm(rows),
+                detail="run_id:N",
+                strokeDash=seed(rows),
+                tooltip=tips(rows, "value"),
+            )
+            .properties(title=alt.Title(quantity, fontSize=12, subtitle=""))
+        )
+    return finish(
+        alt.vconcat(*panels, spacing=14),
+        "Inside SDPO",
+        f"mean over {span(rows, 'n')} values a point; {seeds(rows)}",
+    )
+
+
+def audit_deltas(result: Result) -> alt.TopLevelMixin:
+    """Draw each audit layer's difference over steps with its threshold; rows of `queries.audits`."""
+    # A log axis has no zero; an exact agreement is drawn at the floor, and the tooltip has it.
+    floor = 1e-18
+    rows = [{**row, "drawn": max(row["delta"], floor)} for row in records(result)]
+    base = canvas(rows).encode(
+        x=step_axis("step"),
+        color=alt.Color("layer:N", title="layer", scale=alt.Scale(range=OUTCOME_COLOURS)),
+    )
+    scale = alt.Scale(type="log")
+    powers = powers_of_ten([row["drawn"] for row in rows] + [row["threshold"] for row in rows])
+    y = alt.Y("drawn:Q", title="largest absolute difference (unit of the layer)", scale=scale)
+    return finish(
+        alt.layer(
+            base.mark_line(strokeWidth=1.2, opacity=0.5).encode(
+                y=y.axis(format=".0e", values=powers), detail="run_id:N"
+            ),
+            base.mark_point(filled=True, size=28).encode(
+                y=y, tooltip=["run_id:N", "layer:N", "step:Q", "delta:Q", "threshold:Q"]
+            ),
+            base.mark_line(strokeDash=[6, 4], strokeWidth=1.5).encode(
+                y=alt.Y("threshold:Q", scale=scale), detail="run_id:N"
+            ),
+        ),
+        "Audit: training code against its independent derivation",
+        f"n = {len(rows)} comparisons; {seeds(rows)}",
+        "dashed: the largest difference that passes",
+    )
+
+
+def failure_classes(result: Result) -> alt.TopLevelMixin:
+    """Draw how completions end over steps; rows of `queries.failure_classes`."""
+    rows = _largest_classes(records(result))
+    order = _class_order(rows)
+    chart = (
+        canvas(rows, width=240, height=190)
+        .mark_rect(stroke="white", strokeWidth=0.4)
+        .encode(
+            x=step_axis("step"),
+            x2="step_end:Q",
+            y=percent("low", "completions (%)").scale(domain=[0, 1]),
+            y2="high:Q",
+            color=alt.Color(
+                "outcome:N",
+                title="outcome",
+                scale=alt.Scale(domain=order, range=OUTCOME_COLOURS[: len(order)]),
+            ),
+            tooltip=["run_id:N", "step:Q", "step_end:Q", "outcome:N", "n:Q"],
+        )
+    )
+    return finish(
+        _facet(chart, rows),
+        "How completions end in training",
+        f"n = {sum(row['n'] for row in rows):,} completions; {seeds(rows)}",
+    )
+
+
+def signal(result: Result) -> alt.TopLevelMixin:
+    """Draw the share of groups without a signal for GRPO; rows of `queries.signal`."""
+    rows = records(result)
+    base = canvas(rows).encode(x=step_axis("step"), color=algorithm(rows))
+    title = "groups of equal rewards (%)"
+    return finish(
+        alt.layer(
+            base.mark_area(opacity=0.15).encode(
+                y=percent("interval_low", title),
+                y2="interval_high:Q",
+            ),
+            base.mark_line(strokeWidth=2.2).encode(
+                y=percent("flat_fraction", title), tooltip=tips(rows, "n_groups", "flat_fraction")
+            ),
+        ),
+        "Groups that teach GRPO nothing",
+        f"n = {span(rows, 'n_groups')} groups a point; {seeds(rows)}",
+        "all completions of such a group got one reward; seeds pooled; bands: 95 % Wilson interval",
+    )
+
+
+def teacher_kinds(result: Result) -> alt.TopLevelMixin:
+    """Draw reward by what the teacher was shown; rows of `queries.teacher_kinds`."""
+    rows = records(result)
+    base = canvas(rows, width=460, height=max(90, 34 * len({r["teacher_kind"] for r in rows})))
+    base = base.encode(
+        y=alt.Y("teacher_kind:N", title=None, axis=alt.Axis(grid=False)),
+        yOffset=alt.YOffset("run_id:N"),
+        color=algorithm(rows),
+    )
+    x = alt.X("reward_mean:Q", title="mean reward (points)", scale=alt.Scale(zero=True))
+    return finish(
+        alt.layer(
+            base.mark_rule(strokeWidth=2).encode(
+                x=alt.X("interval_low:Q", title="mean reward (points)"), x2="interval_high:Q"
+            ),
+            base.mark_point(filled=True, size=60, opacity=1).encode(
+                x=x, tooltip=["run_id:N", "teacher_kind:N", "n:Q", "reward_mean:Q"]
+            ),
+        ),
+        "Reward by what the teacher was shown",
+        f"n = {sum(row['n'] for row in rows):,} completions; {seeds(rows)}",
+        "bars: 95 % interval of the mean",
+    )
+
+
+def token_divergence(result: Result) -> alt.TopLevelMixin:
+    """Draw where teacher and student differ over a completion's text; `queries.token_divergence`."""
+    first = records(result)[0]
+    cells = _laid_out(result.records())
+    n_lines = 1 + max(cell["line"] for cell in cells)
+    width = (_LINE_CHARS + 1) * _CHAR_PX
+    base = canvas(cells, width=width, height=_LINE_PX * n_lines)
+    chars = alt.Scale(domain=[0, _LINE_CHARS + 1], nice=False)
+    x = alt.X("start:Q", axis=None, scale=chars)
+    y = alt.Y("line:O", axis=None)
+    scale = alt.Scale(range=["#f0f2f5", "#d55e00"], interpolate="rgb")
+    marks = base.mark_rect(stroke="white", strokeWidth=0.6).encode(
+        x=x,
+        x2="end:Q",
+        y=y,
+        color=alt.Color("divergence:Q", title="divergence (nats)", scale=scale),
+        tooltip=["shown:N", "student_logprob:Q", "teacher_logprob:Q", "divergence:Q"],
+    )
+    texts = base.mark_text(align="left", font=_CODE_FONT, fontSize=11.5).encode(
+        x=alt.X("text_start:Q", axis=None, scale=chars),
+        y=y,
+        text="shown:N",
+        color=alt.value(INK),
+    )
+    return finish(
+        alt.layer(marks, texts),
+        "Where the teacher disagrees, token by token",
+        f"{first['name']}, step {first['step']}, task {first['task_id']}: "
+        f"n = {len(result.rows)} tokens; {seeds(records(result))}",
+        "the completion on which they differ most, of those that were sampled",
+    )
+
+
+def _laid_out(tokens: Rows) -> Rows:
+    """Cells of a text in lines of a fixed-width font, one for each part of a token on a line."""
+    cells: Rows = []
+    line = column = 0
+    for token in tokens:
+        parts = str(token["token"]).split("\n")
+        for i, part in enumerate(parts):
+            # A line break is a token's doing too: it is shown as a sign at the end of the line.
+            text = visible(part, _LINE_CHARS) + ("⏎" if i < len(parts) - 1 else "")
+            if column and column + len(text) > _LINE_CHARS + 1:
+                line, column = line + 1, 0
+            if text:
+                indent = len(text) - len(text.lstrip(" "))
+                cells.append(
+                    {
+                        "line": line,
+                        "start": column,
+                        "end": column + len(text),
+                        "text_start": column + indent,
+                        "shown": text.strip(" "),
+                        "divergence": token["divergence"],
+                        "student_logprob": token["student_logprob"],
+                        "teacher_logprob": token["teacher_logprob"],
+                    }
+                )
+            column += len(text)
+            if i < len(parts) - 1:
+                line, column = line + 1, 0
+    return cells
+
+
+def _largest_classes(rows: Rows) -> Rows:
+    """Fold rare outcomes into `other`, and stack the shares of each bin, `passed` at the bottom."""
+    order = _class_order(rows)
+    kept = set(order[: N_OUTCOMES - 1]) if len(order) > N_OUTCOMES else set(order)
+    bins: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        outcome = row["outcome"] if row["outcome"] in kept else "other"
+        cells = bins.setdefault((row["run_id"], row["step"]), {})
+        cell = cells.setdefault(outcome, {**row, "outcome": outcome, "n": 0})
+        cell["n"] += row["n"]
+    for cells in bins.values():
+        total, low = sum(cell["n"] for cell in cells.values()), 0.0
+        for outcome in [*order, "other"]:
+            if outcome in cells and "low" not in cells[outcome]:
+                high = low + cells[outcome]["n"] / total
+                cells[outcome] |= {"low": low, "high": high}
+                low = high
+    return [cell for cells in bins.values() for cell in cells.values()]
+
+
+def _class_order(rows: Rows) -> list[str]:
+    """Outcomes by frequency: `passed` first, `other` last."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row["outcome"]] = counts.get(row["outcome"], 0) + row["n"]
+    return sorted(counts, key=lambda name: (name != "passed", name == "other", -counts[name], name))
+
+
+def _facet(chart: alt.Chart, rows: Rows) -> alt.TopLevelMixin:
+    """One panel a run, two in a line; a single run needs none."""
+    if len({row["run_id"] for row in rows}) < 2:
+        return chart.properties(width=560, height=300)
+    header = alt.Header(title=None, labelFontSize=11, labelColor=INK, labelLimit=300)
+    return chart.facet(alt.Facet("name:N", header=header), columns=2)
