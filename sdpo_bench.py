@@ -10,6 +10,7 @@ _COMMANDS = {
     "train": "trainer.cli:train",
     "verify": "trainer.cli:verify",
     "demo": "trainer.cli:demo",
+    "solve": "trainer.solve_cli:solve",
     "eval": "evaluator.cli:eval_command",
     "compare": "evaluator.results_cli:compare_command",
     "show": "evaluator.results_cli:show_command",

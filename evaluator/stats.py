@@ -31,6 +31,28 @@ def wilson(k: int, n: int, *, confidence: float = 0.95) -> Interval:
     return Interval(float(interval.low), float(interval.high))
 
 
+def wilson_of_mean(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
+    """Return Wilson's interval of the mean of values in 0..1.
+
+    Of all distributions on 0..1 with one mean, that of zeros and ones spreads most: for values
+    between, the interval is too wide rather than too narrow.
+
+    Raises:
+        ValueError: there are no values, or one lies outside 0..1.
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    data = np.asarray(values, dtype=np.float64)
+    if not data.size or data.min() < 0.0 or data.max() > 1.0:
+        raise ValueError(
+            f"values must be some numbers in 0..1, got {list(values)[:5]!r}; check them"
+        )
+    low, high = proportion_confint(
+        float(data.sum()), data.size, alpha=1.0 - confidence, method="wilson"
+    )
+    return Interval(float(low), float(high))
+
+
 def mcnemar_exact(gained: int, lost: int) -> float:
     """Return the two-sided exact McNemar p-value of two policies on the same problems.
 

@@ -1,0 +1,114 @@
+"""discovery@k and its comparison, by hand-worked numbers and simulation."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluator.pass_at_k import pass_at_k
+from evaluator.stats import wilson, wilson_of_mean
+from trainer.discovery import Trials, compare_trials, useful_k
+
+
+def sequential(*found, budget=4):
+    """One seed; each problem solved at that place (from 1), or never (0)."""
+    flags = {}
+    for task_id, at in enumerate(found):
+        flags[task_id] = [False] * (at - 1) + [True] if at else [False] * budget
+    return Trials("sdpo", budget, (flags,))
+
+
+def test_a_problem_counts_from_the_completion_that_first_passes():
+    # four problems, solved by the 1st, 3rd, 4th completion and never
+    trials = sequential(1, 3, 4, 0)
+    assert [trials.discovery(k)[0] for k in (1, 2, 3, 4)] == [0.25, 0.25, 0.5, 0.75]
+    assert trials.n_found == 3
+
+
+def test_seeds_are_averaged_problem_by_problem():
+    first, second = sequential(1, 0), sequential(0, 0)
+    trials = Trials("sdpo", 4, (first.passed[0], second.passed[0]))
+    assert trials.discovery(4)[0] == 0.25
+    assert trials.n_found == 1
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=5))
+def test_independent_draws_have_the_unbiased_estimate(flags):
+    trials = Trials("best-of-n", 6, (dict(enumerate(flags)),), independent=True)
+    for k in (1, 3, 6):
+        expected = np.mean([pass_at_k(6, sum(row), k) for row in flags])
+        assert trials.discovery(k)[0] == pytest.approx(expected)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=20))
+def test_discovery_never_falls_with_k_and_lies_in_its_interval(found):
+    trials = sequential(*found)
+    means = []
+    for k in range(1, 5):
+        mean, (low, high) = trials.discovery(k)
+        assert -1e-12 <= low <= mean + 1e-12
+        assert mean - 1e-12 <= high <= 1.0 + 1e-12
+        means.append(mean)
+    assert means == sorted(means)
+
+
+def test_no_problem_solved_of_three_still_leaves_room():
+    assert sequential(0, 0, 0).discovery(4)[1].high == pytest.approx(wilson(0, 3).high)
+
+
+def test_k_beyond_the_budget_is_refused():
+    with pytest.raises(ValueError, match="between 1 and 4"):
+        sequential(1).discovery(5)
+
+
+def test_one_seed_a_side_is_compared_by_mcnemar():
+    found = compare_trials(sequential(0, 0, 0, 1), sequential(1, 2, 0, 0))
+    assert (found.gained, found.lost, found.p) == (2, 1, pytest.approx(1.0))
+    assert "not distinguishable (2 gained, 1 lost; +25 points" in found.sentence
+
+
+def test_many_gained_are_distinguishable():
+    found = compare_trials(sequential(*[0] * 8), sequential(*[1] * 8))
+    assert found.p == pytest.approx(2 * 0.5**8)
+    assert found.sentence.startswith("sdpo solves more than sdpo")
+
+
+def test_several_seeds_are_compared_by_a_bootstrap():
+    one = sequential(*[0] * 8)
+    two = Trials("sdpo", 4, (sequential(*[1] * 8).passed[0], sequential(*[2] * 8).passed[0]))
+    found = compare_trials(one, two)
+    assert found.p is None
+    assert found.interval == (1.0, 1.0)
+
+
+def test_other_problems_or_budgets_are_refused():
+    with pytest.raises(ValueError, match="same problems with one budget"):
+        compare_trials(sequential(1), sequential(1, 1))
+    with pytest.raises(ValueError, match="same problems with one budget"):
+        compare_trials(sequential(1), sequential(1, budget=8))
+
+
+def test_columns_are_powers_of_two_and_the_budget():
+    assert useful_k(24) == [1, 2, 4, 8, 16, 24]
+    assert useful_k(1) == [1]
+
+
+@pytest.mark.parametrize("rates", [(0.1, 0.3), (0.5, 0.5), (0.02, 0.9)])
+def test_the_interval_of_a_mean_covers_it_at_least_as_often_as_it_says(rates):
+    # Values are means of 4 seeds: less spread than zeros and ones, so the interval may be too wide.
+    rng = np.random.default_rng(0)
+    n, runs = 40, 400
+    truth = rng.choice(rates, size=(runs, n))
+    values = rng.binomial(4, truth) / 4
+    covered = sum(
+        low <= np.mean(rates) <= high
+        for low, high in (wilson_of_mean(row.tolist()) for row in values)
+    )
+    assert covered / runs > 0.93
+
+
+def test_values_that_are_no_chances_are_refused():
+    with pytest.raises(ValueError, match=r"in 0\.\.1"):
+        wilson_of_mean([0.5, 1.5])
+    with pytest.raises(ValueError, match=r"in 0\.\.1"):
+        wilson_of_mean([])
