@@ -22,6 +22,7 @@ _COMMANDS = {
     "report": "analysis.figures_cli:report",
     "watch": "analysis.figures_cli:watch",
     "export": "analysis.cli:export",
+    "import": "analysis.import_cli:import_command",
 }
 """Command -> `module:object`; a module is imported when its command is called or its help is shown."""
 

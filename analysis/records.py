@@ -174,22 +174,41 @@ class Rollout(Record):
     group_index: int = Field(description="problem within the rollout batch, from 0")
     member_index: int = Field(description="completion within its group, 0..G-1")
     execution_id: str = Field(description="key into executions and test_results")
-    task_id: int = Field(description="id of the problem")
+    task_id: int | None = Field(
+        description="id of the problem; NULL where a foreign log does not say"
+    )
     prompt: str = Field(description="templated prompt as the policy read it")
     completion: str = Field(description="text the policy wrote")
-    n_prompt_tokens: int = Field(description="tokens of the prompt, >= 1")
-    n_completion_tokens: int = Field(description="tokens of the completion, >= 0")
-    truncated: bool = Field(description="true when the length limit ended it")
+    n_prompt_tokens: int | None = Field(
+        description="tokens of the prompt, >= 1; NULL where a foreign log does not say"
+    )
+    n_completion_tokens: int | None = Field(
+        description="tokens of the completion, >= 0; NULL where a foreign log does not say"
+    )
+    truncated: bool | None = Field(
+        description="true when the length limit ended it; NULL where a foreign log does not say"
+    )
     code: str | None = Field(description="extracted program; NULL when none was found")
     outcome: str = Field(
-        description="failure class: passed, wrong_answer, an exception name, no_code, timeout, ..."
+        description="failure class: passed, wrong_answer, an exception name, no_code, timeout, ..., "
+        "imported where a foreign log does not say"
     )
-    n_passed: int = Field(description="asserts passed, 0..n_asserts")
-    n_asserts: int = Field(description="asserts of the problem, >= 1")
-    correctness: float = Field(description="fraction of asserts passed, 0..1")
-    format_score: float = Field(description="format score, 0..1")
+    n_passed: int | None = Field(
+        description="asserts passed, 0..n_asserts; NULL where a foreign log does not say"
+    )
+    n_asserts: int | None = Field(
+        description="asserts of the problem, >= 1; NULL where a foreign log does not say"
+    )
+    correctness: float | None = Field(
+        description="fraction of asserts passed, 0..1; NULL where a foreign log does not say"
+    )
+    format_score: float | None = Field(
+        description="format score, 0..1; NULL where a foreign log does not say"
+    )
     reward: float = Field(description="weighted sum of the parts")
-    advantage: float = Field(description="reward relative to its group, as used by the policy loss")
+    advantage: float | None = Field(
+        description="reward relative to its group, as used by the policy loss; NULL where a foreign log does not say"
+    )
     feedback: str | None = Field(description="what the sandbox said; NULL for a passing completion")
     demonstration_member: int | None = Field(
         description="member whose solution the teacher was shown; NULL if none"
@@ -249,7 +268,7 @@ class Eval(Record):
     k: int = Field(description="problems whose first completion passes every assert")
     interval_low: float = Field(description="lower end of the 95 % Wilson interval of k/n, 0..1")
     interval_high: float = Field(description="upper end of the 95 % Wilson interval of k/n, 0..1")
-    wall_s: float = Field(description="wall-clock time, seconds")
+    wall_s: float | None = Field(description="wall-clock time, seconds; NULL where imported")
 
 
 class EvalResult(Record):
@@ -266,8 +285,8 @@ class EvalResult(Record):
     code: str | None = Field(description="extracted program; NULL when none was found")
     outcome: str = Field(description="failure class, see rollouts.outcome")
     passed: bool = Field(description="whether every assert passed")
-    n_passed: int = Field(description="asserts passed")
-    n_asserts: int = Field(description="asserts of the problem")
+    n_passed: int | None = Field(description="asserts passed; NULL where imported")
+    n_asserts: int | None = Field(description="asserts of the problem; NULL where imported")
     n_completion_tokens: int | None = Field(
         description="tokens of the completion; NULL for recorded ones"
     )

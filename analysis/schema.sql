@@ -70,8 +70,8 @@ WITH by_group AS (
     SELECT run_id, step, group_index, count(*) AS n, sum(reward) AS reward_sum,
            avg(reward) AS reward_mean, sum(correctness) AS correctness_sum,
            sum(format_score) AS format_sum,
-           count(*) FILTER (n_passed = n_asserts) AS n_solved,
-           count(*) FILTER (truncated) AS n_truncated,
+           count(*) FILTER (n_passed = n_asserts) AS n_solved, count(n_passed) AS n_graded,
+           count(*) FILTER (truncated) AS n_truncated, count(truncated) AS n_measured,
            sum(n_completion_tokens) AS tokens, max(reward) = min(reward) AS flat
     FROM rollouts GROUP BY ALL)
 SELECT run_id, step, sum(n) AS n_completions, count(*) AS n_groups,
@@ -80,8 +80,8 @@ SELECT run_id, step, sum(n) AS n_completions, count(*) AS n_groups,
        avg(reward_mean) + t_975(count(*) - 1) * stddev_samp(reward_mean) / sqrt(count(*)) AS interval_high,
        sum(correctness_sum) / sum(n) AS correctness_mean,
        sum(format_sum) / sum(n) AS format_mean,
-       sum(n_solved) / sum(n) AS solved_fraction,
-       sum(n_truncated) / sum(n) AS truncated_fraction,
+       sum(n_solved) / nullif(sum(n_graded), 0) AS solved_fraction,
+       sum(n_truncated) / nullif(sum(n_measured), 0) AS truncated_fraction,
        sum(tokens) / sum(n) AS completion_tokens_mean,
        count(*) FILTER (flat) / count(*) AS flat_group_fraction
 FROM by_group GROUP BY run_id, step;
