@@ -1,27 +1,20 @@
-"""TRL's GRPOTrainer with the project's grading, teacher and loss hooked in; holds no mathematics.
+"""The loss of GRPO, SDPO and hybrid runs on TRL's GRPOTrainer; holds no mathematics.
 
-GRPO, SDPO and hybrid runs share it, so that sampling, rewards, logging and hardware paths are the same.
-Private hooks of TRL 1.14 that it uses (tests/trainer/test_trl_contract.py fails where one changes):
-`_generate_and_score_completions`, `_compute_loss`, `_get_per_token_logps_and_entropies`,
-`_tokenize_prompts`, `_forward_redirection`, `_metrics`, `current_gradient_accumulation_steps`.
+All three share the trainer, so that sampling, rewards, logging and hardware paths are the same. Private hooks
+of TRL 1.14 that it uses besides those of `rollout_trainer` (tests/trainer/test_trl_contract.py fails where one
+changes): `_compute_loss`, `_forward_redirection`, `current_gradient_accumulation_steps`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor
-from trl import GRPOTrainer
-from trl.trainer.utils import pad
 
-from analysis.journal import Journal
-from analysis.records import Metric
-from trainer.config import Algorithm, BenchConfig
 from trainer.forward import (
     Rows,
     UnusualHead,
@@ -31,40 +24,32 @@ from trainer.forward import (
 )
 from trainer.losses.aggregation import all_sequences_mean, token_mean
 from trainer.losses.lean import Head, TokenTerms, token_terms
-from trainer.rollouts import GradedRollout, RolloutGrader, SampledRollout, rollout_records
-from trainer.teacher import EmaTeacher
-from trainer.teacher_prompt import TeacherPrompt, coverage, teacher_prompts
+from trainer.losses.weights import at_the_clip, mismatch_weight
+from trainer.rollout_trainer import RolloutTrainer
+from trainer.teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
 
-class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
+class BenchTrainer(RolloutTrainer):
     """GRPO, SDPO or their mixture on graded groups of completions."""
 
-    def __init__(
-        self,
-        *args: Any,  # noqa: ANN401 - passed on to TRL
-        algorithm: Algorithm,
-        config: BenchConfig,
-        grader: RolloutGrader,
-        journal: Journal,
-        **kwargs: Any,  # noqa: ANN401
-    ) -> None:
-        """Build TRL's trainer with `grader`'s reward functions, then copy the student as the teacher."""
-        self.algorithm = algorithm
-        self.config = config
-        self.grader = grader
-        self.journal = journal
-        super().__init__(*args, reward_funcs=[grader.correctness, grader.format_score], **kwargs)
-        self.distillation = config.distillation(temperature=self.args.temperature)
-        self.teacher = EmaTeacher(self.model, rate=config.ema_rate) if algorithm != "grpo" else None
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
+        """Build the trainer, then look at the model's head."""
+        super().__init__(*args, **kwargs)
+        self.distillation = self.config.distillation(temperature=self.args.temperature)
         self._head = self._output_head()
         self._terms: tuple[TokenTerms, Tensor] | None = None
 
     def _output_head(self) -> Head | None:
         """The head for the lean loss; None, said once, where the model needs the plain one."""
         try:
-            return output_head(self.model)
+            head = output_head(self.model)
+            if self.teacher is not None and self.teacher.mixes_logits and head.weight.requires_grad:
+                raise UnusualHead(
+                    "a mixed teacher must share the student's head, got a trained head"
+                )
+            return head
         except UnusualHead as problem:
             if self.algorithm != "grpo":
                 logger.warning("%s; the loss holds the logits of a whole micro-batch", problem)
@@ -77,125 +62,6 @@ class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
         return Head(
             self.teacher.value_of(weight), None if bias is None else self.teacher.value_of(bias)
         )
-
-    # sampling and grading
-
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Sample, grade and record a rollout batch; add what the teacher reads of each row."""
-        # Every batch is a function of (weights, seed, step): two algorithms with one seed start alike,
-        # and a resumed run samples what the interrupted one would have.
-        torch.manual_seed(self._rollout_seed())
-        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
-
-        graded = _gathered(self.grader.graded)
-        teachers = self._teacher_prompts([x["prompt"] for x in inputs], graded)
-        local = _local_rows(teachers, len(inputs), self.accelerator.process_index)
-        texts = self._add_teacher_tokens(batch, [x["prompt"] for x in inputs], local)
-
-        self._record(batch, local, texts)
-        return batch
-
-    def _rollout_seed(self) -> int:
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        step = int(self.state.global_step)
-        return int(self.args.seed) + 7_919 * (step * int(world) + int(rank) + 1)
-
-    def _teacher_prompts(
-        self, prompts: Sequence[list[dict[str, str]]], graded: Sequence[GradedRollout]
-    ) -> list[TeacherPrompt | None]:
-        """The teacher prompts of all rows of all processes; none where no teacher is trained against."""
-        if self.teacher is None:
-            return [None] * len(graded)
-        rules = self.config.teacher_rules()
-        all_prompts = _gathered(list(prompts))
-        groups = []
-        for start in range(0, len(graded), self.num_generations):
-            attempts = [
-                rollout.attempt(success_threshold=self.config.success_threshold)
-                for rollout in graded[start : start + self.num_generations]
-            ]
-            answers = teacher_prompts(
-                all_prompts[start],
-                attempts,
-                rules,
-                n_tokens=lambda messages: len(self._tokenize_prompts([list(messages)])[0][0]),
-                max_tokens=self._max_teacher_prompt_tokens(),
-            )
-            groups.append((attempts, answers))
-        for name, value in vars(coverage(groups, rules)).items():
-            self._metrics["train"][f"teacher/{name}"].append(value)
-        return [answer for _, answers in groups for answer in answers]
-
-    def _max_teacher_prompt_tokens(self) -> int:
-        context = getattr(self.model.config, "max_position_embeddings", None)
-        limit = self.config.max_teacher_prompt_tokens
-        return limit if context is None else min(limit, context - self.max_completion_length)
-
-    def _add_teacher_tokens(
-        self,
-        batch: dict[str, Any],
-        prompts: Sequence[list[dict[str, str]]],
-        teachers: Sequence[TeacherPrompt | None],
-    ) -> list[str | None]:
-        """Add left-padded teacher prompts and the distillation mask; return the prompts as text."""
-        if self.teacher is None:
-            return [None] * len(teachers)
-        # a row without a teacher keeps its own prompt, and the loss ignores it
-        messages = [
-            prompt if teacher is None else list(teacher.messages)
-            for prompt, teacher in zip(prompts, teachers, strict=True)
-        ]
-        ids = self._tokenize_prompts(messages)[0]
-        device = batch["completion_ids"].device
-        batch["teacher_prompt_ids"] = pad(
-            [torch.tensor(row) for row in ids],
-            padding_value=self._tokenizer.pad_token_id,
-            padding_side="left",
-        ).to(device)
-        batch["teacher_prompt_mask"] = pad(
-            [torch.ones(len(row), dtype=torch.long) for row in ids],
-            padding_value=0,
-            padding_side="left",
-        ).to(device)
-        batch["distill_mask"] = torch.tensor([t is not None for t in teachers], device=device)
-        n_tokens = (batch["completion_mask"] * batch["distill_mask"].unsqueeze(1)).sum()
-        # a scalar: TRL hands it to every micro-batch as it is
-        batch["n_distill_tokens"] = self.accelerator.gather(n_tokens).sum()
-        return [
-            None if teacher is None else self._tokenizer.decode(row)
-            for teacher, row in zip(teachers, ids, strict=True)
-        ]
-
-    def _record(
-        self,
-        batch: Mapping[str, Tensor],
-        teachers: Sequence[TeacherPrompt | None],
-        teacher_texts: Sequence[str | None],
-    ) -> None:
-        """Write the batch's rows of all processes to the journal, durably, before it is trained on."""
-        ends = {self._tokenizer.eos_token_id, self._tokenizer.pad_token_id}
-        rows = []
-        for i, graded in enumerate(self.grader.graded):
-            prompt_ids = batch["prompt_ids"][i][batch["prompt_mask"][i].bool()].tolist()
-            completion_ids = batch["completion_ids"][i][batch["completion_mask"][i].bool()].tolist()
-            rows.append(
-                SampledRollout(
-                    graded=graded,
-                    prompt=self._tokenizer.decode(prompt_ids),
-                    n_prompt_tokens=len(prompt_ids),
-                    n_completion_tokens=len(completion_ids),
-                    truncated=not completion_ids or completion_ids[-1] not in ends,
-                    advantage=float(batch["advantages"][i]),
-                    teacher=teachers[i],
-                    teacher_prompt=teacher_texts[i],
-                )
-            )
-        rows = _gathered(rows)
-        if self.accelerator.is_main_process:
-            step = int(self.state.global_step) + 1
-            for record in rollout_records(rows, step=step, group_size=self.num_generations):
-                self.journal.append(record)
-            self.journal.commit()
 
     # the loss
 
@@ -232,6 +98,7 @@ class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
             policy_loss = super()._compute_loss(model, inputs)
         finally:
             self._terms = None
+        self.note("policy/loss", self._of_the_step(policy_loss))
         weight = self.config.hybrid_lambda
         return weight * policy_loss + (1.0 - weight) * distill_loss
 
@@ -258,14 +125,36 @@ class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
         teacher, taught = student.detach(), inputs["distill_mask"]
         if taught.any():
             teacher = teacher.clone()
-            with self._as_teacher(model):
-                teacher[taught] = self._features(model, rows_of(inputs, "teacher_prompt", taught))
-        return self._terms_of(
+            rows = rows_of(inputs, "teacher_prompt", taught)
+            with self.as_teacher(model) as its:
+                teacher[taught] = its.features(lambda: self._features(model, rows))
+        terms = self._terms_of(
             student[mask],
             teacher[mask],
             inputs["completion_ids"][mask],
             None if old_logprobs is None else old_logprobs[mask],
         )
+        return self._corrected(terms, inputs, mask)
+
+    def _corrected(
+        self, terms: TokenTerms, inputs: Mapping[str, Tensor], mask: Tensor
+    ) -> TokenTerms:
+        """Weights for what lies between the sampler and this forward; shares of them that were clipped."""
+        distilled = inputs["distill_mask"].unsqueeze(1).expand_as(mask)[mask]
+        trainer = terms.logprobs.detach()
+        old = inputs.get("old_per_token_logps")
+        if old is not None and (clip := self.distillation.importance_clip) is not None:
+            clipped = at_the_clip(trainer[distilled], old[mask][distilled], clip=clip)
+            self.note("distill/importance_clipped_fraction", clipped)
+        sampler, clip = inputs.get("sampling_per_token_logps"), self.config.mismatch_clip
+        if sampler is None or clip is None:
+            return terms
+        # the policy that sampled, as this side computes it
+        trainer = trainer if old is None else old[mask]
+        clipped = at_the_clip(trainer[distilled], sampler[mask][distilled], clip=clip)
+        self.note("distill/mismatch_clipped_fraction", clipped)
+        weights = mismatch_weight(trainer, sampler[mask], clip=clip)
+        return terms._replace(distill=terms.distill * weights)
 
     def _terms_of(
         self, student: Tensor, teacher: Tensor, ids: Tensor, old_logprobs: Tensor | None
@@ -287,13 +176,22 @@ class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
     ) -> Tensor:
         distill_mask = mask & inputs["distill_mask"].unsqueeze(1)
         per_token = _placed(terms.distill, mask)
-        self._note("distill/per_token", per_token[distill_mask])
+        self.note("distill/per_token", per_token[distill_mask])
+        log_ratio = terms.logprobs.detach() - terms.teacher_logprobs
+        self.note("distill/kl_per_token", log_ratio[distill_mask[mask]])
         if self.algorithm != "hybrid":  # in a hybrid step TRL notes it
-            self._note("entropy", terms.entropy)
+            self.note("entropy", terms.entropy)
         if self.config.aggregation == "reference":
             loss = all_sequences_mean(per_token, distill_mask)
-            return loss / int(self.current_gradient_accumulation_steps)
-        return token_mean(per_token, distill_mask, n_tokens=self._tokens_of_step(inputs))
+            loss = loss / int(self.current_gradient_accumulation_steps)
+        else:
+            loss = token_mean(per_token, distill_mask, n_tokens=self._tokens_of_step(inputs))
+        self.note("distill/loss", self._of_the_step(loss))
+        return loss
+
+    def _of_the_step(self, loss: Tensor) -> Tensor:
+        """A micro-batch's part of the step's loss, so that TRL's mean over micro-batches is their sum."""
+        return loss.detach() * int(self.current_gradient_accumulation_steps)
 
     def _features(self, model: Any, rows: Rows) -> Tensor:  # noqa: ANN401
         """Hidden states for the lean loss, or logits where the model's head is unusual."""
@@ -302,14 +200,14 @@ class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
             return forward(model, rows)
 
     @contextmanager
-    def _as_teacher(self, model: Any) -> Iterator[None]:  # noqa: ANN401
-        """Teacher's weights, no dropout and so no random numbers, no gradient; all as before afterwards."""
+    def as_teacher(self, model: Any) -> Iterator[Teacher]:  # noqa: ANN401
+        """No dropout and so no random numbers, no gradient; mode and weights as before afterwards."""
         assert self.teacher is not None  # noqa: S101 - set for every algorithm but grpo
         was_training = model.training
         model.eval()
         try:
-            with torch.no_grad(), self.teacher.weights():
-                yield
+            with torch.no_grad(), self.clock("teacher"):
+                yield self.teacher
         finally:
             model.train(was_training)
 
@@ -317,25 +215,6 @@ class BenchTrainer(GRPOTrainer):  # type: ignore[misc]
         """Distilled tokens of the optimizer step, per process: DDP averages the gradients over processes."""
         steps = float(self.current_gradient_accumulation_steps / self.args.steps_per_generation)
         return inputs["n_distill_tokens"] * (steps / int(self.accelerator.num_processes))
-
-    # what is kept of a step
-
-    def _note(self, name: str, values: Tensor) -> None:
-        """Average a per-token value over the micro-batch; a batch without tokens says nothing."""
-        if values.numel():
-            self._metrics["train"][name].append(values.detach().mean().item())
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Hand the metrics to TRL's trackers and the journal."""
-        super().log(logs, start_time)
-        # what ends a run with train_runtime sums up this process, not a step
-        if self.accelerator.is_main_process and "train_runtime" not in logs:
-            for name, value in logs.items():
-                if isinstance(value, int | float):
-                    self.journal.append(
-                        Metric(step=int(self.state.global_step), name=name, value=float(value))
-                    )
-            self.journal.commit()
 
 
 def rows_of(inputs: Mapping[str, Tensor], prompt: str, chosen: Tensor | None = None) -> Rows:
@@ -347,12 +226,3 @@ def rows_of(inputs: Mapping[str, Tensor], prompt: str, chosen: Tensor | None = N
 def _placed(values: Tensor, mask: Tensor) -> Tensor:
     """Per-token values back at their places in (row, token); 0 outside the mask."""
     return values.new_zeros(mask.shape).masked_scatter(mask, values)
-
-
-def _gathered(rows: list[Any]) -> list[Any]:
-    """The rows of all processes, in the order of the processes."""
-    return list(gather_object(rows))
-
-
-def _local_rows(rows: Sequence[Any], n_rows: int, process_index: int) -> list[Any]:
-    return list(rows[process_index * n_rows : (process_index + 1) * n_rows])

@@ -87,8 +87,7 @@ class AuditedTrainer(BenchTrainer):
         old_logprobs = inputs.get("old_per_token_logps")
         with torch.no_grad(), self.accelerator.autocast():
             student_logits = completion_logits(model, rows_of(inputs, "prompt"))[distilled]
-        with self._as_teacher(model), self.accelerator.autocast():
-            teacher_logits = completion_logits(model, rows_of(inputs, "teacher_prompt"))[distilled]
+        teacher_logits = self._teacher_logits(model, inputs, distilled)
         batch = TokenBatch(
             student_logits=student_logits,
             teacher_logits=teacher_logits,
@@ -105,6 +104,23 @@ class AuditedTrainer(BenchTrainer):
             micro_batch=self._micro_batch,
         )
         return terms
+
+    def _teacher_logits(
+        self,
+        model: Any,  # noqa: ANN401
+        inputs: Mapping[str, Tensor],
+        distilled: Tensor,
+    ) -> Tensor:
+        """The teacher's raw logits, mixed as the rule says and not as hidden states."""
+        rows = rows_of(inputs, "teacher_prompt")
+        with self.as_teacher(model) as teacher, self.accelerator.autocast():
+            with teacher.weights():
+                own = completion_logits(model, rows)[distilled]
+            if self.config.teacher != "trust_region":
+                return own
+            share = self.config.trust_region_rate
+            student = completion_logits(model, rows)[distilled]
+        return (1.0 - share) * own.double() + share * student.double()
 
     def _distill_loss(
         self, terms: TokenTerms, inputs: Mapping[str, Tensor], mask: Tensor
@@ -123,9 +139,13 @@ class AuditedTrainer(BenchTrainer):
         assert self.teacher is not None  # noqa: S101
         self.auditor.end_step(step=step)
         self.auditor.update_teacher(
-            self.teacher.student(), self.teacher.state(), rate=self.config.ema_rate, step=step
+            self.teacher.student(), self.teacher.state(), rate=self._update_rate(), step=step
         )
         self._micro_batch = 0
+
+    def _update_rate(self) -> float:
+        """The share of the student that the kind of teacher takes over in each update."""
+        return {"ema": self.config.ema_rate, "live": 1.0}.get(self.config.teacher, 0.0)
 
 
 class EndOfStep(TrainerCallback):  # type: ignore[misc]

@@ -10,7 +10,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from trainer.teacher import EmaTeacher
+from trainer.teacher import Teacher
 
 
 class NonFiniteGradient(Exception):
@@ -44,7 +44,7 @@ class StopOnNonFinite(TrainerCallback):  # type: ignore[misc]
 class TeacherUpdate(TrainerCallback):  # type: ignore[misc]
     """One update a rollout batch, after its last optimizer step; the teacher goes with every checkpoint."""
 
-    def __init__(self, teacher: EmaTeacher, *, steps_per_rollout: int) -> None:
+    def __init__(self, teacher: Teacher, *, steps_per_rollout: int) -> None:
         """Update `teacher` every `steps_per_rollout` optimizer steps."""
         self._teacher = teacher
         self._steps_per_rollout = steps_per_rollout

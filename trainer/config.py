@@ -48,7 +48,11 @@ class BenchConfig:
     timeout_s: float = _option(5.0, "limit of one program, seconds")
 
     # the teacher
-    ema_rate: float = _option(0.05, "share of the student in each teacher update, 0..1")
+    teacher: str = _option("ema", "ema, trust_region, frozen or live; docs/training.md")
+    ema_rate: float = _option(0.05, "share of the student in each update of an ema teacher, 0..1")
+    trust_region_rate: float = _option(
+        0.05, "share of the student in the logits of a trust_region teacher, 0..1"
+    )
     success_threshold: float = _option(1.0, "correctness from which a completion is shown to peers")
     exclude_self: bool = _option(True, "never show a completion its own text")
     strip_thinking: bool = _option(True, "remove <think>...</think> from demonstrations")
@@ -65,6 +69,9 @@ class BenchConfig:
     alpha: float = _option(0.5, "teacher's weight in the Jensen-Shannon mixture, in (0, 1)")
     distill_top_k: int = _option(100, "vocabulary entries compared one by one, >= 1")
     importance_clip: float | None = _option(2.0, "upper bound of the importance weight")
+    mismatch_clip: float | None = _option(
+        2.0, "upper bound of p(trainer)/p(sampler), where the sampler reports its own (vLLM)"
+    )
     aggregation: str = _option("token_mean", "token_mean over the optimizer step, or reference")
     hybrid_lambda: float = _option(0.9, "weight of the policy loss in hybrid runs, 0..1")
 
@@ -92,7 +99,10 @@ class BenchConfig:
             self.divergence in ("forward_kl", "reverse_kl", "jensen_shannon"), "divergence", self
         )
         _require(0.0 <= self.hybrid_lambda <= 1.0, "hybrid_lambda", self)
+        _require(self.teacher in ("ema", "trust_region", "frozen", "live"), "teacher", self)
         _require(0.0 <= self.ema_rate <= 1.0, "ema_rate", self)
+        _require(0.0 <= self.trust_region_rate <= 1.0, "trust_region_rate", self)
+        _require(self.mismatch_clip is None or self.mismatch_clip > 0.0, "mismatch_clip", self)
         _require(0.0 <= self.success_threshold <= 1.0, "success_threshold", self)
         _require(self.format_weight >= 0.0, "format_weight", self)
         _require(self.timeout_s > 0.0, "timeout_s", self)

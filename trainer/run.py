@@ -138,6 +138,10 @@ def _check_audit(algorithm: Algorithm, options: Options) -> None:
         raise ConfigError(
             f"an audit must run without dropout, got lora_dropout {options.model.lora_dropout}; set it to 0.0"
         )
+    if options.training.use_vllm:
+        raise ConfigError(
+            "an audit must sample with the weights it trains, got use_vllm; set it to false"
+        )
     if options.training.world_size > 1 or options.training.num_iterations > 1:
         raise ConfigError(
             "an audit must run in one process with one update a rollout batch, got "
@@ -299,6 +303,7 @@ def _save(trainer: BenchTrainer, tokenizer: Any, adapter_dir: Path) -> None:  # 
     """Write the student, and beside it the teacher, in the form that `eval --adapter` reads."""
     trainer.save_model(str(adapter_dir))
     tokenizer.save_pretrained(adapter_dir)
-    if trainer.teacher is not None and trainer.accelerator.is_main_process:
+    has_weights = trainer.config.teacher in ("ema", "frozen")  # the others are no set of weights
+    if trainer.teacher is not None and has_weights and trainer.accelerator.is_main_process:
         with trainer.teacher.weights():
             trainer.save_model(str(adapter_dir.with_name("teacher_adapter")))

@@ -18,7 +18,7 @@ from trainer.losses import divergence, entries, support
 from trainer.losses.aggregation import sequence_mean, token_mean
 from trainer.rollouts import GradedRollout
 from trainer.run import train
-from trainer.teacher import EmaTeacher
+from trainer.teacher import EmaTeacher, TrustRegionTeacher
 from trainer.teacher_prompt import Attempt
 
 
@@ -41,8 +41,21 @@ def audit(config_file, monkeypatch, hashed_grades):
         {"support": "full", "divergence": "forward_kl", "aggregation": "reference"},
         {"support": "sampled", "divergence": "reverse_kl"},
         {"use_peft": False, "support": "topk_renormalised", "divergence": "reverse_kl"},
+        {"teacher": "trust_region", "trust_region_rate": 0.3},
+        {"teacher": "trust_region", "trust_region_rate": 0.3, "use_peft": False},
+        {"teacher": "frozen"},
+        {"teacher": "live"},
     ],
-    ids=["benchmark", "full", "sampled", "full-parameters"],
+    ids=[
+        "benchmark",
+        "full",
+        "sampled",
+        "full-parameters",
+        "trust-region",
+        "trust-region-full-parameters",
+        "frozen",
+        "live",
+    ],
 )
 def test_every_layer_passes_on_the_code_as_it_is(audit, changes):
     layers = audit(**changes)
@@ -245,6 +258,27 @@ def templated_twice(patch):
     patch.setattr(BenchTrainer, "_add_teacher_tokens", twice)
 
 
+def trust_region_of_the_other_side(patch):
+    original = TrustRegionTeacher.__init__
+
+    def swapped(self, model, *, rate):
+        original(self, model, rate=1.0 - rate)
+
+    patch.setattr(TrustRegionTeacher, "__init__", swapped)
+
+
+def trust_region_whose_first_weights_move(patch):
+    def moves(self):
+        self.rate = 0.5
+        EmaTeacher.update(self)
+
+    patch.setattr(TrustRegionTeacher, "update", moves)
+
+
+TRUST_REGION = {
+    trust_region_of_the_other_side: "loss",
+    trust_region_whose_first_weights_move: "ema",
+}
 MUTATIONS = {
     no_temperature: "loss",
     temperature_of_the_loss_left_at_one: "temperature",
@@ -278,3 +312,11 @@ def test_a_deliberate_bug_fails_in_its_layer(audit, monkeypatch, mutation):
     # alpha off the middle, where swapping the sides changes nothing
     layers = audit(alpha=0.3, max_steps=2, feedback_only_without_solution=False)
     assert not layers[MUTATIONS[mutation]].passed, layers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutation", TRUST_REGION, ids=lambda m: m.__name__)
+def test_a_deliberate_bug_of_the_trust_region_fails_in_its_layer(audit, monkeypatch, mutation):
+    mutation(monkeypatch)
+    layers = audit(teacher="trust_region", trust_region_rate=0.3, max_steps=2)
+    assert not layers[TRUST_REGION[mutation]].passed, layers

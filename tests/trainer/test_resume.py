@@ -47,7 +47,8 @@ def outcome(runs):
             "SELECT step, group_index, member_index, completion, reward, teacher_prompt FROM rollouts ORDER BY ALL"
         ).fetchall()
         metrics = connection.execute(
-            "SELECT step, name, value FROM metrics WHERE name <> 'step_time' ORDER BY ALL"
+            "SELECT step, name, value FROM metrics "
+            "WHERE NOT regexp_matches(name, '^(step_time$|time/|memory/)') ORDER BY ALL"
         ).fetchall()
     weights = [
         load_file(run_dir / folder / "adapter_model.safetensors")

@@ -2,11 +2,13 @@
 
 import json
 import math
+import statistics
 from collections import defaultdict
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from trl import GRPOTrainer
 
 from analysis.segment import scan
 from sandbox.program import SandboxError
@@ -26,7 +28,7 @@ class Finished:
         for segment in sorted(result.run_dir.glob("segment-*.jsonl")):
             for line in scan(segment):
                 self.rows[line.table].append(json.loads(line.row))
-        self.weights = load_file(result.adapter_dir / "adapter_model.safetensors")
+        self.weights = load_file(next(result.adapter_dir.glob("*model.safetensors")))
 
     def metric(self, name):
         return [row["value"] for row in self.rows["metrics"] if row["name"] == name]
@@ -210,3 +212,84 @@ def test_evaluations_are_recorded_at_their_steps_and_leave_training_alone(run):
     assert [row["step"] for row in evaluated.rows["evals"]] == [0, 1, 2]
     assert [row["n"] for row in evaluated.rows["evals"]] == [2, 2, 2]
     assert all(torch.equal(plain.weights[n], evaluated.weights[n]) for n in plain.weights)
+
+
+PHASES = ("sampling", "sandbox", "teacher", "student", "rest")
+
+
+def test_the_time_split_holds_every_phase_and_adds_up_to_the_steps(run):
+    finished = run("sdpo", max_completion_length=24)
+    split = {phase: finished.metric(f"time/{phase}_s") for phase in PHASES}
+    assert all(len(values) == 2 and min(values) > 0.0 for values in split.values())
+    for step, step_time in enumerate(finished.metric("step_time")):
+        # what TRL times lies within the student's pass and what is nested in it
+        assert sum(values[step] for values in split.values()) >= step_time
+
+
+def test_metrics_of_the_groups_agree_with_the_recorded_rows(run):
+    finished = run("sdpo")
+    for step in (1, 2):
+        rows = [r for r in finished.rows["rollouts"] if r["step"] == step]
+        groups = [[r for r in rows if r["group_index"] == g] for g in (0, 1)]
+
+        def metric(name, step=step):
+            return finished.metric(name)[step - 1]
+
+        spreads = [statistics.pstdev(r["reward"] for r in group) for group in groups]
+        assert metric("groups/reward_std") == pytest.approx(sum(spreads) / 2)
+        assert metric("groups/no_reward_signal_fraction") == sum(s == 0 for s in spreads) / 2
+        silent = [all(r["teacher_prompt"] is None for r in group) for group in groups]
+        assert metric("groups/no_teacher_signal_fraction") == sum(silent) / 2
+        passed = sum(r["outcome"] == "passed" for r in rows)
+        if passed:
+            assert metric("outcome/passed_fraction") == passed / len(rows)
+    assert finished.metric("distill/loss") == pytest.approx(finished.metric("loss"), abs=ROUNDING)
+    assert min(finished.metric("memory/peak_bytes")) > 1 << 20
+    assert len(finished.metric("distill/kl_per_token")) == 2
+
+
+def test_a_hybrid_step_names_both_losses_and_their_mixture(run):
+    finished = run("hybrid", hybrid_lambda=0.25, max_steps=1)
+    (distill,), (policy,) = finished.metric("distill/loss"), finished.metric("policy/loss")
+    assert finished.metric("loss")[0] == pytest.approx(0.25 * policy + 0.75 * distill, abs=ROUNDING)
+
+
+def test_a_sampler_with_other_probabilities_is_corrected_for_and_one_without_is_not(
+    run, monkeypatch
+):
+    plain = run("sdpo", max_steps=1)
+    original = GRPOTrainer._generate_single_turn
+
+    def with_logprobs(self, *args, **kwargs):
+        ids, _ = original(self, *args, **kwargs)
+        return ids, [[-50.0] * len(row) for row in ids]  # far less than the trainer thinks
+
+    monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", with_logprobs)
+    corrected = run("sdpo", max_steps=1)
+    assert corrected.metric("loss")[0] == pytest.approx(2 * plain.metric("loss")[0], rel=1e-5)
+    assert corrected.metric("distill/mismatch_clipped_fraction") == [1.0]
+    switched_off = run("sdpo", max_steps=1, mismatch_clip=None)
+    assert switched_off.metric("loss") == plain.metric("loss")
+    assert plain.metric("distill/mismatch_clipped_fraction") == []
+
+
+def test_gradient_checkpointing_changes_memory_and_no_number(run):
+    plain, checkpointed = (
+        run("sdpo", max_steps=1),
+        run("sdpo", max_steps=1, gradient_checkpointing=True),
+    )
+    assert checkpointed.metric("loss") == plain.metric("loss")
+    assert checkpointed.metric("grad_norm")[0] == pytest.approx(
+        plain.metric("grad_norm")[0], rel=1e-5
+    )
+
+
+def test_an_adapter_on_the_head_falls_back_to_logits_and_says_so(run, caplog):
+    finished = run("sdpo", max_steps=1, lora_target_modules=["q_proj", "lm_head"])
+    assert "the output head must be a linear layer" in caplog.text
+    assert finished.metric("loss")[0] > 0 and finished.metric("grad_norm")[0] > 0
+
+
+def test_a_mixed_teacher_of_a_trained_head_falls_back_to_logits_and_says_so(run, caplog):
+    run("sdpo", max_steps=1, use_peft=False, teacher="trust_region")
+    assert "a mixed teacher must share the student's head" in caplog.text

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.teacher import EmaTeacher
+from trainer.teacher import EmaTeacher, TrustRegionTeacher, make_teacher
 
 
 def student(dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -101,3 +101,54 @@ def test_a_teacher_of_another_model_is_refused(tmp_path):
 def test_a_rate_out_of_range_is_refused(rate):
     with pytest.raises(ValueError, match="ema_rate must lie in 0..1"):
         EmaTeacher(student(), rate=rate)
+
+
+def features_after_a_step(kind, *, x):
+    """What the teacher yields after the student moved and the teacher was updated; and both sides' own."""
+    model = student()
+    teacher = make_teacher(model, kind, ema_rate=0.25, trust_region_rate=0.25)
+    first = model(x).detach()
+    step(model)
+    teacher.update()
+    with torch.no_grad():
+        found = teacher.features(lambda: model(x))
+        return found, first, model(x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "share"), [("frozen", 0.0), ("ema", 0.25), ("trust_region", 0.25), ("live", 1.0)]
+)
+def test_each_kind_of_teacher_stands_where_its_formula_says(kind, share):
+    # the last layer is linear in its weights, so that mixing weights and mixing outputs agree
+    found, first, now = features_after_a_step(kind, x=torch.randn(3, 4))
+    assert not torch.equal(first, now)
+    assert torch.allclose(found, (1 - share) * first + share * now, atol=1e-6)
+
+
+def test_the_trust_regions_first_weights_stay_and_its_mixture_follows_the_student():
+    model = student()
+    teacher = TrustRegionTeacher(model, rate=0.5)
+    kept = teacher.state()["1.weight"].clone()
+    for _ in range(3):
+        step(model)
+        teacher.update()
+    assert torch.equal(teacher.state()["1.weight"], kept)
+    assert teacher.mixes_logits
+
+
+def test_a_live_teacher_holds_and_saves_nothing(tmp_path):
+    teacher = make_teacher(student(), "live", ema_rate=0.05, trust_region_rate=0.05)
+    teacher.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    teacher.load(tmp_path)
+
+
+def test_hidden_states_mixed_before_a_biased_head_give_the_mixed_logits():
+    head, model = nn.Linear(2, 9), student()
+    teacher = TrustRegionTeacher(model, rate=0.3)
+    x = torch.randn(5, 4)
+    with torch.no_grad():
+        first = head(model(x))
+        step(model)
+        mixed = head(teacher.features(lambda: model(x)))
+        assert torch.allclose(mixed, 0.7 * first + 0.3 * head(model(x)), atol=1e-5)

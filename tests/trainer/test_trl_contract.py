@@ -14,6 +14,14 @@ from trl.trainer import utils
         ("_compute_loss", ["self", "model", "inputs"]),
         ("_tokenize_prompts", ["self", "prompts"]),
         ("log", ["self", "logs", "start_time"]),
+        ("training_step", ["self", "model", "inputs", "num_items_in_batch"]),
+        ("_prepare_inputs", ["self", "generation_batch"]),
+        ("_save_checkpoint", ["self", "model", "trial"]),
+        ("_calculate_rewards", ["self", "inputs", "prompts", "completions", "completion_ids_list"]),
+        (
+            "_generate_single_turn",
+            ["self", "prompt_ids", "images", "multimodal_fields", "has_tool_images"],
+        ),
         ("_load_from_checkpoint", ["self", "resume_from_checkpoint", "model"]),
     ],
 )
@@ -31,6 +39,7 @@ def test_a_hook_has_the_signature_that_the_adapter_overrides(name, parameters):
         ("_generate_and_score_completions", '"num_items_in_batch": num_items_in_batch'),
         ("_compute_loss", "self.current_gradient_accumulation_steps"),
         ("_compute_loss", 'inputs.get("old_per_token_logps")'),
+        ("_generate_and_score_completions", 'output["sampling_per_token_logps"]'),
         ("log", "self._metrics[mode].items()"),
     ],
 )

@@ -56,8 +56,8 @@ def entry_terms(
     old_logprobs: Float[Tensor, " token"] | None,
     policy_gradient: bool,
     chunk_tokens: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Distillation loss, log-probability of the sampled token and entropy of each token; see `token_terms`."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The four terms of `lean.TokenTerms`, in their order; see `token_terms`."""
     constants = _Constants(
         teacher,
         teacher_weight,
@@ -68,7 +68,7 @@ def entry_terms(
         policy_gradient,
         chunk_tokens,
     )
-    terms: tuple[Tensor, Tensor, Tensor] = _EntryTerms.apply(  # type: ignore[no-untyped-call]
+    terms: tuple[Tensor, Tensor, Tensor, Tensor] = _EntryTerms.apply(  # type: ignore[no-untyped-call]
         constants, torch.is_grad_enabled(), student, weight, bias
     )
     return terms
@@ -83,7 +83,7 @@ class _EntryTerms(torch.autograd.Function):
         student: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         recompute = with_grad and any(ctx.needs_input_grad[3:])
         eager = with_grad and not recompute and ctx.needs_input_grad[2]
         logits, probabilities = _buffer(student, weight, c), _buffer(student, weight, c)
@@ -104,10 +104,11 @@ class _EntryTerms(torch.autograd.Function):
                     for part in zip(*gradients, strict=True)
                 )
             )
-        ctx.mark_non_differentiable(terms.entropy)
+        constants = [terms.entropy, terms.teacher_logprobs]
         if not c.policy_gradient:
-            ctx.mark_non_differentiable(terms.logprobs)
-        return terms.distill, terms.logprobs, terms.entropy
+            constants.append(terms.logprobs)
+        ctx.mark_non_differentiable(*constants)
+        return terms.distill, terms.logprobs, terms.entropy, terms.teacher_logprobs
 
     @staticmethod
     @once_differentiable
@@ -133,6 +134,7 @@ class _Chunk(NamedTuple):
     distill: Float[Tensor, " token"]
     logprobs: Float[Tensor, " token"]
     entropy: Float[Tensor, " token"]
+    teacher_logprobs: Float[Tensor, " token"]
     log_norm: Float[Tensor, " token"]
     """logsumexp of the student's scaled logits."""
     norm: Float[Tensor, " token"]
@@ -168,17 +170,19 @@ def _chunk(
     log_norm = peak + norm.log()
 
     distill, entry_grad = torch.zeros_like(chosen), torch.zeros_like(top)
+    teacher_logprobs = chosen - log_norm
     if c.teacher is not None and c.teacher_weight is not None:
         teacher = _scaled_logits(
             c.teacher[rows], c.teacher_weight, c.teacher_bias, spec.temperature, logits_buffer
         )
-        teacher_logp = _log_probabilities_at(entries, teacher)
+        teacher_logp, teacher_logprobs = _log_probabilities_at(teacher, entries, ids)
         distill, entry_grad = _losses(c, rows, top - log_norm, teacher_logp, chosen - log_norm)
     return (
         _Chunk(
             distill.squeeze(-1),
             (chosen - log_norm).squeeze(-1),
             entropy.squeeze(-1),
+            teacher_logprobs.squeeze(-1),
             log_norm.squeeze(-1),
             norm.squeeze(-1),
             entries,
@@ -298,10 +302,11 @@ def _scaled_logits(
     return logits if temperature == 1.0 else logits.div_(temperature)
 
 
-def _log_probabilities_at(entries: Tensor, logits: Tensor) -> Tensor:
-    """Log-probabilities of the entries; uses the logits up."""
-    chosen, peak = logits.gather(-1, entries), logits.amax(dim=-1, keepdim=True)
-    return chosen - peak - logits.sub_(peak).exp_().sum(dim=-1, keepdim=True).log()
+def _log_probabilities_at(logits: Tensor, *places: Tensor) -> list[Tensor]:
+    """Log-probabilities at some places of the vocabulary; uses the logits up."""
+    chosen, peak = [logits.gather(-1, place) for place in places], logits.amax(-1, keepdim=True)
+    log_norm = logits.sub_(peak).exp_().sum(dim=-1, keepdim=True).log()
+    return [values - peak - log_norm for values in chosen]
 
 
 def _buffer(student: Tensor, weight: Tensor, c: _Constants) -> Tensor | None:

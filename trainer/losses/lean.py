@@ -33,6 +33,8 @@ class TokenTerms(NamedTuple):
     """Log-probability of the sampled token."""
     entropy: Float[Tensor, " token"]
     """Entropy of the student's distribution, in nats; no gradient."""
+    teacher_logprobs: Float[Tensor, " token"]
+    """Log-probability of the sampled token under the teacher; the student's without one. No gradient."""
 
 
 class Head(NamedTuple):
@@ -63,7 +65,7 @@ def token_terms(
     """
     if len(ids) == 0:
         empty = student.sum(dim=-1)  # no rows, and still attached to the graph
-        return TokenTerms(empty, empty, empty.detach())
+        return TokenTerms(empty, empty, empty.detach(), empty.detach())
     weight, bias = (None, None) if head is None else head
     teacher_weight, teacher_bias = (weight, bias) if teacher_head is None else teacher_head
     teacher = None if teacher is None else teacher.detach()
@@ -105,7 +107,7 @@ def token_terms(
     return TokenTerms(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-_Terms = Callable[..., tuple[Tensor, Tensor, Tensor]]
+_Terms = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
 def _chunk_terms(spec: Distillation, *, policy_gradient: bool) -> _Terms:
@@ -118,20 +120,21 @@ def _chunk_terms(spec: Distillation, *, policy_gradient: bool) -> _Terms:
         bias: Tensor | None,
         teacher_weight: Tensor | None,
         teacher_bias: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         logits = student if weight is None else linear(student, weight, bias)
         logprobs = sampled_logprobs(
             logits if policy_gradient else logits.detach(), ids, temperature=spec.temperature
         )
         entropies = entropy(logits.detach(), temperature=spec.temperature)
         if teacher is None:
-            return torch.zeros_like(logprobs), logprobs, entropies
+            return torch.zeros_like(logprobs), logprobs, entropies, logprobs.detach()
         with torch.no_grad():
             teacher_logits = (
                 teacher if teacher_weight is None else linear(teacher, teacher_weight, teacher_bias)
             )
+        teacher_logprobs = sampled_logprobs(teacher_logits, ids, temperature=spec.temperature)
         losses = token_losses(logits, teacher_logits, ids, spec=spec, old_logprobs=old_logprobs)
-        return losses, logprobs, entropies
+        return losses, logprobs, entropies, teacher_logprobs
 
     return terms
 
@@ -145,14 +148,14 @@ class _EagerGradient(torch.autograd.Function):
         terms: _Terms,
         student: Tensor,
         *constants: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if not ctx.needs_input_grad[1]:
             return terms(student, *constants)
         with torch.enable_grad():
             student = student.detach().requires_grad_()
-            distill, logprobs, entropies = terms(student, *constants)
+            distill, logprobs, entropies, teacher = terms(student, *constants)
             ctx.save_for_backward(_row_gradient(distill, student), _row_gradient(logprobs, student))
-        return distill.detach(), logprobs.detach(), entropies.detach()
+        return distill.detach(), logprobs.detach(), entropies.detach(), teacher.detach()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401

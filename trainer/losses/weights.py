@@ -23,5 +23,17 @@ def mismatch_weight(
     *,
     clip: float = 2.0,
 ) -> Float[Tensor, "*token"]:
-    """min(pi_trainer / pi_sampler, clip): corrects for a sampler that computes other probabilities."""
-    return importance_weight(trainer_logprobs, sampler_logprobs, clip=clip)
+    """min(pi_trainer / pi_sampler, clip): corrects for a sampler that computes other probabilities.
+
+    A token that the sampler could not score (NaN) keeps weight 1. Source: reference core_algos.py 1178-1180.
+    """
+    weights = importance_weight(trainer_logprobs, sampler_logprobs, clip=clip)
+    return weights.masked_fill(sampler_logprobs.isnan(), 1.0)
+
+
+def at_the_clip(
+    logprobs: Float[Tensor, " token"], old_logprobs: Float[Tensor, " token"], *, clip: float
+) -> Float[Tensor, " token"]:
+    """1 for each token whose importance weight stands at the clip, else 0."""
+    weights = importance_weight(logprobs, old_logprobs, clip=clip)
+    return (weights >= clip).to(logprobs.dtype)

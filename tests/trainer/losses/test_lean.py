@@ -39,6 +39,7 @@ def plain(student, teacher, ids, head, spec, old):
         token_losses(logits(student), logits(teacher), ids, spec=spec, old_logprobs=old),
         sampled_logprobs(logits(student), ids, temperature=spec.temperature),
         entropy(logits(student).detach(), temperature=spec.temperature),
+        sampled_logprobs(logits(teacher), ids, temperature=spec.temperature),
     )
 
 
@@ -57,11 +58,12 @@ def test_values_and_gradients_equal_the_plain_form(spec, chunk, bias):
         student, teacher, ids, head=head, spec=spec, old_logprobs=old, chunk_tokens=chunk
     )
     (lean_grad,) = torch.autograd.grad(objective(lean.distill, lean.logprobs), student)
-    distill, logprobs, entropies = plain(student, teacher, ids, head, spec, old)
+    distill, logprobs, entropies, teacher_logprobs = plain(student, teacher, ids, head, spec, old)
     (grad,) = torch.autograd.grad(objective(distill, logprobs), student)
     for ours, theirs in ((lean.distill, distill), (lean.logprobs, logprobs), (lean_grad, grad)):
         assert (ours - theirs).abs().max() <= SAME * max(1.0, theirs.abs().max().item())
     assert torch.allclose(lean.entropy, entropies, atol=SAME)
+    assert torch.allclose(lean.teacher_logprobs, teacher_logprobs, atol=SAME)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.support)
@@ -113,7 +115,7 @@ def test_without_a_policy_gradient_the_log_probabilities_are_constants():
 def test_no_rows_give_empty_terms_that_are_still_attached():
     student, teacher, ids, head, _ = case(n_tokens=0)
     terms = token_terms(student, teacher, ids, head=head, spec=SPECS[0])
-    assert [len(t) for t in terms] == [0, 0, 0]
+    assert [len(t) for t in terms] == [0, 0, 0, 0]
     terms.distill.sum().backward()
     assert student.grad is not None
 
@@ -147,7 +149,7 @@ def test_a_gradient_of_the_distillation_alone_leaves_the_policys_out(spec, train
         policy_gradient=False, chunk_tokens=4,
     )  # fmt: skip
     ours = torch.autograd.grad((terms.distill * torch.arange(13)).sum(), parameters)
-    distill, _, _ = plain(student, teacher, ids, head, spec, old)
+    distill, *_ = plain(student, teacher, ids, head, spec, old)
     theirs = torch.autograd.grad((distill * torch.arange(13)).sum(), parameters)
     for a, b in zip(ours, theirs, strict=True):
         assert (a - b).abs().max() <= SAME * max(1.0, b.abs().max().item())
