@@ -101,19 +101,27 @@ COMMENT ON COLUMN reward_curve.completion_tokens_mean IS 'mean length of a compl
 COMMENT ON COLUMN reward_curve.flat_group_fraction IS 'groups of equal rewards, which teach GRPO nothing, 0..1';
 
 -- Unbiased pass@k of each evaluation: mean over problems of 1 - C(n-c, k) / C(n, k).
+-- Problems with the same counts have the same estimate, and that of k follows from that of k - 1 by one
+-- factor: the work grows with the number of different counts, not with the completions.
 CREATE VIEW pass_at_k AS
 WITH by_task AS (
     SELECT run_id, eval_id, task_id, count(*) AS n, count(*) FILTER (passed) AS c
     FROM eval_results GROUP BY ALL),
 smallest AS (SELECT run_id, eval_id, min(n) AS n_samples FROM by_task GROUP BY ALL),
-ks AS (SELECT run_id, eval_id, n_samples, unnest(generate_series(1, n_samples)) AS k FROM smallest)
-SELECT t.run_id, t.eval_id, e.step, ks.k, count(*) AS n_problems, ks.n_samples,
-       avg(1 - coalesce(list_product(
-           list_transform(generate_series(t.n - t.c + 1, t.n), lambda i: 1 - ks.k / i)), 1))
-           AS pass_at_k
-FROM by_task t
-JOIN ks USING (run_id, eval_id)
+alike AS (
+    SELECT run_id, eval_id, n_samples, n, c, count(*) AS n_problems
+    FROM by_task JOIN smallest USING (run_id, eval_id) GROUP BY ALL),
+ks AS (SELECT n, c, unnest(generate_series(1, n)) AS k FROM (SELECT DISTINCT n, c FROM alike)),
+estimates AS (
+    SELECT n, c, k, 1 - product(greatest(n - c - k + 1, 0) / (n - k + 1))
+        OVER (PARTITION BY n, c ORDER BY k) AS estimate
+    FROM ks)
+SELECT a.run_id, a.eval_id, e.step, s.k, sum(a.n_problems)::BIGINT AS n_problems, a.n_samples,
+       sum(a.n_problems * s.estimate) / sum(a.n_problems) AS pass_at_k
+FROM alike a
+JOIN estimates s USING (n, c)
 LEFT JOIN evals e USING (run_id, eval_id)
+WHERE s.k <= a.n_samples
 GROUP BY ALL;
 COMMENT ON VIEW pass_at_k IS 'unbiased pass@k of each evaluation';
 COMMENT ON COLUMN pass_at_k.run_id IS 'key into runs';
