@@ -75,6 +75,10 @@ bench-loss: setup  ## measure the loss's memory and time: plain, ours, TRL's (mi
 plots: setup  ## draw the charts of all runs
 	$(BENCH) plots $(ARGS)
 
+.PHONY: bench-analysis
+bench-analysis: setup  ## time journal, ingest, views and report at 10^4, 10^5 and 10^6 rollouts (ARGS="--size N")
+	$(VENV)/bin/python -m analysis.bench --chart-dir results/bench --json results/bench/bench.json $(ARGS)
+
 .PHONY: lock
 lock: setup  ## print the versions in .venv, for requirements.lock
 	$(VENV)/bin/python -m pip freeze --exclude-editable

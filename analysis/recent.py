@@ -24,6 +24,9 @@ from analysis.staging import Base
 MOST_COPIED_BYTES = 32 << 20
 """A results file up to this size is copied whole by each ingest; a larger one is continued beside."""
 
+QUIET = "SET enable_progress_bar = false"
+"""DuckDB draws the bar of a long statement into logs too."""
+
 
 def recent_path(results: Path) -> Path:
     """Where the recent rows of a results file lie."""
@@ -86,6 +89,7 @@ def extend_recent(
     if continued:
         shutil.copyfile(path, copy)
     with duckdb.connect(str(copy), config=config) as connection:
+        connection.execute(QUIET)
         connection.execute(f"ATTACH {_quoted(results)} AS base (READ_ONLY)")
         connection.execute("BEGIN")
         if not continued:

@@ -284,7 +284,13 @@ def _metrics(rng: random.Random, step: int, algorithm: str) -> Iterator[Record]:
         yield Metric(step=step, name=name, value=value)
     if algorithm == "audit":
         for layer, scale, threshold in (("loss", 1e-8, 1e-6), ("gradient", 3e-9, 1e-6)):
-            delta = scale * rng.lognormvariate(0, 0.5)
-            yield Audit(
-                step=step, layer=layer, delta=delta, threshold=threshold, passed=delta <= threshold
-            )
+            for micro_batch in range(2):
+                delta = scale * rng.lognormvariate(0, 0.5)
+                yield Audit(
+                    step=step,
+                    layer=layer,
+                    micro_batch=micro_batch,
+                    delta=delta,
+                    threshold=threshold,
+                    passed=delta <= threshold,
+                )

@@ -22,6 +22,7 @@ from analysis.load import Loaded, Plan, load, plan
 from analysis.locks import ingest_lock, no_writer
 from analysis.recent import (
     MOST_COPIED_BYTES,
+    QUIET,
     attach_recent,
     extend_recent,
     fold_recent,
@@ -140,6 +141,7 @@ def _open(results: Path) -> duckdb.DuckDBPyConnection:
         quoted = str(results).replace("'", "''")
         connection.execute(f"ATTACH '{quoted}' AS results (READ_ONLY)")
         connection.execute("USE results")
+        connection.execute(QUIET)
     except duckdb.Error:
         connection.close()
         raise
@@ -243,6 +245,7 @@ def _build(
             with contextlib.suppress(FileNotFoundError):  # left by a shell that was killed
                 shutil.copyfile(_wal(results), _wal(copy))
         with duckdb.connect(str(copy), config=_config(folder)) as connection:
+            connection.execute(QUIET)
             if fold and not report.rebuilt:
                 quoted = str(recent).replace("'", "''")
                 connection.execute(f"ATTACH '{quoted}' AS recent (READ_ONLY)")

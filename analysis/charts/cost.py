@@ -67,6 +67,7 @@ def bench_growth(result: Result) -> alt.TopLevelMixin:
         "ingest_s": ("ingest of everything", 1.0),
         "step_ingest_s": ("ingest of one more step", 1.0),
         "slowest_figure_ms": ("slowest figure's query", 1e-3),
+        "slowest_headline_ms": ("slowest headline view", 1e-3),
         "search_ms": ("search in every completion", 1e-3),
     }
     rows = [

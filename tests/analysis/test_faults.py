@@ -16,6 +16,7 @@ import pytest
 from analysis.journal import Journal, StoreError, segments
 from analysis.records import Metric
 from analysis.segment import Line, scan
+from analysis.state import is_damage
 from analysis.synthetic import synthetic_info
 from analysis.warehouse import connect, ingest
 
@@ -119,6 +120,7 @@ def test_a_writer_killed_at_random_moments_loses_nothing_acknowledged(tmp_path, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_fifty_kills_of_writer_and_ingester_lose_nothing_acknowledged(tmp_path, results):
     runs, rng, acknowledged = tmp_path / "runs", random.Random(7), set()
     next_step = 0
@@ -160,13 +162,13 @@ def test_an_ingester_killed_at_random_moments_leaves_a_whole_file(recorded_copy,
 
 
 def test_writers_ingesters_and_a_reader_at_once(tmp_path, results):
-    """Two writers and two ingesters run while a reader keeps the first file open."""
+    """Four writers and two ingesters run while a reader keeps the first file open."""
     runs = tmp_path / "runs"
     write(runs, "first", values=(1.0,))
     ingest(runs, results)
     reader = start(SHELL, results, "read")
     reader.stdout.readline()
-    writers = [start(WRITER, runs, name, 0) for name in ("a", "b")]
+    writers = [start(WRITER, runs, name, 0) for name in "abcd"]
     for writer in writers:
         writer.stdout.readline()
     ingesters = [start(INGESTER, runs, results, 3, "increment") for _ in range(2)]
@@ -177,7 +179,7 @@ def test_writers_ingesters_and_a_reader_at_once(tmp_path, results):
     out, _ = reader.communicate("go\n")
     assert out.strip() == "1", "a reader sees the file as it was when it opened it"
     ingest(runs, results)
-    for name, steps in zip(("a", "b"), acknowledged, strict=True):
+    for name, steps in zip("abcd", acknowledged, strict=True):
         stored = {
             row[0]
             for row in rows(results, f"SELECT step FROM metrics WHERE run_id = '{name}'")  # noqa: S608
@@ -313,6 +315,115 @@ def test_a_flipped_byte_in_a_stored_row_is_noticed_when_it_is_read(tmp_path, res
     assert "\n" not in str(caught.value)
     ingest(tmp_path / "runs", results, rebuild=True)
     assert rows(results, "SELECT name FROM metrics") == [(text,)]
+
+
+@pytest.mark.slow
+def test_a_byte_flipped_anywhere_in_the_results_is_found_or_changes_nothing(recorded_copy):
+    """Some bytes of the file belong to no row; of every other one DuckDB has a checksum."""
+    from analysis.schema import record_tables
+
+    runs, results = recorded_copy / "runs", recorded_copy / "results" / "results.duckdb"
+    rng = random.Random(13)
+
+    def everything():
+        with connect(results) as connection:
+            return {
+                name: sorted(connection.execute(f'FROM "{name}"').fetchall(), key=repr)
+                for name in ("runs", *record_tables())
+            }
+
+    whole, content, n_found = everything(), results.read_bytes(), 0
+    for _ in range(60):
+        flipped = bytearray(content)
+        flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
+        results.write_bytes(flipped)
+        try:
+            assert everything() == whole
+        except (StoreError, duckdb.Error) as error:
+            assert is_damage(error) or isinstance(error, StoreError), error
+            n_found += 1
+    assert n_found > 30
+    ingest(runs, results, rebuild=True)
+    assert everything() == whole
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system that is really full after some bytes; only root may make one."""
+    mounted = []
+
+    def mount(n_bytes):
+        folder = tmp_path / f"disk-{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={n_bytes}", "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("no file system can be mounted here")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_journal_on_a_full_disk_stops_with_everything_acknowledged(small_disk):
+    disk = small_disk(512 << 10)
+    journal = Journal.create(disk / "runs", synthetic_info("a"))
+    acknowledged = []
+    with pytest.raises(StoreError, match="No space left on device") as caught:
+        for step in range(100_000):
+            journal.append(Metric(step=step, name="x" * 5000, value=1.0))
+            journal.commit()
+            acknowledged.append(step)
+    assert "\n" not in str(caught.value)
+    assert len(acknowledged) > 10
+    assert journal_steps(disk / "runs" / "a") == acknowledged
+    journal._release()
+
+
+@pytest.mark.parametrize("n_bytes", [1 << 20, 2 << 20, 3 << 20, 5 << 20])
+def test_an_ingest_on_a_full_disk_leaves_the_old_file(tmp_path, small_disk, n_bytes):
+    """Wherever the space ends, in the copy, its log or the staged rows."""
+    runs, disk = tmp_path / "runs", small_disk(n_bytes)
+    write(runs, "a")
+    results = disk / "results.duckdb"
+    try:
+        ingest(runs, results)
+    except StoreError:
+        assert not results.exists()
+        return
+    write(runs, "b", values=[float(i) for i in range(30_000)])
+    (disk / "filler").write_bytes(b"x" * (shutil.disk_usage(disk).free - (256 << 10)))
+    with pytest.raises(StoreError) as caught:
+        ingest(runs, results)
+    assert "\n" not in str(caught.value)
+    assert rows(results, "SELECT count(*) FROM runs") == [(1,)]
+    assert sorted(path.name for path in disk.iterdir()) == [
+        ".results.duckdb.lock",
+        "filler",
+        "results.duckdb",
+    ]
+
+
+def test_a_10_mb_completion_goes_through_to_sql_and_the_report(tmp_path, results):
+    from analysis.records import Rollout
+    from analysis.synthetic import step_records
+
+    text = "x = 'é\x00<b>'\n" * 800_000
+    with Journal.create(tmp_path / "runs", synthetic_info("a")) as journal:
+        for record in step_records(random.Random(0), step=1, skill=0.5):
+            if isinstance(record, Rollout):
+                record = record.model_copy(update={"completion": text})
+                journal.append(record)
+                break
+    assert ingest(tmp_path / "runs", results).problems == []
+    assert len(text.encode()) > 10_000_000
+    assert rows(results, "SELECT completion FROM rollouts") == [(text,)]
+    pytest.importorskip("altair")
+    from analysis.report import build_report
+
+    with connect(results) as connection:
+        assert len(build_report(connection)) < 1_000_000
 
 
 def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, results, monkeypatch):
