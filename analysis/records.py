@@ -325,7 +325,8 @@ class TokenStat(Record):
         description="log p under the teacher, nats, <= 0; NULL where there was none"
     )
     divergence: float | None = Field(
-        description="divergence of the two distributions, nats, >= 0; NULL without a teacher"
+        description="distillation loss of the token, importance weights included, nats; "
+        "NULL without a teacher"
     )
 
 

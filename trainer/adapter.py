@@ -27,6 +27,7 @@ from trainer.losses.lean import Head, TokenTerms, token_terms
 from trainer.losses.weights import at_the_clip, mismatch_weight
 from trainer.rollout_trainer import RolloutTrainer
 from trainer.teacher import Teacher
+from trainer.token_stats import is_kept, token_records
 
 logger = logging.getLogger(__name__)
 
@@ -179,6 +180,7 @@ class BenchTrainer(RolloutTrainer):
         self.note("distill/per_token", per_token[distill_mask])
         log_ratio = terms.logprobs.detach() - terms.teacher_logprobs
         self.note("distill/kl_per_token", log_ratio[distill_mask[mask]])
+        self._keep_tokens(terms, inputs, mask)
         if self.algorithm != "hybrid":  # in a hybrid step TRL notes it
             self.note("entropy", terms.entropy)
         if self.config.aggregation == "reference":
@@ -188,6 +190,26 @@ class BenchTrainer(RolloutTrainer):
             loss = token_mean(per_token, distill_mask, n_tokens=self._tokens_of_step(inputs))
         self.note("distill/loss", self._of_the_step(loss))
         return loss
+
+    def _keep_tokens(self, terms: TokenTerms, inputs: Mapping[str, Tensor], mask: Tensor) -> None:
+        """Journal the tokens of the chosen completions; durable with the step's metrics."""
+        step, places = int(self.state.global_step) + 1, inputs["token_stats_place"]
+        kept = is_kept(step, every=self.config.token_stats_every)
+        if not kept or not self.accelerator.is_main_process or not (places >= 0).any():
+            return
+        decode = self._tokenizer.decode
+        tokens = [[decode([id]) for id in row] for row in inputs["completion_ids"].tolist()]
+        for record in token_records(
+            places,
+            mask,
+            tokens,
+            student_logprobs=_placed(terms.logprobs.detach(), mask),
+            teacher_logprobs=_placed(terms.teacher_logprobs, mask),
+            divergence=_placed(terms.distill.detach(), mask),
+            step=step,
+            group_size=self.num_generations,
+        ):
+            self.journal.append(record)
 
     def _of_the_step(self, loss: Tensor) -> Tensor:
         """A micro-batch's part of the step's loss, so that TRL's mean over micro-batches is their sum."""

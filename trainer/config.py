@@ -74,6 +74,9 @@ class BenchConfig:
     )
     aggregation: str = _option("token_mean", "token_mean over the optimizer step, or reference")
     hybrid_lambda: float = _option(0.9, "weight of the policy loss in hybrid runs, 0..1")
+    token_stats_every: int = _option(
+        10, "keep the tokens of two completions of step 1 and of every N-th; 0 never"
+    )
 
     # evaluation and results
     evaluate_every: int = _option(50, "evaluate every N steps and at the end; 0 never")
@@ -107,6 +110,7 @@ class BenchConfig:
         _require(self.format_weight >= 0.0, "format_weight", self)
         _require(self.timeout_s > 0.0, "timeout_s", self)
         _require(self.evaluate_every >= 0, "evaluate_every", self)
+        _require(self.token_stats_every >= 0, "token_stats_every", self)
         try:
             self.distillation(temperature=1.0)
             self.teacher_rules()

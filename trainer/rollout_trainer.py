@@ -24,6 +24,7 @@ from trainer.rollouts import GradedRollout, RolloutGrader, SampledRollout, rollo
 from trainer.teacher import Teacher, make_teacher
 from trainer.teacher_prompt import TeacherPrompt, coverage, teacher_prompts
 from trainer.timing import PhaseClock
+from trainer.token_stats import chosen_rows
 
 
 class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -139,6 +140,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
             padding_side="left",
         ).to(device)
         batch["distill_mask"] = torch.tensor([t is not None for t in teachers], device=device)
+        batch["token_stats_place"] = chosen_rows(batch["distill_mask"])
         n_tokens = (batch["completion_mask"] * batch["distill_mask"].unsqueeze(1)).sum()
         # a scalar: TRL hands it to every micro-batch as it is
         batch["n_distill_tokens"] = self.accelerator.gather(n_tokens).sum()
