@@ -14,11 +14,11 @@ _LAYERS = ("uid", "seccomp", "landlock")
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def sandbox() -> None:
-    r"""Run untrusted programs in locked-down containers, and check that the lock holds.
+    """Run untrusted programs in locked-down containers, and check that the lock holds.
 
     \b
     Example:  sdpo-bench sandbox build && sdpo-bench sandbox attack tests/attacks
-    """
+    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
 
 
 @sandbox.command()
@@ -27,13 +27,13 @@ def sandbox() -> None:
 )
 @click.option("--if-docker", is_flag=True, help="Where no engine answers, say so and succeed.")
 def build(base_image: str | None, if_docker: bool) -> None:
-    r"""Build the sandbox's image.
+    """Build the sandbox's image.
 
     Where no registry answers, a base is made of Debian packages with mmdebstrap.
 
     \b
     Example:  sdpo-bench sandbox build --base-image python:3.13-slim
-    """
+    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
     from sandbox import docker_backend, image
 
     if if_docker and not docker_backend.answers():
@@ -54,11 +54,11 @@ def build(base_image: str | None, if_docker: bool) -> None:
     type=click.IntRange(1, 32),
 )
 def up(containers: int, slots: int) -> None:
-    r"""Start containers that stand ready for every client of this user.
+    """Start containers that stand ready for every client of this user.
 
     \b
     Example:  sdpo-bench sandbox up --containers 2 --slots 2
-    """
+    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
     from sandbox import docker_backend, image, standing
     from sandbox.policy import Limits
 
@@ -74,11 +74,11 @@ def up(containers: int, slots: int) -> None:
 
 @sandbox.command()
 def down() -> None:
-    r"""Remove the containers that `up` started.
+    """Remove the containers that `up` started.
 
     \b
     Example:  sdpo-bench sandbox down
-    """
+    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
     from sandbox import docker_backend
 
     names = _ours(docker_backend.take_down)
@@ -90,11 +90,11 @@ def down() -> None:
     "--json", "json_file", type=click.Path(path_type=Path), help="Also write the table here."
 )
 def status(json_file: Path | None) -> None:
-    r"""Show the containers that answer.
+    """Show the containers that answer.
 
     \b
     Example:  sdpo-bench sandbox status --json status.json
-    """
+    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
     from sandbox import standing
 
     found = standing.sockets()
@@ -124,11 +124,11 @@ def status(json_file: Path | None) -> None:
     "--json", "json_file", type=click.Path(path_type=Path), help="Also write the report here."
 )
 def attack(folder: Path, backend: str, without: tuple[str, ...], json_file: Path | None) -> None:
-    r"""Run a folder of attacks; exit with 1 unless none achieves anything.
+    """Run a folder of attacks; exit with 1 unless none achieves anything.
 
     \b
     Example:  sdpo-bench sandbox attack tests/attacks --json attacks.json
-    """
+    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
     from sandbox import attack as attacks
 
     def show(result: attacks.AttackResult) -> None:
@@ -166,11 +166,11 @@ def attack(folder: Path, backend: str, without: tuple[str, ...], json_file: Path
     "--json", "json_file", type=click.Path(path_type=Path), help="Also write the reports here."
 )
 def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
-    r"""Attack with each layer left out in turn, and with all but the judge left out.
+    """Attack with each layer left out in turn, and with all but the judge left out.
 
     \b
     Example:  sdpo-bench sandbox ablate tests/attacks
-    """
+    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
     from sandbox import attack as attacks
 
     corpus = attacks.load(folder)
@@ -202,11 +202,11 @@ def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
     "--json", "json_file", type=click.Path(path_type=Path), help="Also write the table here."
 )
 def bench(rounds: int, chart: Path | None, json_file: Path | None) -> None:
-    r"""Compare ways to execute one program, interleaved in one run.
+    """Compare ways to execute one program, interleaved in one run.
 
     \b
     Example:  sdpo-bench sandbox bench --rounds 40 --chart docs/bench.svg
-    """
+    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
     from sandbox import bench as benchmark
 
     table = _ours(lambda: benchmark.measure(rounds))
@@ -238,11 +238,11 @@ def bench(rounds: int, chart: Path | None, json_file: Path | None) -> None:
     "--json", "json_file", type=click.Path(path_type=Path), help="Also write the result here."
 )
 def soak(executions: int, max_seconds: float, backend: str, json_file: Path | None) -> None:
-    r"""Run many programs in a row; exit with 1 if memory, descriptors, processes or times grow.
+    """Run many programs in a row; exit with 1 if memory, descriptors, processes or times grow.
 
     \b
     Example:  sdpo-bench sandbox soak --executions 100000 --max-seconds 900
-    """
+    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
     from sandbox import soak as soaking
 
     result = _ours(
@@ -257,11 +257,11 @@ def soak(executions: int, max_seconds: float, backend: str, json_file: Path | No
 
 @sandbox.command()
 def doctor() -> None:
-    r"""Check what the sandbox needs of this machine, one line each; exit with 1 if docker cannot be used.
+    """Check what the sandbox needs of this machine, one line each; exit with 1 if docker cannot be used.
 
     \b
     Example:  sdpo-bench sandbox doctor
-    """
+    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
     from sandbox import doctor as checks
 
     found = checks.examine()

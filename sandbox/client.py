@@ -113,6 +113,7 @@ def _docker(
     # Here, not above: whoever only connects to sockets needs no Docker SDK.
     from sandbox.docker_backend import DockerEndpoint
     from sandbox.image import current_image
+    from sandbox.policy import GVISOR_LIMITS
 
     image = current_image()
     n_containers = min(n_workers, 2)
@@ -125,6 +126,7 @@ def _docker(
                     slots=slots,
                     number=number,
                     image=image,
+                    limits=GVISOR_LIMITS if backend == "gvisor" else None,
                     runtime="runsc" if backend == "gvisor" else None,
                     **vars(settings),
                 )

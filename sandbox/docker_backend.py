@@ -10,7 +10,6 @@ import contextlib
 import os
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import docker.errors
 import docker.types
 import requests.exceptions
 
-from sandbox.endpoint import ask, wait_until_ready
+from sandbox.endpoint import ask, make_socket_folder, wait_until_ready
 from sandbox.guest.protocol import Kind
 from sandbox.policy import (
     SECCOMP_PROFILE,
@@ -118,7 +117,7 @@ def create(
         name: of the container.
         environment: more variables for the supervisor.
     """
-    options = _sdk_options(limits)
+    options = _sdk_options(client, limits)
     restart = options.pop("restart")
     if owned:
         options["auto_remove"] = True
@@ -137,19 +136,26 @@ def create(
     )
 
 
-def _sdk_options(limits: Limits) -> dict[str, Any]:
+def _sdk_options(client: Any, limits: Limits) -> dict[str, Any]:  # noqa: ANN401
     """The policy's options, with what the SDK has types of its own for."""
     options = container_options(limits)
+    # Docker's interface takes the profile itself, Podman's the path to it.
+    profile = str(SECCOMP_PROFILE) if _is_podman(client) else SECCOMP_PROFILE.read_text()
     options["ulimits"] = [
         docker.types.Ulimit(name=key, soft=value, hard=value)
         for key, value in options["ulimits"].items()
     ]
     options["security_opt"] = [
-        f"seccomp={SECCOMP_PROFILE.read_text()}" if entry.startswith("seccomp=") else entry
+        f"seccomp={profile}" if entry.startswith("seccomp=") else entry
         for entry in options["security_opt"]
     ]
     options["log_config"] = docker.types.LogConfig(type=options.pop("log_driver"))
     return options
+
+
+def _is_podman(client: Any) -> bool:  # noqa: ANN401 - docker has no types
+    parts = client.version().get("Components") or []
+    return any("podman" in str(part.get("Name")).lower() for part in parts)
 
 
 @contextlib.contextmanager
@@ -161,7 +167,7 @@ def plain_container(
     script: str = "import signal; signal.pause()",
 ) -> Iterator[Any]:
     """A container under the same options that runs a script of ours, or waits; for measuring only."""
-    options = _sdk_options(limits)
+    options = _sdk_options(client, limits)
     del options["restart"]
     container = client.containers.run(
         image, ["-I", "-c", script], entrypoint=["python3"], detach=True, **options
@@ -197,8 +203,7 @@ class DockerEndpoint:
         self._runtime = runtime
         self._recycle_after = recycle_after
         self._without = without
-        # A fresh folder in /tmp is 0700: on the host, nobody else comes near the sockets.
-        self.socket_dir = Path(tempfile.mkdtemp(prefix="sdpo-bench-"))
+        self.socket_dir = make_socket_folder()
         self._lease: socket.socket | None = None
         self.container_id = ""
         self.name = f"docker container {number}"

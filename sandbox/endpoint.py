@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,21 @@ class Endpoint(Protocol):
     def close(self) -> None:
         """Stop what this client started."""
         ...
+
+
+def make_socket_folder() -> Path:
+    """Return a fresh folder for sockets; on the host, nobody else comes near it.
+
+    Raises:
+        SandboxError: the folder for temporary files takes none.
+    """
+    try:
+        return Path(tempfile.mkdtemp(prefix="sdpo-bench-"))
+    except OSError as error:
+        raise SandboxError(
+            f"the folder for temporary files must take one more, got {error.strerror}: "
+            f"{error.filename}; make room, or name another in TMPDIR"
+        ) from error
 
 
 def run_socket(socket_dir: Path) -> str:

@@ -17,9 +17,10 @@ from sandbox.docker_backend import IMAGE, SOURCE_LABEL, engine, find_image, pull
 from sandbox.program import SandboxError
 
 ROOT = Path(__file__).resolve().parent.parent
-DEBIAN_BASE = "sdpo-bench-base"
-_SUITES = {"bookworm": "3.11", "trixie": "3.13"}
-_DEFAULT_SUITE = "bookworm"
+DEBIAN_BASE = "localhost/sdpo-bench-base"
+"""Without a host in its name Podman would ask a registry for it; and it imports nothing but `latest`."""
+_SUITES = {"trixie": "3.13", "bookworm": "3.11"}
+"""Suites of Debian with their Python, the wanted one first: it is the Dockerfile's own version."""
 
 
 def dockerfile() -> Path:
@@ -97,58 +98,63 @@ def _choose_base(client: Any, wanted: str | None, say: Callable[[str], None]) ->
             f"the base image must be there or in a registry, got {wanted!r}; name another, or none to "
             "build one from Debian packages"
         )
-    if find_image(client, DEBIAN_BASE) is not None:
-        say(f"no registry has {name}: using {DEBIAN_BASE}, built from Debian packages before")
-        return DEBIAN_BASE
+    for suite in _SUITES:
+        if find_image(client, f"{DEBIAN_BASE}-{suite}") is not None:
+            say(f"no registry has {name}: using {DEBIAN_BASE}-{suite}, built from Debian before")
+            return f"{DEBIAN_BASE}-{suite}"
     say(f"no registry has {name}: building {DEBIAN_BASE} from Debian packages with mmdebstrap")
-    _build_debian_base(client)
-    return DEBIAN_BASE
+    return _build_debian_base(client)
 
 
-def _build_debian_base(client: Any) -> None:  # noqa: ANN401
-    """Import a base of Debian packages: an interpreter, its library and what they link to; no shell.
+def _build_debian_base(client: Any) -> str:  # noqa: ANN401
+    """Import a base of the first suite that this machine's mirror and keys can build; return its name.
 
-    The `extract` variant runs no customize hooks, so what is left to do is an extract hook.
+    Raises:
+        SandboxError: no mmdebstrap, or no suite can be built.
     """
     if shutil.which("mmdebstrap") is None:
         raise SandboxError(
             "mmdebstrap must be installed to build a base without a registry, got none; "
             "`apt-get install mmdebstrap`, or give --base-image"
         )
-    suite = _suite()
+    said = ""
+    for suite in _SUITES:
+        with tempfile.TemporaryDirectory(prefix="sdpo-bench-base-") as folder:
+            tarball = Path(folder) / "base.tar"
+            done = subprocess.run(
+                _debian_command(suite, tarball), capture_output=True, text=True, check=False
+            )
+            if done.returncode == 0:
+                client.api.import_image(
+                    src=str(tarball), repository=f"{DEBIAN_BASE}-{suite}", tag="latest"
+                )
+                return f"{DEBIAN_BASE}-{suite}"
+            said = f"status {done.returncode}: {done.stderr.strip()[-300:]!r}"
+    raise SandboxError(f"mmdebstrap must succeed, got {said}")
+
+
+def _debian_command(suite: str, tarball: Path) -> list[str]:
+    """An interpreter, its library and what they link to; no shell.
+
+    The `extract` variant runs no customize hooks, so what is left to do is an extract hook; and it does not
+    merge /lib into /usr/lib, where newer suites keep the loader.
+    """
     python = f"python{_SUITES[suite]}"
     hook = (
+        'for d in lib lib64 bin sbin; do [ -e "$1/$d" ] || ln -s "usr/$d" "$1/$d"; done; '
         f'chroot "$1" /usr/bin/{python} -m compileall -q /usr/lib/{python}; '
         f'ln -sf {python} "$1/usr/bin/python3"; mkdir -p "$1/tmp" "$1/run/sandbox"; chmod 0755 "$1/tmp"; '
         'rm -rf "$1/usr/share/doc" "$1/usr/share/locale" "$1/usr/share/man" "$1/var/cache" '
         '"$1/var/lib/apt" "$1/var/log"'
     )
-    with tempfile.TemporaryDirectory(prefix="sdpo-bench-base-") as folder:
-        tarball = Path(folder) / "base.tar"
-        command = [
-            "mmdebstrap",
-            "--variant=extract",
-            f"--include={python},lib{python}-stdlib",
-            f"--extract-hook={hook}",
-            suite,
-            str(tarball),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise SandboxError(
-                f"mmdebstrap must succeed, got status {done.returncode}: {done.stderr.strip()[-300:]!r}"
-            )
-        client.api.import_image(src=str(tarball), repository=DEBIAN_BASE, tag="latest")
-
-
-def _suite() -> str:
-    """The suite of this machine where it is a Debian that we know, else the default."""
-    try:
-        text = Path("/etc/os-release").read_text()
-    except OSError:
-        return _DEFAULT_SUITE
-    match = re.search(r"^VERSION_CODENAME=(\w+)$", text, re.MULTILINE)
-    return match[1] if match and match[1] in _SUITES else _DEFAULT_SUITE
+    return [
+        "mmdebstrap",
+        "--variant=extract",
+        f"--include={python},lib{python}-stdlib",
+        f"--extract-hook={hook}",
+        suite,
+        str(tarball),
+    ]
 
 
 def _context() -> io.BytesIO:

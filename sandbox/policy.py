@@ -31,6 +31,10 @@ class Limits:
     """Open descriptors of one process."""
 
 
+GVISOR_LIMITS = Limits(pids=1024)
+"""gVisor's own threads count, too: with fewer it ends at the first fork. Inside it counts no threads."""
+
+
 def container_options(limits: Limits) -> dict[str, Any]:
     """Return the options a container is created with, by their names in the Docker SDK.
 

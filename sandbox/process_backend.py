@@ -11,11 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from sandbox.endpoint import wait_until_ready
+from sandbox.endpoint import make_socket_folder, wait_until_ready
 from sandbox.guest.__main__ import CONTROL_SOCKET
 
 WARNING = (
@@ -50,7 +49,7 @@ class ProcessEndpoint:
             "owner_uid": os.geteuid(),
             "end_with_stdin": True,
         }
-        self.socket_dir = Path(tempfile.mkdtemp(prefix="sdpo-bench-"))
+        self.socket_dir = make_socket_folder()
         self._process: subprocess.Popen[bytes] | None = None
         try:
             self._start()

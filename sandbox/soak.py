@@ -26,7 +26,10 @@ _PROGRAM = Program(
 )
 _EXPECTED = (Verdict.PASSED, Verdict.PASSED, Verdict.FAILED)
 MAX_SLOW_DOWN = 0.05
-"""Of the CPU time of a program, last tenth against first tenth."""
+"""Of the CPU time of a program, in the sandbox that ran all of them against a fresh one beside it."""
+_N_COMPARED = 12
+"""Batches of each, in turn, for that: against its own first batches a sandbox would be measured by what else
+the machine did in the meantime."""
 MAX_GROWTH_BYTES = 4 << 20
 
 
@@ -39,8 +42,10 @@ class SoakResult:
     seconds: float = 0.0
     wrong: int = 0
     """Programs with other verdicts than expected."""
-    first_cpu_ms: float = 0.0
-    last_cpu_ms: float = 0.0
+    fresh_cpu_ms: float = 0.0
+    """Per program in a sandbox that has run none."""
+    worn_cpu_ms: float = 0.0
+    """In the one that ran all of them, at the same time."""
     memory_bytes: tuple[int, int] = (0, 0)
     """Of the supervisors and slots, private to them."""
     client_memory_bytes: tuple[int, int] = (0, 0)
@@ -54,7 +59,7 @@ class SoakResult:
         """Return the result as lines of text."""
         return [
             f"{self.executions} programs in {self.seconds:.0f} s on {self.backend}, {self.wrong} wrong",
-            f"CPU per program: first tenth {self.first_cpu_ms:.3f} ms, last tenth {self.last_cpu_ms:.3f} ms",
+            f"CPU per program: {self.worn_cpu_ms:.3f} ms, in a fresh sandbox beside it {self.fresh_cpu_ms:.3f} ms",
             f"memory inside: {self.memory_bytes[0] / 1e6:.1f} -> {self.memory_bytes[1] / 1e6:.1f} MB; "
             f"client: {self.client_memory_bytes[0] / 1e6:.1f} -> {self.client_memory_bytes[1] / 1e6:.1f} MB",
             f"descriptors {self.descriptors[0]} -> {self.descriptors[1]}, "
@@ -73,20 +78,16 @@ def run(
     """
     with open_sandbox(backend, own=True) as pool:
         result = SoakResult(pool.name)
-        cpu: list[float] = []
-        _batch(pool, result, cpu)  # caches fill once
-        cpu.clear()
+        _batch(pool, result)  # caches fill once
         before = _look(pool)
         start = time.monotonic()
         while result.executions < executions and time.monotonic() - start < max_seconds:
-            _batch(pool, result, cpu)
+            _batch(pool, result)
             if result.executions % 10_000 == 0:
                 say(f"{result.executions} programs, {time.monotonic() - start:.0f} s")
         result.seconds = time.monotonic() - start
         after = _look(pool)
-    tenth = max(1, len(cpu) // 10)
-    # The fastest batches: what other processes do to the processor's caches is not our growth.
-    result.first_cpu_ms, result.last_cpu_ms = min(cpu[:tenth]), min(cpu[-tenth:])
+        result.worn_cpu_ms, result.fresh_cpu_ms = _compare(pool, backend, result)
     result.memory_bytes = before[0], after[0]
     result.client_memory_bytes = before[1], after[1]
     result.descriptors = before[2], after[2]
@@ -95,20 +96,29 @@ def run(
     return result
 
 
-def _batch(pool: Pool, result: SoakResult, cpu: list[float]) -> None:
+def _compare(worn: Pool, backend: str, result: SoakResult) -> tuple[float, float]:
+    """CPU-ms of a program in this sandbox and in a fresh one, in turn: of each the fastest batch."""
+    with open_sandbox(backend, own=True) as fresh:
+        _batch(fresh, result)
+        pairs = [(_batch(worn, result), _batch(fresh, result)) for _ in range(_N_COMPARED)]
+    return min(pair[0] for pair in pairs), min(pair[1] for pair in pairs)
+
+
+def _batch(pool: Pool, result: SoakResult) -> float:
+    """Run a batch; return the CPU-ms of a program."""
     executions = pool.run([_PROGRAM] * _BATCH)
     result.executions += len(executions)
     result.wrong += sum(
         tuple(part.verdict for part in execution.results) != _EXPECTED for execution in executions
     )
-    cpu.append(sum(execution.cpu_ms for execution in executions) / len(executions))
+    return sum(execution.cpu_ms for execution in executions) / len(executions)
 
 
 def _growth(result: SoakResult) -> list[str]:
     grown = []
     if result.wrong:
         grown.append("wrong verdicts")
-    if result.last_cpu_ms > result.first_cpu_ms * (1 + MAX_SLOW_DOWN):
+    if result.worn_cpu_ms > result.fresh_cpu_ms * (1 + MAX_SLOW_DOWN):
         grown.append("CPU time")
     if result.memory_bytes[1] - result.memory_bytes[0] > MAX_GROWTH_BYTES:
         grown.append("memory inside")

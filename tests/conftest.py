@@ -26,7 +26,25 @@ def docker_problem() -> str | None:
     return None
 
 
+@functools.cache
+def gvisor_problem() -> str | None:
+    """Why gVisor cannot be used here, or None where the engine has it."""
+    from sandbox.docker_backend import engine
+    from sandbox.program import SandboxError
+
+    try:
+        with engine(timeout_s=10) as client:
+            found = "runsc" in (client.info().get("Runtimes") or {})
+    except SandboxError as error:
+        return str(error)
+    return None if found else "the engine has no runtime runsc"
+
+
 def pytest_collection_modifyitems(config, items):
+    if not config.option.collectonly:
+        for item in items:
+            if item.get_closest_marker("gvisor") and gvisor_problem() is not None:
+                item.add_marker(pytest.mark.skip(reason=f"no gVisor: {gvisor_problem()}"))
     wanted = [item for item in items if item.get_closest_marker("docker")]
     if not wanted or config.option.collectonly:
         return

@@ -6,12 +6,12 @@ passes; everything it writes is read by the host as hostile text.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` wraps calls in enums: 30 more pages to copy
 import ctypes
 import fcntl
 import json
 import os
 import resource
-import signal
 import sys
 import types
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from sandbox.guest.values import Value
 CANDIDATE = "<solution>"
 RESULT_FD = 3
 MAX_MESSAGE = 600
+MAX_THREADS = 24
 RESERVED_BYTES = 32_768
 """Room in the pipe for the lines that say so when values do not fit, and for the output's tail."""
 EXIT_NOT_CONFINED, EXIT_BAD_JOB, EXIT_NO_RESULT = 125, 126, 127
@@ -42,8 +43,8 @@ class Layers(NamedTuple):
     """User and group of the child; 0 keeps the supervisor's."""
     seccomp: seccomp.Filter | None
     landlock: landlock.Ruleset | None
-    threads: int = 24
-    """Processes and threads that the child's own user may have."""
+    threads: int
+    """Processes and threads that the child's own user may have; 0 where the kernel counts none."""
 
     def apply(self, header: RequestHeader) -> None:
         """Strip this process; the order goes from what needs privilege to what takes the means away."""
@@ -52,7 +53,8 @@ class Layers(NamedTuple):
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
         resource.setrlimit(resource.RLIMIT_AS, (header.memory_bytes, header.memory_bytes))
         if self.uid:
-            resource.setrlimit(resource.RLIMIT_NPROC, (self.threads, self.threads))
+            if self.threads:
+                resource.setrlimit(resource.RLIMIT_NPROC, (self.threads, self.threads))
             os.setresgid(self.uid, self.uid, self.uid)
             os.setresuid(self.uid, self.uid, self.uid)
         elif os.geteuid() == 0:
@@ -95,7 +97,7 @@ def become(
     """Turn this forked process into a child that runs one job, and end it."""
     status = EXIT_NOT_CONFINED
     try:
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         job_bytes = receive(connection, header.job_bytes)
         os.dup2(result, RESULT_FD, inheritable=False)
         os.set_blocking(RESULT_FD, False)

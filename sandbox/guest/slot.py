@@ -55,9 +55,28 @@ class Settings(NamedTuple):
     """Executions after which a slot is replaced by a fresh fork of the zygote."""
 
 
-def serve(listener: socket.socket, index: int, settings: Settings) -> None:
+class Walls(NamedTuple):
+    """What confines every child: made once by the supervisor, so that no slot holds a copy."""
+
+    seccomp: seccomp.Filter | None
+    landlock: landlock.Ruleset | None
+
+
+def make_walls(settings: Settings) -> Walls:
+    """Make what the settings ask for ready to be put on.
+
+    Raises:
+        OSError: this machine has it not.
+    """
+    return Walls(
+        seccomp.Filter() if settings.seccomp else None,
+        landlock.Ruleset() if settings.landlock else None,
+    )
+
+
+def serve(listener: socket.socket, index: int, settings: Settings, walls: Walls) -> None:
     """Serve connections until it is time to be replaced."""
-    slot = _Slot(index, settings)
+    slot = _Slot(index, settings, walls)
     for _ in range(settings.recycle_after):
         connection, _ = listener.accept()
         with connection:
@@ -67,19 +86,22 @@ def serve(listener: socket.socket, index: int, settings: Settings) -> None:
 class _Slot:
     """What lives as long as the slot's process."""
 
-    def __init__(self, index: int, settings: Settings) -> None:
+    def __init__(self, index: int, settings: Settings, walls: Walls) -> None:
         uid = settings.uid_base + index if settings.uid_base else 0
         self._layers = child.Layers(
             uid=uid,
-            seccomp=seccomp.Filter() if settings.seccomp else None,
-            landlock=landlock.Ruleset() if settings.landlock else None,
+            seccomp=walls.seccomp,
+            landlock=walls.landlock,
+            threads=child.MAX_THREADS if _can_limit(resource.RLIMIT_NPROC) else 0,
         )
         # Installed here and not in the child: there the old streams' end would cost as much as the rest.
         self._capture = Capture()
         self._capture.install()
-        self._buffer = bytearray(MAX_BODY_BYTES)
         self._n_oom = _oom_kills()
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD,))
+        # The kernel shall take a child first, and rather this slot than the supervisor.
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
         limits = {
             resource.RLIMIT_CORE: 0,
             resource.RLIMIT_FSIZE: 0,
@@ -88,13 +110,11 @@ class _Slot:
             resource.RLIMIT_NOFILE: 64,
         }
         for name, value in limits.items():
-            resource.setrlimit(name, (value, value))
+            if _can_limit(name):
+                resource.setrlimit(name, (value, value))
         libc = ctypes.CDLL(None)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        # The kernel shall take a child first, and rather this slot than the supervisor.
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
 
     def handle(self, connection: socket.socket) -> None:
         """Answer one connection; a client that breaks the protocol or is gone costs nobody else."""
@@ -126,7 +146,9 @@ class _Slot:
                 # With the filter a child cannot have children.
                 _end_survivors()
             how, code = self._how(killed, status)
-            n = os.readv(result, [self._buffer]) if _readable_bytes(result) else 0
+            # As large as what is there: a buffer for the largest body would be copied by every fork.
+            body = bytearray(min(_readable_bytes(result), MAX_BODY_BYTES))
+            n = os.readv(result, [body]) if body else 0
         finally:
             os.close(result)
         ended = ResponseHeader(
@@ -141,10 +163,11 @@ class _Slot:
         try:
             frames = dump_response(ended) if started else _STARTED + dump_response(ended)
             connection.settimeout(SEND_TIMEOUT_S)
-            _send_all(connection, frames, memoryview(self._buffer)[:n])
+            with memoryview(body) as view:
+                _send_all(connection, frames, view[:n])
         finally:
             # What one program returned must not be in the memory of the next one.
-            self._buffer[:n] = bytes(n)
+            body[:] = bytes(len(body))
 
     def _how(self, killed: bool, status: int) -> tuple[How, int]:
         """Tell the causes apart by evidence that the child cannot write."""
@@ -160,6 +183,15 @@ class _Slot:
             if self._n_oom > before:
                 return How.OOM, number
         return How.SIGNALED, number
+
+
+def _can_limit(name: int) -> bool:
+    """Whether this kernel has the limit: Linux has them all, gVisor refuses even to set what is set."""
+    try:
+        resource.setrlimit(name, resource.getrlimit(name))
+    except ValueError:
+        return False
+    return True
 
 
 def read_header(connection: socket.socket) -> RequestHeader:

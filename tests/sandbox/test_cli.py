@@ -16,7 +16,7 @@ def invoke(*arguments):
 def test_help_is_there_for_every_command_with_an_example():
     for name in sandbox.commands:
         run = invoke(name, "--help")
-        assert run.exit_code == 0 and "Example:" in run.output, name
+        assert run.exit_code == 0 and "Example:" in run.output and "\\b" not in run.output, name
 
 
 def test_the_commands_load_nothing_heavy():
@@ -75,9 +75,9 @@ def test_a_table_becomes_markdown_and_a_chart():
 def test_a_soak_finds_growth():
     from sandbox.soak import SoakResult, _growth
 
-    calm = SoakResult("x", first_cpu_ms=1.0, last_cpu_ms=1.04, memory_bytes=(10**7, 10**7))
+    calm = SoakResult("x", fresh_cpu_ms=1.0, worn_cpu_ms=1.04, memory_bytes=(10**7, 10**7))
     assert _growth(calm) == []
-    bad = SoakResult("x", wrong=1, first_cpu_ms=1.0, last_cpu_ms=1.2, memory_bytes=(0, 10**7))
+    bad = SoakResult("x", wrong=1, fresh_cpu_ms=1.0, worn_cpu_ms=1.2, memory_bytes=(0, 10**7))
     bad.descriptors, bad.processes = (5, 6), (2, 3)
     assert _growth(bad) == [
         "wrong verdicts",

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import tempfile
 import threading
 import time
 
@@ -287,6 +288,14 @@ def test_a_supervisor_that_does_not_come_back_is_a_sandbox_error(endpoint, pool)
 def test_an_unknown_backend_is_refused(name):
     with pytest.raises(SandboxError, match="backend must be one of"):
         open_sandbox(name)
+
+
+def test_a_folder_for_temporary_files_that_takes_none_is_said(monkeypatch, tmp_path):
+    # a path below a file: full, read-only and missing folders fail at the same call
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file" / "below"))
+    with pytest.raises(SandboxError, match=r"temporary files must take one more.*TMPDIR"):
+        open_sandbox("process")
 
 
 def test_no_workers_are_refused():
