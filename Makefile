@@ -63,6 +63,14 @@ train-sdpo: setup  ## train with SDPO (CONFIG=FILE MODEL=DIR STEPS=N ARGS="--key
 train-grpo: setup  ## train with GRPO (the same variables)
 	$(BENCH) train grpo --config $(or $(CONFIG),configs/grpo.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
 
+.PHONY: train-hybrid
+train-hybrid: setup  ## train with both mixed (the same variables)
+	$(BENCH) train hybrid --config $(or $(CONFIG),configs/hybrid.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
+
+.PHONY: train-audit
+train-audit: setup  ## check every stage of an SDPO run against a second derivation (the same variables)
+	$(BENCH) train audit --config $(or $(CONFIG),configs/audit.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
+
 .PHONY: eval
 eval: setup  ## measure pass@1 (MODEL=DIR ARGS="--adapter DIR --label L")
 	$(BENCH) eval --model $(or $(MODEL),Qwen/Qwen2.5-0.5B-Instruct) $(ARGS)

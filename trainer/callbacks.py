@@ -1,4 +1,4 @@
-"""What happens around optimizer steps: the teacher's update and its checkpoint, evaluation, the stop on NaN."""
+"""What happens around optimizer steps: the teacher's update and its checkpoint, the progress line, the stop on NaN."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from trainer.faults import Patience
 from trainer.teacher import Teacher
 
 
-class NonFiniteGradient(Exception):
-    """A gradient is NaN or infinite: the run stops before the weights are touched."""
+class NonFinite(Exception):
+    """A loss or gradient is NaN or infinite: the run stops before the weights are touched."""
 
 
 class StopOnNonFinite(TrainerCallback):  # type: ignore[misc]
@@ -31,11 +32,11 @@ class StopOnNonFinite(TrainerCallback):  # type: ignore[misc]
         """Check every gradient, after clipping: a NaN norm has spread to all of them.
 
         Raises:
-            NonFiniteGradient: one is NaN or infinite.
+            NonFinite: one is NaN or infinite.
         """
         for name, parameter in model.named_parameters():
             if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-                raise NonFiniteGradient(
+                raise NonFinite(
                     f"gradients must be finite, got {name} at step {state.global_step + 1}; "
                     "the weights are those of the step before: lower learning_rate or use float32"
                 )
@@ -44,9 +45,9 @@ class StopOnNonFinite(TrainerCallback):  # type: ignore[misc]
 class TeacherUpdate(TrainerCallback):  # type: ignore[misc]
     """One update a rollout batch, after its last optimizer step; the teacher goes with every checkpoint."""
 
-    def __init__(self, teacher: Teacher, *, steps_per_rollout: int) -> None:
-        """Update `teacher` every `steps_per_rollout` optimizer steps."""
-        self._teacher = teacher
+    def __init__(self, teacher: Teacher, *, steps_per_rollout: int, patience: Patience) -> None:
+        """Update `teacher` every `steps_per_rollout` optimizer steps; wait out a full disk."""
+        self._teacher, self._patience = teacher, patience
         self._steps_per_rollout = steps_per_rollout
 
     def on_step_end(
@@ -70,40 +71,7 @@ class TeacherUpdate(TrainerCallback):  # type: ignore[misc]
         """Write the teacher beside the student's weights."""
         if state.is_world_process_zero:
             folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            self._teacher.save(folder)
-
-
-class Evaluation(TrainerCallback):  # type: ignore[misc]
-    """Evaluates every N optimizer steps, before training, and once at the end."""
-
-    def __init__(self, evaluate: Callable[[int], None], *, every: int) -> None:
-        """Call `evaluate(step)` at step 0, every `every` steps and after the last; `every` 0 is never."""
-        self._evaluate = evaluate
-        self._every = every
-
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
-    ) -> None:
-        """The point that a curve starts from."""
-        if self._every and state.global_step == 0:
-            self._evaluate(0)
-
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
-    ) -> None:
-        """Evaluate where the step asks for it."""
-        if self._every and (
-            state.global_step % self._every == 0 or state.global_step == state.max_steps
-        ):
-            self._evaluate(state.global_step)
+            self._patience(lambda: self._teacher.save(folder), "saving the teacher")
 
 
 class ProgressLine(TrainerCallback):  # type: ignore[misc]
@@ -112,6 +80,7 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]
     def __init__(self, say: Callable[[str], None]) -> None:
         """Hand each line to `say`."""
         self._say = say
+        self._step_s: list[float] = []
 
     def on_log(
         self,
@@ -124,9 +93,24 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]
         """Say how the step went; the summary that ends a run is no step."""
         if not state.is_world_process_zero or logs is None or "step_time" not in logs:
             return
+        phases = {n[5:-2]: v for n, v in logs.items() if n.startswith("time/")}
+        seconds = sum(phases.values())
+        self._step_s.append(seconds)
+        left_s = sum(self._step_s) / len(self._step_s) * (state.max_steps - state.global_step)
+        shares = ", ".join(
+            f"{name} {value / max(seconds, 1e-9):.0%}"
+            for name, value in sorted(phases.items(), key=lambda item: -item[1])[:3]
+        )
+        taught = logs.get("teacher/reprompted_fraction")
         self._say(
             f"step {state.global_step}/{state.max_steps}: reward {logs['reward']:.2f}, "
             f"correct {logs['rewards/correctness/mean']:.0%}, loss {logs['loss']:.4f}, "
-            f"gradient {logs['grad_norm']:.3f}, {logs['completions/mean_length']:.0f} tokens, "
-            f"{logs['step_time']:.1f} s"
+            + ("" if taught is None else f"taught {taught:.0%}, ")
+            + f"gradient {logs['grad_norm']:.3f}, {logs['completions/mean_length']:.0f} tokens, "
+            f"{seconds:.1f} s ({shares}), {_duration(left_s)} left"
         )
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"

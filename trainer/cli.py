@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import Any
 
 import click
+
+from trainer import exit_codes
+from trainer.supervise import die_with_supervisor, needs_supervisor, supervise, tell
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -34,6 +37,9 @@ def train(
 ) -> None:
     """Train a policy with GRPO, SDPO or their mixture, or audit an SDPO run.
 
+    Training runs in a child process that is watched; SIGTERM or Ctrl-C saves the step in progress and
+    exits with status 75, after which --resume goes on. docs/training.md lists the exit statuses.
+
     An audit derives every stage of an SDPO run a second time and compares; exit status 1 where a
     layer finds a deviation over its threshold.
 
@@ -42,44 +48,78 @@ def train(
     \b
     Example:  sdpo-bench train sdpo --config configs/smoke-cpu.yaml --max_steps 3
     """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
-    from trainer.config import ConfigError, parse_options, print_options
-
-    if options:
-        print_options()
-        return
     if run_dir is not None and (algorithm or config or ctx.args):
         raise click.UsageError("--resume must stand alone: a run goes on with its own options")
-    if run_dir is None and (algorithm is None or config is None):
+    if not options and run_dir is None and (algorithm is None or config is None):
         raise click.UsageError("an ALGORITHM and --config FILE must be given; see --help")
-    user_errors: tuple[type[Exception], ...] = (ConfigError, *_user_errors())
+    if options:
+        from trainer.config import print_options
+
+        print_options()
+        return
+    if needs_supervisor():
+        words = ["--resume", str(run_dir)] if run_dir else [str(algorithm), "--config", str(config)]
+        command = [sys.executable, "-m", "sdpo_bench", "train", *words, *ctx.args]
+        raise SystemExit(supervise(command, say=lambda line: click.echo(line, err=True)))
+    die_with_supervisor()
+    exit_code, last_run_dir = _run(algorithm, config, run_dir, ctx.args)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    tell(exit_code=exit_code, run_dir=last_run_dir)
+    raise SystemExit(exit_code)
+
+
+def _run(
+    algorithm: str | None, config: Path | None, run_dir: Path | None, overrides: list[str]
+) -> tuple[int, str | None]:
+    """Train or go on; the exit status and, where it came that far, the run's folder."""
+    from trainer.calibration import Uncalibrated
+    from trainer.callbacks import NonFinite
+    from trainer.config import ConfigError, parse_options
+    from trainer.faults import OutsideFault
+    from trainer.run import resume
+    from trainer.run import train as start
+    from trainer.stopping import Stopped, StopRequest
+
+    statuses: dict[type[Exception], int] = {
+        NonFinite: exit_codes.NON_FINITE,
+        OutsideFault: exit_codes.FAULT,
+        Stopped: exit_codes.STOPPED,
+        Uncalibrated: exit_codes.UNCALIBRATED,
+        **dict.fromkeys((ConfigError, *_user_errors()), exit_codes.FAILED),
+    }
+    stop = StopRequest()
     try:
-        if run_dir is not None:
-            result = _resume(run_dir)
-        else:
-            result = _train(str(algorithm), parse_options(Path(str(config)), ctx.args))
-    except user_errors as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
+        with stop.installed():
+            if run_dir is not None:
+                result = resume(run_dir, say=_say, stop=stop)
+            else:
+                options = parse_options(Path(str(config)), overrides)
+                result = start(algorithm, options, say=_say, stop=stop)  # type: ignore[arg-type]  # click checked it
+    except tuple(statuses) as error:
+        text = str(error) if isinstance(error, Uncalibrated) else " ".join(str(error).split())
+        click.echo(f"Error: {text}", err=True)
+        return next(code for kind, code in statuses.items() if isinstance(error, kind)), None
     for layer in result.layers:
         click.echo(
-            f"{layer.name:12} {_word(layer.passed):5} largest deviation {layer.largest:.1e} "
+            f"{layer.name:12} {_verdict(layer.passed):5} largest deviation {layer.largest:.1e} "
             f"(threshold {layer.threshold:.0e}, {layer.n_checks} checks)"
         )
     click.echo(f"adapter: {result.adapter_dir}")
     click.echo('next:    sdpo-bench sql "from leaderboard"   or   sdpo-bench plots')
-    if not all(layer.passed for layer in result.layers):
-        raise SystemExit(1)
+    passed = all(layer.passed for layer in result.layers)
+    return exit_codes.FINISHED if passed else exit_codes.FAILED, str(result.run_dir)
 
 
-def _train(algorithm: str, options: Any) -> Any:  # noqa: ANN401
-    from trainer.run import train as run
+def _say(line: str) -> None:
+    """One line of progress, coloured on a terminal."""
+    from rich.console import Console
 
-    return run(algorithm, options, say=click.echo)  # type: ignore[arg-type]  # click has checked it
+    Console(markup=False, soft_wrap=True).print(line)
 
 
-def _resume(run_dir: Path) -> Any:  # noqa: ANN401
-    from trainer.run import resume
-
-    return resume(run_dir, say=click.echo)
+def _verdict(passed: bool) -> str:
+    return "PASS" if passed else "FAIL"
 
 
 def _user_errors() -> tuple[type[Exception], ...]:
@@ -88,9 +128,8 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from evaluator.mbpp import DatasetError
     from evaluator.model import ModelError
     from sandbox.program import SandboxError
-    from trainer.callbacks import NonFiniteGradient
 
-    return (StoreError, DatasetError, ModelError, SandboxError, NonFiniteGradient)
+    return (StoreError, DatasetError, ModelError, SandboxError)
 
 
 @click.command()
@@ -171,10 +210,17 @@ def demo(ctx: click.Context, folder: Path, runs_dir: Path | None, sandbox: str) 
     """  # noqa: D301
     from rich.console import Console
 
+    from trainer.callbacks import NonFinite
     from trainer.config import ConfigError
     from trainer.demo import print_result, run_demo
+    from trainer.faults import OutsideFault
 
-    user_errors: tuple[type[Exception], ...] = (ConfigError, *_user_errors())
+    user_errors: tuple[type[Exception], ...] = (
+        ConfigError,
+        NonFinite,
+        OutsideFault,
+        *_user_errors(),
+    )
     try:
         result = run_demo(
             folder,

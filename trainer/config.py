@@ -83,6 +83,13 @@ class BenchConfig:
     eval_dataset: str = _option("sanitized/test", "problems to evaluate on")
     eval_max_problems: int | None = _option(None, "evaluate on only the first N problems")
     eval_batch: int = _option(16, "prompts sampled at once in an evaluation")
+    calibration_problems: int = _option(
+        32, "problems of eval_dataset on which the base model is checked before step 1"
+    )
+    allow_uncalibrated: bool = _option(False, "train whatever the base model's pass@1 is")
+    fault_patience_s: float = _option(
+        600.0, "how long a failing sandbox, disk or evaluation is waited for, seconds"
+    )
     label: str | None = _option(None, "what you call the run; default: the algorithm")
     runs_dir: str = _option("runs", "folder that holds the runs")
     use_unsloth: bool = _option(False, "load and train through Unsloth (GPU only)")
@@ -111,6 +118,8 @@ class BenchConfig:
         _require(self.timeout_s > 0.0, "timeout_s", self)
         _require(self.evaluate_every >= 0, "evaluate_every", self)
         _require(self.token_stats_every >= 0, "token_stats_every", self)
+        _require(self.calibration_problems >= 1, "calibration_problems", self)
+        _require(self.fault_patience_s >= 0.0, "fault_patience_s", self)
         try:
             self.distillation(temperature=1.0)
             self.teacher_rules()

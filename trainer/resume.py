@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from trainer.config import Algorithm, ConfigError, Options, parse_options
+from trainer.faults import Patience
 
 EXPERIMENT = "experiment.json"
 """In the run's folder: algorithm, text of the configuration file, command-line options."""
@@ -68,6 +69,10 @@ def checkpoint_step(folder: Path) -> int | None:
 class MarkComplete(TrainerCallback):  # type: ignore[misc]
     """Marks each checkpoint once all of it is on disk; goes after whatever else writes into it."""
 
+    def __init__(self, patience: Patience) -> None:
+        """Wait out a full disk."""
+        self._patience = patience
+
     def on_save(
         self,
         args: TrainingArguments,
@@ -78,10 +83,14 @@ class MarkComplete(TrainerCallback):  # type: ignore[misc]
         """Sync the checkpoint's files, then write the mark."""
         if state.is_world_process_zero:
             folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            for path in folder.rglob("*"):
-                if path.is_file():
-                    _sync(path)
-            _write(folder / COMPLETE, "")
+            self._patience(lambda: _mark(folder), "marking the checkpoint")
+
+
+def _mark(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _sync(path)
+    _write(folder / COMPLETE, "")
 
 
 def _write(path: Path, text: str) -> None:

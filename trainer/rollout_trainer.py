@@ -18,7 +18,9 @@ from trl.trainer.utils import pad
 
 from analysis.journal import Journal
 from analysis.records import Metric
+from trainer.callbacks import NonFinite
 from trainer.config import Algorithm, BenchConfig
+from trainer.faults import Patience
 from trainer.metrics import group_metrics, peak_memory_bytes
 from trainer.rollouts import GradedRollout, RolloutGrader, SampledRollout, rollout_records
 from trainer.teacher import Teacher, make_teacher
@@ -37,6 +39,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         config: BenchConfig,
         grader: RolloutGrader,
         journal: Journal,
+        patience: Patience,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         """Build TRL's trainer with `grader`'s reward functions, then the teacher from the student."""
@@ -44,6 +47,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         self.config = config
         self.grader = grader
         self.journal = journal
+        self.patience = patience
         cuda = torch.cuda.is_available()
         self.clock = PhaseClock(synchronize=torch.cuda.synchronize if cuda else lambda: None)
         super().__init__(*args, reward_funcs=[grader.correctness, grader.format_score], **kwargs)
@@ -178,7 +182,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
             step = int(self.state.global_step) + 1
             for record in rollout_records(rows, step=step, group_size=self.num_generations):
                 self.journal.append(record)
-            self.journal.commit()
+            self.patience(self.journal.commit, "writing the journal")
 
     # the clock
 
@@ -186,6 +190,11 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         """One micro-batch: what is not sampled, graded or the teacher's in it is the student's pass."""
         with self.clock("student"):
             loss: Tensor = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss):
+            raise NonFinite(
+                f"the loss must be finite, got {loss.item()} at step {self.state.global_step + 1}; "
+                "the weights are those of the step before"
+            )
         return loss
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:  # noqa: ANN401
@@ -215,7 +224,8 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ANN401
         with self.clock("checkpoint"):
-            super()._save_checkpoint(model, trial)
+            save = super()._save_checkpoint
+            self.patience(lambda: save(model, trial), "saving the checkpoint")
 
     # what is said of a step
 
@@ -240,7 +250,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
                     self.journal.append(
                         Metric(step=int(self.state.global_step), name=name, value=float(value))
                     )
-            self.journal.commit()
+            self.patience(self.journal.commit, "writing the journal")
 
 
 def _gathered(rows: list[Any]) -> list[Any]:

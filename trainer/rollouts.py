@@ -12,6 +12,7 @@ from evaluator.mbpp import Problem
 from evaluator.reward import Reward, reward
 from evaluator.rows import execution_rows
 from sandbox.client import Sandbox
+from trainer.faults import Patience
 from trainer.teacher_prompt import Attempt, Message, TeacherPrompt
 
 
@@ -49,9 +50,11 @@ class RolloutGrader:
         *,
         timeout_s: float,
         format_weight: float,
+        patience: Patience,
         special_tokens: Sequence[str] = (),
     ) -> None:
         """Grade for `problems`, by task id, in `sandbox`, for prompts of a tokenizer with these tokens."""
+        self._patience = patience
         self.graded: list[GradedRollout] = []
         self._problems = problems
         self._sandbox = sandbox
@@ -65,13 +68,16 @@ class RolloutGrader:
         """Share of asserts passed, 0..1.
 
         Raises:
-            SandboxError: nothing could be graded; no completion gets a reward for that.
+            OutsideFault: nothing could be graded for as long as the patience lasts; no completion gets a
+                reward for that.
         """
         pairs = [
             (self._problems[task], completion[0]["content"])
             for task, completion in zip(task_id, completions, strict=True)
         ]
-        grades = grade(pairs, self._sandbox, timeout_s=self._timeout_s)
+        grades = self._patience(
+            lambda: grade(pairs, self._sandbox, timeout_s=self._timeout_s), "grading"
+        )
         self.graded = [
             GradedRollout(
                 grade=g,

@@ -1,32 +1,42 @@
-"""One training run from options to adapter: what is opened, in which order, and what is left behind."""
+"""One training run from options to adapter: what is opened, in which order, and how it can end."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import transformers
-from datasets import Dataset
+import torch
+from accelerate import PartialState
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from trl import get_peft_config
 
-from analysis.journal import Journal
-from analysis.provenance import folder_sha256, run_info
-from evaluator.evaluate import EvalSummary, evaluate
-from evaluator.mbpp import ProblemSet, load_problems
-from evaluator.model import Decoding, Policy, choose_device, load_base
-from evaluator.prompt import messages, protocol_for
-from sandbox.client import Sandbox, open_sandbox
+from analysis.journal import Journal, StoreError
+from analysis.provenance import folder_sha256
+from evaluator.evaluate import EvalSummary
+from evaluator.model import Policy
+from sandbox.client import open_sandbox
 from trainer.adapter import BenchTrainer
 from trainer.audit import Layer
-from trainer.audited import AuditedTrainer, EndOfStep
-from trainer.callbacks import Evaluation, ProgressLine, StopOnNonFinite, TeacherUpdate
-from trainer.config import Algorithm, BenchConfig, ConfigError, Options
-from trainer.resume import MarkComplete, checkpoint_step, last_checkpoint, recall, remember
-from trainer.rollouts import RolloutGrader
+from trainer.audited import AuditedTrainer
+from trainer.build import (
+    build_trainer,
+    check_audit,
+    check_prompts,
+    load_model,
+    open_journal,
+    problems_of,
+)
+from trainer.calibration import calibrate
+from trainer.callbacks import NonFinite, ProgressLine
+from trainer.config import Algorithm, ConfigError, Options
+from trainer.evaluation import Evaluation, Evaluator
+from trainer.faults import OutsideFault, Patience
+from trainer.resume import COMPLETE, checkpoint_step, last_checkpoint, recall, remember
+from trainer.stopping import StopAtStepEnd, Stopped, StopRequest
+from trainer.supervise import tell
 
 Say = Callable[[str], None]
 
@@ -44,14 +54,14 @@ class RunResult:
     """What an audit run found; empty for other runs."""
 
 
-def resume(run_dir: Path, *, say: Say) -> RunResult:
+def resume(run_dir: Path, *, say: Say, stop: StopRequest | None = None) -> RunResult:
     """Go on with an interrupted run from its last whole checkpoint, or from the start where it has none.
 
     Raises:
-        ConfigError, DatasetError, ModelError, SandboxError, StoreError: with one line for the user.
+        As `train`.
     """
     algorithm, options = recall(run_dir)
-    return train(algorithm, options, say=say, run_dir=run_dir)
+    return train(algorithm, options, say=say, run_dir=run_dir, stop=stop)
 
 
 def train(
@@ -61,242 +71,178 @@ def train(
     say: Say,
     run_dir: Path | None = None,
     prepare: Callable[[BenchTrainer], None] | None = None,
+    stop: StopRequest | None = None,
 ) -> RunResult:
     """Train one policy; everything it did is in `runs/<run_id>/` afterwards.
 
     `run_dir` is the folder of an interrupted run of the same options; see `resume`. `prepare` is given
-    the trainer before its first step, for callbacks that a run of the command line has not.
+    the trainer before its first step, for callbacks that a run of the command line has not. A request by
+    `stop` is met at the end of a step.
 
     Raises:
         ConfigError, DatasetError, ModelError, SandboxError, StoreError: with one line for the user.
+        Uncalibrated, NonFinite, OutsideFault, Stopped: the other ends, see trainer/exit_codes.py.
     """
     bench = options.bench
-    problems = _problems(bench, bench.dataset, bench.max_problems)
-    eval_problems = (
-        _problems(bench, bench.eval_dataset, bench.eval_max_problems)
-        if bench.evaluate_every
-        else None
-    )
-    _check_audit(algorithm, options)
-    model, tokenizer = _load(options)
+    stop = stop or StopRequest()
+    if not PartialState().is_main_process:
+        say = _silent
+    patience = Patience(bench.fault_patience_s, say)
+    problems = problems_of(bench, bench.dataset, bench.max_problems)
+    eval_problems = None
+    if bench.evaluate_every:
+        eval_problems = problems_of(bench, bench.eval_dataset, bench.eval_max_problems)
+    check_audit(algorithm, options)
+    if run_dir is not None:
+        _check_model(run_dir, options)
+    model, tokenizer = load_model(options)
+    check_prompts(tokenizer, model, problems, options)
 
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(open_sandbox(bench.sandbox))
         checkpoint = None if run_dir is None else last_checkpoint(run_dir)
         if run_dir is None:
-            journal = stack.enter_context(_journal(algorithm, options, problems, sandbox))
-            remember(journal.run_dir, algorithm, options)
+            journal = open_journal(algorithm, options, problems, sandbox)
+            if isinstance(journal, Journal):
+                stack.enter_context(journal)
+                remember(journal.run_dir, algorithm, options)
         else:
             step = 0 if checkpoint is None else checkpoint_step(checkpoint)
             journal = stack.enter_context(Journal.resume(run_dir, step=step))
             say(f"resumed after step {step}")
+        tell(run_dir=str(journal.run_dir))
         say(
             f"run {journal.info.run_id}: {algorithm}, {len(problems.problems)} problems, {sandbox.name}"
         )
-        trainer = _trainer(algorithm, options, model, tokenizer, problems, sandbox, journal)
+        if checkpoint is None:
+            calibrate(options, Policy(model, tokenizer), sandbox, journal, say=say)
+        trainer = build_trainer(
+            algorithm, options, model, tokenizer, problems, sandbox, journal, patience
+        )
         for callback in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(callback)
         trainer.add_callback(ProgressLine(say))
-        evaluations: list[tuple[int, EvalSummary]] = []
+        evaluation = None
         if eval_problems is not None:
-            evaluator = _Evaluator(trainer, eval_problems, sandbox, journal, say, evaluations)
-            trainer.add_callback(Evaluation(evaluator, every=bench.evaluate_every))
+            evaluator = Evaluator(
+                trainer, eval_problems, sandbox, say=say, patience=patience, stop=stop
+            )
+            evaluation = Evaluation(evaluator, every=bench.evaluate_every)
+            trainer.add_callback(evaluation)
+        trainer.add_callback(StopAtStepEnd(stop, trainer.accelerator))
         if prepare is not None:
             prepare(trainer)
 
-        _train_from(trainer, checkpoint)
+        with _ends(trainer, journal):
+            _train_from(trainer, checkpoint, evaluation)
+            if stop.requested:
+                raise Stopped(
+                    f"stopped on {stop.signal_name} after step {trainer.state.global_step}, its state is "
+                    f"saved; `sdpo-bench train --resume {journal.run_dir}` goes on"
+                )
 
         adapter_dir = journal.run_dir / "adapter"
-        _save(trainer, tokenizer, adapter_dir)
+        patience(lambda: _save(trainer, tokenizer, adapter_dir), "saving the adapter")
     return RunResult(
         run_dir=journal.run_dir,
         adapter_dir=adapter_dir,
         n_steps=int(trainer.state.global_step),
-        evaluations=tuple(evaluations),
+        evaluations=() if evaluation is None else tuple(evaluator.summaries),
         layers=tuple(trainer.auditor.layers()) if isinstance(trainer, AuditedTrainer) else (),
     )
 
 
-def _train_from(trainer: BenchTrainer, checkpoint: Path | None) -> None:
+def _train_from(
+    trainer: BenchTrainer, checkpoint: Path | None, evaluation: Evaluation | None
+) -> None:
     if checkpoint is None:
         trainer.train()
         return
     if trainer.teacher is not None:
         trainer.teacher.load(checkpoint)
-    if (checkpoint_step(checkpoint) or 0) < trainer.args.max_steps:
+    step = checkpoint_step(checkpoint) or 0
+    if step < trainer.args.max_steps:
         trainer.train(resume_from_checkpoint=str(checkpoint))
         return
     # Killed after its last step: transformers would train one step more before it looks at max_steps.
     trainer._load_from_checkpoint(str(checkpoint))
-    trainer.state.global_step = trainer.args.max_steps
+    trainer.state.global_step = step
+    if evaluation is not None:
+        evaluation.catch_up(step, step)
 
 
-def _check_audit(algorithm: Algorithm, options: Options) -> None:
-    if algorithm != "audit":
-        return
-    if options.model.use_peft and options.model.lora_dropout > 0:
-        raise ConfigError(
-            f"an audit must run without dropout, got lora_dropout {options.model.lora_dropout}; set it to 0.0"
-        )
-    if options.training.use_vllm:
-        raise ConfigError(
-            "an audit must sample with the weights it trains, got use_vllm; set it to false"
-        )
-    if options.training.world_size > 1 or options.training.num_iterations > 1:
-        raise ConfigError(
-            "an audit must run in one process with one update a rollout batch, got "
-            f"{options.training.world_size} processes and num_iterations {options.training.num_iterations}"
-        )
+@contextlib.contextmanager
+def _ends(trainer: BenchTrainer, journal: Journal) -> Iterator[None]:
+    """Whatever ends the training early leaves the last step's state behind, and says where."""
+    try:
+        yield
+    except Stopped as end:
+        journal.finish("stopped", str(end))
+        raise
+    except NonFinite as end:
+        where = _save_batch(trainer, journal.run_dir)
+        raise NonFinite(f"{end}; the batch is in {where}{_saved(trainer, journal)}") from end
+    except OutsideFault as end:
+        line = f"{end}{_saved(trainer, journal)}"
+        journal.finish("stopped", line)
+        raise OutsideFault(line) from end
 
 
-def _problems(bench: BenchConfig, name: str, limit: int | None) -> ProblemSet:
-    mbpp_dir = None if bench.mbpp_dir is None else Path(bench.mbpp_dir)
-    return load_problems(name, mbpp_dir=mbpp_dir, limit=limit)
+def _saved(trainer: BenchTrainer, journal: Journal) -> str:
+    """Save the state of the last whole step, where that is possible, and say so."""
+    step = int(trainer.state.global_step)
+    again = f"`sdpo-bench train --resume {journal.run_dir}` goes on"
+    folder = Path(trainer.args.output_dir) / f"checkpoint-{step}"
+    if step == 0:
+        return f"; no step was trained yet, {again} from the start"
+    if not (folder / COMPLETE).exists():
+        try:
+            journal.commit()  # a checkpoint must not stand for rows that are not on disk
+            trainer.optimizer.zero_grad()
+            trainer._save_checkpoint(trainer.model_wrapped, trial=None)
+            trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
+        except (OSError, RuntimeError, StoreError, OutsideFault) as error:
+            line = " ".join(str(error).split())
+            return f"; the state of step {step} could not be saved ({line}), {again} from an earlier one"
+    return f"; the state of step {step} is saved, {again}"
 
 
-def _load(options: Options) -> tuple[Any, Any]:
-    """The base model and its tokenizer, on the training device."""
-    model = options.model
-    if model.model_name_or_path is None:
-        raise ConfigError(
-            "model_name_or_path must name a model, got none; set it to a folder or hub name"
-        )
-    return load_base(
-        model.model_name_or_path,
-        device=choose_device("cpu" if options.training.use_cpu else "auto"),
-        dtype=model.dtype or "auto",
-        load_in_4bit=model.load_in_4bit,
-        unsloth=options.bench.use_unsloth,
-    )
-
-
-def _journal(
-    algorithm: Algorithm, options: Options, problems: ProblemSet, sandbox: Sandbox
-) -> Journal:
-    bench = options.bench
-    protocol = protocol_for(bench.visible_tests)  # type: ignore[arg-type]  # checked by BenchConfig
-    name = str(options.model.model_name_or_path)
-    info = run_info(
-        kind="train",
-        algorithm=algorithm,
-        label=bench.label or algorithm,
-        config=options.resolved(),
-        seed=options.training.seed,
-        model=name,
-        model_sha256=folder_sha256(Path(name)) if Path(name).is_dir() else None,
-        dataset=problems.name,
-        dataset_sha256=problems.sha256,
-        protocol=protocol.name,
-        protocol_sha256=protocol.sha256,
-        sandbox=sandbox.name,
-        device=_device(),
-    )
-    return Journal.create(Path(bench.runs_dir), info)
-
-
-def _device() -> dict[str, Any]:
-    import torch
-
-    if not torch.cuda.is_available():
-        return {"gpu": None}
-    return {
-        "gpu": torch.cuda.get_device_name(),
-        "gpu_memory_bytes": torch.cuda.get_device_properties(0).total_memory,
-    }
-
-
-def _trainer(
-    algorithm: Algorithm,
-    options: Options,
-    model: Any,  # noqa: ANN401
-    tokenizer: Any,  # noqa: ANN401
-    problems: ProblemSet,
-    sandbox: Sandbox,
-    journal: Journal,
-) -> BenchTrainer:
-    bench, training = options.bench, options.training
-    training.output_dir = str(journal.run_dir / "checkpoints")
-    training.reward_weights = [1.0, bench.format_weight]  # in the order of the grader's functions
-    grader = RolloutGrader(
-        {problem.task_id: problem for problem in problems.problems},
-        sandbox,
-        timeout_s=bench.timeout_s,
-        format_weight=bench.format_weight,
-        special_tokens=tokenizer.all_special_tokens,
-    )
-    # the adapter's initial weights are drawn here, before TRL seeds
-    transformers.set_seed(training.seed)
-    kind = AuditedTrainer if algorithm == "audit" else BenchTrainer
-    trainer = kind(
-        model,
-        algorithm=algorithm,
-        config=bench,
-        grader=grader,
-        journal=journal,
-        args=training,
-        train_dataset=_dataset(problems, bench),
-        processing_class=tokenizer,
-        peft_config=get_peft_config(options.model),
-    )
-    trainer.add_callback(StopOnNonFinite())
-    if trainer.teacher is not None:
-        updates = training.steps_per_generation * training.num_iterations
-        steps_per_rollout = max(1, updates // training.gradient_accumulation_steps)
-        trainer.add_callback(TeacherUpdate(trainer.teacher, steps_per_rollout=steps_per_rollout))
-    if isinstance(trainer, AuditedTrainer):
-        trainer.add_callback(EndOfStep(trainer))
-    trainer.add_callback(MarkComplete())  # after all that goes into a checkpoint
-    return trainer
-
-
-def _dataset(problems: ProblemSet, bench: BenchConfig) -> Dataset:
-    rows = [
+def _save_batch(trainer: BenchTrainer, run_dir: Path) -> Path:
+    """Write the rollout batch in work, as tensors and as text, for a person to look at."""
+    folder = run_dir / "non-finite" / f"step-{trainer.state.global_step + 1}"
+    folder.mkdir(parents=True, exist_ok=True)
+    micro_batches = trainer._buffered_inputs or []
+    torch.save(micro_batches, folder / "batch.pt")
+    tokenizer = trainer.processing_class
+    texts = [
         {
-            "prompt": messages(problem, visible_tests=bench.visible_tests),  # type: ignore[arg-type]
-            "task_id": problem.task_id,
+            name: tokenizer.batch_decode(batch[f"{name}_ids"])
+            for name in ("prompt", "completion", "teacher_prompt")
+            if f"{name}_ids" in batch
         }
-        for problem in problems.problems
+        for batch in micro_batches
     ]
-    return Dataset.from_list(rows)
+    (folder / "batch.json").write_text(json.dumps(texts, indent=1))
+    return folder
 
 
-class _Evaluator:
-    """Evaluates the policy as it stands, into the run's journal."""
+def _check_model(run_dir: Path, options: Options) -> None:
+    """The weights a checkpoint was trained on must be those that are loaded under it.
 
-    def __init__(
-        self,
-        trainer: BenchTrainer,
-        problems: ProblemSet,
-        sandbox: Sandbox,
-        journal: Journal,
-        say: Say,
-        evaluations: list[tuple[int, EvalSummary]],
-    ) -> None:
-        self._trainer, self._problems, self._sandbox = trainer, problems, sandbox
-        self._journal, self._say, self._evaluations = journal, say, evaluations
+    Raises:
+        ConfigError: the model's folder holds other weights than at the run's start.
+    """
+    name = Path(str(options.model.model_name_or_path))
+    recorded = json.loads((run_dir / "run.json").read_text()).get("model_sha256")
+    if recorded and name.is_dir() and folder_sha256(name) != recorded:
+        raise ConfigError(
+            f"a resumed run must have the base model it started with, got other weights in {str(name)!r}; "
+            "restore them"
+        )
 
-    def __call__(self, step: int) -> None:
-        trainer, bench = self._trainer, self._trainer.config
-        if trainer.accelerator.is_main_process:
-            policy = Policy(
-                trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
-            )
-            summary = evaluate(
-                self._problems,
-                policy,
-                self._sandbox,
-                journal=self._journal,
-                eval_id=f"step-{step}",
-                label=self._journal.info.label,
-                step=step,
-                protocol=protocol_for(bench.visible_tests),  # type: ignore[arg-type]
-                decoding=Decoding(max_new_tokens=trainer.max_completion_length),
-                batch_size=bench.eval_batch,
-                timeout_s=bench.timeout_s,
-            )
-            self._evaluations.append((step, summary))
-            self._say(f"step {step}: pass@1 {summary.k}/{summary.n}")
-        trainer.accelerator.wait_for_everyone()
+
+def _silent(line: str) -> None:
+    """What processes other than the main one say."""
 
 
 def _save(trainer: BenchTrainer, tokenizer: Any, adapter_dir: Path) -> None:  # noqa: ANN401

@@ -338,6 +338,7 @@ def _training_options(options: SolveOptions, task_id: int, seed: int) -> Options
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": group // micro,
         "evaluate_every": 0,
+        "allow_uncalibrated": True,
         "save_strategy": "no",
         "seed": seed,
         "label": f"solve-{task_id}",

@@ -100,8 +100,9 @@ def solve(
       sdpo-bench solve --config configs/sdpo.yaml --unsolved-by baseline --budget 64
     """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
     from evaluator.terminal import check_json_path, one_line_errors, write_json
-    from trainer.callbacks import NonFiniteGradient
+    from trainer.callbacks import NonFinite
     from trainer.config import ConfigError
+    from trainer.faults import OutsideFault
     from trainer.solve import METHODS, SolveOptions
     from trainer.solve import solve as run
 
@@ -142,7 +143,7 @@ def solve(
             _print(result)
             if json_path is not None:
                 write_json(json_path, figures)
-    except (ConfigError, NonFiniteGradient) as error:
+    except (ConfigError, NonFinite, OutsideFault) as error:
         raise click.ClickException(" ".join(str(error).split())) from error
 
 

@@ -63,6 +63,8 @@ def config_file(tmp_path, tiny_model):
             "report_to": "none",
             "disable_tqdm": True,
             "evaluate_every": 0,
+            "allow_uncalibrated": True,
+            "fault_patience_s": 0.0,
             "distill_top_k": 10,
             "sandbox": "process",
             "runs_dir": str(tmp_path / "runs"),

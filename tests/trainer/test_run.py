@@ -13,6 +13,7 @@ from trl import GRPOTrainer
 from analysis.segment import scan
 from sandbox.program import SandboxError
 from trainer.config import parse_options
+from trainer.faults import OutsideFault
 from trainer.run import train
 
 ROUNDING = 1e-5
@@ -193,7 +194,7 @@ def test_a_sandbox_fault_stops_the_run_and_rewards_nobody(run, monkeypatch, tmp_
         raise SandboxError("the engine must answer, got nothing; start it")
 
     monkeypatch.setattr("trainer.rollouts.grade", fail)
-    with pytest.raises(SandboxError):
+    with pytest.raises(OutsideFault, match="no step was trained yet"):
         run("sdpo")
     (segment,) = (tmp_path / "runs").glob("*/segment-*.jsonl")
     tables = {line.table for line in scan(segment)}

@@ -1,0 +1,228 @@
+"""Builds what a training run is made of from its options, and refuses what cannot work in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+from trl import get_peft_config
+
+from analysis.journal import Journal
+from analysis.provenance import folder_sha256, run_info
+from analysis.records import Record
+from evaluator.mbpp import ProblemSet, load_problems
+from evaluator.model import choose_device, load_base
+from evaluator.prompt import messages, protocol_for
+from sandbox.client import Sandbox
+from trainer.adapter import BenchTrainer
+from trainer.audited import AuditedTrainer, EndOfStep
+from trainer.callbacks import StopOnNonFinite, TeacherUpdate
+from trainer.config import Algorithm, BenchConfig, ConfigError, Options
+from trainer.faults import Patience
+from trainer.resume import MarkComplete
+from trainer.rollouts import RolloutGrader
+
+
+class SilentJournal:
+    """The journal of a process that is not the main one: its rows are gathered and written there."""
+
+    def __init__(self, journal_dir: Path, info: Any) -> None:  # noqa: ANN401 - RunInfo
+        """Stand for the run in `journal_dir`."""
+        self.run_dir, self.info = journal_dir, info
+
+    def append(self, record: Record) -> None:
+        """Write nothing."""
+
+    def commit(self) -> None:
+        """Write nothing."""
+
+
+def problems_of(bench: BenchConfig, name: str, limit: int | None) -> ProblemSet:
+    """The problems of one of the sets that the options name; the first `limit` of them."""
+    mbpp_dir = None if bench.mbpp_dir is None else Path(bench.mbpp_dir)
+    return load_problems(name, mbpp_dir=mbpp_dir, limit=limit)
+
+
+def load_model(options: Options) -> tuple[Any, Any]:
+    """The base model and its tokenizer, on the training device.
+
+    Raises:
+        ConfigError, ModelError: no model is named, or it cannot be loaded.
+    """
+    model = options.model
+    if model.model_name_or_path is None:
+        raise ConfigError(
+            "model_name_or_path must name a model, got none; set it to a folder or hub name"
+        )
+    return load_base(
+        model.model_name_or_path,
+        device=choose_device("cpu" if options.training.use_cpu else "auto"),
+        dtype=model.dtype or "auto",
+        load_in_4bit=model.load_in_4bit,
+        unsloth=options.bench.use_unsloth,
+    )
+
+
+def check_audit(algorithm: Algorithm, options: Options) -> None:
+    """Refuse an audit whose second derivation could not agree.
+
+    Raises:
+        ConfigError: with one line for the user.
+    """
+    if algorithm != "audit":
+        return
+    if options.model.use_peft and options.model.lora_dropout > 0:
+        raise ConfigError(
+            f"an audit must run without dropout, got lora_dropout {options.model.lora_dropout}; set it to 0.0"
+        )
+    if options.training.use_vllm:
+        raise ConfigError(
+            "an audit must sample with the weights it trains, got use_vllm; set it to false"
+        )
+    if options.training.world_size > 1 or options.training.num_iterations > 1:
+        raise ConfigError(
+            "an audit must run in one process with one update a rollout batch, got "
+            f"{options.training.world_size} processes and num_iterations {options.training.num_iterations}"
+        )
+
+
+def check_prompts(tokenizer: Any, model: Any, problems: ProblemSet, options: Options) -> None:  # noqa: ANN401
+    """Refuse a tokenizer without a chat template, and prompts that leave the context no room.
+
+    Raises:
+        ConfigError: with one line for the user.
+    """
+    if not tokenizer.chat_template:
+        raise ConfigError(
+            "the tokenizer must have a chat template, got none; use an instruct model"
+        )
+    context = getattr(model.config, "max_position_embeddings", None)
+    room = options.training.max_completion_length
+    lengths = [
+        (
+            len(
+                tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True)[
+                    "input_ids"
+                ]
+            ),
+            row["task_id"],
+        )
+        for row in _rows(problems, options.bench)
+    ]
+    longest, task_id = max(lengths)
+    if context is not None and longest + room > context:
+        raise ConfigError(
+            f"prompt and completion must fit the model's context of {context} tokens, got "
+            f"{longest} + {room} (task {task_id}); lower max_completion_length or leave problems out"
+        )
+
+
+def open_journal(
+    algorithm: Algorithm, options: Options, problems: ProblemSet, sandbox: Sandbox
+) -> Journal:
+    """A journal of a run of its own, made by the main process and known to all.
+
+    Raises:
+        StoreError: the runs folder cannot be written.
+    """
+    state = PartialState()
+    if not state.is_main_process:
+        shared: list[Any] = [None, None]
+        broadcast_object_list(shared)
+        return SilentJournal(*shared)  # type: ignore[return-value]  # has what is called of it here
+    bench = options.bench
+    protocol = protocol_for(bench.visible_tests)  # type: ignore[arg-type]  # checked by BenchConfig
+    name = str(options.model.model_name_or_path)
+    info = run_info(
+        kind="train",
+        algorithm=algorithm,
+        label=bench.label or algorithm,
+        config=options.resolved(),
+        seed=options.training.seed,
+        model=name,
+        model_sha256=folder_sha256(Path(name)) if Path(name).is_dir() else None,
+        dataset=problems.name,
+        dataset_sha256=problems.sha256,
+        protocol=protocol.name,
+        protocol_sha256=protocol.sha256,
+        sandbox=sandbox.name,
+        device=_device(),
+    )
+    journal = Journal.create(Path(bench.runs_dir), info)
+    if state.num_processes > 1:
+        broadcast_object_list([journal.run_dir, info])
+    return journal
+
+
+def _device() -> dict[str, Any]:
+    if not torch.cuda.is_available():
+        return {"gpu": None}
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "gpu_memory_bytes": torch.cuda.get_device_properties(0).total_memory,
+    }
+
+
+def build_trainer(
+    algorithm: Algorithm,
+    options: Options,
+    model: Any,  # noqa: ANN401
+    tokenizer: Any,  # noqa: ANN401
+    problems: ProblemSet,
+    sandbox: Sandbox,
+    journal: Journal,
+    patience: Patience,
+) -> BenchTrainer:
+    """The trainer with what happens around its steps; sampling starts with `train`."""
+    bench, training = options.bench, options.training
+    training.output_dir = str(journal.run_dir / "checkpoints")
+    training.reward_weights = [1.0, bench.format_weight]  # in the order of the grader's functions
+    grader = RolloutGrader(
+        {problem.task_id: problem for problem in problems.problems},
+        sandbox,
+        timeout_s=bench.timeout_s,
+        format_weight=bench.format_weight,
+        special_tokens=tokenizer.all_special_tokens,
+        patience=patience,
+    )
+    # the adapter's initial weights are drawn here, before TRL seeds
+    transformers.set_seed(training.seed)
+    kind = AuditedTrainer if algorithm == "audit" else BenchTrainer
+    trainer = kind(
+        model,
+        algorithm=algorithm,
+        config=bench,
+        grader=grader,
+        journal=journal,
+        patience=patience,
+        args=training,
+        train_dataset=Dataset.from_list(_rows(problems, bench)),
+        processing_class=tokenizer,
+        peft_config=get_peft_config(options.model),
+    )
+    trainer.add_callback(StopOnNonFinite())
+    if trainer.teacher is not None:
+        updates = training.steps_per_generation * training.num_iterations
+        steps_per_rollout = max(1, updates // training.gradient_accumulation_steps)
+        trainer.add_callback(
+            TeacherUpdate(trainer.teacher, steps_per_rollout=steps_per_rollout, patience=patience)
+        )
+    if isinstance(trainer, AuditedTrainer):
+        trainer.add_callback(EndOfStep(trainer))
+    trainer.add_callback(MarkComplete(patience))  # after all that goes into a checkpoint
+    return trainer
+
+
+def _rows(problems: ProblemSet, bench: BenchConfig) -> list[dict[str, Any]]:
+    return [
+        {
+            "prompt": messages(problem, visible_tests=bench.visible_tests),  # type: ignore[arg-type]
+            "task_id": problem.task_id,
+        }
+        for problem in problems.problems
+    ]

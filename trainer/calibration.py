@@ -1,0 +1,146 @@
+"""Before step 1: does the base model do about as well as it is known to? If not, something is broken.
+
+A wrong prompt, an extraction that drops the code or a sandbox that fails everything look like a weak model,
+and training on their rewards teaches nothing. The gate asks the base model a stated sample, greedily, and
+refuses where even the 95 % interval of its pass@1 lies outside the band known for that model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import PartialState
+
+from analysis.journal import Journal
+from evaluator.evaluate import EvalSummary, evaluate
+from evaluator.mbpp import load_problems
+from evaluator.model import Decoding, Policy
+from evaluator.prompt import protocol_for
+from evaluator.suspicion import suspicion
+from sandbox.client import Sandbox
+from trainer.config import ConfigError, Options
+
+MAX_NEW_TOKENS = 256
+
+
+class Uncalibrated(Exception):
+    """The base model is outside its band; the message holds the failure classes, one a line."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """Where a model's greedy pass@1 on sanitized MBPP lies, all asserts shown, 0..1."""
+
+    names: tuple[str, ...]
+    """Parts of a hub name or folder name, lower case; the first that matches counts."""
+    low: float
+    high: float
+    source: str
+
+
+BANDS = (
+    Band(
+        ("qwen2.5-coder-0.5b-instruct", "qwen-coder-0.5b"), 0.40, 0.65,
+        "measured here: 16 of 32; published: 52.4 % on MBPP (arXiv:2409.12186)",
+    ),
+    Band(
+        ("qwen2.5-0.5b-instruct",), 0.25, 0.65,
+        "published: 49.6 % on MBPP (arXiv:2412.15115); wide, since it was not measured here",
+    ),
+    Band(
+        ("smollm2-135m",), 0.0, 0.20,
+        "measured here: see docs/training.md; a lower end of 0 cannot tell a broken harness",
+    ),
+)  # fmt: skip
+"""The models that the configurations and the documentation name."""
+
+
+def band_of(model_name: str) -> Band | None:
+    """The band of a model by its hub name or its folder's name; None for one that is not known."""
+    name = Path(model_name).name.lower()
+    return next((band for band in BANDS if any(part in name for part in band.names)), None)
+
+
+def calibrate(
+    options: Options,
+    policy: Policy,
+    sandbox: Sandbox,
+    journal: Journal,
+    *,
+    say: Callable[[str], None],
+) -> None:
+    """Evaluate the base model on the sample and refuse one outside its band.
+
+    Raises:
+        ConfigError: nothing is known of the model, and `allow_uncalibrated` is not set.
+        Uncalibrated: its interval lies outside its band.
+    """
+    bench, name = options.bench, str(options.model.model_name_or_path)
+    if bench.allow_uncalibrated:
+        return
+    band = band_of(name)
+    if band is None:
+        known = ", ".join(band.names[0] for band in BANDS)
+        raise ConfigError(
+            f"the base model's pass@1 must be known before training, got {Path(name).name!r}, which is not "
+            f"among {known}; measure it with `sdpo-bench eval` and set --allow_uncalibrated true"
+        )
+    if PartialState().is_main_process:
+        problems = load_problems(
+            bench.eval_dataset,
+            mbpp_dir=None if bench.mbpp_dir is None else Path(bench.mbpp_dir),
+            limit=bench.calibration_problems,
+        )
+        summary = evaluate(
+            problems,
+            policy,
+            sandbox,
+            journal=journal,
+            eval_id="calibration",
+            label=f"{journal.info.label}: calibration",
+            step=None,
+            protocol=protocol_for(bench.visible_tests),  # type: ignore[arg-type]  # checked by BenchConfig
+            decoding=Decoding(max_new_tokens=MAX_NEW_TOKENS),
+            batch_size=bench.eval_batch,
+            timeout_s=bench.timeout_s,
+        )
+        judge(summary, band, name=name, say=say)
+    PartialState().wait_for_everyone()
+
+
+def judge(summary: EvalSummary, band: Band, *, name: str, say: Callable[[str], None]) -> None:
+    """Say that the model is within its band, or refuse with what its failures look like.
+
+    Raises:
+        Uncalibrated: the interval lies outside the band.
+    """
+    found = (
+        f"base model {summary.k} of {summary.n} on {summary.dataset}, {summary.pass_at_1:.0%} "
+        f"({summary.interval.low:.0%} to {summary.interval.high:.0%}); known: "
+        f"{band.low:.0%} to {band.high:.0%} ({band.source})"
+    )
+    if summary.interval.high >= band.low and summary.interval.low <= band.high:
+        say(f"calibration: {found}")
+        return
+    n_failures = max(sum(summary.outcomes.values()), 1)
+    lines = [
+        f"the base model must be within the band known for {Path(name).name}, got {found}",
+        *(
+            f"  {outcome:24} {n:4}  {'#' * round(40 * n / n_failures)}"
+            for outcome, n in summary.outcomes.items()
+        ),
+        f"likely cause: {_likely_cause(summary, band)}",
+        "mend it, or set --allow_uncalibrated true to train all the same",
+    ]
+    raise Uncalibrated("\n".join(lines))
+
+
+def _likely_cause(summary: EvalSummary, band: Band) -> str:
+    if summary.interval.low > band.high:
+        return "the model is another than its name says, or answers pass that must not; grade a few by hand"
+    suspect = suspicion(summary.failures)
+    if suspect is not None:
+        return suspect.text
+    return "no one failure class stands out; compare the prompt form and the model with the source"
