@@ -224,11 +224,12 @@ def _print(result: Result, *, max_rows: int) -> None:
 
 def _open_shell(results: Path) -> None:
     """Replace this process by the duckdb shell, reading only."""
-    shell = shutil.which("duckdb")
+    beside = Path(sys.executable).with_name("duckdb")  # where pip puts it, in PATH or not
+    shell = shutil.which("duckdb") or shutil.which(beside)
     if shell is None:
         raise click.UsageError(
             "a query must be given where the duckdb shell is not installed; "
-            'try sdpo-bench sql "FROM leaderboard"'
+            'pip install duckdb-cli, or try sdpo-bench sql "FROM leaderboard"'
         )
     os.execv(shell, [shell, "-readonly", str(results)])  # noqa: S606 - the user's own shell
 

@@ -49,7 +49,8 @@ def runs_overview(connection: duckdb.DuckDBPyConnection) -> Result:
     return run_query(
         connection,
         """SELECT run_id, state, coalesce(algorithm, kind) AS algorithm, seed, last_step AS step,
-                  n_rollouts AS rollouts, k, n, pass_at_1, error FROM run_overview""",
+                  planned_steps AS "of", n_rollouts AS rollouts, last_reward AS reward, k, n,
+                  pass_at_1, error FROM run_overview""",
     )
 
 

@@ -310,14 +310,19 @@ WITH last_state AS (
     SELECT run_id, max(attempt) + 1 AS n_attempts, arg_max(state, attempt) AS state,
            arg_max(changed_at, attempt) AS state_at, arg_max(error, attempt) AS error
     FROM run_states GROUP BY run_id),
-progress AS (SELECT run_id, max(step) AS last_step FROM metrics GROUP BY run_id),
+progress AS (
+    SELECT run_id, max(step) AS last_step, arg_max(value, step) FILTER (name = 'reward') AS last_reward
+    FROM metrics GROUP BY run_id),
 sampled AS (SELECT run_id, count(*) AS n_rollouts, max(step) AS last_step FROM rollouts GROUP BY run_id),
 headline AS (
     SELECT run_id, arg_max(k, coalesce(step, 9223372036854775807)) AS k,
            arg_max(n, coalesce(step, 9223372036854775807)) AS n
     FROM evals GROUP BY run_id)
 SELECT r.run_id, r.kind, r.algorithm, r.label, r.seed, r.model, r.dataset, s.state, s.n_attempts,
-       greatest(p.last_step, c.last_step) AS last_step, coalesce(c.n_rollouts, 0) AS n_rollouts,
+       greatest(p.last_step, c.last_step) AS last_step,
+       CASE WHEN try_cast(r.config ->> '$.training.max_steps' AS BIGINT) > 0
+            THEN try_cast(r.config ->> '$.training.max_steps' AS BIGINT) END AS planned_steps,
+       coalesce(c.n_rollouts, 0) AS n_rollouts, p.last_reward,
        h.k, h.n, h.k / nullif(h.n, 0) AS pass_at_1, r.created_at, s.state_at, s.error
 FROM runs r
 LEFT JOIN last_state s USING (run_id)
@@ -336,6 +341,8 @@ COMMENT ON COLUMN run_overview.dataset IS 'problem set';
 COMMENT ON COLUMN run_overview.state IS 'last recorded state; a killed run still says running';
 COMMENT ON COLUMN run_overview.n_attempts IS 'processes that wrote it';
 COMMENT ON COLUMN run_overview.last_step IS 'last optimizer step with rows; NULL if none';
+COMMENT ON COLUMN run_overview.planned_steps IS 'optimizer steps that the configuration asks for; NULL where it names epochs';
+COMMENT ON COLUMN run_overview.last_reward IS 'mean reward of the last step, points; NULL outside training';
 COMMENT ON COLUMN run_overview.n_rollouts IS 'completions sampled in training';
 COMMENT ON COLUMN run_overview.k IS 'problems solved in the last evaluation; NULL if none';
 COMMENT ON COLUMN run_overview.n IS 'problems of the last evaluation; NULL if none';

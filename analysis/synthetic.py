@@ -270,6 +270,7 @@ def _tokens(
 def _metrics(rng: random.Random, step: int, algorithm: str) -> Iterator[Record]:
     """Yield the metrics of one step."""
     values = {
+        "reward": 0.5 + rng.random() / 2,
         "loss": rng.gauss(0.02, 0.01) if algorithm != "grpo" else rng.gauss(0, 1e-4),
         "grad_norm": rng.lognormvariate(-1, 0.3),
         "time/sample_s": rng.gauss(6, 0.4),

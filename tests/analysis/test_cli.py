@@ -2,18 +2,24 @@ import csv
 import io
 import json
 import os
+import pty
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import duckdb
 import pytest
+from click import UsageError
 from click.testing import CliRunner
 from rich.console import Console
 
 from analysis.journal import Journal
+from analysis.recent import recent_path
 from analysis.records import Metric
 from analysis.render import Result, print_table, to_csv, to_json, unique, visible
 from analysis.synthetic import synthetic_info
+from analysis.warehouse import ingest
 from sdpo_bench import main
 
 
@@ -121,6 +127,53 @@ def test_sql_writes_each_form(recorded, tmp_path):
     ]
 
 
+def ask_on_a_terminal(folder, text):
+    """What `sdpo-bench sql` shows somebody who types a text."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sdpo_bench", "sql", "--runs-dir", folder / "runs"]
+        + ["--results", folder / "results" / "results.duckdb"],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "TERM": "dumb"},
+    )
+    os.write(ours, text.encode())
+    out, _ = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    return out.decode()
+
+
+def test_without_a_query_a_terminal_gets_the_duckdb_shell_over_everything(
+    recorded_copy, monkeypatch
+):
+    beside = Path(sys.executable).with_name("duckdb")
+    if not (shutil.which("duckdb") or shutil.which(beside)):
+        pytest.skip("no duckdb shell")
+    monkeypatch.setattr("analysis.warehouse.MOST_COPIED_BYTES", 0)
+    results = recorded_copy / "results" / "results.duckdb"
+    with Journal.create(recorded_copy / "runs", synthetic_info("new")) as journal:
+        journal.append(Metric(step=1, name="only-here", value=7.25))
+    ingest(recorded_copy / "runs", results)
+    assert recent_path(results).exists()
+    out = ask_on_a_terminal(
+        recorded_copy,
+        "SELECT 'found ' || value FROM metrics WHERE name = 'only-here';\n"
+        "CREATE TABLE x AS SELECT 1;\n.exit\n",
+    )
+    assert "found 7.25" in out
+    assert "read-only" in out
+
+
+def test_without_a_query_and_a_shell_it_is_said_what_to_do(recorded, monkeypatch):
+    from analysis import cli
+
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(UsageError, match="pip install duckdb-cli"):
+        cli._open_shell(recorded / "results" / "results.duckdb")
+
+
 def test_every_table_can_also_be_a_json_file(recorded, tmp_path):
     for arguments in (["sql", "FROM leaderboard"], ["runs"]):
         path = tmp_path / f"{arguments[0]}.json"
@@ -200,6 +253,18 @@ def test_runs_tells_running_from_killed(recorded_copy):
     assert (states["alive"], states["killed"]) == ("running", "interrupted")
     assert states["train-sdpo-42"] == "finished"
     alive.close()
+
+
+def test_runs_says_how_far_a_run_is_and_how_it_does(tmp_path):
+    info = synthetic_info("a")
+    info = info.model_copy(update={"config": {"training": {"max_steps": 200}}})
+    with Journal.create(tmp_path / "runs", info) as journal:
+        for step, reward in ((1, 0.25), (2, 0.75)):
+            journal.append(Metric(step=step, name="reward", value=reward))
+    out = invoke(tmp_path, "runs", "--json", tmp_path / "runs.json").output
+    (row,) = json.loads((tmp_path / "runs.json").read_text())
+    assert (row["state"], row["step"], row["of"], row["reward"]) == ("finished", 2, 200, 0.75)
+    assert "0.75" in out
 
 
 @pytest.mark.parametrize(
