@@ -66,8 +66,7 @@ def generate_rows(
         n_end = next((at for at, token in enumerate(kept) if token in end_ids), None)
         truncated = n_stop is None and n_end is None
         kept = kept[:n_end]
-        text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        answers.append(Generated(text, len(kept), truncated))
+        answers.append(Generated(_text(tokenizer, kept), len(kept), truncated))
     return answers
 
 
@@ -142,13 +141,25 @@ class _Stopping:
                 continue
             # Decoding everything at each token would take quadratic time; the last few tokens
             # tell whether something that can end an answer has just been written.
-            text = self._tokenizer.decode(tail)
+            text = self._decoded(tail)
             if ("`" in text or "]" in text) and self._rules[row](
-                self._tokenizer.decode(input_ids[row, self._width :], skip_special_tokens=True)
+                self._decoded(input_ids[row, self._width :].tolist())
             ):
                 self.n_tokens[row] = n_tokens
         done = [row in self.n_tokens for row in range(len(tails))]
         return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
+
+    def _decoded(self, token_ids: list[int]) -> str:
+        """Text of some tokens, as the answer will have it."""
+        return _text(self._tokenizer, token_ids)
+
+
+def _text(tokenizer: Any, token_ids: list[int]) -> str:  # noqa: ANN401
+    """Text of tokens without end marks and the like; spaces stay as they are."""
+    text: str = tokenizer.decode(
+        token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return text
 
 
 @contextlib.contextmanager

@@ -25,6 +25,9 @@ from sandbox.program import SandboxError
 _MAX_LOSSES = 3
 """Workers that one batch, or one node, may lose before it is no longer tried."""
 
+_SHARED_TOGETHER = 64
+"""Recorded answers in one batch: few enough that several nodes have some, and little is done twice."""
+
 _LOOK_EVERY_S = 5.0
 """Pause between two looks for nodes without a worker, in seconds."""
 
@@ -74,7 +77,7 @@ class RayEngine:
         """
         self._ray = _connect(address)
         self._say, self._start_timeout_s = say, start_timeout_s
-        self._work = self._ray.put(work)
+        self._work = self._ray.put(replace(work, graded_together=_SHARED_TOGETHER))
         self._backend = backend
         self._calls: dict[Any, _Hand] = {}
         self._hands: list[_Hand] = []

@@ -48,6 +48,8 @@ class Work:
     sampling: Sampling | None = None
     """How the missing ones are had; None where none is missing."""
     timeout_s: float = 5.0
+    graded_together: int = GRADED_TOGETHER
+    """Recorded answers in one batch."""
     check: bool = False
     """Whether grading is checked before a model is scored."""
 
@@ -88,7 +90,7 @@ class Worker:
         self._work, self._sandbox = work, sandbox
         if work.check:
             check_harness(work.problem_set, sandbox, timeout_s=work.timeout_s)
-        self._recorded = list(in_batches(work.recorded, GRADED_TOGETHER))
+        self._recorded = list(in_batches(work.recorded, work.graded_together))
         self._policy = None if work.sampling is None else load_sampling_policy(work.sampling)
         self._plan = None if self._policy is None else self._make_plan(self._policy)
 
