@@ -1,5 +1,6 @@
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,7 +20,7 @@ PROBLEMS = load_problems("embedded/test", limit=3).problems
 
 
 class Server:
-    """An OpenAI-compatible server that plays a script: (status, headers, body) for each request."""
+    """An OpenAI-compatible server that plays a script: (status, headers, body), or what gives it."""
 
     def __init__(self):
         self.script = []
@@ -30,9 +31,8 @@ class Server:
             def do_POST(self):
                 content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 server.requests.append((self.path, dict(self.headers), content))
-                status, headers, body = (
-                    server.script.pop(0) if server.script else server.usual(content)
-                )
+                played = server.script.pop(0) if server.script else server.usual(content)
+                status, headers, body = played() if callable(played) else played
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
@@ -170,6 +170,25 @@ def test_a_server_that_is_not_there_is_one_line():
                 PROBLEMS, served, protocol=MBPP, shots=(), decoding=Decoding(), n_at_once=1
             )
         )
+
+
+def hanging():
+    """An answer that comes after the client has gone."""
+    time.sleep(0.4)
+    return ok("late")
+
+
+def test_a_server_that_takes_too_long_once_is_asked_again(server):
+    server.script = [hanging]
+    (answer,) = sample(server, problems=PROBLEMS[:1], timeout_s=0.1)
+    assert PROBLEMS[0].reference in answer.completion
+    assert len(server.requests) == 2
+
+
+def test_a_server_that_always_takes_too_long_is_one_line(server):
+    server.script = [hanging] * 3
+    with pytest.raises(ApiError, match=r"got 'timed out' from .* on each of 3 tries; .* --resume"):
+        sample(server, problems=PROBLEMS[:1], timeout_s=0.1)
 
 
 def test_other_schemes_are_refused():

@@ -179,11 +179,63 @@ def test_json_into_a_missing_folder_is_one_line_before_any_work(invoke):
         ("--completions", "x", "--adapter", "y"),
         ("--adapter", "x", "--base-only"),
         ("--visible-tests", "all", "--protocol", "mbpp"),
-        ("-n", "3"),
     ],
 )
 def test_contradicting_options_are_usage_errors(invoke, options):
-    refused(invoke(*options), "leave one out" if "-n" not in options else "temperature", code=2)
+    refused(invoke(*options), "leave one out", code=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("-n", "3"), "temperature above 0, got --temperature 0 with --n-samples 3"),
+        (("--api-base", "http://x/v1", "--model", "m", "--engine", "ray"), "server is the engine"),
+        (("--api-base", "http://x/v1", "--engine", "vllm"), "server is the engine"),
+        (("--api-base", "http://x/v1"), "--api-base must stand with --model"),
+        (("--api-base", "http://x/v1", "--model", "m", "--adapter", "a"), "without --adapter"),
+        (("--gold", "--engine", "vllm"), "--engine vllm must have something to sample"),
+        (("--ray-address", "head:6379"), "--ray-address must stand with --engine ray"),
+    ],
+)
+def test_options_that_do_not_go_together_say_what_to_change(invoke, options, words):
+    refused(invoke(*options), words, code=2)
+
+
+def test_an_adapter_of_another_model_is_one_line(invoke, tiny_folder, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "org/other-1B"}')
+    result = invoke("--model", tiny_folder, "--adapter", adapter)
+    refused(result, "the adapter's base model must be the model", "'org/other-1B'")
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("", "must hold at least one row"),
+        ('{"task_id": 25, "completion": "x"}\n' * 2, "must come once, got task 25"),
+        (
+            '{"task_id": 25, "completion": "x"}\n{"task_id": 26, "completion": "x"}\n'
+            '{"task_id": 26, "completion": "y", "sample_index": 1}\n',
+            "the same number of samples, got 1 of 2 for task 25",
+        ),
+        ('{"task_id": 25, "completion": "x"}\n{"task_id": 26, "compl', "line 2"),
+    ],
+)
+def test_a_completions_file_that_cannot_be_scored_is_one_line(invoke, tmp_path, rows, words):
+    path = tmp_path / "answers.jsonl"
+    path.write_text(rows)
+    refused(invoke("--completions", path), words)
+
+
+def test_humaneval_is_asked_in_its_own_words_unless_told_otherwise(invoke, tiny_folder):
+    options = ("--model", tiny_folder, "--limit", 1, "--max-new-tokens", 2)
+    (table,) = [
+        line for line in invoke(*options, dataset="human-eval").stdout.splitlines() if "0/1" in line
+    ]
+    assert table.split()[1:3] == ["human-eval", "human-eval"]
+    other = invoke(*options, "--visible-tests", "first", dataset="human-eval[2]")
+    assert "mbpp-first" in other.stdout
 
 
 def test_help_shows_an_example_and_defaults():

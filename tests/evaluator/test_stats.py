@@ -116,6 +116,32 @@ def test_bootstrap_mean_is_near_the_normal_interval():
     assert bootstrap_mean(values) == (low, high)
 
 
+def test_the_bootstrap_of_a_mean_covers_the_truth_about_as_often_as_it_says():
+    # pass@k values: means of 8 draws at rates that differ from problem to problem; true mean 1/3.
+    rng = np.random.default_rng(2)
+    n, runs = 257, 300
+    covered = 0
+    for _ in range(runs):
+        values = rng.binomial(8, rng.beta(1, 2, size=n)) / 8
+        low, high = bootstrap_mean(values.tolist(), n_resamples=500)
+        covered += low <= 1 / 3 <= high
+    assert 0.95 - 0.04 < covered / runs < 0.95 + 0.04  # three standard errors of 300 runs
+
+
+def test_the_bootstrap_of_a_difference_covers_the_truth_about_as_often_as_it_says():
+    # Two sides of 5 seeds; each problem's rate is its own and shared, the second side gains 0.05.
+    rng = np.random.default_rng(3)
+    n, seeds, runs = 120, 5, 200
+    covered = 0
+    for _ in range(runs):
+        rates = rng.uniform(0.0, 0.9, size=n)
+        first = (rng.random((seeds, n)) < rates).astype(float)
+        second = (rng.random((seeds, n)) < rates + 0.05).astype(float)
+        low, high = bootstrap_difference(first, second, n_resamples=300)
+        covered += low <= 0.05 <= high
+    assert covered / runs > 0.95 - 0.05  # drawing seeds as well makes it wider, never narrower
+
+
 def test_bootstrap_difference_is_paired():
     rng = np.random.default_rng(0)
     first = (rng.random((1, 200)) < 0.5).astype(float)
