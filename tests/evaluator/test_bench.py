@@ -5,7 +5,8 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from evaluator.bench import Clock, bench
+from evaluator.bench import bench
+from evaluator.clock import Clock
 
 
 def run(*options):

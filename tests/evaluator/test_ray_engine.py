@@ -172,6 +172,29 @@ def test_a_cluster_without_a_usable_node_is_one_line(monkeypatch):
         done(monkeypatch, FakeRay(), start_timeout_s=0.3)
 
 
+def test_a_node_that_joins_later_is_given_work(monkeypatch):
+    class Growing(FakeRay):
+        def nodes(self):
+            joined = any(index is not None for _, index in self.calls)
+            return [node for node in super().nodes() if joined or node["NodeID"] == "a"]
+
+    monkeypatch.setattr(ray_engine, "_LOOK_EVERY_S", 0.0)
+    ray = Growing(a=well, late=well)
+    assert done(monkeypatch, ray)[0] == in_order()
+    assert "late" in {node for node, index in ray.calls if index is not None}
+
+
+def test_a_head_without_processors_is_given_none(monkeypatch):
+    class WithHead(FakeRay):
+        def nodes(self):
+            head = {"NodeID": "head", "Alive": True, "Resources": {"node:head": 1.0}}
+            return [head, *super().nodes()]
+
+    ray = WithHead(a=well)
+    assert done(monkeypatch, ray)[0] == in_order()
+    assert {node for node, _ in ray.calls} == {"a"}
+
+
 def test_workers_are_let_go_also_after_a_failure(monkeypatch):
     ray = FakeRay(a=lambda _: RayTaskError(ModelError("x")), b=well)
     with pytest.raises(ModelError):
