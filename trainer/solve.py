@@ -29,6 +29,7 @@ from evaluator.completions import Answer
 from evaluator.evaluate import GradedAnswer, graded_batches, record
 from evaluator.feedback import feedback
 from evaluator.grade import Grade
+from evaluator.harness import check_harness
 from evaluator.mbpp import Problem, ProblemSet, load_problems
 from evaluator.model import Policy, load_policy
 from evaluator.prompt import Conversation, Protocol, conversation, fill, protocol_for
@@ -76,7 +77,8 @@ def solve(options: SolveOptions, *, say: Say) -> SolveResult:
     """Try every method on every problem.
 
     Raises:
-        ConfigError, DatasetError, ModelError, SandboxError, StoreError: with one line for the user.
+        ConfigError, DatasetError, HarnessError, ModelError, SandboxError, StoreError: with one line for
+            the user.
     """
     first = _training_options(options, options.task_ids[0], options.seeds[0])
     bench = first.bench
@@ -90,6 +92,7 @@ def solve(options: SolveOptions, *, say: Say) -> SolveResult:
             options.runs_dir, _describe(options, first, problems, protocol, sandbox)
         ) as journal,
     ):
+        check_harness(problems, sandbox, timeout_s=bench.timeout_s)
         solver = _Solver(options, problems, protocol, sandbox, journal, first, say)
         trials = tuple(solver.trials(method) for method in options.methods)
     return SolveResult(journal.run_dir, trials)
@@ -338,6 +341,8 @@ def _training_options(options: SolveOptions, task_id: int, seed: int) -> Options
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": group // micro,
         "evaluate_every": 0,
+        # `solve` has checked the grading of these very problems; a model's pass@1 on others, asked
+        # before each of them again, would cost more than the problem.
         "allow_uncalibrated": True,
         "save_strategy": "no",
         "seed": seed,

@@ -10,6 +10,7 @@ from analysis.journal import segments
 from analysis.segment import scan
 from evaluator.extract import Extraction
 from evaluator.grade import Grade
+from evaluator.harness import check_harness
 from sandbox.program import AssertResult, Execution, Verdict
 from sdpo_bench import main
 from tests.trainer.fakes import HashSandbox
@@ -36,6 +37,8 @@ def one_in(monkeypatch):
         monkeypatch.setattr("evaluator.evaluate.grade", grade)
         monkeypatch.setattr("trainer.run.open_sandbox", lambda backend: HashSandbox())
         monkeypatch.setattr("trainer.solve.open_sandbox", lambda backend: HashSandbox())
+        # The hash judges references too, and so would not pass the check of the grading.
+        monkeypatch.setattr("trainer.solve.check_harness", lambda *_, **__: None)
 
     return set_rate
 
@@ -157,6 +160,24 @@ def test_several_seeds_are_runs_of_their_own(solve, one_in, tmp_path):
     )
     assert first != second
     assert [info["seed"] for _, info in runs(tmp_path, "train")] == [1, 2]
+
+
+def test_grading_is_checked_on_these_problems_before_any_completion(
+    solve, one_in, tmp_path, monkeypatch
+):
+    one_in(2)
+    monkeypatch.setattr("trainer.solve.check_harness", check_harness)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    result = solve("--tasks", "1", "--budget", "4", code=1)
+    assert "every reference solution must pass" in result.stderr
+    ((run, _),) = runs(tmp_path, "eval")
+    assert rows_of(run, "eval_results") == []
+
+
+def test_a_model_of_unknown_strength_is_no_reason_to_stop(solve, one_in, tmp_path):
+    one_in(3)
+    solve("--tasks", "1", "--budget", "4", "--methods", "sdpo", "--allow_uncalibrated", "false")
+    assert len(runs(tmp_path, "train")) == 1
 
 
 @pytest.mark.parametrize(
