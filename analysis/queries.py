@@ -266,12 +266,16 @@ def teacher_kinds(
 def step_time(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> Result:
-    """Return the median time of each phase of a step."""
+    """Return the mean time of each phase over all steps; a rare phase counts as often as it comes."""
     return of_runs(
         connection,
-        """SELECT run_id, name, algorithm, seed, phase, median(seconds) AS seconds_median,
-                  count(*) AS n_steps
-           FROM step_time_split JOIN runs USING (run_id) JOIN {names} USING (run_id) WHERE {runs}
+        """WITH counted AS (
+               SELECT run_id, count(DISTINCT step) AS n_steps FROM step_time_split
+               WHERE {runs} GROUP BY run_id)
+           SELECT run_id, name, algorithm, seed, phase, sum(seconds) / max(n_steps) AS seconds_mean,
+                  max(n_steps) AS n_steps
+           FROM step_time_split JOIN counted USING (run_id) JOIN runs USING (run_id)
+           JOIN {names} USING (run_id)
            GROUP BY ALL ORDER BY name, run_id, phase""",
         run_ids,
     )

@@ -25,10 +25,10 @@ def step_time(result: Result) -> alt.TopLevelMixin:
         canvas(rows, width=560, height=max(70, 30 * len({row["run_id"] for row in rows})))
         .mark_bar(height=20)
         .encode(
-            x=alt.X("seconds_median:Q", title="median time of a step (seconds)", stack="zero"),
+            x=alt.X("seconds_mean:Q", title="mean time of a step (seconds)", stack="zero"),
             y=alt.Y("name:N", title=None, axis=alt.Axis(grid=False, labelLimit=280)),
             color=alt.Color("phase:N", title="phase", scale=alt.Scale(range=OUTCOME_COLOURS)),
-            tooltip=["run_id:N", "phase:N", "seconds_median:Q", "n_steps:Q"],
+            tooltip=["run_id:N", "phase:N", "seconds_mean:Q", "n_steps:Q"],
         )
     )
     return finish(
