@@ -96,6 +96,15 @@ class EvalSummary:
         ]
 
     @property
+    def near_misses(self) -> list[int]:
+        """Problems whose first completion passes all asserts but one, of at least two."""
+        return [
+            task_id
+            for task_id, grade in self.first_grades.items()
+            if grade.n_asserts > 1 and grade.n_passed == grade.n_asserts - 1
+        ]
+
+    @property
     def n_truncated(self) -> int:
         """Completions that the length limit ended."""
         return sum(bool(item.answer.truncated) for item in self.graded)

@@ -103,6 +103,10 @@ def print_summary(summary: EvalSummary, *, n_in_dataset: int) -> None:
     if summary.outcomes:
         classes = ", ".join(f"{name} {count}" for name, count in summary.outcomes.items())
         print_line(f"Failures: {classes}")
+    if summary.near_misses:
+        shown = ", ".join(map(str, summary.near_misses[:8]))
+        more = ", ..." if len(summary.near_misses) > 8 else ""
+        print_line(f"All asserts but one pass: {len(summary.near_misses)} (tasks {shown}{more})")
     if summary.n_truncated:
         print_line(f"Ended by the length limit: {summary.n_truncated} of {len(summary.graded)}")
     if summary.n < n_in_dataset:

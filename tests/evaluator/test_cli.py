@@ -71,6 +71,28 @@ def test_recorded_completions_are_graded(invoke, tmp_path):
     assert json.loads(Path("out.json").read_text())["results"][1]["outcome"] == "no_code"
 
 
+def test_answers_that_miss_one_assert_are_named(invoke, tmp_path):
+    # Task 25: right for all inputs but that of its last assert; task 26 for none.
+    first, second = PROBLEMS[:2]
+    call = first.asserts[-1].removeprefix("assert ").partition("==")[0].strip()
+    argument = call[call.index("(") + 1 : call.rindex(")")]
+    near = (
+        f"{first.reference}\n_right = {first.callables[0]}\n"
+        f"def {first.callables[0]}(*a):\n    return None if a == ({argument},) else _right(*a)"
+    )
+    wrong = f"def {second.callables[0]}(*a):\n    return None"
+    path = tmp_path / "answers.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps({"task_id": p.task_id, "completion": f"```\n{code}\n```"}) + "\n"
+            for p, code in ((first, near), (second, wrong))
+        )
+    )
+    result = invoke("--completions", path)
+    assert "0/2" in result.stdout
+    assert "All asserts but one pass: 1 (tasks 25)" in result.stdout
+
+
 def test_limit_counts_problems_of_a_completions_file(invoke, tmp_path):
     result = invoke("--completions", answers(tmp_path, 5), "--limit", 3)
     assert "3/3" in result.stdout
