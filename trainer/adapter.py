@@ -2,7 +2,7 @@
 
 All three share the trainer, so that sampling, rewards, logging and hardware paths are the same. Private hooks
 of TRL 1.14 that it uses besides those of `rollout_trainer` (tests/trainer/test_trl_contract.py fails where one
-changes): `_compute_loss`, `_forward_redirection`, `current_gradient_accumulation_steps`.
+changes): `_compute_loss`, `_ForwardRedirection`, `current_gradient_accumulation_steps`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from trl.models.utils import _ForwardRedirection
 
 from trainer.forward import (
     Rows,
@@ -41,6 +42,7 @@ class BenchTrainer(RolloutTrainer):
         self.distillation = self.config.distillation(temperature=self.args.temperature)
         self._head = self._output_head()
         self._terms: tuple[TokenTerms, Tensor] | None = None
+        self._redirected = _ForwardRedirection()
 
     def _output_head(self) -> Head | None:
         """The head for the lean loss; None, said once, where the model needs the plain one."""
@@ -76,9 +78,7 @@ class BenchTrainer(RolloutTrainer):
         """As TRL's; the lean loss enters the model below a distributed wrapper, which must be told."""
         unwrapped = self.accelerator.unwrap_model(model)
         if self.algorithm != "grpo" and model is not unwrapped:
-            loss: Tensor = self._forward_redirection(
-                model, unwrapped, self._compute_loss, unwrapped, inputs
-            )
+            loss: Tensor = self._redirected(model, unwrapped, self._compute_loss, unwrapped, inputs)
             return loss
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         return loss

@@ -12,7 +12,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from trl import get_peft_config
 
-from analysis.journal import Journal
+from analysis.journal import Journal, read_run_info
 from analysis.provenance import folder_sha256, run_info
 from analysis.records import Record
 from evaluator.mbpp import ProblemSet, load_problems
@@ -157,6 +157,17 @@ def open_journal(
     if state.num_processes > 1:
         broadcast_object_list([journal.run_dir, info])
     return journal
+
+
+def resume_journal(run_dir: Path, *, step: int) -> Journal:
+    """The journal of an interrupted run, from the checkpoint of `step` on.
+
+    Raises:
+        StoreError: it is no run, another process writes it, or its folder cannot be written.
+    """
+    if not PartialState().is_main_process:
+        return SilentJournal(run_dir, read_run_info(run_dir))  # type: ignore[return-value]
+    return Journal.resume(run_dir, step=step)
 
 
 def _device() -> dict[str, Any]:

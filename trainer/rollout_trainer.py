@@ -203,7 +203,15 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         with self.clock("sampling"):
-            return super()._generate_single_turn(*args, **kwargs)
+            completion_ids, logprobs = super()._generate_single_turn(*args, **kwargs)
+        return self._ended(completion_ids, logprobs)
+
+    def _ended(self, completion_ids: Any, logprobs: Any) -> tuple[Any, Any]:  # noqa: ANN401
+        """A completion of no token becomes the end alone: TRL reads each one's last token."""
+        end = [self._tokenizer.eos_token_id]
+        if logprobs is not None:
+            logprobs = [row or [float("nan")] for row in logprobs]
+        return [row or end for row in completion_ids], logprobs
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
         with self.clock("sandbox"):

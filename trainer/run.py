@@ -28,6 +28,7 @@ from trainer.build import (
     load_model,
     open_journal,
     problems_of,
+    resume_journal,
 )
 from trainer.calibration import calibrate
 from trainer.callbacks import NonFinite, ProgressLine
@@ -108,7 +109,9 @@ def train(
                 remember(journal.run_dir, algorithm, options)
         else:
             step = 0 if checkpoint is None else checkpoint_step(checkpoint)
-            journal = stack.enter_context(Journal.resume(run_dir, step=step))
+            journal = resume_journal(run_dir, step=step or 0)
+            if isinstance(journal, Journal):
+                stack.enter_context(journal)
             say(f"resumed after step {step}")
         tell(run_dir=str(journal.run_dir))
         say(

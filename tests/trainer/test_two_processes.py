@@ -1,0 +1,75 @@
+"""Two processes over gloo train as one does: the same groups, rewards and teachers, and nearly the same weights."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from analysis.segment import scan
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = Path(__file__).with_name("two_processes.py")
+ROUNDING = 1e-5
+"""Float32 sums over two processes and not over two micro-batches."""
+WEIGHTS = 2e-4
+"""Adam's first steps have the size of the learning rate, 0.01, and magnify the rounding of small gradients."""
+
+
+def run(config, runs, *, launcher=()):
+    subprocess.run(
+        [sys.executable, *launcher, str(SCRIPT), str(config)],
+        check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    (run_dir,) = runs.glob("train-*")
+    rows = {"rollouts": [], "metrics": []}
+    for segment in run_dir.glob("segment-*.jsonl"):
+        for line in scan(segment):
+            rows.setdefault(line.table, []).append(json.loads(line.row))
+    return rows, load_file(run_dir / "adapter" / "adapter_model.safetensors")
+
+
+def key(row):
+    return row["step"], row["group_index"], row["member_index"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("per_process", [4, 2], ids=["a group each", "groups over both"])
+def test_two_processes_grade_group_and_teach_as_one(config_file, tmp_path, per_process):
+    common = {"max_steps": 2, "temperature": 1.0}
+    one = run(config_file(**common, runs_dir=str(tmp_path / "one")), tmp_path / "one")
+    accumulation = 8 // (2 * per_process)
+    two = run(
+        config_file(
+            **common,
+            runs_dir=str(tmp_path / "two"),
+            per_device_train_batch_size=per_process,
+            gradient_accumulation_steps=accumulation,
+        ),
+        tmp_path / "two",
+        # --multi_gpu is its launcher of processes on one machine; use_cpu in the configuration makes it gloo
+        launcher=("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines",
+                  "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+    )  # fmt: skip
+    rows_one, rows_two = (sorted(r[0]["rollouts"], key=key) for r in (one, two))
+    assert len(rows_two) == len(rows_one) == 16, "once, by the main process"
+    for ours, theirs in zip(rows_one, rows_two, strict=True):
+        for name in ("task_id", "completion", "reward", "outcome", "feedback", "demonstration_member",
+                     "feedback_used", "teacher_prompt"):  # fmt: skip
+            assert ours[name] == theirs[name], (key(ours), name)
+        assert ours["advantage"] == pytest.approx(theirs["advantage"], abs=ROUNDING)
+    for name in ("reward", "groups/reward_std", "teacher/reprompted_fraction"):
+        values = [
+            [m["value"] for m in rows[0]["metrics"] if m["name"] == name] for rows in (one, two)
+        ]
+        assert values[0] == pytest.approx(values[1]) and len(values[0]) == 2
+    norms = [
+        [m["value"] for m in rows[0]["metrics"] if m["name"] == "grad_norm"] for rows in (one, two)
+    ]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3) and min(norms[0]) > 1e-5
+    for name, tensor in one[1].items():
+        assert (tensor - two[1][name]).abs().max() < WEIGHTS
