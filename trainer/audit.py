@@ -1,6 +1,7 @@
 """Checks a training run while it runs: each layer derives a quantity a second time and compares.
 
-    loss         loss and gradient of each token against `losses.oracle`, which shares nothing with the loss
+    loss         logits that the loss reads against a plain forward pass; from these logits, loss and gradient
+                 of each token against `losses.oracle`, which shares nothing with the loss
     temperature  log-probabilities of the sampled tokens from raw logits, in float64
     teacher      the teacher's prompts against the selection rule, re-derived, and templated once
     ema          the teacher's weights against a float64 shadow
@@ -35,6 +36,8 @@ SAMPLED_LOSS = 1e-5
 """The sampled form multiplies a difference of log-probabilities by one, which reaches 10."""
 GRADIENT = 1e-6
 """Relative to the largest entry of the token's gradient or 1."""
+LOGITS = 1e-5
+"""Relative to a token's largest logit: two forward passes through some tens of layers in float32."""
 LOGPROBS = 1e-5
 """Logits reach 30, where float32 resolves 2e-6."""
 AGGREGATION = 1e-6
@@ -65,11 +68,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """The distilled tokens of one micro-batch, from a plain forward pass of both sides."""
+    """The distilled tokens of one micro-batch."""
 
     student_logits: Tensor
-    """(token, vocabulary), raw."""
+    """(token, vocabulary), raw, as the loss reads them: its hidden states through the head."""
     teacher_logits: Tensor
+    plain_student_logits: Tensor
+    """The same from a plain forward pass of the model."""
+    plain_teacher_logits: Tensor
     ids: Tensor
     old_logprobs: Tensor | None
     head_weight: Tensor | None
@@ -127,9 +133,14 @@ class Auditor:
         expected_gradient = expected.gradient
         if batch.head_weight is not None:
             expected_gradient = expected_gradient @ batch.head_weight.double()
-        scaled = batch.student_logits.double() / spec.temperature
+        for actual, plain in (
+            (batch.student_logits, batch.plain_student_logits),
+            (batch.teacher_logits, batch.plain_teacher_logits),
+        ):
+            self._compare("loss.logits", actual, plain, LOGITS, step=step, micro_batch=micro_batch)
+        scaled = batch.plain_student_logits.double() / spec.temperature
         chosen = scaled.gather(-1, batch.ids.long().unsqueeze(-1)).squeeze(-1)
-        clear = ~_ties(scaled, spec)
+        clear = ~_ties(batch.student_logits.double() / spec.temperature, spec)
         loss_threshold = SAMPLED_LOSS if spec.support == "sampled" else LOSS
         for layer, actual, exact, threshold in (
             ("loss.value", losses[clear], expected.loss[clear], loss_threshold),
@@ -325,12 +336,12 @@ def _ties(scaled: Tensor, spec: Distillation) -> Tensor:
 
 
 def _trl_losses(batch: TokenBatch, spec: Distillation, logprobs: Tensor) -> Tensor:
-    """The same losses by TRL's functions, which leave temperature and importance weight to their caller."""
+    """The same losses by TRL's functions in float64; they leave temperature and importance weight to their caller."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     from trl.experimental.sdpo import loss_utils
 
     student, teacher = (
-        z.float() / spec.temperature for z in (batch.student_logits, batch.teacher_logits)
+        z.double() / spec.temperature for z in (batch.student_logits, batch.teacher_logits)
     )
     alpha = {"forward_kl": 0.0, "reverse_kl": 1.0}.get(spec.divergence, spec.alpha)
     if spec.support == "full":

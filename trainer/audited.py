@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trainer.adapter import BenchTrainer, rows_of
 from trainer.audit import Auditor, TokenBatch
 from trainer.forward import completion_logits
-from trainer.losses.lean import TokenTerms
+from trainer.losses.lean import CHUNK_TOKENS, Head, TokenTerms
 from trainer.rollouts import GradedRollout
 from trainer.teacher_prompt import Attempt, TeacherPrompt
 
@@ -35,6 +36,8 @@ class AuditedTrainer(BenchTrainer):
         self.auditor.start_teacher(self.teacher.student(), self.teacher.state())
         self._micro_batch = 0
         self._gradient = torch.zeros(0)
+        self._read = torch.zeros(0), torch.zeros(0)
+        """Features of student and teacher that the loss has read, (token, feature)."""
 
     def _add_teacher_tokens(
         self,
@@ -78,6 +81,7 @@ class AuditedTrainer(BenchTrainer):
         leaf = student.detach().requires_grad_()
         again = super()._terms_of(leaf, teacher, ids, old_logprobs)
         (self._gradient,) = torch.autograd.grad(again.distill.sum(), leaf)
+        self._read = student.detach(), teacher.detach()
         return super()._terms_of(student, teacher, ids, old_logprobs)
 
     def _token_terms(self, model: Any, inputs: Mapping[str, Tensor], mask: Tensor) -> TokenTerms:  # noqa: ANN401
@@ -89,8 +93,10 @@ class AuditedTrainer(BenchTrainer):
             student_logits = completion_logits(model, rows_of(inputs, "prompt"))[distilled]
         teacher_logits = self._teacher_logits(model, inputs, distilled)
         batch = TokenBatch(
-            student_logits=student_logits,
-            teacher_logits=teacher_logits,
+            student_logits=_through(self._head, self._read[0])[chosen],
+            teacher_logits=_through(self._teacher_head(), self._read[1])[chosen],
+            plain_student_logits=student_logits,
+            plain_teacher_logits=teacher_logits,
             ids=inputs["completion_ids"][distilled],
             old_logprobs=None if old_logprobs is None else old_logprobs[distilled],
             head_weight=None if self._head is None else self._head.weight.detach(),
@@ -146,6 +152,14 @@ class AuditedTrainer(BenchTrainer):
     def _update_rate(self) -> float:
         """The share of the student that the kind of teacher takes over in each update."""
         return {"ema": self.config.ema_rate, "live": 1.0}.get(self.config.teacher, 0.0)
+
+
+def _through(head: Head | None, features: Tensor) -> Tensor:
+    """Logits of the features, in chunks as the loss makes them; features that are logits stay."""
+    if head is None:
+        return features
+    with torch.no_grad():
+        return torch.cat([linear(part, *head) for part in torch.split(features, CHUNK_TOKENS)])
 
 
 class EndOfStep(TrainerCallback):  # type: ignore[misc]

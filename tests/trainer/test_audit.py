@@ -65,10 +65,7 @@ def test_every_layer_passes_on_the_code_as_it_is(audit, changes):
 
 
 def no_temperature(patch):
-    original = entries._scaled_logits
-    patch.setattr(
-        entries, "_scaled_logits", lambda x, w, b, temperature, to: original(x, w, b, 1.0, to)
-    )
+    patch.setattr(entries, "_tempered", lambda logits, temperature: logits)
 
 
 def temperature_of_the_loss_left_at_one(patch):
@@ -99,8 +96,7 @@ def top_k_of_the_teacher(patch):
         return original(constants, rows, *rest)
 
     def selected(logits, ids, spec):
-        chosen = held["teacher"].topk(spec.top_k).indices
-        return logits.gather(-1, chosen), chosen
+        return held["teacher"].topk(spec.top_k).indices
 
     patch.setattr(entries, "_chunk", remembered)
     patch.setattr(entries, "_selected", selected)

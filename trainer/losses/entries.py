@@ -135,8 +135,10 @@ class _Chunk(NamedTuple):
     logprobs: Float[Tensor, " token"]
     entropy: Float[Tensor, " token"]
     teacher_logprobs: Float[Tensor, " token"]
+    peak: Float[Tensor, " token"]
+    """The student's largest logit, before the temperature."""
     log_norm: Float[Tensor, " token"]
-    """logsumexp of the student's scaled logits."""
+    """logsumexp of the student's logits less the peak, over the temperature."""
     norm: Float[Tensor, " token"]
     """Sum of the unnormalised probabilities, which are 1 at the largest logit."""
     entries: Int[Tensor, "token entry"]
@@ -153,51 +155,55 @@ def _chunk(
     logits_buffer: Tensor | None,
     probabilities_buffer: Tensor | None,
 ) -> tuple[_Chunk, Tensor]:
-    """A chunk's terms, and its unnormalised probabilities in the second buffer."""
-    spec, ids = c.spec, c.ids[rows].long().unsqueeze(-1)
-    logits = _scaled_logits(student[rows], weight, bias, spec.temperature, logits_buffer)
-    top, entries = _selected(logits, ids, spec)
-    chosen, peak = logits.gather(-1, ids), logits.amax(dim=-1, keepdim=True)
+    """A chunk's terms, and its unnormalised probabilities in the second buffer.
 
-    logits.sub_(peak).clamp_min_(FLOOR)
+    The peak is taken off before the division by the temperature: float32 knows a logit of 30 to 2e-6,
+    and the difference of two such logits to 1e-7 where they are close.
+    """
+    spec, ids = c.spec, c.ids[rows].long().unsqueeze(-1)
+    logits = _logits(student[rows], weight, bias, logits_buffer)
+    entries = _selected(logits, ids, spec)
+    peak = logits.amax(dim=-1, keepdim=True)
+    _tempered(logits.sub_(peak), spec.temperature)
+    top, chosen = logits.gather(-1, entries), logits.gather(-1, ids)
+
+    logits.clamp_min_(FLOOR)
     if probabilities_buffer is None:
         unnormalised = logits.exp()
     else:
         unnormalised = torch.exp(logits, out=probabilities_buffer[: len(ids)])
     norm = unnormalised.sum(dim=-1, keepdim=True)
     expected = torch.bmm(unnormalised.unsqueeze(1), logits.unsqueeze(2)).squeeze(-1) / norm
-    entropy = norm.log() - expected
-    log_norm = peak + norm.log()
+    log_norm = norm.log()
+    logprobs = chosen - log_norm
 
     distill, entry_grad = torch.zeros_like(chosen), torch.zeros_like(top)
-    teacher_logprobs = chosen - log_norm
+    teacher_logprobs = logprobs
     if c.teacher is not None and c.teacher_weight is not None:
-        teacher = _scaled_logits(
-            c.teacher[rows], c.teacher_weight, c.teacher_bias, spec.temperature, logits_buffer
+        teacher = _logits(c.teacher[rows], c.teacher_weight, c.teacher_bias, logits_buffer)
+        teacher_logp, teacher_logprobs = _log_probabilities_at(
+            teacher, entries, ids, temperature=spec.temperature
         )
-        teacher_logp, teacher_logprobs = _log_probabilities_at(teacher, entries, ids)
-        distill, entry_grad = _losses(c, rows, top - log_norm, teacher_logp, chosen - log_norm)
-    return (
-        _Chunk(
-            distill.squeeze(-1),
-            (chosen - log_norm).squeeze(-1),
-            entropy.squeeze(-1),
-            teacher_logprobs.squeeze(-1),
-            log_norm.squeeze(-1),
-            norm.squeeze(-1),
-            entries,
-            entry_grad,
-        ),
-        unnormalised,
+        distill, entry_grad = _losses(c, rows, top - log_norm, teacher_logp, logprobs)
+    chunk = _Chunk(
+        distill=distill.squeeze(-1),
+        logprobs=logprobs.squeeze(-1),
+        entropy=(log_norm - expected).squeeze(-1),
+        teacher_logprobs=teacher_logprobs.squeeze(-1),
+        peak=peak.squeeze(-1),
+        log_norm=log_norm.squeeze(-1),
+        norm=norm.squeeze(-1),
+        entries=entries,
+        entry_grad=entry_grad,
     )
+    return chunk, unnormalised
 
 
-def _selected(logits: Tensor, ids: Tensor, spec: Distillation) -> tuple[Tensor, Tensor]:
-    """The entries that the loss reads, by the student's logits: values and places, (token, entry)."""
+def _selected(logits: Tensor, ids: Tensor, spec: Distillation) -> Tensor:
+    """Places of the entries that the loss reads, by the student's logits: (token, entry)."""
     if spec.support == "sampled":
-        return logits.gather(-1, ids), ids
-    top = logits.topk(min(spec.top_k, logits.shape[-1]), dim=-1)
-    return top.values, top.indices
+        return ids
+    return logits.topk(min(spec.top_k, logits.shape[-1]), dim=-1).indices
 
 
 def _losses(
@@ -267,8 +273,8 @@ def _recomputed(
         by_distill = grads[0][rows].unsqueeze(-1)
         by_entry = by_distill * chunk.entry_grad
         total = by_entry.sum(dim=-1, keepdim=True)
-        gradient = _scaled_logits(student[rows], weight, bias, c.spec.temperature, buffer)
-        gradient.sub_(chunk.log_norm.unsqueeze(-1)).exp_()
+        gradient = _logits(student[rows], weight, bias, buffer).sub_(chunk.peak.unsqueeze(-1))
+        _tempered(gradient, c.spec.temperature).sub_(chunk.log_norm.unsqueeze(-1)).exp_()
         if c.policy_gradient:
             by_logprob = grads[1][rows].unsqueeze(-1)
             gradient.mul_(-total - by_logprob)
@@ -288,25 +294,27 @@ def _recomputed(
     )
 
 
-def _scaled_logits(
-    features: Tensor, weight: Tensor, bias: Tensor | None, temperature: float, buffer: Tensor | None
-) -> Tensor:
-    """Logits over the temperature, in at least float32; in the buffer where there is one."""
+def _logits(features: Tensor, weight: Tensor, bias: Tensor | None, buffer: Tensor | None) -> Tensor:
+    """Raw logits in at least float32; in the buffer where there is one."""
     if buffer is None:
         logits = linear(features, weight, bias)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    elif bias is None:
-        logits = torch.mm(features, weight.t(), out=buffer[: len(features)])
-    else:
-        logits = torch.addmm(bias, features, weight.t(), out=buffer[: len(features)])
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if bias is None:
+        return torch.mm(features, weight.t(), out=buffer[: len(features)])
+    return torch.addmm(bias, features, weight.t(), out=buffer[: len(features)])
+
+
+def _tempered(logits: Tensor, temperature: float) -> Tensor:
+    """The logits over the temperature, in place."""
     return logits if temperature == 1.0 else logits.div_(temperature)
 
 
-def _log_probabilities_at(logits: Tensor, *places: Tensor) -> list[Tensor]:
+def _log_probabilities_at(logits: Tensor, *places: Tensor, temperature: float) -> list[Tensor]:
     """Log-probabilities at some places of the vocabulary; uses the logits up."""
-    chosen, peak = [logits.gather(-1, place) for place in places], logits.amax(-1, keepdim=True)
-    log_norm = logits.sub_(peak).exp_().sum(dim=-1, keepdim=True).log()
-    return [values - peak - log_norm for values in chosen]
+    _tempered(logits.sub_(logits.amax(-1, keepdim=True)), temperature)
+    chosen = [logits.gather(-1, place) for place in places]
+    log_norm = logits.exp_().sum(dim=-1, keepdim=True).log()
+    return [values - log_norm for values in chosen]
 
 
 def _buffer(student: Tensor, weight: Tensor, c: _Constants) -> Tensor | None:
