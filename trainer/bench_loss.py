@@ -267,6 +267,9 @@ def table(rows: list[Row]) -> str:
 @click.command()
 @click.option("--rounds", default=3, show_default=True, help="Measurements of each form.")
 @click.option("--top-k", "top_ks", multiple=True, type=int, default=(20, 100), show_default=True)
+@click.option(
+    "--head", type=click.Choice(["frozen", "trained", "both"]), default="both", show_default=True
+)
 @click.option("--vocabulary", default=Shape.vocabulary, show_default=True)
 @click.option("--tokens", default=Shape.n_tokens, show_default=True, help="Tokens of the batch.")
 @click.option("--chunk-tokens", default=Shape.chunk_tokens, show_default=True)
@@ -277,6 +280,7 @@ def main(
     *,
     rounds: int,
     top_ks: tuple[int, ...],
+    head: str,
     vocabulary: int,
     tokens: int,
     chunk_tokens: int,
@@ -292,14 +296,15 @@ def main(
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rows = []
-    for trained_head in (False, True):
+    for trained_head in {"frozen": (False,), "trained": (True,), "both": (False, True)}[head]:
         for top_k in top_ks:
             shape = Shape(
                 n_tokens=tokens, vocabulary=vocabulary, top_k=top_k, dtype=dtype, device=device,
                 trained_head=trained_head, chunk_tokens=chunk_tokens,
             )  # fmt: skip
             rows += compare(shape, rounds=rounds, say=lambda line: click.echo(line, err=True))
-    name = torch.cuda.get_device_name() if device == "cuda" else f"{os.cpu_count()} CPU cores"
+    threads = torch.get_num_threads()
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{threads} CPU threads"
     click.echo(f"{name}, {dtype}, {tokens} tokens, vocabulary {vocabulary}, hidden {Shape.hidden}")
     click.echo(table(rows))
     if json_file is not None:
