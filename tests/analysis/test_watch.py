@@ -1,6 +1,9 @@
 import http.client
 import random
+import signal
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -168,3 +171,20 @@ def test_watching_no_run_of_that_name_is_one_line(recorded):
     )
     assert result.exit_code == 1
     assert "a run must be in the results, got 'no-such-run'" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, -15)])
+def test_a_signal_ends_it_at_once(recorded, number, status):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sdpo_bench", "watch", "--port", "0"]
+        + ["--runs-dir", recorded / "runs", "--results", recorded / "results" / "results.duckdb"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout.readline().startswith("http://127.0.0.1:")
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=20)
+    assert "Traceback" not in out
+    assert process.returncode == status

@@ -1,0 +1,44 @@
+"""One function a question: connection in, rows out. Charts and the command line use the same ones."""
+
+from analysis.queries.cost import runs_overview, sandbox_latency, step_time
+from analysis.queries.evaluations import (
+    comparison,
+    eval_curve,
+    flips,
+    leaderboard,
+    pass_at_k,
+    solve_matrix,
+)
+from analysis.queries.sql import NAMES, of_runs, refused, run_query
+from analysis.queries.training import (
+    audits,
+    failure_classes,
+    reward_curve,
+    sdpo_internals,
+    signal,
+    teacher_kinds,
+    token_divergence,
+)
+
+__all__ = [
+    "NAMES",
+    "audits",
+    "comparison",
+    "eval_curve",
+    "failure_classes",
+    "flips",
+    "leaderboard",
+    "of_runs",
+    "pass_at_k",
+    "refused",
+    "reward_curve",
+    "run_query",
+    "runs_overview",
+    "sandbox_latency",
+    "sdpo_internals",
+    "signal",
+    "solve_matrix",
+    "step_time",
+    "teacher_kinds",
+    "token_divergence",
+]

@@ -1,0 +1,61 @@
+"""How a question becomes rows; a refusal is one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+
+from analysis.journal import StoreError
+from analysis.render import Result, unique
+from analysis.state import is_damage
+
+NAMES = """(SELECT run_id, label || CASE WHEN count(*) OVER (PARTITION BY label) > 1
+                THEN ' ' || right(run_id, 6) ELSE '' END AS name FROM runs)"""
+"""What people call each run, told apart where they call two the same."""
+
+
+def run_query(connection: duckdb.DuckDBPyConnection, query: str) -> Result:
+    """Run SQL and fetch all rows of its last statement.
+
+    Raises:
+        StoreError: DuckDB refuses it; the message is DuckDB's first line.
+    """
+    try:
+        cursor = connection.execute(query)
+        if cursor.description is None:
+            return Result((), [])
+        columns = unique([column[0] for column in cursor.description])
+        return Result(columns, cursor.fetchall())
+    except duckdb.Error as error:
+        raise refused(error) from error
+
+
+def refused(error: duckdb.Error) -> StoreError:
+    """Return a query's error in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if is_damage(error):
+        return StoreError(
+            f"the results file must be intact, got: {lines[0]}; run `sdpo-bench ingest --rebuild`"
+        )
+    return StoreError(f"the query must be valid read-only SQL, got: {' '.join(lines[:2])}")
+
+
+def of_runs(
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    run_ids: Sequence[str] | None,
+    *,
+    column: str = "run_id",
+) -> Result:
+    """Run a query whose `{runs}` is a condition on the run, or true for all runs; `{names}` is NAMES."""
+    try:
+        if run_ids is None:
+            cursor = connection.execute(query.format(runs="true", names=NAMES))
+        else:
+            condition = f"list_contains($1, {column})"
+            query = query.format(runs=condition, names=NAMES)
+            cursor = connection.execute(query, [list(run_ids)])
+        return Result(tuple(c[0] for c in cursor.description or ()), cursor.fetchall())
+    except duckdb.Error as error:
+        raise refused(error) from error

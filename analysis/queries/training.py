@@ -1,0 +1,167 @@
+"""Questions about training: reward, what the teacher says, how completions end, the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+
+from analysis.queries.sql import of_runs
+from analysis.render import Result
+
+_SEEDS = "string_agg(DISTINCT seed::VARCHAR, ', ' ORDER BY seed::VARCHAR)"
+"""The seeds that were pooled, as text."""
+
+
+def reward_curve(
+    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 20
+) -> Result:
+    """Return training reward by bin of steps, seeds pooled, with the interval over groups.
+
+    One step has a handful of groups; a bin pools enough of them to show a trend.
+    """
+    return of_runs(
+        connection,
+        f"""WITH by_group AS (
+                SELECT run_id, step, group_index, avg(reward) AS reward, count(*) AS n
+                FROM rollouts WHERE {{runs}} GROUP BY ALL),
+            extent AS (SELECT greatest(1, ceil(max(step) / {int(n_bins)})) AS width FROM by_group)
+            SELECT coalesce(algorithm, kind) AS algorithm, model, dataset,
+                   {_SEEDS} AS seed, count(DISTINCT run_id) AS n_runs,
+                   floor((step - 1) / width) * width + (width + 1) / 2 AS step,
+                   sum(n)::BIGINT AS n_completions, count(*) AS n_groups, avg(reward) AS reward_mean,
+                   avg(reward) - t_975(count(*) - 1) * stddev_samp(reward) / sqrt(count(*)) AS interval_low,
+                   avg(reward) + t_975(count(*) - 1) * stddev_samp(reward) / sqrt(count(*)) AS interval_high
+            FROM by_group JOIN runs USING (run_id) CROSS JOIN extent
+            GROUP BY ALL ORDER BY model, dataset, algorithm, step""",  # noqa: S608 - an int
+        run_ids,
+    )
+
+
+def sdpo_internals(
+    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 50
+) -> Result:
+    """Return teacher coverage and the `distill/` metrics by bin of steps."""
+    return of_runs(
+        connection,
+        f"""WITH points AS (
+                SELECT run_id, step, 'completions with a teacher' AS quantity,
+                       'fraction (0 to 1)' AS unit, 0 AS rank, coverage_fraction AS value
+                FROM teacher_coverage WHERE {{runs}}
+                UNION ALL
+                SELECT run_id, step, replace(replace(name, '/', ' '), '_', ' '),
+                       CASE WHEN name LIKE '%fraction%' THEN 'fraction (0 to 1)'
+                            WHEN name LIKE '%loss%' THEN 'loss'
+                            WHEN name LIKE '%tokens%' THEN 'tokens' ELSE 'nats' END,
+                       1, value
+                FROM metrics
+                WHERE {{runs}} AND name LIKE 'distill/%' AND isfinite(value)),
+            extent AS (SELECT greatest(1, ceil(max(step) / {int(n_bins)})) AS width FROM points)
+            SELECT run_id, algorithm, seed, quantity, unit, rank,
+                   floor((step - 1) / width) * width + (width + 1) / 2 AS step,
+                   avg(value) AS value, count(*) AS n
+            FROM points JOIN runs USING (run_id) CROSS JOIN extent
+            WHERE algorithm <> 'grpo' AND step > 0
+            GROUP BY ALL ORDER BY rank, quantity, run_id, step""",  # noqa: S608 - an int
+        run_ids,
+    )
+
+
+def audits(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None) -> Result:
+    """Return the largest difference of each audit layer at each step."""
+    return of_runs(
+        connection,
+        """SELECT run_id, algorithm, seed, step, layer, max(delta) AS delta,
+                  min(threshold) AS threshold
+           FROM audits JOIN runs USING (run_id) WHERE {runs} AND isfinite(delta)
+           GROUP BY ALL ORDER BY layer, run_id, step""",
+        run_ids,
+    )
+
+
+def failure_classes(
+    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 20
+) -> Result:
+    """Return how training completions end, by bin of steps."""
+    return of_runs(
+        connection,
+        f"""WITH counted AS (
+                SELECT run_id, step, outcome, n FROM failure_classes
+                WHERE source = 'rollouts' AND {{runs}}),
+            extent AS (SELECT greatest(1, ceil(max(step) / {int(n_bins)})) AS width FROM counted)
+            SELECT run_id, name, algorithm, seed, outcome,
+                   floor((step - 1) / width) * width + 0.5 AS step,
+                   floor((step - 1) / width) * width + width + 0.5 AS step_end,
+                   sum(n)::BIGINT AS n
+            FROM counted JOIN runs USING (run_id) JOIN {{names}} USING (run_id) CROSS JOIN extent
+            GROUP BY ALL ORDER BY name, run_id, step, outcome""",  # noqa: S608 - an int
+        run_ids,
+    )
+
+
+def signal(
+    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 20
+) -> Result:
+    """Return the share of groups with equal rewards, seeds pooled, with Wilson intervals."""
+    return of_runs(
+        connection,
+        f"""WITH by_group AS (
+                SELECT run_id, step, group_index, max(reward) = min(reward) AS flat
+                FROM rollouts WHERE {{runs}} GROUP BY ALL),
+            extent AS (SELECT greatest(1, ceil(max(step) / {int(n_bins)})) AS width FROM by_group),
+            bins AS (
+                SELECT coalesce(algorithm, kind) AS algorithm, model, dataset, {_SEEDS} AS seed,
+                       floor((step - 1) / width) * width + (width + 1) / 2 AS step,
+                       count(*) AS n, count(*) FILTER (flat) / count(*) AS p, 1.96 * 1.96 AS zz
+                FROM by_group JOIN runs USING (run_id) CROSS JOIN extent GROUP BY ALL)
+            SELECT algorithm, model, dataset, seed, step, n AS n_groups, p AS flat_fraction,
+                   (p + zz / (2 * n) - 1.96 * sqrt(p * (1 - p) / n + zz / (4 * n * n)))
+                       / (1 + zz / n) AS interval_low,
+                   (p + zz / (2 * n) + 1.96 * sqrt(p * (1 - p) / n + zz / (4 * n * n)))
+                       / (1 + zz / n) AS interval_high
+            FROM bins ORDER BY model, dataset, algorithm, step""",  # noqa: S608 - an int
+        run_ids,
+    )
+
+
+def teacher_kinds(
+    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
+) -> Result:
+    """Return reward by what the teacher was shown, with the interval of the mean."""
+    return of_runs(
+        connection,
+        """SELECT k.run_id, r.algorithm, r.seed, k.teacher_kind, count(*) AS n,
+                  avg(k.reward) AS reward_mean,
+                  avg(k.reward) - t_975(count(*) - 1) * stddev_samp(k.reward) / sqrt(count(*)) AS interval_low,
+                  avg(k.reward) + t_975(count(*) - 1) * stddev_samp(k.reward) / sqrt(count(*)) AS interval_high
+           FROM (SELECT run_id, reward, CASE
+                     WHEN teacher_prompt IS NULL THEN 'no teacher'
+                     WHEN demonstration_member IS NOT NULL AND feedback_used
+                          THEN 'demonstration + feedback'
+                     WHEN demonstration_member IS NOT NULL THEN 'demonstration'
+                     ELSE 'feedback' END AS teacher_kind
+                 FROM rollouts WHERE {runs}) k
+           JOIN runs r USING (run_id) WHERE r.algorithm <> 'grpo'
+           GROUP BY ALL ORDER BY k.run_id, teacher_kind""",
+        run_ids,
+    )
+
+
+def token_divergence(
+    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
+) -> Result:
+    """Return the sampled tokens of the completion on which teacher and student differ most."""
+    return of_runs(
+        connection,
+        """WITH worst AS (
+               SELECT run_id, step, group_index, member_index FROM token_stats
+               WHERE {runs} AND divergence IS NOT NULL
+               GROUP BY ALL ORDER BY avg(divergence) DESC, run_id, step, group_index, member_index LIMIT 1)
+           SELECT t.run_id, name, r.algorithm, r.seed, t.step, o.task_id, t.token_index,
+                  t.token, t.student_logprob, t.teacher_logprob, t.divergence
+           FROM token_stats t JOIN worst USING (run_id, step, group_index, member_index)
+           JOIN runs r USING (run_id) JOIN {names} USING (run_id)
+           LEFT JOIN rollouts o USING (run_id, step, group_index, member_index)
+           ORDER BY t.token_index LIMIT 420""",
+        run_ids,
+    )
