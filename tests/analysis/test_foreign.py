@@ -128,6 +128,7 @@ def test_files_of_one_run_become_one_run_and_what_they_do_not_say_is_null(tmp_pa
     ) == [(0.5, None, None)]
 
 
+@pytest.mark.slow
 def test_an_imported_run_can_be_drawn_and_reported(tmp_path):
     pytest.importorskip("altair")
     (tmp_path / "c.csv").write_text(

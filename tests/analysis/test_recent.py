@@ -249,6 +249,7 @@ def test_a_table_of_the_user_is_there_beside_recent_rows(recorded_copy, results,
     assert content(results, ["notes"]) == {"notes": [("keep me",)]}
 
 
+@pytest.mark.slow
 def test_fold_gives_other_programs_one_file(recorded_copy, results, beside):
     runs = recorded_copy / "runs"
     beside(results)
