@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from analysis.records import RunInfo, storable
+from analysis.records import Artifact, RunInfo, storable
 
 PACKAGES = (
     "sdpo-bench torch transformers trl peft accelerate datasets unsloth bitsandbytes tokenizers "
@@ -147,6 +147,28 @@ def folder_sha256(folder: Path, pattern: str = "*.safetensors") -> str | None:
                 f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
             )
     return digest.hexdigest() if files else None
+
+
+def artifact_records(run_dir: Path, folder: Path, *, kind: str, step: int | None) -> list[Artifact]:
+    """Return a row for each file of a folder within the run's folder, with its size and sha256.
+
+    Raises:
+        OSError: a file could not be read.
+    """
+    records = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        records.append(
+            Artifact(
+                path=path.relative_to(run_dir).as_posix(),
+                kind=kind,
+                step=step,
+                n_bytes=path.stat().st_size,
+                sha256=digest,
+            )
+        )
+    return records
 
 
 def git_state() -> GitState:

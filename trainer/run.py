@@ -14,7 +14,7 @@ from accelerate import PartialState
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from analysis.journal import Journal, StoreError
-from analysis.provenance import folder_sha256
+from analysis.provenance import artifact_records, folder_sha256
 from evaluator.evaluate import EvalSummary
 from evaluator.model import Policy
 from sandbox.client import open_sandbox
@@ -146,6 +146,10 @@ def train(
 
         adapter_dir = journal.run_dir / "adapter"
         patience(lambda: _save(trainer, tokenizer, adapter_dir), "saving the adapter")
+        if trainer.accelerator.is_main_process:
+            step = int(trainer.state.global_step)
+            for record in artifact_records(journal.run_dir, adapter_dir, kind="adapter", step=step):
+                journal.append(record)
     return RunResult(
         run_dir=journal.run_dir,
         adapter_dir=adapter_dir,
