@@ -148,6 +148,7 @@ def test_a_turn_shows_the_failed_answer_and_what_the_sandbox_said(solve, one_in,
     assert "expected 1" in rows[1]["prompt"]
 
 
+@pytest.mark.slow
 def test_several_seeds_are_runs_of_their_own(solve, one_in, tmp_path):
     one_in(5)
     solve("--tasks", "1", "--budget", "4", "--methods", "best-of-n,sdpo", "--seeds", "1,2")
