@@ -66,10 +66,11 @@ def mcnemar_exact(gained: int, lost: int) -> float:
     return float(stats.binomtest(gained, gained + lost, 0.5).pvalue)
 
 
-def paired_difference(gained: int, lost: int, n: int, *, confidence: float = 0.95) -> Interval:
+def paired_difference(gained: float, lost: float, n: int, *, confidence: float = 0.95) -> Interval:
     """Return an interval of the difference of two pass rates on the same n problems, -1..1.
 
-    Adjusted Wald: one problem is added to each of the gained and the lost.
+    Adjusted Wald: one problem is added to each of the gained and the lost. A problem solved more often
+    over several seeds counts by the share that it gained; the interval is then too wide.
     Source: Bonett and Price 2012, J. Educ. Behav. Stat. 37(4), section 3.
 
     Raises:

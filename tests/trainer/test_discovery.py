@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluator.pass_at_k import pass_at_k
-from evaluator.stats import wilson, wilson_of_mean
+from evaluator.stats import paired_difference, wilson, wilson_of_mean
 from trainer.discovery import Trials, compare_trials, useful_k
 
 
@@ -73,12 +73,47 @@ def test_many_gained_are_distinguishable():
     assert found.sentence.startswith("sdpo solves more than sdpo")
 
 
-def test_several_seeds_are_compared_by_a_bootstrap():
-    one = sequential(*[0] * 8)
-    two = Trials("sdpo", 4, (sequential(*[1] * 8).passed[0], sequential(*[2] * 8).passed[0]))
-    found = compare_trials(one, two)
-    assert found.p is None
-    assert found.interval == (1.0, 1.0)
+def two_seeds(first, second):
+    return Trials("sdpo", 4, (sequential(*first).passed[0], sequential(*second).passed[0]))
+
+
+def test_several_seeds_count_by_the_share_that_a_problem_gained():
+    # problem 0 gains a half, problem 1 gains all, problem 2 loses a half
+    found = compare_trials(two_seeds([0, 0, 1], [0, 0, 0]), two_seeds([1, 1, 0], [0, 1, 0]))
+    assert (found.gained, found.lost, found.p) == (2, 1, None)
+    assert found.difference == pytest.approx((0.5 + 1 - 0.5) / 3)
+    assert found.interval == paired_difference(1.5, 0.5, 3)
+    assert "not distinguishable" in found.sentence
+
+
+def test_several_seeds_that_all_gain_are_distinguishable_and_that_all_tie_are_not_certain():
+    nothing, all_of_it = two_seeds([0] * 9, [0] * 9), two_seeds([1] * 9, [2] * 9)
+    assert compare_trials(nothing, all_of_it).sentence.startswith("sdpo solves more")
+    low, high = compare_trials(all_of_it, all_of_it).interval
+    assert low == pytest.approx(-high)
+    assert high > 0.1
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.3])
+def test_the_interval_over_seeds_covers_the_truth_at_least_as_often_as_it_says(gain):
+    rng = np.random.default_rng(4)
+    n, seeds, runs, covered = 30, 3, 400, 0
+    for _ in range(runs):
+        rates = rng.uniform(0.0, 0.7, size=n)
+        first, second = (
+            Trials(
+                "x",
+                1,
+                tuple(
+                    {at: [bool(flag)] for at, flag in enumerate(rng.random(n) < chances)}
+                    for _ in range(seeds)
+                ),
+            )
+            for chances in (rates, rates + gain)
+        )
+        low, high = compare_trials(first, second).interval
+        covered += low <= gain <= high
+    assert covered / runs > 0.95 - 0.03
 
 
 def test_other_problems_or_budgets_are_refused():
