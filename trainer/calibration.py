@@ -51,7 +51,7 @@ BANDS = (
     ),
     Band(
         ("smollm2-135m",), 0.0, 0.20,
-        "measured here: see docs/training.md; a lower end of 0 cannot tell a broken harness",
+        "not measured, wide; a lower end of 0 cannot tell a broken harness",
     ),
 )  # fmt: skip
 """The models that the configurations and the documentation name."""

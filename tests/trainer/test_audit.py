@@ -42,21 +42,18 @@ def audit(config_file, monkeypatch, hashed_grades):
         {"support": "sampled", "divergence": "reverse_kl"},
         {"use_peft": False, "support": "topk_renormalised", "divergence": "reverse_kl"},
         {"teacher": "trust_region", "trust_region_rate": 0.3},
-        {"teacher": "trust_region", "trust_region_rate": 0.3, "use_peft": False},
-        {"teacher": "frozen"},
-        {"teacher": "live"},
+        pytest.param(
+            {"teacher": "trust_region", "trust_region_rate": 0.3, "use_peft": False},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"teacher": "frozen"}, marks=pytest.mark.slow),
+        pytest.param({"teacher": "live"}, marks=pytest.mark.slow),
     ],
     ids=[
-        "benchmark",
-        "full",
-        "sampled",
-        "full-parameters",
-        "trust-region",
-        "trust-region-full-parameters",
-        "frozen",
-        "live",
+        "benchmark", "full", "sampled", "full-parameters", "trust-region",
+        "trust-region-full-parameters", "frozen", "live",
     ],
-)
+)  # fmt: skip
 def test_every_layer_passes_on_the_code_as_it_is(audit, changes):
     layers = audit(**changes)
     assert list(layers) == list(LAYERS)

@@ -54,6 +54,7 @@ def test_a_tokenizer_without_a_chat_template_is_refused(run, tmp_path):
     assert "must have a chat template" in one_line(error)
 
 
+@pytest.mark.slow
 def test_a_tokenizer_without_a_pad_token_trains(run, tiny_model, tmp_path, monkeypatch):
     def without_pad(options):
         model, tokenizer = load_model(options)
@@ -99,7 +100,14 @@ def test_no_success_and_no_feedback_anywhere_is_a_loss_of_zero_that_is_said(run)
     assert finished.metric("groups/no_teacher_signal_fraction") == [1.0]
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "sdpo", "hybrid"])
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        "sdpo",
+        pytest.param("grpo", marks=pytest.mark.slow),
+        pytest.param("hybrid", marks=pytest.mark.slow),
+    ],
+)
 def test_empty_completions_train_on_what_there_is(run, completions, algorithm):
     # no token at all, the end alone, and something
     completions(lambda row, end: [[], [end], [40, 41, end], [50, end]][row % 4])
@@ -111,6 +119,7 @@ def test_empty_completions_train_on_what_there_is(run, completions, algorithm):
     assert math.isfinite(finished.metric("grad_norm")[0])
 
 
+@pytest.mark.slow
 def test_a_batch_of_nothing_but_empty_completions_has_no_policy_gradient(run, completions):
     completions(lambda row, end: [])
     finished = run("grpo", max_steps=1)

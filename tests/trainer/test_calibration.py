@@ -125,6 +125,7 @@ def gated(config_file, monkeypatch, hashed_grades, tiny_model):
     return go
 
 
+@pytest.mark.slow
 def test_a_run_within_the_band_says_so_and_trains(gated):
     result, said = gated(0.0, 1.0)
     assert result.n_steps == 1

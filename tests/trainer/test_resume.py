@@ -124,6 +124,22 @@ def test_a_run_killed_after_its_first_checkpoint_ends_as_if_it_had_not_been(conf
     check_same(outcome(runs), outcome(plain))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_sigterm_to_the_command_saves_leaves_with_its_status_and_goes_on(config, tmp_path):
+    runs = tmp_path / "runs"
+    process = subprocess.Popen(command("sdpo", "--config", config(runs)))
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not any(runs.glob("train-*/checkpoints/*/complete")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=200) == 75
+    (run_dir,) = runs.glob("train-*")
+    assert last_checkpoint(run_dir) is not None and not (run_dir / "adapter").exists()
+    assert subprocess.run(command("--resume", run_dir)).returncode == 0
+    assert len(outcome(runs)[0]) == 8 * STEPS
+
+
 def test_an_unfinished_checkpoint_is_not_used(tmp_path):
     for step, whole in ((1, True), (2, True), (10, False)):
         folder = tmp_path / "checkpoints" / f"checkpoint-{step}"

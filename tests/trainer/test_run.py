@@ -274,6 +274,7 @@ def test_a_sampler_with_other_probabilities_is_corrected_for_and_one_without_is_
     assert plain.metric("distill/mismatch_clipped_fraction") == []
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_memory_and_no_number(run):
     plain, checkpointed = (
         run("sdpo", max_steps=1),
@@ -285,12 +286,14 @@ def test_gradient_checkpointing_changes_memory_and_no_number(run):
     )
 
 
+@pytest.mark.slow
 def test_an_adapter_on_the_head_falls_back_to_logits_and_says_so(run, caplog):
     finished = run("sdpo", max_steps=1, lora_target_modules=["q_proj", "lm_head"])
     assert "the output head must be a linear layer" in caplog.text
     assert finished.metric("loss")[0] > 0 and finished.metric("grad_norm")[0] > 0
 
 
+@pytest.mark.slow
 def test_a_mixed_teacher_of_a_trained_head_falls_back_to_logits_and_says_so(run, caplog):
     run("sdpo", max_steps=1, use_peft=False, teacher="trust_region")
     assert "a mixed teacher must share the student's head" in caplog.text

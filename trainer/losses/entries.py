@@ -158,7 +158,8 @@ def _chunk(
     """A chunk's terms, and its unnormalised probabilities in the second buffer.
 
     The peak is taken off before the division by the temperature: float32 knows a logit of 30 to 2e-6,
-    and the difference of two such logits to 1e-7 where they are close.
+    and the difference of two such logits to 1e-7 where they are close. What is one number a token or an
+    entry is float64: the tail, 1 - the captured mass, else keeps no digit where that mass is near 1.
     """
     spec, ids = c.spec, c.ids[rows].long().unsqueeze(-1)
     logits = _logits(student[rows], weight, bias, logits_buffer)
@@ -172,12 +173,12 @@ def _chunk(
         unnormalised = logits.exp()
     else:
         unnormalised = torch.exp(logits, out=probabilities_buffer[: len(ids)])
-    norm = unnormalised.sum(dim=-1, keepdim=True)
+    norm = unnormalised.sum(dim=-1, keepdim=True, dtype=torch.float64)
     expected = torch.bmm(unnormalised.unsqueeze(1), logits.unsqueeze(2)).squeeze(-1) / norm
     log_norm = norm.log()
     logprobs = chosen - log_norm
 
-    distill, entry_grad = torch.zeros_like(chosen), torch.zeros_like(top)
+    distill, entry_grad = torch.zeros_like(logprobs), torch.zeros_like(top)
     teacher_logprobs = logprobs
     if c.teacher is not None and c.teacher_weight is not None:
         teacher = _logits(c.teacher[rows], c.teacher_weight, c.teacher_bias, logits_buffer)
@@ -185,16 +186,17 @@ def _chunk(
             teacher, entries, ids, temperature=spec.temperature
         )
         distill, entry_grad = _losses(c, rows, top - log_norm, teacher_logp, logprobs)
+    dtype = logits.dtype
     chunk = _Chunk(
-        distill=distill.squeeze(-1),
-        logprobs=logprobs.squeeze(-1),
-        entropy=(log_norm - expected).squeeze(-1),
-        teacher_logprobs=teacher_logprobs.squeeze(-1),
+        distill=distill.squeeze(-1).to(dtype),
+        logprobs=logprobs.squeeze(-1).to(dtype),
+        entropy=(log_norm - expected).squeeze(-1).to(dtype),
+        teacher_logprobs=teacher_logprobs.squeeze(-1).to(dtype),
         peak=peak.squeeze(-1),
-        log_norm=log_norm.squeeze(-1),
-        norm=norm.squeeze(-1),
+        log_norm=log_norm.squeeze(-1).to(dtype),
+        norm=norm.squeeze(-1).to(dtype),
         entries=entries,
-        entry_grad=entry_grad,
+        entry_grad=entry_grad.to(dtype),
     )
     return chunk, unnormalised
 
@@ -313,7 +315,7 @@ def _log_probabilities_at(logits: Tensor, *places: Tensor, temperature: float) -
     """Log-probabilities at some places of the vocabulary; uses the logits up."""
     _tempered(logits.sub_(logits.amax(-1, keepdim=True)), temperature)
     chosen = [logits.gather(-1, place) for place in places]
-    log_norm = logits.exp_().sum(dim=-1, keepdim=True).log()
+    log_norm = logits.exp_().sum(dim=-1, keepdim=True, dtype=torch.float64).log()
     return [values - log_norm for values in chosen]
 
 
