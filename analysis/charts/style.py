@@ -147,6 +147,8 @@ def finish(chart: Any, title: str, *subtitle: str) -> alt.TopLevelMixin:  # noqa
             orient="top",  # beside the plot it would take a phone's width from it
             titleOrient="left",
             titlePadding=14,
+            columns=4,  # rows of entries, since a browser may set them wider than they were measured
+            columnPadding=24,
             gradientLength=120,
             offset=6,
             labelColor=INK,
