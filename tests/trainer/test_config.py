@@ -87,3 +87,24 @@ def test_every_field_says_what_it_is():
         assert field.metadata["help"], name
     with pytest.raises(ConfigError):
         replace(config, hybrid_lambda=1.5)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_is_read(path):
+    parse_options(path, ["--bf16", "false"])
+
+
+def test_hybrid_is_the_papers_mixture_for_weak_models_on_the_benchmarks_configuration():
+    hybrid, sdpo = (
+        parse_options(CONFIGS / f"{name}.yaml", ["--bf16", "false"]) for name in ("hybrid", "sdpo")
+    )
+    assert hybrid.bench.hybrid_lambda == 0.9
+    assert hybrid.training.scale_rewards == "none", "reward - group mean, not over the spread"
+    assert hybrid.bench == sdpo.bench and hybrid.model == sdpo.model
+
+
+def test_the_audits_configuration_is_float32_without_dropout_and_has_something_to_add_up():
+    options = parse_options(CONFIGS / "audit.yaml")
+    assert (options.model.dtype, options.model.lora_dropout) == ("float32", 0.0)
+    assert not options.training.bf16 and options.training.gradient_accumulation_steps > 1
+    assert options.training.max_steps == 5
