@@ -173,7 +173,7 @@ def _chunk(
         unnormalised = logits.exp()
     else:
         unnormalised = torch.exp(logits, out=probabilities_buffer[: len(ids)])
-    norm = unnormalised.sum(dim=-1, keepdim=True, dtype=torch.float64)
+    norm = _exact_sum(unnormalised)
     expected = torch.bmm(unnormalised.unsqueeze(1), logits.unsqueeze(2)).squeeze(-1) / norm
     log_norm = norm.log()
     logprobs = chosen - log_norm
@@ -315,8 +315,14 @@ def _log_probabilities_at(logits: Tensor, *places: Tensor, temperature: float) -
     """Log-probabilities at some places of the vocabulary; uses the logits up."""
     _tempered(logits.sub_(logits.amax(-1, keepdim=True)), temperature)
     chosen = [logits.gather(-1, place) for place in places]
-    log_norm = logits.exp_().sum(dim=-1, keepdim=True, dtype=torch.float64).log()
+    log_norm = _exact_sum(logits.exp_()).log()
     return [values - log_norm for values in chosen]
+
+
+def _exact_sum(values: Tensor) -> Tensor:
+    """Sum over the vocabulary in float64, (token, 1), a slice at a time: a sum converts what it adds up."""
+    parts = [part.sum(dim=-1, dtype=torch.float64) for part in torch.split(values, 8192, dim=-1)]
+    return torch.stack(parts).sum(dim=0).unsqueeze(-1)
 
 
 def _buffer(student: Tensor, weight: Tensor, c: _Constants) -> Tensor | None:
