@@ -160,8 +160,9 @@ def watch(
     with connect(results) as connection:
         check_runs(connection, run_ids)
     with make_server(LivePage(runs_dir, build), port) as server:
-        click.echo(f"http://{ADDRESS}:{server.server_address[1]}/ shows {runs_dir}; Ctrl-C ends it")
         try:
+            address = f"http://{ADDRESS}:{server.server_address[1]}/"
+            click.echo(f"{address} shows {runs_dir}; Ctrl-C ends it")
             server.serve_forever()
         except KeyboardInterrupt:
             click.echo("ended")
