@@ -60,8 +60,9 @@ def step_axis(field: str, values: list[int] | None = None) -> alt.X:
 
 
 def powers_of_ten(values: list[float]) -> list[float]:
-    """Powers of ten that enclose positive values: the ticks of a log axis."""
-    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    """Powers of ten that enclose the positive ones of some values: the ticks of a log axis."""
+    positive = [value for value in values if value > 0] or [1.0]
+    low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
     return [10.0**power for power in range(low, max(high, low + 1) + 1)]
 
 
