@@ -90,12 +90,21 @@ def plots(
     show_default=True,
     help="The HTML file.",
 )
+@click.option(
+    "--note", "notes", multiple=True, help="A line to stand below the verdict; may be repeated."
+)
 @RUNS_DIR
 @RESULTS
 @INGEST
 @one_line_errors
 def report(
-    *, run_ids: tuple[str, ...], output: Path, runs_dir: Path, results: Path, ingest_first: bool
+    *,
+    run_ids: tuple[str, ...],
+    output: Path,
+    notes: tuple[str, ...],
+    runs_dir: Path,
+    results: Path,
+    ingest_first: bool,
 ) -> None:
     """Write one self-contained HTML page: verdict, leaderboard, figures, completions.
 
@@ -111,7 +120,7 @@ def report(
         say(ingest_journals(runs_dir, results))
     with connect(results) as connection:
         check_runs(connection, run_ids)
-        page = build_report(connection, run_ids or None)
+        page = build_report(connection, run_ids or None, notes=notes)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, page)
     click.echo(f"{output} ({len(page) / 1e6:.1f} MB)")

@@ -38,6 +38,7 @@ def build_report(
     run_ids: Sequence[str] | None = None,
     *,
     refresh_s: int | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """Return the page for some runs, or all.
 
@@ -46,6 +47,7 @@ def build_report(
         run_ids: the runs; None for all.
         refresh_s: seconds after which the page asks its server for what has changed; None for a file,
             which asks nobody.
+        notes: what a person wants to stand below the verdict, a line each.
 
     Raises:
         StoreError: the charts extra is not installed, or the results are damaged.
@@ -64,6 +66,7 @@ def build_report(
             f"{n_runs} run(s), {found.n_rollouts:,} training completions; "
             f"written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Intervals are 95 %."
         ),
+        "notes": "".join(f"<li>{_text(note)}</li>" for note in notes),
         "leaderboard": _leaderboard(board),
         "charts": "".join(map(_figure, drawn)) or "<p>No rows for any figure.</p>",
         "configs": _config_difference(_run_rows(connection, run_ids)),

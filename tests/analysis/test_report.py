@@ -105,6 +105,14 @@ def test_text_of_a_run_is_never_markup(hostile_page):
 
 
 @pytest.mark.slow
+def test_notes_stand_on_the_page_as_text(recorded):
+    notes = ("SDPO lost 3.", "<b>no markup</b>")
+    with connect(recorded / "results" / "results.duckdb") as connection:
+        page = build_report(connection, notes=notes)
+    assert "<li>SDPO lost 3.</li>" in page
+    assert "<b>no" not in page and "&lt;b&gt;no markup" in page
+
+
 def test_a_page_of_3200_long_completions_is_under_5_mb(tmp_path):
     rng = random.Random(0)
     words = [f"{rng.randrange(36**4):x}" for _ in range(3000)]
