@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def open_sandbox(
     settings = _Settings(hash_seed, without, dict(environment or {}))
     own = own or bool(without or environment)
     if backend == "process":
-        print(WARNING, file=sys.stderr)
+        _warn()
         return _process(n_workers, memory_bytes, settings)
     try:
         return _docker(backend, n_workers, memory_bytes, settings, own=own)
@@ -85,6 +86,12 @@ def open_sandbox(
         print(f"sandbox: {error}", file=sys.stderr)
         print(WARNING, file=sys.stderr)
         return _process(n_workers, memory_bytes, settings)
+
+
+@functools.cache
+def _warn() -> None:
+    """Once a process: a program that opens one sandbox after another need not repeat itself."""
+    print(WARNING, file=sys.stderr)
 
 
 @dataclass(frozen=True)
