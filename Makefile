@@ -25,10 +25,14 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 setup: $(VENV)/.installed  ## make .venv with the locked packages
 
 .PHONY: demo
-demo: setup  ## the smallest real run: train, evaluate, query and chart, on this machine
+demo: setup  ## GRPO, SDPO and both on a policy of our own, compared on held-out problems (ARGS=--short: for CI)
 	$(BENCH) sandbox build --if-docker
 	$(BENCH) demo $(ARGS)
-	$(BENCH) plots --runs-dir results/demo/runs --results results/demo/results.duckdb --output-dir results/demo/charts
+
+.PHONY: demo-control
+demo-control: setup  ## the same from a policy that cannot use a re-prompt: where SDPO has nothing to learn from
+	$(BENCH) sandbox build --if-docker
+	$(BENCH) demo control $(ARGS)
 
 .PHONY: test
 test: setup  ## run the tests; those of the Docker sandbox where an engine answers

@@ -9,7 +9,7 @@ import click
 _COMMANDS = {
     "train": "trainer.cli:train",
     "verify": "trainer.cli:verify",
-    "demo": "trainer.cli:demo",
+    "demo": "trainer.demo_cli:demo",
     "solve": "trainer.solve_cli:solve",
     "eval": "evaluator.cli:eval_command",
     "compare": "evaluator.results_cli:compare_command",

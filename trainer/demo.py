@@ -1,82 +1,268 @@
-"""The smallest real run: our own policy, trained with GRPO and SDPO on a laptop, evaluated, charted."""
+"""The demo: a policy of our own learns with GRPO, SDPO and their mixture, on a laptop, with every real part.
+
+Two scenes. `main` starts from a policy that reads its re-prompts. `control` starts from one that never
+learned to: its teacher knows no more than the student, which is what SDPO needs and GRPO does not.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-
-from sandbox.client import open_sandbox
-from trainer.config import Algorithm, parse_options
-from trainer.demo_policy import make_demo_policy
-from trainer.run import RunResult, Say, train
+from evaluator.mbpp import ProblemSet
+from evaluator.model import Decoding, Policy, load_base
+from sandbox.client import Sandbox, open_sandbox
+from trainer.config import Algorithm, Options, parse_options
+from trainer.demo_display import Display
+from trainer.demo_policy import Recipe, warm_start
+from trainer.demo_problems import DemoProblem, check_references, make_problems, write_problems
+from trainer.demo_reading import Reading, measure_reading, store_reading, stored_reading
+from trainer.demo_runs import Ledger, Place, evaluate_start, train_part
+from trainer.demo_story import BASELINE, Story, tell
 
 CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
-WARM_START_STEPS = 260
-METHODS: tuple[Algorithm, ...] = ("grpo", "sdpo")
+METHODS: tuple[Algorithm, ...] = ("grpo", "sdpo", "hybrid")
+AUDIT: Algorithm = "audit"
 
 
 @dataclass(frozen=True)
-class DemoResult:
-    """What the demo trained, by algorithm."""
+class Size:
+    """How much a demo does."""
 
-    policy: Path
-    runs: dict[Algorithm, RunResult]
+    n_steps: int = 20
+    n_audit_steps: int = 3
+    evaluate_every: int = 10
+    n_train: int = 400
+    n_eval: int = 240
+    n_warm_start_steps: int = 420
+
+
+FULL = Size()
+SHORT = Size(
+    n_steps=3,
+    n_audit_steps=1,
+    evaluate_every=3,
+    n_train=60,
+    n_eval=60,
+    n_warm_start_steps=200,
+)
+"""The whole chain for CI: too little for any finding."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Where a demo left its results."""
+
+    story: Story
+    report: Path
+    runs_dir: Path
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What all parts of one demo share."""
+
+    folder: Path
+    policy_dir: Path
+    train_file: Path
+    eval_file: Path
+    size: Size
+    backend: str
+    overrides: tuple[str, ...]
+    place: Place
+
+
+def make_policy(
+    folder: Path, *, control: bool, size: Size, sandbox: Sandbox, show: Display
+) -> Path:
+    """The warm-started policy, from the cache in `folder` where it is there."""
+    recipe = Recipe(reprompts=not control, n_steps=size.n_warm_start_steps)
+    cache = folder / "policies"
+    name = "warm start" if not control else "warm start without re-prompts"
+    if (cache / recipe.key()).is_dir():
+        show.skipped(name)
+        return cache / recipe.key()
+    with show.stage(name, recipe.n_steps) as advance:
+        return warm_start(cache, recipe, sandbox, progress=advance)
 
 
 def run_demo(
-    folder: Path, *, sandbox: str, runs_dir: Path, overrides: tuple[str, ...], say: Say
-) -> DemoResult:
-    """Make the policy (once: it is kept in `folder`), then train it with each method from the same start."""
-    policy = folder / "policy"
-    if not policy.is_dir():
-        _warm_start(policy, sandbox)
-    runs = {}
+    folder: Path,
+    *,
+    control: bool,
+    size: Size,
+    backend: str,
+    overrides: tuple[str, ...],
+    show: Display,
+) -> Finished:
+    """Make the policy, measure it, train it with each method from the same start, compare and report.
+
+    What an interrupted demo of the same settings has done is not done again.
+
+    Raises:
+        ConfigError, DatasetError, ModelError, SandboxError, StoreError: with one line for the user.
+    """
+    scene = folder / ("control" if control else "main")
+    with open_sandbox(backend) as sandbox:
+        # every part in the same sandbox, and said once
+        backend = sandbox.name.split()[0]
+        show.line(f"programs run in: {sandbox.name}")
+        policy_dir = make_policy(folder, control=control, size=size, sandbox=sandbox, show=show)
+        stage = _stage(scene, policy_dir, size=size, backend=backend, overrides=overrides)
+        held_out, problem_set = _problems(stage, sandbox)
+        reading = _measure(stage, held_out, problem_set, sandbox, show)
+
     for method in METHODS:
-        say(f"\n{method}: training on the embedded problems")
-        options = parse_options(
-            CONFIG,
-            [
-                *("--model_name_or_path", str(policy)),
-                *("--sandbox", sandbox),
-                *("--runs_dir", str(runs_dir)),
-                *("--label", f"demo-{method}"),
-                *overrides,
-            ],
-        )
-        runs[method] = train(method, options, say=say)
-    return DemoResult(policy, runs)
+        _train(stage, method, size.n_steps, show)
+    if not control:
+        _train(stage, AUDIT, size.n_audit_steps, show)
+
+    parts = (BASELINE, *METHODS)
+    ledger = stage.place.ledger
+    story = tell(
+        {part: stage.place.evaluation(part) for part in parts},
+        {part: ledger.seconds(part) for part in parts},
+        reading,
+        control=control,
+        failed_layers=None if control else ledger.failed_layers(AUDIT),
+    )
+    return Finished(story, _report(stage, story, show), stage.place.runs_dir)
 
 
-def print_result(result: DemoResult, console: Console) -> None:
-    """One row a method: pass@1 before and after, each with its 95 % interval."""
-    table = Table(title="pass@1 on the problems trained on (greedy)")
-    for heading in ("method", "start", "end", "95 % interval of the end"):
-        table.add_column(heading, no_wrap=True)
-    for method, run in result.runs.items():
-        start, end = run.evaluations[0][1], run.evaluations[-1][1]
-        low, high = end.interval
-        table.add_row(
-            method, f"{start.k}/{start.n}", f"{end.k}/{end.n}", f"{low:.0%} to {high:.0%}"
-        )
-    console.print(table)
-    console.print(
-        "These are the problems trained on, and few: the table shows that every part works, "
-        "not which method is better."
+def _stage(
+    scene: Path, policy_dir: Path, *, size: Size, backend: str, overrides: tuple[str, ...]
+) -> _Stage:
+    """Where everything is; the ledger's key is all that decides what the runs do."""
+    decoding = Decoding(max_new_tokens=_options(overrides).training.max_completion_length)
+    content = [policy_dir.name, asdict(size), backend, overrides, CONFIG.read_text()]
+    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    place = Place(scene / "runs", Ledger(scene / "ledger.json", key), decoding)
+    return _Stage(
+        folder=scene,
+        policy_dir=policy_dir,
+        train_file=scene / "train.jsonl",
+        eval_file=scene / "held_out.jsonl",
+        size=size,
+        backend=backend,
+        overrides=overrides,
+        place=place,
     )
 
 
-def _warm_start(policy: Path, backend: str) -> None:
-    policy.parent.mkdir(parents=True, exist_ok=True)
-    columns = (TextColumn("teaching a policy of our own"), BarColumn(), TimeElapsedColumn())
-    with open_sandbox(backend) as sandbox, Progress(*columns) as progress:
-        task = progress.add_task("", total=WARM_START_STEPS)
-        make_demo_policy(
-            policy,
-            sandbox,
-            n_steps=WARM_START_STEPS,
-            progress=lambda n: progress.advance(task, n),
-        )
+def _options(overrides: Sequence[str]) -> Options:
+    return parse_options(CONFIG, list(overrides))
+
+
+def _problems(stage: _Stage, sandbox: Sandbox) -> tuple[list[DemoProblem], ProblemSet]:
+    """Write both problem files; the held-out ones come back."""
+    seed = Recipe().seed
+    taught = make_problems(stage.size.n_train, held_out=False, seed=seed, first_id=100_001)
+    held_out = make_problems(stage.size.n_eval, held_out=True, seed=seed, first_id=200_001)
+    new = not (stage.train_file.is_file() and stage.eval_file.is_file())
+    train_set = write_problems(stage.train_file, taught)
+    eval_set = write_problems(stage.eval_file, held_out)
+    if new:
+        check_references(train_set, sandbox)
+        check_references(eval_set, sandbox)
+    return held_out, eval_set
+
+
+def _measure(
+    stage: _Stage,
+    held_out: Sequence[DemoProblem],
+    problem_set: ProblemSet,
+    sandbox: Sandbox,
+    show: Display,
+) -> Reading:
+    """The baseline's evaluation, and what re-prompts do for it."""
+    place = stage.place
+    reading_file = stage.policy_dir.with_name(f"{stage.policy_dir.name}-{stage.size.n_eval}.json")
+    reading = stored_reading(reading_file)
+    if reading is not None and place.ledger.finished(BASELINE) is not None:
+        show.skipped("baseline")
+        return reading
+    model, tokenizer = load_base(str(stage.policy_dir), device="cpu")
+    policy = Policy(model, tokenizer, name=str(stage.policy_dir))
+    if reading is None:
+        with show.stage("does it read a re-prompt?", 1) as advance:
+            reading = measure_reading(
+                policy,
+                held_out,
+                problem_set.problems,
+                sandbox,
+                seed=Recipe().seed,
+                max_new_tokens=place.decoding.max_new_tokens,
+            )
+            store_reading(reading_file, reading)
+            advance(1)
+    if place.ledger.finished(BASELINE) is None:
+        with show.stage("baseline", stage.size.n_eval) as advance:
+            evaluate_start(
+                place,
+                policy,
+                stage.policy_dir,
+                problem_set,
+                sandbox,
+                part=BASELINE,
+                batch_size=_options(stage.overrides).bench.eval_batch,
+                advance=advance,
+            )
+    return reading
+
+
+def _train(stage: _Stage, method: Algorithm, n_steps: int, show: Display) -> None:
+    if stage.place.ledger.finished(method) is not None:
+        show.skipped(method)
+        return
+    options = parse_options(
+        CONFIG,
+        [
+            *("--model_name_or_path", str(stage.policy_dir)),
+            *("--dataset", str(stage.train_file)),
+            *("--eval_dataset", str(stage.eval_file)),
+            *("--evaluate_every", str(0 if method == AUDIT else stage.size.evaluate_every)),
+            *("--max_steps", str(n_steps)),
+            *("--sandbox", stage.backend),
+            *("--runs_dir", str(stage.place.runs_dir)),
+            *("--label", method),
+            *stage.overrides,
+        ],
+    )
+    with show.stage(method, options.training.max_steps) as advance:
+        train_part(stage.place, method, options, advance=advance)
+
+
+def _report(stage: _Stage, story: Story, show: Display) -> Path:
+    """The ordinary commands over this demo's runs: an HTML report and the charts as files."""
+    ledger = stage.place.ledger
+    run_ids = [run for part in (BASELINE, *METHODS, AUDIT) if (run := ledger.finished(part))]
+    store = [
+        "--runs-dir",
+        str(stage.place.runs_dir),
+        "--results",
+        str(stage.folder / "results.duckdb"),
+    ]
+    report = stage.folder / "report.html"
+    notes = [option for sentence in story.sentences() for option in ("--note", sentence)]
+    chosen = [option for run in run_ids for option in ("--run", run)]
+    charts = [
+        "plots",
+        *chosen,
+        "--output-dir",
+        str(stage.folder / "charts"),
+        "--form",
+        "svg",
+        *store,
+    ]
+    with show.stage("report and charts", 2) as advance:
+        for command in (["report", *run_ids, *notes, "--output", str(report), *store], charts):
+            subprocess.run(
+                [sys.executable, "-m", "sdpo_bench", *command], check=True, capture_output=True
+            )
+            advance(1)
+    return report

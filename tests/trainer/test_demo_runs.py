@@ -1,0 +1,118 @@
+"""What the demo keeps between interruptions, and what it says at its end."""
+
+import io
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from rich.console import Console
+
+from trainer.demo_display import Display
+from trainer.demo_learning import orthogonal
+from trainer.demo_policy import Recipe
+from trainer.demo_reading import SHOWN, Reading, store_reading, stored_reading
+from trainer.demo_runs import Ledger
+from trainer.demo_story import Row, Story, print_story, tell
+
+READING = Reading(200, dict(zip(SHOWN, (90, 190, 12, 88, 150), strict=True)))
+
+
+def stored(label, solved, n=200):
+    """A finished evaluation of `n` problems, as far as `compare` reads it."""
+    row = SimpleNamespace(
+        eval_id="final", label=label, dataset="d", protocol="p", decoding="g", step=None
+    )
+    results = {(i, 0): SimpleNamespace(passed=i < solved) for i in range(n)}
+    info = SimpleNamespace(run_id=label, kind="train", label=label)
+    return SimpleNamespace(info=info, row=row, results=results, name=label, label=label)
+
+
+def story(*, control=False, sdpo=185, reading=READING):
+    evaluations = {
+        "baseline": stored("baseline", 90),
+        "grpo": stored("grpo", 180),
+        "sdpo": stored("sdpo", sdpo),
+    }
+    seconds = {"grpo": 30.0, "sdpo": None}
+    return tell(evaluations, seconds, reading, control=control, failed_layers=())
+
+
+def test_a_ledger_is_read_back_and_other_settings_begin_an_empty_one(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.json", "key")
+    ledger.note("grpo", "run-1", finished=False)
+    ledger.note("audit", "run-2", finished=True, seconds=3.0, failed_layers=["loss"])
+    again = Ledger(tmp_path / "ledger.json", "key")
+    assert (again.begun("grpo"), again.finished("grpo")) == ("run-1", None)
+    assert (again.finished("audit"), again.seconds("audit")) == ("run-2", 3.0)
+    assert again.failed_layers("audit") == ("loss",)
+    assert Ledger(tmp_path / "ledger.json", "other").begun("grpo") is None
+
+
+def test_the_key_of_a_policy_depends_on_its_recipe_alone():
+    assert Recipe().key() == Recipe().key()
+    assert Recipe().key() != replace(Recipe(), seed=43).key()
+    assert Recipe().key() != replace(Recipe(), reprompts=False).key()
+
+
+def test_what_was_measured_is_read_back(tmp_path):
+    store_reading(tmp_path / "reading.json", READING)
+    assert stored_reading(tmp_path / "reading.json") == READING
+    assert stored_reading(tmp_path / "none.json") is None
+
+
+def test_singular_values_come_near_one():
+    torch.manual_seed(0)
+    for shape in ((96, 264), (264, 96), (96, 96)):
+        values = torch.linalg.svdvals(orthogonal(torch.randn(shape)))
+        assert values.min() > 0.2 and values.max() < 1.3
+        assert values.median() == pytest.approx(1.0, abs=0.3)
+
+
+def test_a_difference_that_is_none_is_not_called_one():
+    text = " ".join(story(sdpo=183).sentences())
+    assert "sdpo does not beat grpo, nor the reverse" in text
+    assert "grpo is better than baseline" in text
+
+
+def test_where_sdpo_is_behind_grpo_the_story_says_so():
+    text = " ".join(story(sdpo=100).sentences())
+    assert "sdpo is worse than grpo" in text
+
+
+def test_the_control_says_why_only_where_the_runs_show_it():
+    blind = replace(READING, solved={**READING.solved, "a correct solution": 80})
+    shown = " ".join(story(control=True, sdpo=88, reading=blind).sentences())
+    assert "SDPO teaches that confusion (90 of 200 solved without" in shown
+    not_shown = " ".join(story(control=True, sdpo=185, reading=blind).sentences())
+    assert "confusion" not in not_shown
+
+
+def test_deviations_of_the_audit_are_named():
+    found = replace(story(), failed_layers=("loss", "teacher"))
+    assert any("deviations in: loss, teacher" in sentence for sentence in found.sentences())
+
+
+def test_the_table_has_a_row_for_each_policy():
+    out = io.StringIO()
+    print_story(story(), Console(file=out, width=120))
+    text = out.getvalue()
+    for words in ("90 of 200", "180 of 200", "185 of 200", "a wrong one", "12 of 200"):
+        assert words in text
+
+
+def test_without_a_terminal_progress_is_a_few_lines():
+    out = io.StringIO()
+    show = Display(Console(file=out, width=100))
+    with show.stage("grpo", 8) as advance:
+        for _ in range(8):
+            advance(1)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "grpo ..." and lines[-1].startswith("  done in")
+    assert len(lines) == 5
+
+
+def test_a_row_holds_what_was_solved():
+    (baseline, *_) = story().rows
+    assert isinstance(baseline, Row) and isinstance(story(), Story)
+    assert (baseline.solved, baseline.n, baseline.against_baseline) == (90, 200, None)
