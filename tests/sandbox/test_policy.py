@@ -21,8 +21,13 @@ def test_the_containers_options_are_the_golden_ones():
     assert policy.container_options(policy.Limits()) == json.loads(GOLDEN.read_text())
 
 
-def test_compose_says_the_same_as_the_policy():
-    service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["sandbox"]
+def _sandboxes():
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    return [service for name, service in services.items() if name.startswith("sandbox-")]
+
+
+@pytest.mark.parametrize("service", _sandboxes())
+def test_compose_says_the_same_as_the_policy(service):
     options = policy.container_options(policy.Limits())
     same = {
         "network_mode": service["network_mode"],
@@ -48,18 +53,23 @@ def test_compose_says_the_same_as_the_policy():
 
 
 def test_no_service_holds_the_engines_socket():
-    document = yaml.safe_load((ROOT / "compose.yaml").read_text())
-    assert "docker.sock" not in json.dumps(document)
-    for service in document["services"].values():
-        assert not service.get("privileged") and not service.get("devices")
+    for file in ROOT.glob("compose*.yaml"):
+        document = yaml.safe_load(file.read_text())
+        assert "docker.sock" not in json.dumps(document)
+        for service in document["services"].values():
+            assert not service.get("privileged") and not service.get("devices")
 
 
-def test_composes_supervisor_gets_settings_that_it_knows():
+def test_composes_supervisors_get_settings_that_they_know_and_share_no_user():
     from sandbox.guest.__main__ import Options
 
-    service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["sandbox"]
-    options = Options(**json.loads(service["command"][0]))
-    assert options.uid_base and options.seccomp and options.landlock
+    users = set()
+    for service in _sandboxes():
+        options = Options(**json.loads(service["command"][0].replace("${HOST_UID:-1000}", "1000")))
+        assert options.uid_base and options.seccomp and options.landlock
+        mine = set(range(options.uid_base, options.uid_base + options.slots))
+        assert not users & mine and max(mine) < options.uid_base + policy.UIDS_PER_CONTAINER
+        users |= mine
     ours = policy.guest_options(slots=2, container=1, owner_uid=1000)
     assert Options(**json.loads(ours)).uid_base > policy.UID_BASE
 
