@@ -1,0 +1,110 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+import gpu_check
+
+
+def plan(tmp_path, **changes):
+    has = {name: False for name in gpu_check.LIBRARIES} | changes.pop("has", {})
+    options = {
+        "model": "M",
+        "device": "cuda",
+        "tiny": False,
+        "steps": 2,
+        "folder": tmp_path,
+        "has": has,
+    }
+    return gpu_check.Plan(**(options | changes))
+
+
+def fine(part, limit_s, done):
+    part.state, part.said = "ok", f"{len(done)} before"
+
+
+def broken(part, limit_s, done):
+    raise subprocess.CalledProcessError(3, "x", stderr="Traceback\nValueError: no such thing\n")
+
+
+def slow(part, limit_s, done):
+    raise subprocess.TimeoutExpired("x", limit_s)
+
+
+def check(monkeypatch, tmp_path, parts, seconds=100.0):
+    monkeypatch.setattr(gpu_check, "_parts", lambda _: iter(parts))
+    return list(gpu_check.check(plan(tmp_path), seconds=seconds, only=(), say=lambda _: None))
+
+
+def test_a_part_that_fails_or_hangs_is_named_and_the_others_go_on(monkeypatch, tmp_path):
+    parts = check(monkeypatch, tmp_path, [("a", fine), ("b", broken), ("c", slow), ("d", fine)])
+    assert [part.state for part in parts] == ["ok", "failed", "failed", "ok"]
+    assert (
+        parts[1].said == "status 3: ValueError: no such thing"
+        and "not done within" in parts[2].said
+    )
+
+
+def test_parts_for_which_no_time_is_left_are_not_run(monkeypatch, tmp_path):
+    parts = check(monkeypatch, tmp_path, [("a", fine)], seconds=0.5)
+    assert parts[0].state == "not run" and parts[0].said == "no time was left"
+
+
+def test_no_part_may_take_the_time_of_all(monkeypatch, tmp_path):
+    limits = []
+    parts = [(str(n), lambda part, limit_s, done: limits.append(limit_s)) for n in range(12)]
+    check(monkeypatch, tmp_path, parts, seconds=480.0)
+    assert limits[0] == pytest.approx(120, abs=1) and max(limits) <= 480
+
+
+def test_the_benchmarks_configuration_is_used_less_what_the_machine_has_not(tmp_path):
+    bare = gpu_check.train_options(plan(tmp_path), "sdpo")
+    assert bare[bare.index("--load_in_4bit") + 1] == "false" and bare[1].endswith(
+        "configs/sdpo.yaml"
+    )
+    full = gpu_check.train_options(
+        plan(tmp_path, has={"bitsandbytes": True, "unsloth": True}), "sdpo"
+    )
+    assert full[full.index("--load_in_4bit") + 1] == full[full.index("--use_unsloth") + 1] == "true"
+    audit = gpu_check.train_options(plan(tmp_path, has={"bitsandbytes": True}), "audit")
+    assert audit[audit.index("--load_in_4bit") + 1] == "false" and "float32" in audit
+
+
+def test_the_ratio_needs_both_runs(tmp_path):
+    grpo = gpu_check.Part("train grpo", figures={"step_s": 2.0})
+    sdpo = gpu_check.Part("train sdpo", figures={"step_s": 2.4})
+    part = gpu_check.Part("ratio")
+    gpu_check._ratio(part, [grpo, sdpo])
+    assert part.figures["ratio"] == pytest.approx(1.2) and "within" in part.said
+    gpu_check._ratio(part, [grpo])
+    assert part.state == "skipped"
+
+
+def test_a_table_cell_cannot_break_the_table():
+    rows = gpu_check.table([gpu_check.Part("a", said="x | y")]).splitlines()
+    assert rows[-1].count("|") == 5
+
+
+def test_exactly_one_of_model_and_tiny_is_wanted():
+    run = CliRunner().invoke(gpu_check.main, [])
+    assert run.exit_code == 2 and "--tiny" in run.output
+
+
+def test_a_machine_without_cuda_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    run = CliRunner().invoke(gpu_check.main, ["--model", str(tmp_path)])
+    assert run.exit_code == 1 and "CUDA device must be there" in run.output
+
+
+def test_the_environment_part_runs_and_is_written(tmp_path):
+    out = tmp_path / "check.json"
+    run = CliRunner().invoke(
+        gpu_check.main, ["--device", "cpu", "--tiny", "--part", "environment", "--output", str(out)]
+    )
+    assert run.exit_code == 0, run.output
+    (part,) = json.loads(out.read_text())["parts"]
+    assert part["state"] == "ok" and part["figures"]["torch"]
