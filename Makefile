@@ -3,9 +3,16 @@ PYTHON ?= python3
 STEPS ?=
 MODEL ?=
 ARGS ?=
+# where training and evaluation run: auto (the containers where both images are there), host, container
+IN ?= auto
+ONLINE ?=
+WHEELS ?=
+BASE_IMAGE ?=
+EXTRAS ?=
 VENV := .venv
 BENCH := $(VENV)/bin/sdpo-bench
 MODEL_OPTION = $(if $(MODEL),--model_name_or_path $(MODEL))
+LAUNCH = $(PYTHON) scripts/launch.py --in $(IN) $(if $(ONLINE),--online)
 STEPS_OPTION = $(if $(STEPS),--max_steps $(STEPS))
 
 .DEFAULT_GOAL := help
@@ -55,29 +62,49 @@ check: setup  ## lint, types, import rules
 sandbox: setup  ## build the sandbox image
 	$(BENCH) sandbox build
 
+.PHONY: train-image
+train-image:  ## build the training container (WHEELS=DIR without a network, BASE_IMAGE=NAME, EXTRAS=gpu)
+	$(PYTHON) scripts/train_image.py $(if $(WHEELS),--wheels $(WHEELS)) $(if $(BASE_IMAGE),--base-image $(BASE_IMAGE)) $(if $(EXTRAS),--extras $(EXTRAS)) $(ARGS)
+
+.PHONY: wheels
+wheels: setup  ## fetch a wheel of every locked package into build/wheels
+	$(VENV)/bin/python -m pip download --quiet --dest build/wheels --requirement requirements.lock
+
+.PHONY: test-containers
+test-containers: setup  ## train across the two containers and look from inside whether they are shut in
+	$(VENV)/bin/python -m pytest -q -m containers $(ARGS)
+
+.PHONY: gpu-check
+gpu-check: setup  ## check and measure this project on a CUDA machine (MODEL=DIR, or ARGS="--device cpu --tiny")
+	$(VENV)/bin/python scripts/gpu_check.py $(if $(MODEL),--model $(MODEL)) $(ARGS)
+
 .PHONY: soak
 soak: setup  ## run 100,000 programs in a row: nothing may grow
 	$(BENCH) sandbox soak --executions 100000 --max-seconds 900
 
 .PHONY: train-sdpo
-train-sdpo: setup  ## train with SDPO (CONFIG=FILE MODEL=DIR STEPS=N ARGS="--key value")
-	$(BENCH) train sdpo --config $(or $(CONFIG),configs/sdpo.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
+train-sdpo:  ## train with SDPO (CONFIG=FILE MODEL=DIR STEPS=N ARGS="--key value")
+	$(LAUNCH) train sdpo --config $(or $(CONFIG),configs/sdpo.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
 
 .PHONY: train-grpo
-train-grpo: setup  ## train with GRPO (the same variables)
-	$(BENCH) train grpo --config $(or $(CONFIG),configs/grpo.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
+train-grpo:  ## train with GRPO (the same variables)
+	$(LAUNCH) train grpo --config $(or $(CONFIG),configs/grpo.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
 
 .PHONY: train-hybrid
-train-hybrid: setup  ## train with both mixed (the same variables)
-	$(BENCH) train hybrid --config $(or $(CONFIG),configs/hybrid.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
+train-hybrid:  ## train with both mixed (the same variables)
+	$(LAUNCH) train hybrid --config $(or $(CONFIG),configs/hybrid.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
 
 .PHONY: train-audit
-train-audit: setup  ## check every stage of an SDPO run against a second derivation (the same variables)
-	$(BENCH) train audit --config $(or $(CONFIG),configs/audit.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
+train-audit:  ## check every stage of an SDPO run against a second derivation (the same variables)
+	$(LAUNCH) train audit --config $(or $(CONFIG),configs/audit.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
 
 .PHONY: eval
-eval: setup  ## measure pass@1 (MODEL=DIR ARGS="--adapter DIR --label L")
-	$(BENCH) eval --model $(or $(MODEL),Qwen/Qwen2.5-0.5B-Instruct) $(ARGS)
+eval:  ## measure pass@1 (MODEL=DIR ARGS="--adapter DIR --label L")
+	$(LAUNCH) eval --model $(or $(MODEL),Qwen/Qwen2.5-0.5B-Instruct) $(ARGS)
+
+.PHONY: reproduce
+reproduce:  ## the whole benchmark, resumable (MODEL=DIR ARGS="--plan", ARGS="--seeds 42,43")
+	$(LAUNCH) reproduce $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 .PHONY: bench-loss
 bench-loss: setup  ## measure the loss's memory and time: plain, ours, TRL's (minutes)
@@ -90,6 +117,11 @@ plots: setup  ## draw the charts of all runs
 .PHONY: bench-analysis
 bench-analysis: setup  ## time journal, ingest, views and report at 10^4, 10^5 and 10^6 rollouts (ARGS="--size N")
 	$(VENV)/bin/python -m analysis.bench --chart-dir results/bench --json results/bench/bench.json $(ARGS)
+
+.PHONY: docs
+docs: setup  ## build the documentation's site into build/site, links checked
+	$(VENV)/bin/python -m pip install --quiet --target build/mkdocs --upgrade --requirement requirements-docs.lock
+	PYTHONPATH=build/mkdocs $(VENV)/bin/python -m mkdocs build --strict --quiet
 
 .PHONY: lock
 lock: setup  ## print the versions in .venv, for requirements.lock

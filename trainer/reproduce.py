@@ -1,0 +1,231 @@
+"""The whole benchmark as stages, each a command of this project; what is done is read off the runs themselves.
+
+A stage is known by its label. One that finished is not run again, one that was interrupted goes on from its
+last checkpoint: so the command can be killed and given again at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+METHODS = ("grpo", "sdpo", "hybrid")
+PUBLISHED = {
+    "grpo": "1.17 % (3 of 257)",
+    "sdpo": "1.95 % (5 of 257)",
+    "audit": "largest delta about 1.4e-8",
+}
+"""What the benchmark that this reproduces reports at step 200, one seed, without intervals."""
+WHY = (
+    "The published figures come from prompts that do not name the tested function: nearly all failures are NameError, "
+    "for a base model whose makers publish about 50 %. `sdpo-bench eval --protocol description-only` shows the same "
+    "collapse. 3 against 5 of 257 is p = 0.50 (exact McNemar, at best): not distinguishable."
+)
+
+
+class StageFailed(Exception):
+    """A stage did not end well; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of the benchmark."""
+
+    label: str
+    words: tuple[str, ...]
+    """The command, without `sdpo-bench`."""
+    steps: int
+    """Optimizer steps; 0 for an evaluation."""
+    method: str
+    """grpo, sdpo, hybrid, audit or baseline."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A run that exists."""
+
+    run_id: str
+    finished: bool
+    kind: str
+
+
+Execute = Callable[[Sequence[str]], int]
+"""Runs `sdpo-bench` with some words; returns its exit status."""
+
+
+def stages(
+    *,
+    model: str,
+    seeds: Sequence[int],
+    steps: int,
+    configs: Path,
+    overrides: Sequence[str],
+    eval_options: Sequence[str],
+) -> list[Stage]:
+    """Return the stages in order: the baseline, each method with each seed, an audit."""
+    baseline = ("eval", "--model", model, "--base-only", *eval_options)
+    found = [Stage("reproduce-baseline", baseline, 0, "baseline")]
+    for seed in seeds:
+        for method in METHODS:
+            file = configs / f"{method}.yaml"
+            found.append(
+                _training(method, file, model, seed, steps, ["--evaluate_every", "50", *overrides])
+            )
+    # the oracle reads float32, and its figures need no evaluation
+    exact = [
+        "--dtype",
+        "float32",
+        "--bf16",
+        "false",
+        "--load_in_4bit",
+        "false",
+        "--use_unsloth",
+        "false",
+    ]
+    file = configs / "sdpo.yaml"
+    found.append(
+        _training(
+            "audit", file, model, seeds[0], steps, ["--evaluate_every", "0", *exact, *overrides]
+        )
+    )
+    return found
+
+
+def _training(
+    method: str, file: Path, model: str, seed: int, steps: int, rest: Sequence[str]
+) -> Stage:
+    words = (
+        *("train", method, "--config", str(file), "--model_name_or_path", model),
+        *("--seed", str(seed), "--max_steps", str(steps), "--save_steps", "50"),
+        *("--label", f"reproduce-{method}-{seed}", *rest),
+    )
+    return Stage(f"reproduce-{method}-{seed}", words, steps, method)
+
+
+def run_all(
+    todo: Sequence[Stage], *, runs_dir: Path, execute: Execute, say: Callable[[str], None]
+) -> None:
+    """Run what is not finished.
+
+    Raises:
+        StageFailed: a stage ended with another status than 0.
+    """
+    known = known_runs(runs_dir)
+    for number, stage in enumerate(todo, start=1):
+        there = known.get(stage.label)
+        if there is not None and there.finished:
+            say(f"[{number}/{len(todo)}] {stage.label}: done before")
+            continue
+        say(f"[{number}/{len(todo)}] {stage.label}")
+        status = execute(_words(stage, there, runs_dir))
+        if status != 0:
+            raise StageFailed(
+                f"{stage.label} must end with status 0, got {status}; its words are above, and the same "
+                "command goes on from here"
+            )
+
+
+def _words(stage: Stage, there: Known | None, runs_dir: Path) -> list[str]:
+    if there is None:
+        option = "--runs_dir" if stage.steps else "--runs-dir"
+        label = [] if stage.steps else ["--label", stage.label]
+        return [*stage.words, *label, option, str(runs_dir)]
+    if there.kind == "train":
+        return ["train", "--resume", str(runs_dir / there.run_id)]
+    return ["eval", "--resume", there.run_id, "--runs-dir", str(runs_dir)]
+
+
+def known_runs(runs_dir: Path) -> dict[str, Known]:
+    """Return the newest run of each label that begins with `reproduce-`."""
+    if not runs_dir.is_dir():
+        return {}
+    query = (
+        "SELECT label, run_id, kind, state FROM run_overview WHERE starts_with(label, 'reproduce-') "
+        "ORDER BY created_at"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "runs.json"
+        words = ["sql", "--runs-dir", str(runs_dir), "--results", f"{folder}/r.duckdb"]
+        words += ["--format", "json", "--output", str(file), query]
+        if execute_here(words, quiet=True) != 0 or not file.is_file():
+            raise StageFailed(
+                f"the runs in {runs_dir} must be readable; see `sdpo-bench runs --runs-dir {runs_dir}`"
+            )
+        rows: list[dict[str, Any]] = json.loads(file.read_text())
+    return {
+        row["label"]: Known(row["run_id"], finished=row["state"] == "finished", kind=row["kind"])
+        for row in rows
+    }
+
+
+def execute_here(words: Sequence[str], *, quiet: bool = False) -> int:
+    """Run `sdpo-bench` with this interpreter."""
+    out = subprocess.DEVNULL if quiet else None
+    command = [sys.executable, "-m", "sdpo_bench", *words]
+    return subprocess.run(command, stdout=out, stderr=out, check=False).returncode
+
+
+def comparison(todo: Sequence[Stage]) -> list[str]:
+    """Return the words of the final comparison: each method's seeds against the baseline."""
+    sides = [
+        ",".join(stage.label for stage in todo if stage.method == method) for method in METHODS
+    ]
+    return ["compare", "reproduce-baseline", *sides]
+
+
+def measured_step_s(gpu_check: Path) -> dict[str, float]:
+    """Seconds of a step, by method, as `make gpu-check` measured them; empty where it has not run."""
+    try:
+        parts = json.loads(gpu_check.read_text())["parts"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {
+        part["name"].removeprefix("train "): float(part["figures"]["step_s"])
+        for part in parts
+        if part["name"].startswith("train ") and part["figures"].get("step_s")
+    }
+
+
+def plan_lines(
+    todo: Sequence[Stage], *, step_s: Mapping[str, float], known: Mapping[str, Known]
+) -> list[str]:
+    """Return what would be run, with hours where a step was measured."""
+    lines, total, unknown = [], 0.0, 0
+    for stage in todo:
+        if stage.label in known and known[stage.label].finished:
+            lines.append(f"{stage.label:24} done")
+        elif not stage.steps:
+            lines.append(f"{stage.label:24} evaluation")
+        elif stage.method in step_s:
+            hours = stage.steps * step_s[stage.method] / 3600
+            total += hours
+            lines.append(
+                f"{stage.label:24} {stage.steps} steps of {step_s[stage.method]:.1f} s: {hours:.1f} h"
+            )
+        else:
+            unknown += 1
+            lines.append(f"{stage.label:24} {stage.steps} steps, not measured")
+    rest = (
+        f", and {unknown} stages whose step was not measured (make gpu-check measures it)"
+        if unknown
+        else ""
+    )
+    return [*lines, f"{total:.1f} hours of training steps{rest}; evaluations come on top"]
+
+
+def published_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return ours beside the published figures; `rows` are those of the leaderboard's last evaluations."""
+    lines = ["method    seed  ours                              published (step 200, one seed)"]
+    for row in rows:
+        low, high = 100 * row["interval_low"], 100 * row["interval_high"]
+        ours = f"{100 * row['pass_at_1']:.2f} % ({row['k']} of {row['n']}; {low:.1f} to {high:.1f})"
+        lines.append(
+            f"{row['algorithm']:8}  {row['seed']!s:4}  {ours:32}  {PUBLISHED.get(row['algorithm'], '-')}"
+        )
+    return [*lines, WHY]
