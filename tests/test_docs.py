@@ -52,6 +52,87 @@ def test_every_link_of_the_docs_leads_somewhere():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def _commands(text):
+    """Command lines of code blocks and of inline code, continuation lines joined."""
+    text = text.replace("\\\n", " ")
+    lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    inline = [part for part in re.findall(r"`([^`]+)`", text) if "\n" not in part]
+    fenced = [
+        line.strip()
+        for block in re.findall(r"```\w*\n(.*?)```", text, re.S)
+        for line in block.splitlines()
+    ]
+    for line in (*lines, *inline, *fenced):
+        if line.startswith(("sdpo-bench ", "make ", "python -m ", "python scripts/")):
+            yield line.split("#")[0].strip()
+
+
+def _documented():
+    return [(page.name, line) for page in PAGES for line in _commands(page.read_text())]
+
+
+def test_every_make_target_that_the_docs_name_is_there():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for page, line in _documented():
+        if line.startswith("make "):
+            rest = re.sub(r'\w+=("[^"]*"|\S*)', "", line)
+            named = {word for word in rest.split()[1:] if re.fullmatch(r"[a-z-]+", word)}
+            assert named <= targets, f"{page}: {line}"
+
+
+def test_every_option_that_the_docs_name_is_one_of_its_command():
+    import shlex
+
+    import click
+
+    from sdpo_bench import main
+
+    n = 0
+    for page, line in _documented():
+        if not line.startswith("sdpo-bench "):
+            continue
+        words = line.replace("...", "").replace("|", " ").split()[1:]
+        command, context = main, click.Context(main)
+        while words and isinstance(command, click.Group):
+            if re.fullmatch(r"[a-z-]+", words[0]) is None:
+                break
+            found = command.get_command(context, words[0])
+            assert found is not None, f"{page}: {line}"
+            command, words = found, words[1:]
+        known = {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
+        if command.context_settings.get("ignore_unknown_options"):
+            known |= _training_options()
+        quoted = line.count('"') % 2 == 0
+        words = shlex.split(line)[1:] if quoted else words
+        for word in words:
+            if re.fullmatch(r"--[a-z][\w-]*(=.*)?", word):
+                n += 1
+                assert word.split("=")[0] in known | {"--help"}, f"{page}: {line}: {word}"
+    assert n > 40
+
+
+def _training_options():
+    from dataclasses import fields
+
+    from trl import GRPOConfig, ModelConfig
+
+    from trainer.config import BenchConfig
+
+    return {f"--{f.name}" for kind in (BenchConfig, GRPOConfig, ModelConfig) for f in fields(kind)}
+
+
+def test_every_page_is_in_the_sites_menu():
+    import yaml
+
+    menu = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    assert {next(iter(entry.values())) for entry in menu} == {
+        p.name for p in (ROOT / "docs").glob("*.md")
+    }
+
+
 def test_no_lock_line_is_more_than_a_name_and_a_version():
     for line in (ROOT / "requirements.lock").read_text().splitlines():
         assert line.startswith("#") or re.fullmatch(r"[\w.-]+==[\w.]+", line), line
