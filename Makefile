@@ -121,7 +121,7 @@ bench-analysis: setup  ## time journal, ingest, views and report at 10^4, 10^5 a
 .PHONY: docs
 docs: setup  ## build the documentation's site into build/site, links checked
 	$(VENV)/bin/python -m pip install --quiet --target build/mkdocs --upgrade --requirement requirements-docs.lock
-	PYTHONPATH=build/mkdocs $(VENV)/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=build/mkdocs $(VENV)/bin/python -m mkdocs build --strict --quiet
 
 .PHONY: lock
 lock: setup  ## print the versions in .venv, for requirements.lock
