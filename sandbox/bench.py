@@ -36,9 +36,8 @@ _SCRIPT = _CODE + "\n".join(_ASSERTS) + "\n"
 _PROGRAM = Program(_CODE, _ASSERTS, ("similar_elements",))
 AT_A_TIME = 4
 """Executions at the same time when a rate is measured."""
-_BURST = 50
-_SLOW_BURST = 8
-"""Executions in one measurement of a rate, of the fast ways and of the slow ones."""
+_BURST, _LOCAL_BURST, _SLOW_BURST = 200, 40, 12
+"""Executions in one measurement of a rate: fewer would measure how it starts and ends."""
 _ENGINE_PROCESSES = ("dockerd", "containerd")
 # Of cgroup version 1 in nanoseconds, of version 2 in microseconds; an empty name is the group of all containers.
 _CGROUP_FILES = (
@@ -127,7 +126,7 @@ def _ways(stack: ExitStack) -> Iterator[_Way]:
         lambda: _own_cpu_s() + _engine_cpu_s() + _cgroup_cpu_s(container.id),
         burst=_SLOW_BURST,
     )
-    yield _Way("local python -I", _repeat(_local), _own_cpu_s, burst=_SLOW_BURST)
+    yield _Way("local python -I", _repeat(_local), _own_cpu_s, burst=_LOCAL_BURST)
     pool = stack.enter_context(open_sandbox("docker", n_workers=AT_A_TIME, own=True))
     identities = [
         endpoint.container_id
