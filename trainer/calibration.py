@@ -43,15 +43,15 @@ class Band:
 BANDS = (
     Band(
         ("qwen2.5-coder-0.5b-instruct", "qwen-coder-0.5b"), 0.40, 0.65,
-        "measured here: 16 of 32; published: 52.4 % on MBPP (arXiv:2409.12186)",
+        "measured here: 114 of 257, from a 4-bit file; published: 52.4 % on MBPP (arXiv:2409.12186)",
     ),
     Band(
         ("qwen2.5-0.5b-instruct",), 0.25, 0.65,
         "published: 49.6 % on MBPP (arXiv:2412.15115); wide, since it was not measured here",
     ),
     Band(
-        ("smollm2-135m",), 0.0, 0.20,
-        "not measured, wide; a lower end of 0 cannot tell a broken harness",
+        ("smollm2-135m",), 0.05, 0.32,
+        "measured here: 5 of 32 recorded greedy answers, whose 95 % interval this is",
     ),
 )  # fmt: skip
 """The models that the configurations and the documentation name."""

@@ -81,8 +81,8 @@ def test_an_interval_that_reaches_the_band_is_no_ground_to_refuse():
     [
         ("Qwen/Qwen2.5-0.5B-Instruct", 0.25),
         ("/data/Qwen2.5-Coder-0.5B-Instruct", 0.40),
-        ("models/smollm2-135m", 0.0),
-        ("HuggingFaceTB/SmolLM2-135M-Instruct", 0.0),
+        ("models/smollm2-135m", 0.05),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", 0.05),
     ],
 )
 def test_a_model_is_known_by_its_hub_name_or_folder(name, low):
