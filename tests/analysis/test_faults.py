@@ -107,7 +107,7 @@ def test_a_writer_killed_at_random_moments_loses_nothing_acknowledged(tmp_path, 
         for _ in range(rng.randrange(1, 30)):
             acknowledged.add(int(process.stdout.readline()))
         rest = end(process, kill=True)
-        acknowledged |= {int(line) for line in rest.split("\n")[:-1]}
+        acknowledged |= {int(line) for line in rest.split("\n")[:-1] if line}
         next_step = max(acknowledged) + 1
         ingest(runs, results)
     stored = {row[0] for row in rows(results, "SELECT step FROM metrics")}
@@ -134,7 +134,7 @@ def test_fifty_kills_of_writer_and_ingester_lose_nothing_acknowledged(tmp_path, 
         for process in (first, second):
             rest = end(process, kill=True)
             if process is writer:
-                acknowledged |= {int(line) for line in rest.split("\n")[:-1]}
+                acknowledged |= {int(line) for line in rest.split("\n")[:-1] if line}
         next_step = max(acknowledged) + 1
         if results.exists():
             assert rows(results, "SELECT count(*) FROM runs") == [(1,)]

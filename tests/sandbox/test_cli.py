@@ -93,6 +93,7 @@ def test_a_short_soak_grows_nothing():
     assert "0 wrong" in run.output and "descriptors" in run.output
 
 
+@pytest.mark.slow
 @pytest.mark.docker
 def test_the_benchmark_measures_every_way(tmp_path):
     chart, out = tmp_path / "c.svg", tmp_path / "b.json"

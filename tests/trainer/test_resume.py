@@ -115,6 +115,8 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(config, tmp_p
     assert n_killed >= 3
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_run_killed_after_its_first_checkpoint_ends_as_if_it_had_not_been(config, tmp_path):
     plain, runs = tmp_path / "plain", tmp_path / "killed"
     subprocess.run(
