@@ -32,7 +32,7 @@ class Limits:
 
 
 GVISOR_LIMITS = Limits(pids=1024)
-"""gVisor's own threads count, too: with fewer it ends at the first fork. Inside it counts no threads."""
+"""gVisor's own threads count, too: with 64 it ended at its first fork. Inside it counts no threads."""
 
 
 def container_options(limits: Limits) -> dict[str, Any]:

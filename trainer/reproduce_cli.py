@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from trainer.reproduce import Stage
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -84,11 +89,11 @@ def reproduce(
     _finish(todo, runs_dir)
 
 
-def _finish(todo: object, runs_dir: Path) -> None:
+def _finish(todo: Sequence[Stage], runs_dir: Path) -> None:
     """Compare, put ours beside the published figures, write the report."""
     from trainer import reproduce as stages
 
-    stages.execute_here([*stages.comparison(todo), "--runs-dir", str(runs_dir)])  # type: ignore[arg-type]
+    stages.execute_here([*stages.comparison(todo), "--runs-dir", str(runs_dir)])
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "leaderboard.json"
         query = "FROM leaderboard WHERE label LIKE 'reproduce-%' ORDER BY algorithm, seed"
