@@ -174,6 +174,9 @@ def _guarded(run: Run, part: Part, limit_s: float, done: list[Part]) -> None:
     except subprocess.CalledProcessError as error:
         last = [line for line in (error.stderr or "").splitlines() if line.strip()][-1:]
         part.state, part.said = "failed", f"status {error.returncode}: {' '.join(last)[:200]}"
+    except (OSError, KeyError, ValueError, IndexError, ZeroDivisionError) as error:
+        # what a part printed or wrote was not what it should be
+        part.state, part.said = "failed", f"{type(error).__name__}: {error}"[:200]
 
 
 def _parts(plan: Plan) -> Iterator[tuple[str, Run]]:

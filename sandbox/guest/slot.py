@@ -110,7 +110,8 @@ class _Slot:
             resource.RLIMIT_NOFILE: 64,
         }
         for name, value in limits.items():
-            if _can_limit(name):
+            # Message queues are refused by the filter as well; all other limits must hold or we do not start.
+            if name != resource.RLIMIT_MSGQUEUE or _can_limit(name):
                 resource.setrlimit(name, (value, value))
         libc = ctypes.CDLL(None)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -12,7 +12,9 @@ KNOWN_FAILURES: dict[str, dict[str, str]] = {
     "docker": {},
     "gvisor": {
         "test_a_program_may_use_its_whole_time_on_a_busy_machine": "gVisor does not say how long a program "
-        "waited for a processor, so all of its wall-clock time counts"
+        "waited for a processor, so all of its wall-clock time counts",
+        "test_a_program_has_the_limits_that_gvisor_lacks": "it refuses to set them; the filter and the limit on "
+        "the container's processes remain",
     },
 }
 """Backend -> names of tests that it cannot always pass, and why."""
@@ -281,4 +283,25 @@ def test_the_hash_seed_is_fixed(pool):
 def test_a_program_that_draws_numbers_gets_the_same_verdict_in_every_run(pool):
     code = "import random\ndef f(x):\n    return random.random(), random.sample(range(99), 5)\n"
     drawn = {execution.results[0].got for execution in pool.run([f(code)] * 8)}
-    assert len(drawn) == 1
+    assert len(drawn) == 1 and None not in drawn
+
+
+def test_a_program_has_the_limits_of_the_slot(pool):
+    code = (
+        "import resource\ndef f(names):\n"
+        "    return {n: resource.getrlimit(getattr(resource, 'RLIMIT_' + n))[1] for n in names.split()}\n"
+    )
+    wanted = {"CORE": 0, "FSIZE": 0, "MEMLOCK": 0, "NOFILE": 64}
+    (result,) = only(pool, f(code, f"assert f('CORE FSIZE MEMLOCK NOFILE') == {wanted}"))
+    assert result.verdict == Verdict.PASSED, result.got
+
+
+def test_a_program_has_the_limits_that_gvisor_lacks(pool):
+    code = (
+        "import resource\ndef f():\n    return resource.getrlimit(resource.RLIMIT_MSGQUEUE)[1], "
+        "resource.getrlimit(resource.RLIMIT_NPROC)[1]\n"
+    )
+    # on the process backend a program has no user of its own, so nothing counts that user's processes
+    wanted = "f() == (0, 24)" if pool.name.startswith("docker") else "f()[0] == 0"
+    (result,) = only(pool, f(code, f"assert {wanted}"))
+    assert result.verdict == Verdict.PASSED, result.got

@@ -40,9 +40,15 @@ def check(monkeypatch, tmp_path, parts, seconds=100.0):
     return list(gpu_check.check(plan(tmp_path), seconds=seconds, only=(), say=lambda _: None))
 
 
+def garbled(part, limit_s, done):
+    json.loads("no JSON")
+
+
 def test_a_part_that_fails_or_hangs_is_named_and_the_others_go_on(monkeypatch, tmp_path):
-    parts = check(monkeypatch, tmp_path, [("a", fine), ("b", broken), ("c", slow), ("d", fine)])
-    assert [part.state for part in parts] == ["ok", "failed", "failed", "ok"]
+    todo = [("a", fine), ("b", broken), ("c", slow), ("d", garbled), ("e", fine)]
+    parts = check(monkeypatch, tmp_path, todo)
+    assert [part.state for part in parts] == ["ok", "failed", "failed", "failed", "ok"]
+    assert "JSONDecodeError" in parts[3].said
     assert (
         parts[1].said == "status 3: ValueError: no such thing"
         and "not done within" in parts[2].said
