@@ -1,9 +1,6 @@
 import pytest
 import yaml
 
-from evaluator.extract import Extraction
-from evaluator.grade import Grade
-from sandbox.program import Program
 from tests.tiny_model import make_tiny_model
 from tests.trainer.fakes import HashSandbox
 
@@ -18,20 +15,7 @@ def hashed_grades(monkeypatch):
     """Grades by a hash of the text: a random model's bytes then pass some asserts and fail others."""
     sandbox = HashSandbox()
 
-    def grade(pairs, _sandbox, *, timeout_s):
-        return [
-            Grade(
-                problem=problem,
-                completion=text,
-                extraction=Extraction(code=text, reason=None, n_blocks=1),
-                execution=sandbox.run(
-                    [Program(code=text, asserts=problem.asserts, callables=problem.callables)]
-                )[0],
-            )
-            for problem, text in pairs
-        ]
-
-    monkeypatch.setattr("trainer.rollouts.grade", grade)
+    monkeypatch.setattr("trainer.rollouts.grade", sandbox.grade)
     return sandbox
 
 

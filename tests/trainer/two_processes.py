@@ -9,9 +9,6 @@ from pathlib import Path
 
 import trainer.rollouts
 import trainer.run
-from evaluator.extract import Extraction
-from evaluator.grade import Grade
-from sandbox.program import Program
 from tests.trainer.fakes import HashSandbox
 from trainer.config import parse_options
 from trainer.rollout_trainer import RolloutTrainer
@@ -30,23 +27,9 @@ def generate(self, prompt_ids, *args, **kwargs):
     return completions, None
 
 
-def grade(pairs, sandbox, *, timeout_s):
-    return [
-        Grade(
-            problem=problem,
-            completion=text,
-            extraction=Extraction(code=text, reason=None, n_blocks=1),
-            execution=sandbox.run(
-                [Program(code=text, asserts=problem.asserts, callables=problem.callables)]
-            )[0],
-        )
-        for problem, text in pairs
-    ]
-
-
 def main() -> None:
     RolloutTrainer._generate_single_turn = generate
-    trainer.rollouts.grade = grade
+    trainer.rollouts.grade = HashSandbox().grade
     trainer.run.open_sandbox = lambda backend: HashSandbox()
     trainer.run.train("sdpo", parse_options(Path(sys.argv[1])), say=print)
 
