@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from evaluator.json_lines import read_json_lines
 from evaluator.mbpp import Problem, ProblemSet
 
 
@@ -45,7 +44,7 @@ def read_completions(path: Path, problem_set: ProblemSet) -> list[Answer]:
     by_id = {problem.task_id: problem for problem in problem_set.problems}
     answers: list[Answer] = []
     lines_by_key: dict[tuple[int, int], int] = {}
-    for number, row in _rows(path):
+    for number, row in read_json_lines(path, what="completions", error=CompletionsError):
         task_id, completion = row.get("task_id"), row.get("completion")
         sample_index = row.get("sample_index", 0)
         where = f"{str(path)!r} line {number}"
@@ -93,36 +92,6 @@ def _check_balanced(answers: Sequence[Answer], path: Path) -> None:
             f"every task must have the same number of samples, got {counts[short[0]]} of {most} "
             f"for task {short[0]} ({len(short)} such tasks) in {str(path)!r}; record the rest"
         )
-
-
-def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Line number and object of each line that is not blank."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise CompletionsError(
-            f"the completions file must be readable, got {str(path)!r} ({error.strerror}); "
-            "correct its name"
-        ) from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        # Deeply nested brackets exhaust the parser's stack.
-        except (ValueError, RecursionError) as error:
-            raise CompletionsError(
-                f"each line must hold one JSON object, got {str(path)!r} line {number} "
-                f"({str(error)[:100]}); mend or remove it"
-            ) from error
-        if not isinstance(row, dict):
-            raise CompletionsError(
-                f"each line must hold one JSON object, got {type(row).__name__} at {str(path)!r} "
-                f"line {number}; mend or remove it"
-            )
-        rows.append((number, row))
-    return rows
 
 
 def _is_count(value: object) -> bool:

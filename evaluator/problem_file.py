@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from evaluator.json_lines import read_json_lines
 from evaluator.problem import (
     DatasetError,
     Problem,
@@ -21,7 +20,7 @@ from evaluator.problem import (
 def load_embedded(split: str) -> ProblemSet:
     """Load the problems that come with this package."""
     path = Path(__file__).parent / "embedded" / "problems.jsonl"
-    rows = _read_jsonl(path)
+    rows = [row for _, row in read_json_lines(path, what="problem", error=DatasetError)]
     normalised = [normalised_row(row) for row in rows]
     chosen = [
         row for row, raw in zip(normalised, rows, strict=True) if split in ("all", raw["split"])
@@ -37,7 +36,7 @@ def load_embedded(split: str) -> ProblemSet:
 def load_problem_file(path: Path) -> ProblemSet:
     """Load a person's own problems: one JSON object a line, with MBPP's field names."""
     normalised = []
-    for number, row in enumerate(_read_jsonl(path), start=1):
+    for number, row in read_json_lines(path, what="problem", error=DatasetError):
         try:
             normalised.append(normalised_row(row))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -82,28 +81,3 @@ def _check_problems(problems: Sequence[Problem], path: Path) -> None:
                 "the asserts must call a function that the reference solution defines, got none "
                 f"in task {problem.task_id} of {str(path)!r}; mend it"
             )
-
-
-def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read a file of one JSON object a line; blank lines do not count."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(
-            f"the problem file must be readable UTF-8 text, got {str(path)!r} ({error}); "
-            "correct its name"
-        ) from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        # Deeply nested brackets exhaust the parser's stack.
-        except (ValueError, RecursionError) as error:
-            raise DatasetError(
-                f"each line must hold one JSON object, got {str(path)!r} line {number} ({error}); "
-                "mend it"
-            ) from error
-        rows.append(row)
-    return rows

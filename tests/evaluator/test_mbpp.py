@@ -209,7 +209,9 @@ def test_imports_that_only_the_asserts_need_come_from_the_reference(tmp_path):
     [
         ("", "at least one problem"),
         ("{", "one JSON object"),
-        ('{"task_id": 1}', "each line must hold task_id"),
+        ("[1]", "one JSON object, got list"),
+        (b'{"text": "\xff"}', "one JSON object"),
+        ('\n\n{"task_id": 1}', "each line must hold task_id.* line 3"),
         (json.dumps({**FULL, "code": "def ("}), "must be Python"),
         (json.dumps({**FULL, "code": "x = 1"}), "must call a function"),
         (json.dumps(FULL) + "\n" + json.dumps(FULL), "unique"),
@@ -217,7 +219,7 @@ def test_imports_that_only_the_asserts_need_come_from_the_reference(tmp_path):
 )
 def test_bad_problem_file_is_one_line(tmp_path, content, message):
     path = tmp_path / "own.jsonl"
-    path.write_text(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DatasetError, match=message) as caught:
         load_problems(str(path))
     assert "\n" not in str(caught.value)
