@@ -25,10 +25,10 @@ from analysis import queries
 from analysis.completions import completions, describe
 from analysis.plots import FIGURES, Drawn, draw
 from analysis.render import Result, visible
+from analysis.verdict import percent, verdict
 
 _HERE = Path(__file__).parent
 _LONGEST_CELL = 500
-_LEAST_P = 0.05
 _OF_THE_RUN = ("algorithm", "seed", "model", "dataset", "protocol", "sandbox", "git_commit")
 """What is compared between runs beside their configurations."""
 
@@ -78,33 +78,6 @@ def build_report(
     return _fill((_HERE / "report.html").read_text(encoding="utf-8"), parts)
 
 
-def verdict(board: Result, flips: Result) -> str:
-    """Say in one sentence what the evaluations show; a difference only where a paired test has it."""
-    rows = board.records()
-    if not rows:
-        return "No evaluation has finished, so nothing can be said about pass@1."
-    if not flips.rows:
-        best = rows[0]
-        return (
-            f"{best['name']} solves {best['k']} of {best['n']} problems "
-            f"({_percent(best['pass_at_1'])}, {_interval(best)}); "
-            "there is no second evaluation of the same problems to compare it with."
-        )
-    changes = {row["change"]: row["n"] for row in flips.records()}
-    gained, lost = changes.get("gained", 0), changes.get("lost", 0)
-    both, p_value = changes.get("solved by both", 0), flips.records()[0]["p_value"]
-    first, second = flips.records()[0]["name_a"], flips.records()[0]["name_b"]
-    n = sum(changes.values())
-    counts = (
-        f"{second} solves {both + gained} of {n} problems and {first} {both + lost}: "
-        f"{gained} gained, {lost} lost, exact McNemar p = {p_value:.2g}"
-    )
-    if p_value >= _LEAST_P:
-        return f"No difference is shown. {counts}."
-    better, worse = (second, first) if gained > lost else (first, second)
-    return f"{better} does better than {worse}. {counts}."
-
-
 def _run_rows(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None
 ) -> list[dict[str, Any]]:
@@ -127,8 +100,8 @@ def _leaderboard(board: Result) -> str:
             row["dataset"],
             row["decoding"],
             row["counts"],
-            _percent(row["pass_at_1"]),
-            f"{_percent(row['interval_low'])} to {_percent(row['interval_high'])}",
+            percent(row["pass_at_1"]),
+            f"{percent(row['interval_low'])} to {percent(row['interval_high'])}",
         )
         for row in board.records()
     ]
@@ -220,13 +193,3 @@ def _finite(value: Any) -> Any:  # noqa: ANN401 - whatever a column holds
 def _fill(template: str, parts: Mapping[str, str]) -> str:
     """Put the parts in place in one pass: what a part holds is never taken for a placeholder."""
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
-
-
-def _percent(value: float) -> str:
-    """A fraction in percent."""
-    return f"{100 * value:.1f} %"
-
-
-def _interval(row: Mapping[str, Any]) -> str:
-    """A row's interval in words."""
-    return f"95 % interval {_percent(row['interval_low'])} to {_percent(row['interval_high'])}"

@@ -23,29 +23,35 @@ from analysis.render import Result
 
 
 def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
-    """Draw pass@1 of each run's evaluations over steps; rows of `queries.eval_curve`."""
+    """Draw pass@1 of each run's evaluations over steps; rows of `queries.eval_curve`.
+
+    Where an algorithm has several seeds, a thick line is their mean and thin ones are the runs.
+    """
     rows = _dodged(records(result))
+    several = len({row["run_id"] for row in rows}) > len({row["algorithm"] for row in rows})
     base = canvas(rows).encode(
-        x=step_axis("position", sorted({row["step"] for row in rows})),
-        color=algorithm(rows),
-        detail="run_id:N",
-        strokeDash=seed(rows),
+        x=step_axis("position", sorted({row["step"] for row in rows})), color=algorithm(rows)
     )
     y = percent("pass_at_1", "pass@1 (% of problems)", zero=False)
-    return finish(
-        alt.layer(
-            base.mark_rule(opacity=0.55, strokeWidth=1.5).encode(
-                y=percent("interval_low", "pass@1 (% of problems)", zero=False),
-                y2="interval_high:Q",
-                strokeDash=SOLID,
-            ),
-            base.mark_line(strokeWidth=2.2).encode(y=y),
-            base.mark_point(filled=True, size=60, opacity=1).encode(
-                y=y, strokeDash=SOLID, tooltip=tips(rows, "k", "n", "pass_at_1")
-            ),
+    layers = [
+        base.mark_rule(opacity=0.3 if several else 0.55, strokeWidth=1.5).encode(
+            y=percent("interval_low", "pass@1 (% of problems)", zero=False), y2="interval_high:Q"
         ),
+        base.mark_line(strokeWidth=1 if several else 2.2, opacity=0.4 if several else 1).encode(
+            y=y, detail="run_id:N"
+        ),
+        base.mark_point(filled=True, size=30 if several else 60, opacity=1).encode(
+            y=y, tooltip=tips(rows, "k", "n", "pass_at_1")
+        ),
+    ]
+    if several:
+        mean = percent("pass_at_1", "pass@1 (% of problems)", zero=False).aggregate("mean")
+        layers.append(base.mark_line(strokeWidth=3).encode(x=step_axis("step"), y=mean))
+    return finish(
+        alt.layer(*layers),
         "pass@1 over training",
-        f"n = {span(rows, 'n')} problems an evaluation; {seeds(rows)}",
+        f"n = {span(rows, 'n')} problems an evaluation; {seeds(rows)}"
+        + ("; thick: mean of an algorithm's runs" if several else ""),
         "bars: 95 % Wilson interval of each evaluation; runs at one step are drawn side by side",
     )
 

@@ -152,6 +152,7 @@ def finish(chart: Any, title: str, *subtitle: str) -> alt.TopLevelMixin:  # noqa
             columnPadding=24,
             gradientLength=120,
             offset=6,
+            padding=8,  # keeps two legends apart where a browser's font is wider
             labelColor=INK,
             titleColor=_MUTED,
             titleFontWeight="normal",

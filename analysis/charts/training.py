@@ -78,32 +78,49 @@ def sdpo_internals(result: Result) -> alt.TopLevelMixin:
 
 
 def audit_deltas(result: Result) -> alt.TopLevelMixin:
-    """Draw each audit layer's difference over steps with its threshold; rows of `queries.audits`."""
-    # A log axis has no zero; an exact agreement is drawn at the floor, and the tooltip has it.
-    floor = 1e-18
-    rows = [{**row, "drawn": max(row["delta"], floor)} for row in records(result)]
-    base = canvas(rows).encode(
-        x=step_axis("step"),
-        color=alt.Color("layer:N", title="layer", scale=alt.Scale(range=OUTCOME_COLOURS)),
+    """Draw each audit layer's differences beside what it allows; rows of `queries.audits`."""
+    rows = records(result)
+    # A log axis has no zero: an exact agreement, or a layer that allows nothing else, is drawn a decade below all.
+    powers = powers_of_ten([row[name] for row in rows for name in ("delta", "threshold")])
+    powers = [powers[0] / 10, *powers]
+    rows = [
+        {
+            **row,
+            "drawn": max(row["delta"], powers[0]),
+            "allowed": max(row["threshold"], powers[0]),
+            "verdict": "passes" if row["delta"] <= row["threshold"] else "deviates",
+        }
+        for row in rows
+    ]
+    axis = alt.Axis(
+        values=powers,
+        labelExpr=f"datum.value < {1.5 * powers[0]} ? '0' : format(datum.value, '.0e')",
+        labelOverlap=True,
     )
-    scale = alt.Scale(type="log")
-    powers = powers_of_ten([row["drawn"] for row in rows] + [row["threshold"] for row in rows])
-    y = alt.Y("drawn:Q", title="largest absolute difference (unit of the layer)", scale=scale)
+    scale = alt.Scale(type="log", domain=[powers[0], powers[-1]], nice=False, padding=8)
+    title = "largest absolute difference of a step (unit of the layer)"
+    n_layers = len({row["layer"] for row in rows})
+    base = canvas(rows, height=max(80, 30 * n_layers)).encode(
+        y=alt.Y("layer:N", title=None, axis=alt.Axis(grid=True))
+    )
     return finish(
         alt.layer(
-            base.mark_line(strokeWidth=1.2, opacity=0.5).encode(
-                y=y.axis(format=".0e", values=powers), detail="run_id:N"
+            base.mark_tick(thickness=3, size=20, color=INK, opacity=1).encode(
+                x=alt.X("allowed:Q", scale=scale, axis=axis, title=title)
             ),
-            base.mark_point(filled=True, size=28).encode(
-                y=y, tooltip=["run_id:N", "layer:N", "step:Q", "delta:Q", "threshold:Q"]
-            ),
-            base.mark_line(strokeDash=[6, 4], strokeWidth=1.5).encode(
-                y=alt.Y("threshold:Q", scale=scale), detail="run_id:N"
+            base.mark_point(filled=True, size=42, opacity=0.6).encode(
+                x=alt.X("drawn:Q", scale=scale, axis=axis, title=title),
+                color=alt.Color(
+                    "verdict:N",
+                    title=None,
+                    scale=alt.Scale(domain=["passes", "deviates"], range=["#0072b2", "#d55e00"]),
+                ),
+                tooltip=["run_id:N", "layer:N", "step:Q", "delta:Q", "threshold:Q"],
             ),
         ),
         "Audit: training code against its independent derivation",
         f"n = {len(rows)} comparisons; {seeds(rows)}",
-        "dashed: the largest difference that passes",
+        "a dot: one step; the bar of a layer: the largest difference that passes",
     )
 
 

@@ -65,8 +65,8 @@ def solve_matrix(
 def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None) -> Result:
     """Return gained, lost and unchanged problems between two policies' last evaluations.
 
-    Two runs are compared with each other; one run, its first evaluation with its last. The p-value
-    is McNemar's exact one.
+    Two runs are compared with each other, GRPO with SDPO of one seed where there are several; one run,
+    its first evaluation with its last. The p-value is McNemar's exact one.
     """
     result = of_runs(
         connection,
@@ -77,7 +77,8 @@ def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None =
            candidates AS (
                SELECT a.run_id AS run_a, a.eval_id AS eval_a, b.run_id AS run_b,
                       b.eval_id AS eval_b, a.label AS label_a, b.label AS label_b,
-                      a.step AS step_a, b.step AS step_b, b.algorithm, b.seed
+                      a.step AS step_a, b.step AS step_b, a.algorithm AS algorithm_a, b.algorithm,
+                      b.seed, b.dataset, b.protocol, b.decoding
                FROM ordered a JOIN ordered b
                  ON a.dataset = b.dataset AND a.protocol = b.protocol AND a.decoding = b.decoding
                 AND b.back = 1
@@ -96,10 +97,11 @@ def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None =
                                   AND b.task_id = a.task_id
                WHERE a.sample_index = 0 AND b.sample_index = 0)
            SELECT label_a || coalesce(' @ ' || step_a, '') AS name_a,
-                  label_b || coalesce(' @ ' || step_b, '') AS name_b, algorithm, seed,
-                  change,
+                  label_b || coalesce(' @ ' || step_b, '') AS name_b, algorithm_a,
+                  algorithm, seed, dataset, protocol, decoding, change,
                   count(*) AS n, left(string_agg(task_id, ', ' ORDER BY task_id), 200) AS task_ids
-           FROM paired GROUP BY name_a, name_b, algorithm, seed, change
+           FROM paired
+           GROUP BY name_a, name_b, algorithm_a, algorithm, seed, dataset, protocol, decoding, change
            ORDER BY array_position(['gained', 'lost', 'solved by both', 'solved by neither'], change)
         """,
         run_ids,

@@ -157,3 +157,43 @@ def test_a_run_of_one_step_and_one_group_can_be_drawn(tmp_path):
     with connect(tmp_path / "results.duckdb") as connection:
         for figure in draw(connection, FIGURES):
             save(figure, tmp_path / "out", ["svg"])
+
+
+def _svg_of(chart, tmp_path):
+    (path,) = save_chart(chart, "chart", tmp_path, ["svg"])
+    return ElementTree.parse(path).getroot()  # noqa: S314
+
+
+def test_a_layer_that_allows_no_difference_keeps_the_audits_axis(tmp_path):
+    """A log axis cannot hold the 0 that the teacher layer allows: nothing at all was drawn of it."""
+    columns = ("run_id", "algorithm", "seed", "step", "layer", "delta", "threshold")
+    rows = [
+        ("a", "audit", 42, 1, "loss", 3e-8, 1e-6),
+        ("a", "audit", 42, 1, "teacher", 0.0, 0.0),
+        ("a", "audit", 42, 2, "teacher", 2.0, 0.0),
+    ]
+    root = _svg_of(charts.audit_deltas(Result(columns, rows)), tmp_path)
+    texts = [node.text for node in root.iter() if node.tag.endswith("text")]
+    assert "0" in texts and "1e-6" in texts and "1e+0" in texts
+    marks = json.dumps([node.attrib for node in root.iter()])
+    assert "NaN" not in marks and "Infinity" not in marks
+    places = {
+        node.get("transform")
+        for group in root.iter()
+        if "mark-symbol role-mark" in group.get("class", "")
+        for node in group
+    }
+    assert len(places) == 3
+    spec = json.dumps(charts.audit_deltas(Result(columns, rows)).to_dict()["data"])
+    assert spec.count("deviates") == 1 and spec.count("passes") == 2
+
+
+def test_seeds_of_an_algorithm_are_drawn_with_their_mean(connection):
+    rows = FIGURES[0].query(connection)
+    seeds = rows.columns.index("seed")
+    first = rows.rows[0][seeds]
+    single = Result(rows.columns, [row for row in rows.rows if row[seeds] == first])
+    for result, drawn_mean in ((rows, True), (single, False)):
+        spec = charts.pass_at_1_over_steps(result).to_dict()
+        assert ('"aggregate": "mean"' in json.dumps(spec)) is drawn_mean
+        assert ("thick: mean" in " ".join(spec["title"]["subtitle"])) is drawn_mean
