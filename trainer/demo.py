@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from evaluator.mbpp import ProblemSet
@@ -39,7 +39,9 @@ class Size:
     evaluate_every: int = 10
     n_train: int = 400
     n_eval: int = 240
-    n_warm_start_steps: int = 420
+    n_warm_start_steps: int = 840
+    seeds: tuple[int, ...] = (42, 43, 44)
+    """Of training: each method is trained once with each, from the same policy."""
 
 
 FULL = Size()
@@ -49,7 +51,8 @@ SHORT = Size(
     evaluate_every=3,
     n_train=60,
     n_eval=60,
-    n_warm_start_steps=200,
+    n_warm_start_steps=400,
+    seeds=(42,),
 )
 """The whole chain for CI: too little for any finding."""
 
@@ -117,19 +120,21 @@ def run_demo(
         held_out, problem_set = _problems(stage, sandbox)
         reading = _measure(stage, held_out, problem_set, sandbox, show)
 
-    for method in METHODS:
-        _train(stage, method, size.n_steps, show)
+    for seed in size.seeds:
+        for method in METHODS:
+            _train(stage, method, seed, size.n_steps, show)
     if not control:
-        _train(stage, AUDIT, size.n_audit_steps, show)
+        _train(stage, AUDIT, size.seeds[0], size.n_audit_steps, show)
 
-    parts = (BASELINE, *METHODS)
-    ledger = stage.place.ledger
+    place = stage.place
+    parts = {method: [_part(method, seed) for seed in size.seeds] for method in METHODS}
     story = tell(
-        {part: stage.place.evaluation(part) for part in parts},
-        {part: ledger.seconds(part) for part in parts},
+        place.evaluation(BASELINE),
+        {method: [place.evaluation(part) for part in parts[method]] for method in METHODS},
+        {method: [place.ledger.seconds(part) for part in parts[method]] for method in METHODS},
         reading,
         control=control,
-        failed_layers=None if control else ledger.failed_layers(AUDIT),
+        failed_layers=None if control else place.ledger.failed_layers(_part(AUDIT, size.seeds[0])),
     )
     return Finished(story, _report(stage, story, show), stage.place.runs_dir)
 
@@ -139,7 +144,8 @@ def _stage(
 ) -> _Stage:
     """Where everything is; the ledger's key is all that decides what the runs do."""
     decoding = Decoding(max_new_tokens=_options(overrides).training.max_completion_length)
-    content = [policy_dir.name, asdict(size), backend, overrides, CONFIG.read_text()]
+    decisive = asdict(replace(size, seeds=()))  # a seed more repeats nothing
+    content = [policy_dir.name, decisive, backend, overrides, CONFIG.read_text()]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     place = Place(scene / "runs", Ledger(scene / "ledger.json", key), decoding)
     return _Stage(
@@ -215,9 +221,15 @@ def _measure(
     return reading
 
 
-def _train(stage: _Stage, method: Algorithm, n_steps: int, show: Display) -> None:
-    if stage.place.ledger.finished(method) is not None:
-        show.skipped(method)
+def _part(method: Algorithm, seed: int) -> str:
+    """Name of one run: its part of the ledger, and what people call it."""
+    return f"{method}-{seed}"
+
+
+def _train(stage: _Stage, method: Algorithm, seed: int, n_steps: int, show: Display) -> None:
+    part = _part(method, seed)
+    if stage.place.ledger.finished(part) is not None:
+        show.skipped(part)
         return
     options = parse_options(
         CONFIG,
@@ -229,18 +241,20 @@ def _train(stage: _Stage, method: Algorithm, n_steps: int, show: Display) -> Non
             *("--max_steps", str(n_steps)),
             *("--sandbox", stage.backend),
             *("--runs_dir", str(stage.place.runs_dir)),
-            *("--label", method),
+            *("--label", part),
             *stage.overrides,
+            *("--seed", str(seed)),
         ],
     )
-    with show.stage(method, options.training.max_steps) as advance:
-        train_part(stage.place, method, options, advance=advance)
+    with show.stage(part, options.training.max_steps) as advance:
+        train_part(stage.place, part, method, options, advance=advance)
 
 
 def _report(stage: _Stage, story: Story, show: Display) -> Path:
     """The ordinary commands over this demo's runs: an HTML report and the charts as files."""
     ledger = stage.place.ledger
-    run_ids = [run for part in (BASELINE, *METHODS, AUDIT) if (run := ledger.finished(part))]
+    trained = [_part(m, s) for s in stage.size.seeds for m in (*METHODS, AUDIT)]
+    run_ids = [run for part in (BASELINE, *trained) if (run := ledger.finished(part))]
     store = [
         "--runs-dir",
         str(stage.place.runs_dir),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from trainer.seeds import Seeds
+
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument(
@@ -27,9 +29,16 @@ import click
     help="Where programs run; auto takes docker where an engine answers.",
 )
 @click.option(
+    "--seeds",
+    type=Seeds(),
+    help="Seeds of training: each method is trained with each.  [default: 42,43,44; with --short 42]",
+)
+@click.option(
     "--short", is_flag=True, help="The whole chain in a minute or two, for CI; shows nothing else."
 )
-def demo(rest: tuple[str, ...], folder: Path, sandbox: str, *, short: bool) -> None:
+def demo(
+    rest: tuple[str, ...], folder: Path, sandbox: str, seeds: tuple[int, ...] | None, *, short: bool
+) -> None:
     """Train a tiny policy of our own with GRPO, SDPO and both, and compare them on held-out problems.
 
     Needs no GPU and no download. `warm-start` only makes the policy. `control` starts from a policy
@@ -41,6 +50,8 @@ def demo(rest: tuple[str, ...], folder: Path, sandbox: str, *, short: bool) -> N
               sdpo-bench demo control
               sdpo-bench demo --learning_rate 5e-4
     """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
+    from dataclasses import replace
+
     from evaluator.terminal import console, one_line_errors
     from sandbox.client import open_sandbox
     from trainer.callbacks import NonFinite
@@ -53,7 +64,11 @@ def demo(rest: tuple[str, ...], folder: Path, sandbox: str, *, short: bool) -> N
     part = rest[0] if rest and not rest[0].startswith("-") else None
     if part not in (None, "warm-start", "control"):
         raise click.UsageError(f"the part must be warm-start or control, got {part!r}")
+    if any(word.split("=")[0] == "--seed" for word in rest):
+        raise click.UsageError("the demo's seeds are set with --seeds, got --seed")
     size = SHORT if short else FULL
+    if seeds is not None:
+        size = replace(size, seeds=seeds)
     out = console()
     show = Display(out)
     try:

@@ -11,7 +11,7 @@ from torch import Tensor
 PROMPT_WEIGHT = 0.1
 """Weight of the loss on prompt tokens: words and names are learned from them, answers matter more."""
 WARM_UP_STEPS = 20
-MATRIX_LR, OTHER_LR = 0.03, 5e-3
+MATRIX_LR, OTHER_LR = 0.02, 3e-3
 MOMENTUM = 0.95
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Source: K. Jordan, Muon (github.com/KellerJordan/Muon): coefficients of the quintic iteration."""

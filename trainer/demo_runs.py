@@ -136,21 +136,23 @@ def evaluate_start(
     place.ledger.note(part, info.run_id, finished=True)
 
 
-def train_part(place: Place, method: Algorithm, options: Options, *, advance: Advance) -> None:
-    """Train one method, or go on with it where it was interrupted."""
-    begun = place.ledger.begun(method)
+def train_part(
+    place: Place, part: str, algorithm: Algorithm, options: Options, *, advance: Advance
+) -> None:
+    """Train one part of the demo, or go on with it where it was interrupted."""
+    begun = place.ledger.begun(part)
     run_dir = None if begun is None else place.runs_dir / begun
     if run_dir is not None and not (run_dir / EXPERIMENT).is_file():
         run_dir = None  # interrupted before it could be gone on with
 
     def prepare(trainer: BenchTrainer) -> None:
-        place.ledger.note(method, trainer.journal.info.run_id, finished=False)
+        place.ledger.note(part, trainer.journal.info.run_id, finished=False)
         trainer.add_callback(_Steps(advance))
 
     started = time.monotonic()
-    result = train(method, options, say=lambda _: None, run_dir=run_dir, prepare=prepare)
+    result = train(algorithm, options, say=lambda _: None, run_dir=run_dir, prepare=prepare)
     place.ledger.note(
-        method,
+        part,
         result.run_dir.name,
         finished=True,
         # of an interrupted part the time is not known

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluator.compare import Comparison, Side, compare
-from evaluator.stats import wilson
 from evaluator.stored import StoredEval
 from trainer.demo_reading import SHOWN, Reading
 
@@ -18,14 +17,24 @@ BASELINE = "baseline"
 
 @dataclass(frozen=True)
 class Row:
-    """One policy on the held-out problems."""
+    """One policy, or one method with its seeds, on the held-out problems."""
 
     part: str
-    solved: int
+    solved: tuple[int, ...]
+    """Of each seed."""
     n: int
+    """Held-out problems."""
     seconds: float | None
-    """Of training with its evaluations; None for the baseline and for an interrupted run."""
+    """Mean wall-clock time of training with its evaluations; None where a run of it was interrupted."""
     against_baseline: Comparison | None
+    """Of all its seeds together."""
+    p: float | None
+    """Largest exact McNemar p of its seeds against the baseline, Holm-corrected over all runs."""
+
+    @property
+    def rate(self) -> float:
+        """Mean pass rate, 0..1."""
+        return sum(self.solved) / len(self.solved) / self.n
 
 
 @dataclass(frozen=True)
@@ -55,38 +64,61 @@ class Story:
                 if not self.failed_layers
                 else f"The audit found deviations in: {', '.join(self.failed_layers)}."
             )
+        n_seeds = max(len(row.solved) for row in self.rows)
         found.append(
-            "One seed and problems of few kinds: the figures compare these runs, not the methods in general."
+            f"{'One seed' if n_seeds == 1 else f'{n_seeds} seeds'}, one start and problems of few kinds: the "
+            "figures compare these runs, not the methods in general."
         )
         return found
 
 
 def tell(
-    evaluations: Mapping[str, StoredEval],
-    seconds: Mapping[str, float | None],
+    baseline: StoredEval,
+    trained: Mapping[str, Sequence[StoredEval]],
+    seconds: Mapping[str, Sequence[float | None]],
     reading: Reading,
     *,
     control: bool,
     failed_layers: Sequence[str] | None,
 ) -> Story:
-    """Compare the parts' last evaluations, Holm-corrected over those against the baseline."""
-    sides = [Side(part, (found,)) for part, found in evaluations.items()]
-    against = {c.second: c for c in compare(sides)}
-    rows = tuple(
-        Row(
-            side.label,
-            int(side.solved[0].sum()),
-            len(side.task_ids),
-            seconds.get(side.label),
-            against.get(side.label),
+    """Compare the last evaluations, one of each seed, of each method in `trained`."""
+    start = Side(BASELINE, (baseline,))
+    sides = [Side(method, tuple(found)) for method, found in trained.items()]
+    against = {c.second: c for c in compare([start, *sides])}
+    p_values = _p_of_runs(start, sides)
+    rows = [Row(BASELINE, _solved(start), len(start.task_ids), None, None, None)]
+    for side in sides:
+        times = [x for x in seconds[side.label] if x is not None]
+        whole = len(times) == len(side.evals)
+        rows.append(
+            Row(
+                side.label,
+                _solved(side),
+                len(side.task_ids),
+                sum(times) / len(times) if whole else None,
+                against[side.label],
+                p_values[side.label],
+            )
         )
-        for side in sides
-    )
-    others = [s for s in sides if s.label not in (BASELINE, "grpo")]
-    grpo = [s for s in sides if s.label == "grpo"]
+    grpo = [side for side in sides if side.label == "grpo"]
+    others = [side for side in sides if side.label != "grpo"]
     between = tuple(compare([*grpo, *others])) if grpo and others else ()
     failed = None if failed_layers is None else tuple(failed_layers)
-    return Story(rows, between, reading, control, failed)
+    return Story(tuple(rows), between, reading, control, failed)
+
+
+def _solved(side: Side) -> tuple[int, ...]:
+    return tuple(int(row.sum()) for row in side.solved)
+
+
+def _p_of_runs(start: Side, sides: Sequence[Side]) -> dict[str, float]:
+    """By method: the largest p-value of its runs, each tested alone, corrected over all of them."""
+    alone = [Side(side.label, (found,)) for side in sides for found in side.evals]
+    largest: dict[str, float] = {}
+    for found in compare([start, *alone]):
+        p_value = 1.0 if found.p_adjusted is None else found.p_adjusted
+        largest[found.second] = max(p_value, largest.get(found.second, 0.0))
+    return largest
 
 
 def print_story(story: Story, console: Console) -> None:
@@ -110,41 +142,48 @@ def _reading_table(reading: Reading) -> Table:
 
 
 def _result_table(rows: Sequence[Row]) -> Table:
-    table = Table(title="Greedy pass@1 on held-out problems; p: exact McNemar against the baseline")
-    for heading in (
-        "policy",
-        "solved",
-        "95 % interval",
-        "gained",
-        "lost",
-        "p (Holm)",
-        "train s",
-    ):
+    several = max(len(row.solved) for row in rows) > 1
+    table = Table(
+        title="Greedy pass@1 on held-out problems, before and after training",
+        caption="gain: over the baseline, 95 % interval"
+        + (" over problems and seeds" if several else "")
+        + "; p: exact McNemar against it,"
+        + (" the largest of the seeds," if several else "")
+        + " after Holm's correction",
+    )
+    for heading in ("policy", f"solved of {rows[0].n}", "pass@1", "gain, points", "p", "train s"):
         table.add_column(heading, no_wrap=True, justify="left" if heading == "policy" else "right")
     for row in rows:
-        low, high = wilson(row.solved, row.n)
         found = row.against_baseline
         table.add_row(
             row.part,
-            f"{row.solved} of {row.n}",
-            f"{low:.0%} to {high:.0%}",
-            "" if found is None else str(found.gained),
-            "" if found is None else str(found.lost),
-            "" if found is None or found.p_adjusted is None else f"{found.p_adjusted:.2g}",
+            ", ".join(map(str, row.solved)),
+            f"{row.rate:.1%}",
+            "" if found is None else _points(found),
+            "" if row.p is None else f"{row.p:.1g}",
             "" if row.seconds is None else f"{row.seconds:.0f}",
         )
     return table
 
 
-def _between(comparison: Comparison) -> str:
+def _points(found: Comparison) -> str:
+    low, high = found.interval
+    return f"{100 * found.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def _between(found: Comparison) -> str:
     """One sentence on two methods; where SDPO is not ahead it says so."""
-    if comparison.distinguishable:
-        return comparison.sentence + "."
-    p_value = 1.0 if comparison.p_adjusted is None else comparison.p_adjusted
-    return (
-        f"{comparison.second} does not beat {comparison.first}, nor the reverse "
-        f"({comparison.gained} gained, {comparison.lost} lost, p = {p_value:.2g} after Holm's correction)."
-    )
+    if found.distinguishable:
+        return found.sentence + "."
+    if found.p_adjusted is None:
+        low, high = found.interval
+        seen = (
+            f"{100 * found.difference:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f} "
+            "over problems and seeds"
+        )
+    else:
+        seen = f"{found.gained} gained, {found.lost} lost, p = {found.p_adjusted:.2g} after Holm's correction"
+    return f"{found.second} does not beat {found.first}, nor the reverse ({seen})."
 
 
 def _reading_sentence(reading: Reading) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trainer.seeds import Seeds
+
 if TYPE_CHECKING:
     from trainer.reproduce import Stage
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 @click.option(
     "--model", default="Qwen/Qwen2.5-0.5B-Instruct", show_default=True, help="Folder or hub name."
 )
-@click.option("--seeds", default="42,43,44", show_default=True, help="Seeds, separated by commas.")
+@click.option("--seeds", type=Seeds(), default="42,43,44", show_default=True, help="Seeds.")
 @click.option(
     "--steps",
     default=200,
@@ -48,7 +50,7 @@ def reproduce(
     ctx: click.Context,
     *,
     model: str,
-    seeds: str,
+    seeds: tuple[int, ...],
     steps: int,
     configs: Path,
     runs_dir: Path,
@@ -67,12 +69,8 @@ def reproduce(
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
     from trainer import reproduce as stages
 
-    try:
-        numbers = [int(seed) for seed in seeds.split(",")]
-    except ValueError as error:
-        raise click.BadParameter(f"must be whole numbers with commas, got {seeds!r}") from error
     todo = stages.stages(
-        model=model, seeds=numbers, steps=steps, configs=configs,
+        model=model, seeds=seeds, steps=steps, configs=configs,
         overrides=ctx.args, eval_options=eval_options,
     )  # fmt: skip
     try:

@@ -4,6 +4,7 @@ import io
 from dataclasses import replace
 from types import SimpleNamespace
 
+import click
 import pytest
 import torch
 from rich.console import Console
@@ -14,6 +15,7 @@ from trainer.demo_policy import Recipe
 from trainer.demo_reading import SHOWN, Reading, store_reading, stored_reading
 from trainer.demo_runs import Ledger
 from trainer.demo_story import Row, Story, print_story, tell
+from trainer.seeds import Seeds
 
 READING = Reading(200, dict(zip(SHOWN, (90, 190, 12, 88, 150), strict=True)))
 
@@ -28,14 +30,15 @@ def stored(label, solved, n=200):
     return SimpleNamespace(info=info, row=row, results=results, name=label, label=label)
 
 
-def story(*, control=False, sdpo=185, reading=READING):
-    evaluations = {
-        "baseline": stored("baseline", 90),
-        "grpo": stored("grpo", 180),
-        "sdpo": stored("sdpo", sdpo),
+def story(*, control=False, grpo=(180,), sdpo=(185,), reading=READING):
+    trained = {
+        method: [stored(f"{method}-{i}", k) for i, k in enumerate(solved)]
+        for method, solved in (("grpo", grpo), ("sdpo", sdpo))
     }
-    seconds = {"grpo": 30.0, "sdpo": None}
-    return tell(evaluations, seconds, reading, control=control, failed_layers=())
+    seconds = {"grpo": [30.0] * len(grpo), "sdpo": [20.0] * (len(sdpo) - 1) + [None]}
+    return tell(
+        stored("baseline", 90), trained, seconds, reading, control=control, failed_layers=()
+    )
 
 
 def test_a_ledger_is_read_back_and_other_settings_begin_an_empty_one(tmp_path):
@@ -70,21 +73,21 @@ def test_singular_values_come_near_one():
 
 
 def test_a_difference_that_is_none_is_not_called_one():
-    text = " ".join(story(sdpo=183).sentences())
+    text = " ".join(story(sdpo=(183,)).sentences())
     assert "sdpo does not beat grpo, nor the reverse" in text
     assert "grpo is better than baseline" in text
 
 
 def test_where_sdpo_is_behind_grpo_the_story_says_so():
-    text = " ".join(story(sdpo=100).sentences())
+    text = " ".join(story(sdpo=(100,)).sentences())
     assert "sdpo is worse than grpo" in text
 
 
 def test_the_control_says_why_only_where_the_runs_show_it():
     blind = replace(READING, solved={**READING.solved, "a correct solution": 80})
-    shown = " ".join(story(control=True, sdpo=88, reading=blind).sentences())
+    shown = " ".join(story(control=True, sdpo=(88,), reading=blind).sentences())
     assert "SDPO teaches that confusion (90 of 200 solved without" in shown
-    not_shown = " ".join(story(control=True, sdpo=185, reading=blind).sentences())
+    not_shown = " ".join(story(control=True, sdpo=(185,), reading=blind).sentences())
     assert "confusion" not in not_shown
 
 
@@ -93,12 +96,29 @@ def test_deviations_of_the_audit_are_named():
     assert any("deviations in: loss, teacher" in sentence for sentence in found.sentences())
 
 
-def test_the_table_has_a_row_for_each_policy():
+def printed(found):
     out = io.StringIO()
-    print_story(story(), Console(file=out, width=120))
-    text = out.getvalue()
-    for words in ("90 of 200", "180 of 200", "185 of 200", "a wrong one", "12 of 200"):
+    print_story(found, Console(file=out, width=120))
+    return out.getvalue()
+
+
+def test_the_table_has_a_row_for_each_policy():
+    text = printed(story())
+    for words in ("solved of 200", "45.0%", " 180 │", "92.5%", "a wrong one", "12 of 200"):
         assert words in text
+
+
+def test_several_seeds_are_shown_each_and_compared_together():
+    found = story(grpo=(180, 150), sdpo=(185, 190))
+    (baseline, grpo, sdpo) = found.rows
+    assert (grpo.solved, grpo.rate, grpo.seconds) == ((180, 150), 0.825, 30.0)
+    assert sdpo.seconds is None  # one of its runs was interrupted
+    # the weaker seed decides the p-value: 60 gained of 60, twice 2 ** -60, tested four times
+    assert grpo.p == pytest.approx(2 * 2.0**-60)
+    assert grpo.against_baseline.p is None and baseline.p is None
+    text = printed(found)
+    assert "180, 150" in text and "2 seeds, one start" in text
+    assert "One seed" in printed(story())
 
 
 def test_without_a_terminal_progress_is_a_few_lines():
@@ -115,4 +135,12 @@ def test_without_a_terminal_progress_is_a_few_lines():
 def test_a_row_holds_what_was_solved():
     (baseline, *_) = story().rows
     assert isinstance(baseline, Row) and isinstance(story(), Story)
-    assert (baseline.solved, baseline.n, baseline.against_baseline) == (90, 200, None)
+    assert (baseline.solved, baseline.n, baseline.against_baseline) == ((90,), 200, None)
+
+
+def test_seeds_are_different_whole_numbers():
+    convert = Seeds().convert
+    assert convert("42, 7", None, None) == (42, 7)
+    for wrong in ("", "42,", "a", "42,042", "-1", "4 2", "1" * 12):
+        with pytest.raises(click.BadParameter, match="different whole numbers"):
+            convert(wrong, None, None)
