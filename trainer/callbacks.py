@@ -104,9 +104,12 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]
         taught = logs.get("teacher/reprompted_fraction")
         self._say(
             f"step {state.global_step}/{state.max_steps}: reward {logs['reward']:.2f}, "
-            f"correct {logs['rewards/correctness/mean']:.0%}, loss {logs['loss']:.4f}, "
+            f"correct {logs['rewards/correctness/mean']:.0%}, "
+            # steps after the last whole `logging_steps` have neither loss nor gradient
+            + (f"loss {logs['loss']:.4f}, " if "loss" in logs else "")
             + ("" if taught is None else f"taught {taught:.0%}, ")
-            + f"gradient {logs['grad_norm']:.3f}, {logs['completions/mean_length']:.0f} tokens, "
+            + (f"gradient {logs['grad_norm']:.3f}, " if "grad_norm" in logs else "")
+            + f"{logs['completions/mean_length']:.0f} tokens, "
             f"{seconds:.1f} s ({shares}), {_duration(left_s)} left"
         )
 

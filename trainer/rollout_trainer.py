@@ -246,8 +246,12 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         """Hand the metrics to TRL's trackers and the journal."""
         # what ends a run with train_runtime sums up this process, not a step
         of_a_step = "train_runtime" not in logs
+        if not of_a_step and self._metrics["train"]:
+            # TRL would add to it the metrics of the steps since it last logged
+            self.log({})
         if of_a_step:
-            n_steps = max(int(self.args.logging_steps), 1)
+            every = max(int(self.args.logging_steps), 1)
+            n_steps = int(self.state.global_step) % every or every
             for phase, seconds in self.clock.split().items():
                 logs[f"time/{phase}_s"] = seconds / n_steps
             logs["memory/peak_bytes"] = float(peak_memory_bytes())

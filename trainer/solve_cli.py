@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trainer.seeds import Seeds
+
 if TYPE_CHECKING:
     from trainer.discovery import Trials
     from trainer.solve import SolveResult
@@ -48,9 +50,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--seeds",
+    type=Seeds(),
     default="42",
     show_default=True,
-    metavar="N,N,...",
     help="Each method is run once with each seed.",
 )
 @click.option(
@@ -83,7 +85,7 @@ def solve(
     dataset: str,
     budget: int,
     turns: int,
-    seeds: str,
+    seeds: tuple[int, ...],
     methods: str,
     runs_dir: Path,
     json_path: Path | None,
@@ -133,7 +135,7 @@ def solve(
                     budget=budget,
                     overrides=tuple(ctx.args),
                     turns=turns,
-                    seeds=_numbers(seeds, "--seeds"),
+                    seeds=seeds,
                     methods=chosen_methods,
                     runs_dir=runs_dir,
                 ),

@@ -297,3 +297,18 @@ def test_an_adapter_on_the_head_falls_back_to_logits_and_says_so(run, caplog):
 def test_a_mixed_teacher_of_a_trained_head_falls_back_to_logits_and_says_so(run, caplog):
     run("sdpo", max_steps=1, use_peft=False, teacher="trust_region")
     assert "a mixed teacher must share the student's head" in caplog.text
+
+
+def test_steps_after_the_last_log_are_logged_at_the_end(run):
+    """TRL puts their metrics into the summary that ends a run, which is no step: they were lost."""
+    finished = run("sdpo", max_steps=3, logging_steps=2)
+    rows = [row for row in finished.rows["metrics"] if row["name"] == "reward"]
+    assert [row["step"] for row in rows] == [2, 3]
+    correct = defaultdict(list)
+    for rollout in finished.rows["rollouts"]:
+        correct[rollout["step"]].append(rollout["reward"])
+    assert rows[1]["value"] == pytest.approx(statistics.mean(correct[3]), abs=ROUNDING)
+    both = statistics.mean(correct[1] + correct[2])
+    assert rows[0]["value"] == pytest.approx(both, abs=ROUNDING)
+    names = {row["name"] for row in finished.rows["metrics"] if row["step"] == 3}
+    assert {"time/sampling_s", "memory/peak_bytes"} <= names and "loss" not in names

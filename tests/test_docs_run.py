@@ -1,0 +1,253 @@
+"""Every command of the README and the docs is run, in the order in which a reader meets them.
+
+They run in one folder of a reader's own: with a tiny random model where a model is named, the embedded problems
+where MBPP would be read, and little of what takes long. `make` lines are expanded and not run: `make -n`.
+"""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import docker_problem
+from tests.test_docs import ROOT, _documented
+from tests.tiny_model import make_tiny_model
+
+ELSEWHERE = {
+    "sdpo-bench eval --engine ray --ray-address HOST:PORT": "tests/evaluator/test_ray.py",
+    "sdpo-bench eval --model MODEL --engine ray --ray-address HEAD:6379": "tests/evaluator/test_ray.py",
+    "sdpo-bench eval --engine vllm": "tests/evaluator/test_vllm_engine.py",
+    "sdpo-bench watch": "tests/analysis/test_watch.py",
+    "sdpo-bench sandbox ablate": "the same with a folder, below",
+    "sdpo-bench compare": "a name of the command in a sentence",
+    "sdpo-bench show": "a name of the command in a sentence",
+    "sdpo-bench sql": "a name of the command in a sentence",
+    "sdpo-bench eval": "a name of the command in a sentence",
+    "sdpo-bench reproduce": "its dry run, below; whole in tests/trainer/test_reproduce.py",
+}
+"""Commands that another test runs."""
+
+PLACES = (
+    ("Qwen/Qwen2.5-0.5B-Instruct", "tiny"),
+    ("qwen-coder-0.5b", "tiny"),
+    ("--model MODEL", "--model tiny"),
+    ("--model TINY", "--model tiny"),
+    ("runs/RUN/adapter", "{trained}/adapter"),
+    ("runs/sdpo-42/adapter", "{trained}/adapter"),
+    ("runs/RUN", "{cut_training}"),
+    ("--resume RUN", "--resume {cut_eval}"),
+    ("--completions FILE.jsonl", "--completions answers.jsonl"),
+    ("--completions FILE", "--completions answers.jsonl"),
+    ("import FILE... --label NAME", "import metrics.csv --label a-name"),
+    ("--parquet DIR", "--parquet parquet-2"),
+    ("attack DIR --json FILE", "attack attacks --json attacks.json"),
+    ("tests/attacks", "attacks"),
+    (
+        "grpo|sdpo|hybrid|audit --config FILE [--any_option VALUE]",
+        "sdpo --config tiny.yaml --max_steps 1",
+    ),
+    ("configs/sdpo.yaml", "tiny.yaml"),
+    ("baseline 56", "baseline 25"),
+)
+"""What stands for what in the docs."""
+
+ADDED = (
+    ("sdpo-bench eval --resume", ""),
+    (
+        "sdpo-bench eval --adapter",
+        "--dataset embedded/test --device cpu --max-new-tokens 8 --allow-other-base",
+    ),
+    ("sdpo-bench eval", "--dataset embedded/test --device cpu --max-new-tokens 8"),
+    ("sdpo-bench solve", "--dataset embedded/test --limit 1 --budget 4"),
+    ("sdpo-bench demo", "--short"),
+    ("sdpo-bench sandbox bench", "--rounds 2"),
+    ("sdpo-bench sandbox soak", "--executions 1000"),
+    ("sdpo-bench sandbox ablate", "--backend process"),
+    ("python -m evaluator.bench grading", "--dataset embedded/test"),
+    (
+        "python -m evaluator.bench sampling",
+        "--dataset embedded/test --batches 1 --max-new-tokens 8",
+    ),
+)
+"""Options that keep a command short and off the network; the first that fits."""
+
+TINY_CONFIG = """
+model_name_or_path: tiny
+dataset: embedded/train
+use_cpu: true
+bf16: false
+gradient_checkpointing: false
+dtype: float32
+use_peft: true
+lora_target_modules: [all-linear]
+per_device_train_batch_size: 4
+num_generations: 4
+max_completion_length: 8
+learning_rate: 1.0e-4
+save_steps: 1
+evaluate_every: 0
+allow_uncalibrated: true
+report_to: none
+"""
+
+
+def _lines():
+    """Each command once, README first."""
+    return list(dict.fromkeys(line.split("   ")[0].strip() for _, line in _documented()))
+
+
+COMMANDS = [line for line in _lines() if line.split()[0] != "make" and line not in ELSEWHERE]
+MAKE = [line for line in _lines() if line.split()[0] == "make"]
+
+
+def _run(words, folder, timeout_s=300):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    environment.pop("MBPP_DIR", None)
+    return subprocess.run(
+        words,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def _bench(text):
+    head, *rest = shlex.split(text)
+    lead = [sys.executable, "-m", "sdpo_bench"] if head == "sdpo-bench" else [sys.executable]
+    return [*lead, *rest]
+
+
+def _kill_when(text, folder, holds):
+    """Run a command until something holds, then kill it."""
+    process = subprocess.Popen(
+        _bench(text),
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 90
+    while not holds() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.poll() is None, f"ended before it could be killed: {text}"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    """A reader's folder, and what its places hold."""
+    folder = tmp_path_factory.mktemp("reader")
+    make_tiny_model(folder / "tiny")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    (folder / "tests").symlink_to(ROOT / "tests")
+    (folder / "docs").mkdir()
+    (folder / "tiny.yaml").write_text(TINY_CONFIG)
+    (folder / "metrics.csv").write_text("step,reward\n1,0.5\n2,0.75\n")
+    (folder / "question.sql").write_text("FROM leaderboard")
+    answer = json.dumps({"task_id": 25, "completion": "```python\nx = 1\n```"})
+    (folder / "answers.jsonl").write_text(answer + "\n")
+    _copy_attacks(folder / "attacks")
+
+    def run_of(kind, label):
+        return next((folder / "runs").glob(f"{kind}*-{label}-*"))
+
+    train = "sdpo-bench train sdpo --config tiny.yaml --sandbox process"
+    done = _run(_bench(f"{train} --label trained --max_steps 1"), folder)
+    assert done.returncode == 0, done.stderr
+    _kill_when(
+        f"{train} --label cut --max_steps 30",
+        folder,
+        lambda: list(
+            (folder / "runs").glob("train-sdpo-cut-*/checkpoints/checkpoint-*/trainer_state.json")
+        ),
+    )
+    evaluation = (
+        "sdpo-bench eval --model tiny --dataset embedded/test --device cpu --sandbox process"
+    )
+    _kill_when(
+        f"{evaluation} --label cut --batch-size 1 --max-new-tokens 64",
+        folder,
+        lambda: any(
+            path.read_bytes().count(b"\n") > 2
+            for path in (folder / "runs").glob("eval-cut-*/segment-*")
+        ),
+    )
+    places = {
+        "trained": str(run_of("train", "trained").relative_to(folder)),
+        "cut_training": str(run_of("train", "cut").relative_to(folder)),
+        "cut_eval": run_of("eval", "cut").name,
+    }
+    return folder, places
+
+
+def _copy_attacks(folder):
+    """Two attacks with the index that names them."""
+    folder.mkdir()
+    index = json.loads((ROOT / "tests/attacks/index.json").read_text())
+    kept = index[:2]
+    (folder / "index.json").write_text(json.dumps(kept))
+    for entry in kept:
+        name = entry["file"]
+        (folder / name).write_text((ROOT / "tests/attacks" / name).read_text())
+
+
+def _as_run(line, places):
+    """The line with the docs' places filled and what keeps it short."""
+    for place, value in PLACES:
+        line = line.replace(place, value.format(**places))
+    added = next((more for start, more in ADDED if line.startswith(start)), "")
+    return f"{line} {added}".strip()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_of_the_docs_runs(line, reader):
+    folder, places = reader
+    if line.startswith("sdpo-bench sandbox") and (problem := docker_problem()):
+        pytest.skip(f"no Docker sandbox: {problem}")
+    text = _as_run(line, places)
+    done = _run(_bench(text), folder)
+    # doctor's status says whether this machine lacks something
+    allowed = {0, 1} if line in ("sdpo-bench doctor", "sdpo-bench sandbox doctor") else {0}
+    assert done.returncode in allowed, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert "Traceback" not in done.stderr, f"{text}\n{done.stderr[-3000:]}"
+
+
+@pytest.mark.parametrize("line", MAKE)
+def test_a_make_line_of_the_docs_expands(line):
+    words = shlex.split(line.replace("train-*", "train-sdpo"))
+    found = subprocess.run(
+        [words[0], "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    for name, value in (word.split("=", 1) for word in words[1:] if "=" in word):
+        if name in ("MODEL", "CONFIG", "WHEELS", "ARGS"):
+            assert value in found.stdout.replace("'", "").replace('"', ""), (name, found.stdout)
+
+
+def test_what_is_said_to_be_run_elsewhere_is_in_the_docs_and_its_test_is_there():
+    lines = set(_lines())
+    for line, where in ELSEWHERE.items():
+        assert line in lines, line
+        if where.startswith("tests/"):
+            assert (ROOT / where).is_file(), where
+    assert len(COMMANDS) > 40 and len(MAKE) > 20
+
+
+def test_nothing_that_stands_for_something_is_left_unfilled():
+    places = {"trained": "runs/t", "cut_training": "runs/c", "cut_eval": "e"}
+    for line in COMMANDS:
+        assert not re.search(
+            r"(?<![\w-])[A-Z]{3,}(?![\w-])", re.sub('"[^"]*"', "", _as_run(line, places))
+        ), line
