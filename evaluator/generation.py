@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evaluator.adapter import ModelError
+from evaluator.memory import is_out_of_memory, what_was_asked
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +44,7 @@ def generate_rows(
     The model's training mode and the random state are afterwards as they were.
 
     Raises:
-        ModelError: the tokenizer has no end-of-text token.
+        ModelError: the tokenizer has no end-of-text token, or memory does not hold so many at once.
     """
     end_ids = _end_ids(model, tokenizer)
     settings = generation_settings(
@@ -53,12 +54,21 @@ def generate_rows(
     width = input_ids.shape[1]
     stopping = _Stopping(tokenizer, rules, width) if rules is not None else None
     with _sampling_mode(model, seed):
-        output = model.generate(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            generation_config=settings,
-            stopping_criteria=[stopping] if stopping is not None else None,
-        )
+        try:
+            output = model.generate(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                generation_config=settings,
+                stopping_criteria=[stopping] if stopping is not None else None,
+            )
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ModelError(
+                f"memory must hold {len(token_ids)} completions of {max_new_tokens} tokens at once, got "
+                f"{what_was_asked(error)}; sample fewer together (--batch-size, in training eval_batch) or "
+                "shorter ones"
+            ) from error
     answers = []
     for row, ids in enumerate(output[:, width:].tolist()):
         n_stop = stopping.n_tokens.get(row) if stopping is not None else None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.adapter import ModelError, check_adapter, named_base
+from evaluator.memory import is_out_of_memory, what_was_asked
 from evaluator.sampling import Decoding, Policy, Sample, generate, generate_batches
 
 __all__ = [
@@ -181,6 +182,11 @@ def _load_with_unsloth(name: str, *, load_in_4bit: bool, max_tokens: int) -> tup
 
 def _load_failure(name: str, error: BaseException) -> str:
     """One line for what can be many."""
+    if is_out_of_memory(error):
+        return (
+            f"memory must hold the model {name!r}, got {what_was_asked(error)}; take a smaller model, 4-bit "
+            "weights (--load-in-4bit, in a configuration load_in_4bit: true) or --dtype bfloat16"
+        )
     if isinstance(error, json.JSONDecodeError):
         reason = f"damaged JSON, {error}"
     else:

@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from analysis.journal import Journal, StoreError
 from analysis.provenance import artifact_records, folder_sha256
 from evaluator.evaluate import EvalSummary
+from evaluator.memory import is_out_of_memory, what_was_asked
 from evaluator.model import Policy
 from sandbox.client import open_sandbox
 from trainer.adapter import BenchTrainer
@@ -193,6 +194,30 @@ def _ends(trainer: BenchTrainer, journal: Journal) -> Iterator[None]:
         line = f"{end}{_saved(trainer, journal)}"
         journal.finish("stopped", line)
         raise OutsideFault(line) from end
+    except RuntimeError as end:
+        if not is_out_of_memory(end):
+            raise
+        line = (
+            f"memory must hold a training step, got {what_was_asked(end)}; what takes less: "
+            f"{', '.join(_what_takes_less(trainer))}{_saved(trainer, journal)}"
+        )
+        journal.finish("stopped", line)
+        raise ConfigError(line) from end
+
+
+def _what_takes_less(trainer: BenchTrainer) -> list[str]:
+    """The options that this run could still set, the cheapest first."""
+    args = trainer.args
+    found = []
+    if args.per_device_train_batch_size > args.num_generations:
+        found.append(
+            f"per_device_train_batch_size {args.num_generations} with as much more gradient_accumulation_steps"
+        )
+    if not args.gradient_checkpointing:
+        found.append("gradient_checkpointing true")
+    if args.device.type == "cuda" and not getattr(trainer.model, "is_loaded_in_4bit", False):
+        found.append("load_in_4bit true")
+    return [*found, f"max_completion_length under {args.max_completion_length}", "a smaller model"]
 
 
 def _saved(trainer: BenchTrainer, journal: Journal) -> str:

@@ -207,3 +207,35 @@ def test_without_cuda_its_options_are_refused(tiny_folder):
 def test_decoding_names_itself():
     assert Decoding().name == "greedy, 256 tokens"
     assert Decoding(64, 0.7, 0.9, 4).name == "temperature 0.7, top_p 0.9, n 4, 64 tokens"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB. Of the allocated memory 7.00 GiB is",
+        "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to",
+    ],
+)
+def test_answers_that_memory_cannot_hold_are_one_line(tiny_policy, monkeypatch, message):
+    def exhausted(**kwargs):
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(tiny_policy.model, "generate", exhausted)
+    with pytest.raises(
+        ModelError, match="memory must hold 2 completions of 8 tokens at once"
+    ) as caught:
+        generate(tiny_policy, ["a", "b"], max_new_tokens=8)
+    assert "--batch-size" in str(caught.value) and "Of the allocated" not in str(caught.value)
+    assert tiny_policy.model.training is False
+    message = "shape mismatch"
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        generate(tiny_policy, ["a"], max_new_tokens=8)
+
+
+def test_a_model_that_memory_cannot_hold_is_one_line(tiny_folder, monkeypatch):
+    def exhausted(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", exhausted)
+    with pytest.raises(ModelError, match="memory must hold the model .* 4-bit"):
+        load_policy(str(tiny_folder), device="cpu")

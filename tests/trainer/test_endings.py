@@ -273,3 +273,38 @@ def test_other_base_weights_under_a_checkpoint_are_refused(options, tmp_path, ti
     save_file(tensors, moved / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ConfigError, match="must have the base model it started with"):
         resume(only_run(made), say=say_nothing)
+
+
+OUT_OF_MEMORY = torch.OutOfMemoryError(
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 9.50 GiB of which 1.00 GiB "
+    "is free. Of the allocated memory 7.00 GiB is allocated by PyTorch. If reserved but unallocated memory is "
+    "large try setting PYTORCH_CUDA_ALLOC_CONF"
+)
+
+
+def test_a_step_that_memory_cannot_hold_is_one_line_that_says_what_takes_less(options, monkeypatch):
+    chosen = options(gradient_checkpointing=False)
+    backward = trainer.adapter.BenchTrainer.training_step
+    calls = []
+
+    def exhausted(self, *args, **kwargs):
+        calls.append(None)
+        if self.state.global_step == 2:
+            raise OUT_OF_MEMORY
+        return backward(self, *args, **kwargs)
+
+    monkeypatch.setattr(trainer.adapter.BenchTrainer, "training_step", exhausted)
+    with pytest.raises(ConfigError) as caught:
+        train("sdpo", chosen, say=say_nothing)
+    line = str(caught.value)
+    assert (
+        "memory must hold a training step, got CUDA out of memory. Tried to allocate 2.00" in line
+    )
+    assert "which 1.00 GiB is free; what takes less:" in line
+    assert "gradient_checkpointing true" in line and "max_completion_length under 8" in line
+    assert "load_in_4bit" not in line  # that needs a GPU
+    run_dir = only_run(chosen)
+    assert f"the state of step 2 is saved, `sdpo-bench train --resume {run_dir}` goes on" in line
+
+    monkeypatch.setattr(trainer.adapter.BenchTrainer, "training_step", backward)
+    assert resume(run_dir, say=say_nothing).n_steps == 3
