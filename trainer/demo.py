@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from evaluator.mbpp import ProblemSet
 from evaluator.model import Decoding, Policy, load_base
 from sandbox.client import Sandbox, open_sandbox
-from trainer.config import Algorithm, Options, parse_options
+from trainer.config import Algorithm, ConfigError, Options, parse_options
 from trainer.demo_display import Display
 from trainer.demo_policy import Recipe, warm_start
 from trainer.demo_problems import DemoProblem, check_references, make_problems, write_problems
@@ -28,6 +29,8 @@ from trainer.demo_story import BASELINE, Story, tell
 CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
 METHODS: tuple[Algorithm, ...] = ("grpo", "sdpo", "hybrid")
 AUDIT: Algorithm = "audit"
+NEEDED_BYTES = 200 << 20
+"""A demo of three seeds leaves 110 MB."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,27 @@ class _Stage:
     place: Place
 
 
+def make_room(folder: Path) -> None:
+    """Make the demo's folder, on a disk that holds a demo; one that has begun is let go on.
+
+    Raises:
+        ConfigError: it cannot be made, or the disk is nearly full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        begun = any(folder.iterdir())
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise ConfigError(
+            f"the demo's folder must be writable, got {str(folder)!r} ({error.strerror}); name another with --dir"
+        ) from error
+    if free < NEEDED_BYTES and not begun:
+        raise ConfigError(
+            f"the disk must have {NEEDED_BYTES >> 20} MiB free for a demo, got {free >> 20} MiB for "
+            f"{str(folder)!r}; make room, or name a folder on another disk with --dir"
+        )
+
+
 def make_policy(
     folder: Path, *, control: bool, size: Size, sandbox: Sandbox, show: Display
 ) -> Path:
@@ -110,6 +134,8 @@ def run_demo(
     Raises:
         ConfigError, DatasetError, ModelError, SandboxError, StoreError: with one line for the user.
     """
+    _options(overrides)  # a misspelt one is refused before the warm start, not after it
+    make_room(folder)
     scene = folder / ("control" if control else "main")
     with open_sandbox(backend) as sandbox:
         # every part in the same sandbox, and said once
@@ -247,7 +273,7 @@ def _train(stage: _Stage, method: Algorithm, seed: int, n_steps: int, show: Disp
         ],
     )
     with show.stage(part, options.training.max_steps) as advance:
-        train_part(stage.place, part, method, options, advance=advance)
+        train_part(stage.place, part, method, options, advance=advance, warn=show.line)
 
 
 def _report(stage: _Stage, story: Story, show: Display) -> Path:

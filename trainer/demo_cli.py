@@ -56,7 +56,7 @@ def demo(
     from sandbox.client import open_sandbox
     from trainer.callbacks import NonFinite
     from trainer.config import ConfigError
-    from trainer.demo import FULL, SHORT, make_policy, run_demo
+    from trainer.demo import FULL, SHORT, make_policy, make_room, run_demo
     from trainer.demo_display import Display
     from trainer.demo_story import print_story
     from trainer.faults import OutsideFault
@@ -74,6 +74,7 @@ def demo(
     try:
         with one_line_errors():
             if part == "warm-start":
+                make_room(folder)
                 with open_sandbox(sandbox) as opened:
                     made = make_policy(folder, control=False, size=size, sandbox=opened, show=show)
                 show.line(f"policy: {made}")

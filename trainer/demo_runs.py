@@ -19,7 +19,7 @@ from evaluator.prompt import MBPP
 from evaluator.stored import StoredEval, find_evals
 from sandbox.client import Sandbox
 from trainer.adapter import BenchTrainer
-from trainer.config import Algorithm, Options
+from trainer.config import Algorithm, ConfigError, Options
 from trainer.resume import EXPERIMENT
 from trainer.run import train
 
@@ -30,14 +30,25 @@ class Ledger:
     """Which run belongs to which part of the demo, on disk; other settings begin an empty one."""
 
     def __init__(self, path: Path, key: str) -> None:
-        """Read the ledger at `path`, unless it is of settings with another key."""
+        """Read the ledger at `path`, unless it is of settings with another key.
+
+        Raises:
+            ConfigError: it is damaged.
+        """
         self._path = path
         self._key = key
         self._runs: dict[str, dict[str, object]] = {}
-        if path.is_file():
+        if not path.is_file():
+            return
+        try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["key"] == key:
-                self._runs = content["runs"]
+                self._runs = {part: dict(entry) for part, entry in content["runs"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"the demo's ledger must be as it was written, got {str(path)!r} ({type(error).__name__}); "
+                "remove it, and the demo begins anew"
+            ) from error
 
     def begun(self, part: str) -> str | None:
         """Id of the part's run, finished or not."""
@@ -137,9 +148,18 @@ def evaluate_start(
 
 
 def train_part(
-    place: Place, part: str, algorithm: Algorithm, options: Options, *, advance: Advance
+    place: Place,
+    part: str,
+    algorithm: Algorithm,
+    options: Options,
+    *,
+    advance: Advance,
+    warn: Callable[[str], None],
 ) -> None:
-    """Train one part of the demo, or go on with it where it was interrupted."""
+    """Train one part of the demo, or go on with it where it was interrupted.
+
+    `warn` is told of a full disk or a lost sandbox that the run waits out.
+    """
     begun = place.ledger.begun(part)
     run_dir = None if begun is None else place.runs_dir / begun
     if run_dir is not None and not (run_dir / EXPERIMENT).is_file():
@@ -150,7 +170,9 @@ def train_part(
         trainer.add_callback(_Steps(advance))
 
     started = time.monotonic()
-    result = train(algorithm, options, say=lambda _: None, run_dir=run_dir, prepare=prepare)
+    result = train(
+        algorithm, options, say=lambda _: None, warn=warn, run_dir=run_dir, prepare=prepare
+    )
     place.ledger.note(
         part,
         result.run_dir.name,

@@ -72,14 +72,15 @@ def train(
     *,
     say: Say,
     run_dir: Path | None = None,
+    warn: Say | None = None,
     prepare: Callable[[BenchTrainer], None] | None = None,
     stop: StopRequest | None = None,
 ) -> RunResult:
     """Train one policy; everything it did is in `runs/<run_id>/` afterwards.
 
-    `run_dir` is the folder of an interrupted run of the same options; see `resume`. `prepare` is given
-    the trainer before its first step, for callbacks that a run of the command line has not. A request by
-    `stop` is met at the end of a step.
+    `run_dir` is the folder of an interrupted run of the same options; see `resume`. `warn` is told of faults
+    that are waited out, where `say` should not be. `prepare` is given the trainer before its first step,
+    for callbacks that a run of the command line has not. A request by `stop` is met at the end of a step.
 
     Raises:
         ConfigError, DatasetError, ModelError, SandboxError, StoreError: with one line for the user.
@@ -88,8 +89,8 @@ def train(
     bench = options.bench
     stop = stop or StopRequest()
     if not PartialState().is_main_process:
-        say = _silent
-    patience = Patience(bench.fault_patience_s, say)
+        say = warn = _silent
+    patience = Patience(bench.fault_patience_s, warn or say)
     problems = problems_of(bench, bench.dataset, bench.max_problems)
     eval_problems = None
     if bench.evaluate_every:

@@ -1,14 +1,18 @@
 """What the demo keeps between interruptions, and what it says at its end."""
 
 import io
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
 import click
 import pytest
 import torch
+from click.testing import CliRunner
 from rich.console import Console
 
+from sdpo_bench import main
+from trainer.config import ConfigError
 from trainer.demo_display import Display
 from trainer.demo_learning import orthogonal
 from trainer.demo_policy import Recipe
@@ -144,3 +148,36 @@ def test_seeds_are_different_whole_numbers():
     for wrong in ("", "42,", "a", "42,042", "-1", "4 2", "1" * 12):
         with pytest.raises(click.BadParameter, match="different whole numbers"):
             convert(wrong, None, None)
+
+
+@pytest.mark.parametrize("content", ['{"key": "x"', "[]", '{"key": "key", "runs": [1]}', "\udcff"])
+def test_a_damaged_ledger_is_one_line(tmp_path, content):
+    path = tmp_path / "ledger.json"
+    path.write_text(content, errors="surrogateescape")
+    with pytest.raises(ConfigError, match="ledger must be as it was written.*remove it"):
+        Ledger(path, "key")
+
+
+def test_a_disk_that_is_nearly_full_is_one_line_before_anything_is_done(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=3 << 20)
+    monkeypatch.setattr("trainer.demo.shutil.disk_usage", lambda folder: usage)
+    result = CliRunner().invoke(main, ["demo", "--dir", str(tmp_path / "demo")])
+    assert result.exit_code == 1
+    assert "must have 200 MiB free for a demo, got 3 MiB" in result.stderr
+    assert list((tmp_path / "demo").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(main, ["demo", "warm-start", "--dir", str(tmp_path / "file/x")])
+    assert result.exit_code == 1
+    assert "the demo's folder must be writable" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["--seed", "7"], ["--seeds", "1,1"], ["contrl"], ["--learning_rat", "1"]]
+)
+def test_a_misspelt_demo_is_refused_before_anything_is_done(words, tmp_path):
+    result = CliRunner().invoke(main, ["demo", *words, "--dir", str(tmp_path / "demo")])
+    assert result.exit_code in (1, 2) and "got" in result.stderr
+    assert not (tmp_path / "demo" / "policies").exists()
