@@ -1,6 +1,7 @@
 """What the README says of commands and files is true."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ def test_the_root_command_does_not_import_what_takes_seconds():
     assert found.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
 def test_every_path_in_the_readmes_tree_exists():
     tree = README.split("## The tree")[1].split("## Hardware")[0]
     listed = subprocess.run(

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,7 +188,9 @@ def reader(tmp_path_factory):
         "cut_training": str(run_of("train", "cut").relative_to(folder)),
         "cut_eval": run_of("eval", "cut").name,
     }
-    return folder, places
+    yield folder, places
+    if docker_problem() is None:
+        _run(_bench("sdpo-bench sandbox down"), folder)
 
 
 def _copy_attacks(folder):
@@ -224,6 +227,7 @@ def test_a_command_of_the_docs_runs(line, reader):
     assert "Traceback" not in done.stderr, f"{text}\n{done.stderr[-3000:]}"
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
 @pytest.mark.parametrize("line", MAKE)
 def test_a_make_line_of_the_docs_expands(line):
     words = shlex.split(line.replace("train-*", "train-sdpo"))

@@ -67,9 +67,13 @@ def start(code, *arguments):
 
 
 def end(process, *, kill=False):
+    """What it printed that was not read yet; `communicate` would leave out what `readline` read ahead."""
     if kill:
         process.kill()
-    out, _ = process.communicate()
+    process.stdin.close()
+    with process.stdout:
+        out = process.stdout.read()
+    process.wait()
     return out
 
 

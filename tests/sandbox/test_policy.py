@@ -1,5 +1,6 @@
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -130,7 +131,9 @@ def test_the_guest_stands_alone(tmp_path):
         shutil.copy(ROOT / file, target)
     sockets = tmp_path / "sockets"
     sockets.mkdir()
-    options = json.dumps({"socket_dir": str(sockets), "slots": 1, "end_with_stdin": True})
+    options = {"socket_dir": str(sockets), "slots": 1, "end_with_stdin": True}
+    if os.geteuid() != 0:
+        options["owner_uid"] = os.geteuid()  # nobody else may be given the sockets
     command = [
         "env",
         "-i",
@@ -140,7 +143,7 @@ def test_the_guest_stands_alone(tmp_path):
         "-S",
         "-m",
         "sandbox.guest",
-        options,
+        json.dumps(options),
     ]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, cwd="/")
     try:

@@ -1,0 +1,45 @@
+"""The default tests as an ordinary user without Docker, network, make or git: in the training container."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+import train_image  # noqa: E402
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(1200)]
+# the shell stays, and reaps what a program leaves behind
+RUN = "cp -r /checkout /tmp/checkout && cd /tmp/checkout && python -m pytest -q -p no:cacheprovider; exit $?"
+
+
+def test_the_default_tests_pass_for_an_ordinary_user_without_docker(tmp_path):
+    """Root may write anywhere and give its files away: what only works for it is not seen by it."""
+    known = ["docker", "image", "inspect", train_image.IMAGE]
+    if shutil.which("docker") is None or subprocess.run(known, capture_output=True).returncode != 0:
+        if os.environ.get("SDPO_BENCH_REQUIRE_CONTAINERS") == "1":
+            pytest.fail("the training image is required here; make train-image builds it")
+        pytest.skip("no training image")
+    kept = shutil.ignore_patterns(
+        ".venv", ".git", ".hypothesis", "runs", "results", "cache", ".*_cache", "build"
+    )
+    shutil.copytree(ROOT, tmp_path / "checkout", ignore=kept, symlinks=True)
+    for part in [tmp_path, *tmp_path.parents][:3]:
+        part.chmod(0o755)
+    done = subprocess.run(
+        [
+            *("docker", "run", "--rm", "--network", "none", "--user", "1234:1234"),
+            *("--tmpfs", "/tmp:exec,size=4g,mode=1777"),
+            *("-v", f"{tmp_path / 'checkout'}:/checkout:ro", "--entrypoint", "sh"),
+            *(train_image.IMAGE, "-c", RUN),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
