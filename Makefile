@@ -67,8 +67,8 @@ train-image:  ## build the training container (WHEELS=DIR without a network, BAS
 	$(PYTHON) scripts/train_image.py $(if $(WHEELS),--wheels $(WHEELS)) $(if $(BASE_IMAGE),--base-image $(BASE_IMAGE)) $(if $(EXTRAS),--extras $(EXTRAS)) $(ARGS)
 
 .PHONY: wheels
-wheels: setup  ## fetch a wheel of every locked package into build/wheels
-	$(VENV)/bin/python -m pip download --quiet --dest build/wheels --requirement requirements.lock
+wheels: setup  ## fetch a wheel of every locked package into build/wheels (EXTRAS=gpu: of what that needs, too)
+	$(VENV)/bin/python -m pip download --quiet --dest build/wheels --requirement requirements.lock $(if $(EXTRAS),".[$(EXTRAS)]")
 
 .PHONY: test-containers
 test-containers: setup  ## train across the two containers and look from inside whether they are shut in
