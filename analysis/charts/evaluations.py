@@ -113,6 +113,7 @@ def flips(result: Result) -> alt.TopLevelMixin:
         alt.layer(bars, labels),
         f"From {rows[0]['name_a']} to {rows[0]['name_b']}",
         f"n = {total} problems; {seeds(rows)}; exact McNemar p = {rows[0]['p_value']:.2g}",
+        "of these two evaluations alone: other seeds may say otherwise",
     )
 
 
