@@ -21,6 +21,11 @@ STEPS_OPTION = $(if $(STEPS),--max_steps $(STEPS))
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
+# of the scripts that start containers; they need no packages
+.PHONY: python
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 9) and "Python must be 3.9 or newer, got " + sys.version.split()[0] + "; set PYTHON=")'
+
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python must be 3.11 or newer, got " + sys.version.split()[0] + "; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
@@ -63,7 +68,7 @@ sandbox: setup  ## build the sandbox image
 	$(BENCH) sandbox build
 
 .PHONY: train-image
-train-image:  ## build the training container (WHEELS=DIR without a network, BASE_IMAGE=NAME, EXTRAS=gpu)
+train-image: python  ## build the training container (WHEELS=DIR without a network, BASE_IMAGE=NAME, EXTRAS=gpu)
 	$(PYTHON) scripts/train_image.py $(if $(WHEELS),--wheels $(WHEELS)) $(if $(BASE_IMAGE),--base-image $(BASE_IMAGE)) $(if $(EXTRAS),--extras $(EXTRAS)) $(ARGS)
 
 .PHONY: wheels
@@ -83,27 +88,27 @@ soak: setup  ## run 100,000 programs in a row: nothing may grow
 	$(BENCH) sandbox soak --executions 100000 --max-seconds 900
 
 .PHONY: train-sdpo
-train-sdpo:  ## train with SDPO (CONFIG=FILE MODEL=DIR STEPS=N ARGS="--key value")
+train-sdpo: python  ## train with SDPO (CONFIG=FILE MODEL=DIR STEPS=N ARGS="--key value")
 	$(LAUNCH) train sdpo --config $(or $(CONFIG),configs/sdpo.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
 
 .PHONY: train-grpo
-train-grpo:  ## train with GRPO (the same variables)
+train-grpo: python  ## train with GRPO (the same variables)
 	$(LAUNCH) train grpo --config $(or $(CONFIG),configs/grpo.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
 
 .PHONY: train-hybrid
-train-hybrid:  ## train with both mixed (the same variables)
+train-hybrid: python  ## train with both mixed (the same variables)
 	$(LAUNCH) train hybrid --config $(or $(CONFIG),configs/hybrid.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
 
 .PHONY: train-audit
-train-audit:  ## check every stage of an SDPO run against a second derivation (the same variables)
+train-audit: python  ## check every stage of an SDPO run against a second derivation (the same variables)
 	$(LAUNCH) train audit --config $(or $(CONFIG),configs/audit.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
 
 .PHONY: eval
-eval:  ## measure pass@1 (MODEL=DIR ARGS="--adapter DIR --label L")
+eval: python  ## measure pass@1 (MODEL=DIR ARGS="--adapter DIR --label L")
 	$(LAUNCH) eval --model $(or $(MODEL),Qwen/Qwen2.5-0.5B-Instruct) $(ARGS)
 
 .PHONY: reproduce
-reproduce:  ## the whole benchmark, resumable (MODEL=DIR ARGS="--plan", ARGS="--seeds 42,43")
+reproduce: python  ## the whole benchmark, resumable (MODEL=DIR ARGS="--plan", ARGS="--seeds 42,43")
 	$(LAUNCH) reproduce $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 .PHONY: bench-loss
