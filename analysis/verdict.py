@@ -81,7 +81,11 @@ def _over_seeds(
     first: Sequence[tuple[float, int]],
     second: Sequence[tuple[float, int]],
 ) -> str:
-    """Two algorithms that share seeds: Student's t on the differences of the pairs."""
+    """Two algorithms that share seeds: Student's t on the differences of the pairs.
+
+    The interval is at least what drawing the problems alone would give, were every flip in one direction:
+    seeds that agree by chance have no spread.
+    """
     names = flip["algorithm_a"], flip["algorithm"]
     points = [100 * (b / n - a / n) for (a, n), (b, _) in zip(first, second, strict=True)]
     n_seeds, mean = len(points), float(np.mean(points))
@@ -92,7 +96,10 @@ def _over_seeds(
     )
     if n_seeds == 2:
         return f"Two seeds are too few to tell. {counts}."
-    half = float(student_t.ppf(0.975, n_seeds - 1) * np.std(points, ddof=1) / n_seeds**0.5)
+    of_seeds = float(student_t.ppf(0.975, n_seeds - 1) * np.std(points, ddof=1) / n_seeds**0.5)
+    flipped = abs(mean) / 100
+    of_problems = 100 * 1.96 * (flipped * (1 - flipped) / first[0][1]) ** 0.5
+    half = max(of_seeds, of_problems)
     counts += (
         f", 95 % interval {mean - half:+.1f} to {mean + half:+.1f} (Student's t over the seeds)"
     )

@@ -308,3 +308,14 @@ def test_a_step_that_memory_cannot_hold_is_one_line_that_says_what_takes_less(op
 
     monkeypatch.setattr(trainer.adapter.BenchTrainer, "training_step", backward)
     assert resume(run_dir, say=say_nothing).n_steps == 3
+
+
+def test_a_fault_that_is_waited_out_is_told_to_who_asked_for_warnings_alone(options, monkeypatch):
+    """The demo shows bars in place of lines; a full disk made it wait without a word."""
+    fail_between(monkeypatch, trainer.rollouts, "grade", 2, 2)
+    said, warned = [], []
+    chosen = options(fault_patience_s=0.02)
+    assert train("sdpo", chosen, say=said.append, warn=warned.append).n_steps == 3
+    (line,) = warned
+    assert "grading failed: the engine must answer" in line and "trying again" in line
+    assert not any("trying again" in other for other in said)
