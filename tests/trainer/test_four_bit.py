@@ -14,6 +14,7 @@ from evaluator.four_bit import is_four_bit
 from evaluator.model import load_base
 from sdpo_bench import main
 from tests.tiny_model import make_tiny_qwen
+from tests.trainer.killing import check_kills, train_in_a_fork
 from trainer.build import check_weights
 from trainer.config import ConfigError, parse_options
 from trainer.forward import Rows, completion_hidden
@@ -147,6 +148,23 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(run, tmp_path):
     }
     again = load_file(resumed.run_dir / "teacher_adapter" / "adapter_model.safetensors")
     assert all(torch.equal(again[name], tensor) for name, tensor in teacher.items())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_4_bit_runs_killed_at_random_moments_end_as_if_they_had_not_been(tiny_qwen, tmp_path):
+    sizes = {
+        "model_name_or_path": tiny_qwen, "max_completion_length": 8, "dataset": "embedded/train",
+        "sandbox": "process", "disable_tqdm": "true", "max_steps": 3, "save_strategy": "steps",
+        "save_steps": 1, "save_total_limit": 2, "gradient_accumulation_steps": 1,
+    }  # fmt: skip
+
+    def start(runs):
+        options = {**sizes, "runs_dir": runs}
+        words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+        return train_in_a_fork("sdpo", CONFIGS / "smoke-cpu-4bit.yaml", words)
+
+    check_kills(start, tmp_path, n_kills=20)
 
 
 def test_an_adapter_is_evaluated_on_the_base_it_was_trained_on(run, tiny_qwen, tmp_path):

@@ -127,8 +127,7 @@ def main() -> None:
         from tests.unsloth.on_cpu import pretend_a_card, use_plain_kernels
 
         pretend_a_card()
-        import trl.trainer.grpo_trainer  # before Unsloth, as in training
-        import unsloth  # noqa: F401
+        import unsloth  # noqa: F401  # after TRL, as in training
 
         use_plain_kernels()
 

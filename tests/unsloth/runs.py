@@ -1,4 +1,4 @@
-"""`python runs.py stock|unsloth OUT ALGORITHM [--option value ...]`: train with a shipped configuration file, say what was.
+"""`python runs.py stock|unsloth OUT ALGORITHM [--option value ...]`: train with a shipped configuration file.
 
 Only what the options after the algorithm name is overridden.
 """
