@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
+from evaluator.doctor_gpu import examine_gpu
+from evaluator.finding import Finding
 from evaluator.mbpp import load_problems
 from evaluator.problem import DatasetError
 from sandbox import doctor as sandbox_doctor
@@ -19,26 +19,15 @@ from sandbox import doctor as sandbox_doctor
 _GIB = 1 << 30
 FREE_DISK_BYTES = 5 * _GIB
 FREE_MEMORY_BYTES = 4 * _GIB
-GPU_MEMORY_BYTES = 10 * _GIB
-"""Of the benchmark's card; what fits in less is said, as far as it was measured."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report."""
-
-    state: str
-    """`ok`, `note` (something works without it) or `FAIL`."""
-    text: str
-    mend: str = ""
-    """The command that mends it, where there is one."""
+EXTRAS_LABEL = "sdpo-bench.extras"
+"""Of the training image: the extras it was built with (scripts/train_image.py)."""
 
 
 def examine(*, mbpp_dir: Path | None, runs_dir: Path) -> Iterator[Finding]:
     """Look at everything, the quick things first."""
     yield _python()
     yield from _packages()
-    yield from _gpu()
+    yield from examine_gpu(image_has_gpu="gpu" in (_image_extras() or ""))
     yield from _room(runs_dir)
     yield _writable(runs_dir)
     yield from _data(mbpp_dir)
@@ -58,44 +47,6 @@ def _packages() -> Iterator[Finding]:
             yield Finding("ok", f"{name} {version(name)}")
         except PackageNotFoundError:
             yield Finding("FAIL", f"{name} must be installed, got none", mend)
-    for name in ("bitsandbytes", "unsloth"):
-        if find_spec(name) is None:
-            text = f"{name} is not installed; the GPU configurations use it"
-            yield Finding("note", text, 'pip install "sdpo-bench[gpu]"')
-
-
-def _gpu() -> Iterator[Finding]:
-    if shutil.which("nvidia-smi") is None:
-        yield Finding(
-            "note", "no NVIDIA driver: training runs on the CPU, with the configurations for it"
-        )
-        return
-    asked = [
-        "nvidia-smi",
-        "--query-gpu=name,memory.total,driver_version",
-        "--format=csv,noheader,nounits",
-    ]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        text = f"the NVIDIA driver must answer, got {' '.join(done.stdout.split())[:200]}"
-        yield Finding("FAIL", text, "nvidia-smi")
-        return
-    for line in done.stdout.splitlines():
-        name, mebibytes, driver = (part.strip() for part in line.split(","))
-        state = "ok" if int(mebibytes) * 2**20 >= GPU_MEMORY_BYTES else "note"
-        small = (
-            ""
-            if state == "ok"
-            else "; under 10 GiB: take load_in_4bit and a smaller max_completion_length"
-        )
-        yield Finding(state, f"{name}, {int(mebibytes) / 1024:.0f} GiB, driver {driver}{small}")
-    import torch
-
-    if torch.cuda.is_available():
-        yield Finding("ok", f"torch is built for CUDA {torch.version.cuda}")
-    else:
-        text = f"torch must see the GPU, got the build {torch.__version__}"
-        yield Finding("FAIL", text, "pip install --force-reinstall torch  # a CUDA build")
 
 
 def _room(runs_dir: Path) -> Iterator[Finding]:
@@ -158,10 +109,18 @@ def _sandbox() -> Iterator[Finding]:
 
 
 def _train_image() -> Finding:
-    if shutil.which("docker") is not None:
-        asked = ["docker", "image", "inspect", "sdpo-bench-train"]
-        if subprocess.run(asked, capture_output=True, check=False).returncode == 0:
-            return Finding("ok", "the training image is built")
-    return Finding(
-        "note", "no training image: make targets run on this machine", "make train-image"
-    )
+    extras = _image_extras()
+    if extras is None:
+        text = "no training image: make targets run on this machine"
+        return Finding("note", text, "make train-image")
+    return Finding("ok", f"the training image is built{f', with {extras}' if extras else ''}")
+
+
+def _image_extras() -> str | None:
+    """The extras of the training image; None where there is no image."""
+    if shutil.which("docker") is None:
+        return None
+    form = f'{{{{index .Config.Labels "{EXTRAS_LABEL}"}}}}'
+    asked = ["docker", "image", "inspect", "--format", form, "sdpo-bench-train"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -58,8 +58,6 @@ class Plan:
     tiny: bool
     steps: int
     folder: Path
-    has: dict[str, bool]
-    """Which optional libraries can be found."""
 
     def environment(self) -> dict[str, str]:
         """Of the parts' processes: no hub, and no GPU where none is wanted."""
@@ -98,8 +96,8 @@ def main(
     """Check and measure this project on a GPU machine."""
     if (model is None) == (not tiny):
         raise click.UsageError("exactly one of --model DIR and --tiny must be given")
-    if device == "cuda" and (problem := _no_cuda()) is not None:
-        raise click.ClickException(problem)
+    if device == "cuda":
+        _refuse_what_lacks()
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
         plan = _plan(model, device=device, tiny=tiny, steps=steps, folder=Path(folder))
         say = lambda line: click.echo(line, err=True)  # noqa: E731
@@ -121,16 +119,17 @@ def _plan(model: str | None, *, device: str, tiny: bool, steps: int, folder: Pat
         from tests.tiny_model import make_tiny_model
 
         model = str(make_tiny_model(folder / "tiny"))
-    has = {name: find_spec(name) is not None for name in LIBRARIES}
-    return Plan(str(Path(model).resolve()), device, tiny, steps, folder, has)
+    return Plan(str(Path(model).resolve()), device, tiny, steps, folder)
 
 
-def _no_cuda() -> str | None:
-    import torch
+def _refuse_what_lacks() -> None:
+    """End here where the benchmark's own configuration could not run: a check that skips it says nothing."""
+    from evaluator.doctor_gpu import examine_gpu
 
-    if torch.cuda.is_available():
-        return None
-    return "a CUDA device must be there, torch sees none; install a CUDA build, or take --device cpu --tiny"
+    failed = [finding for finding in examine_gpu(needed=True) if finding.state == "FAIL"]
+    if failed:
+        lines = [f"{found.text}{f'  ->  {found.mend}' if found.mend else ''}" for found in failed]
+        raise click.ClickException("\n".join(lines))
 
 
 def card(device: str) -> str:
@@ -220,7 +219,7 @@ print(json.dumps({"load_s": seconds, "peak_bytes": memory, "finite": finite}))
 
 def _load(part: Part, plan: Plan, way: str, limit_s: float) -> None:
     needed = {"bf16": None, "4bit": "bitsandbytes", "unsloth": "unsloth"}[way]
-    if needed is not None and (not plan.has[needed] or plan.device == "cpu"):
+    if needed is not None and plan.device == "cpu":
         part.state, part.said = "skipped", f"needs {needed} and a GPU"
         return
     printed = _python(plan, limit_s, "-c", _LOAD, plan.model, plan.device, way)
@@ -230,25 +229,20 @@ def _load(part: Part, plan: Plan, way: str, limit_s: float) -> None:
 
 
 def train_options(plan: Plan, algorithm: str) -> list[str]:
-    """The benchmark's configuration less what this machine has not; on a CPU the smoke configuration."""
-    if plan.device == "cpu":
+    """The benchmark's own configuration file; on a CPU, and for a random model, the smoke configuration."""
+    if plan.device == "cpu" or plan.tiny:
         short = ["--max_completion_length", "16", "--lora_r", "4"] if plan.tiny else []
-        return ["--config", str(ROOT / "configs" / "smoke-cpu.yaml"), *short]
-    # an audit's oracle reads float32
-    full = algorithm == "audit"
-    options = {
-        "load_in_4bit": plan.has["bitsandbytes"] and not plan.tiny and not full,
-        "use_unsloth": plan.has["unsloth"] and not plan.tiny and not full,
-        "bf16": not full,
-    }
-    words = [word for name, on in options.items() for word in (f"--{name}", str(on).lower())]
-    dtype = ["--dtype", "float32"] if full else []
-    return ["--config", str(ROOT / "configs" / "sdpo.yaml"), *words, *dtype]
+        place = [] if plan.device == "cpu" else ["--use_cpu", "false"]
+        return ["--config", str(ROOT / "configs" / "smoke-cpu.yaml"), *short, *place]
+    # the audit's own file is for a CPU as well
+    place = ["--use_cpu", "false"] if algorithm == "audit" else []
+    return ["--config", str(ROOT / "configs" / f"{algorithm}.yaml"), *place]
 
 
 _QUERY = """
 SELECT name, median(value) AS value, max(value) AS largest FROM metrics
-WHERE step > 1 AND (name LIKE 'time/%' OR name = 'memory/peak_bytes') GROUP BY name
+WHERE step > 1 AND name <> 'time/evaluation_s' AND (name LIKE 'time/%' OR name = 'memory/peak_bytes')
+GROUP BY name
 """
 
 
@@ -258,7 +252,9 @@ def _train(part: Part, plan: Plan, algorithm: str, limit_s: float) -> None:
         plan, limit_s, "-m", "sdpo_bench", "train", algorithm, *train_options(plan, algorithm),
         *("--model_name_or_path", plan.model, "--max_steps", str(plan.steps)),
         *("--runs_dir", str(runs), "--sandbox", "process", "--dataset", "embedded/train"),
-        *("--evaluate_every", "0", "--save_strategy", "no", "--allow_uncalibrated", "true"),
+        # an evaluation before the first step, as in a real run: what it leaves behind is in the peak
+        *("--evaluate_every", str(plan.steps), "--eval_dataset", "embedded/test"),
+        *("--eval_max_problems", "4", "--save_strategy", "no", "--allow_uncalibrated", "true"),
     )  # fmt: skip
     printed = _python(
         plan, 60, "-m", "sdpo_bench", "sql", "--runs-dir", str(runs),
@@ -335,7 +331,7 @@ print(json.dumps({"tokens_per_s": n / (time.perf_counter() - start)}))
 
 
 def _sample(part: Part, plan: Plan, way: str, limit_s: float) -> None:
-    if way == "vllm" and (not plan.has["vllm"] or plan.device == "cpu"):
+    if way == "vllm" and (plan.device == "cpu" or find_spec("vllm") is None):
         part.state, part.said = "skipped", "needs vllm and a GPU"
         return
     dtype = "float32" if plan.device == "cpu" else "bfloat16"

@@ -1,6 +1,6 @@
 """Builds the training image; with --wheels DIR from a folder of wheels, without a network.
 
-    python3 scripts/train_image.py [--wheels DIR] [--base-image NAME] [--extras gpu]
+    python3 scripts/train_image.py [--wheels DIR] [--base-image NAME] [--extras gpu] [--tag NAME]
 
 Without a registry, `--debian-base` makes a base of Debian packages with mmdebstrap first. Standard library only.
 """
@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 IMAGE = "sdpo-bench-train"
 LABEL = "sdpo-bench.source"
 """Holds the digest of the sources, so that an image of other sources is noticed."""
+EXTRAS_LABEL = "sdpo-bench.extras"
+"""Holds the extras that were named, so that an image without `gpu` is noticed on a machine with one."""
 DEBIAN_BASE = "localhost/sdpo-bench-train-base"
 SOURCES = (
     "Dockerfile.train requirements.lock pyproject.toml sdpo_bench.py "
@@ -42,6 +44,7 @@ def main() -> None:
     parser.add_argument(
         "--debian-base", action="store_true", help="make the base of this machine's Debian packages"
     )
+    parser.add_argument("--tag", default=IMAGE, help="name of the image; default: %(default)s")
     options = parser.parse_args()
     if shutil.which("docker") is None:
         sys.exit("docker must be installed to build an image, got no such command; install Docker")
@@ -49,16 +52,13 @@ def main() -> None:
         sys.exit(
             f"--wheels must name a folder of wheels, got none in {options.wheels}; pip download them there"
         )
-    base = _debian_base() if options.debian_base else options.base_image
+    base = _debian_base(options.extras) if options.debian_base else options.base_image
     with tempfile.TemporaryDirectory(dir=ROOT, prefix=".image-") as folder:
         _context(Path(folder), options.wheels)
-        command = ["docker", "build", "--file", f"{folder}/Dockerfile.train", "--tag", IMAGE]
-        command += [
-            "--build-arg",
-            f"EXTRAS={options.extras}",
-            "--label",
-            f"{LABEL}={source_digest()}",
-        ]
+        command = ["docker", "build", "--file", f"{folder}/Dockerfile.train", "--tag", options.tag]
+        command += ["--build-arg", f"EXTRAS={options.extras}"]
+        command += ["--label", f"{LABEL}={source_digest()}"]
+        command += ["--label", f"{EXTRAS_LABEL}={options.extras}"]
         if base:
             command += ["--build-arg", f"BASE_IMAGE={base}"]
         if options.wheels is not None:
@@ -95,19 +95,18 @@ def _context(folder: Path, wheels: Path | None) -> None:
                 shutil.copy(wheel, folder / "wheels" / wheel.name)
 
 
-def _debian_base() -> str:
-    """Import a base of the running Debian's Python; return its name."""
+def _debian_base(extras: str) -> str:
+    """Import a base of the running Debian's Python, with a compiler for the extra `gpu`; return its name."""
     if shutil.which("mmdebstrap") is None:
         sys.exit(
             "mmdebstrap must be installed for a base of Debian packages, got none; apt-get install mmdebstrap"
         )
     with tempfile.TemporaryDirectory(prefix="sdpo-bench-base-") as folder:
         tarball = f"{folder}/base.tar"
-        command = [
-            "mmdebstrap",
-            "--variant=minbase",
-            "--include=python3,python3-venv,libgomp1,ca-certificates",
-        ]
+        packages = "python3,python3-venv,libgomp1,ca-certificates"
+        if "gpu" in extras:
+            packages += ",gcc,libc6-dev,python3-dev"
+        command = ["mmdebstrap", "--variant=minbase", f"--include={packages}"]
         for step in ([*command, _suite(), tarball], ["docker", "import", tarball, DEBIAN_BASE]):
             if subprocess.run(step, check=False).returncode != 0:
                 sys.exit(

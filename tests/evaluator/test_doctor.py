@@ -4,6 +4,7 @@ from click.testing import CliRunner
 
 from evaluator import doctor
 from evaluator.doctor_cli import doctor as command
+from evaluator.finding import Finding
 
 
 def test_a_folder_that_takes_no_files_is_a_failure_with_a_remedy(tmp_path):
@@ -29,31 +30,23 @@ def test_an_altered_data_set_is_named(tmp_path):
 
 def test_an_old_python_is_a_failure(monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 10, 1))
-    assert doctor._python() == doctor.Finding("FAIL", "Python 3.10.1")
+    assert doctor._python() == Finding("FAIL", "Python 3.10.1")
 
 
-def test_a_driver_that_does_not_answer_is_a_failure(tmp_path, monkeypatch):
-    fake = tmp_path / "nvidia-smi"
-    fake.write_text("#!/bin/sh\necho No devices were found\nexit 6\n")
+def test_the_training_images_extras_are_said(tmp_path, monkeypatch):
+    fake = tmp_path / "docker"
+    fake.write_text("#!/bin/sh\necho gpu\n")
     fake.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    (found,) = doctor._gpu()
-    assert found.state == "FAIL" and "No devices were found" in found.text
-
-
-def test_a_small_card_is_told_what_would_fit(tmp_path, monkeypatch):
-    fake = tmp_path / "nvidia-smi"
-    fake.write_text("#!/bin/sh\necho 'Tiny Card, 6144, 570.1'\n")
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    card = next(doctor._gpu())
-    assert card.state == "note" and "6 GiB" in card.text and "load_in_4bit" in card.text
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor._train_image().text == "the training image is built, with gpu"
+    fake.write_text("#!/bin/sh\nexit 1\n")
+    assert doctor._train_image().mend == "make train-image"
 
 
 def test_the_command_prints_a_line_each_and_fails_where_something_must_be_mended(
     tmp_path, monkeypatch
 ):
-    lines = [doctor.Finding("ok", "fine"), doctor.Finding("FAIL", "broken", "mend it")]
+    lines = [Finding("ok", "fine"), Finding("FAIL", "broken", "mend it")]
     monkeypatch.setattr(doctor, "examine", lambda **_: iter(lines))
     run = CliRunner().invoke(command, ["--runs-dir", str(tmp_path)])
     assert run.exit_code == 1

@@ -30,6 +30,7 @@ def vllm(monkeypatch):
             if model == "broken":
                 raise ValueError("no config\nat all")
             module.loaded = (model, options)
+            self.model_config = SimpleNamespace(dtype="torch.bfloat16")
 
         def get_tokenizer(self):
             return make_tiny_tokenizer()
@@ -54,7 +55,12 @@ def vllm(monkeypatch):
     module.SamplingParams = lambda **options: SimpleNamespace(**options)
     request = ModuleType("vllm.lora.request")
     request.LoRARequest = lambda *args: args
+    platforms = ModuleType("vllm.platforms")
+    module.platform = platforms.current_platform = SimpleNamespace(
+        device_type="cuda", get_device_name=lambda: "Card 9"
+    )
     monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setitem(sys.modules, "vllm.platforms", platforms)
     monkeypatch.setitem(sys.modules, "vllm.lora", ModuleType("vllm.lora"))
     monkeypatch.setitem(sys.modules, "vllm.lora.request", request)
     return module
@@ -120,6 +126,30 @@ def test_an_adapter_is_requested_with_its_rank(vllm, tmp_path):
     assert vllm.loaded[0] == "org/base"
     assert vllm.loaded[1]["max_lora_rank"] == 32
     assert vllm.calls[0][2] == ("adapter", 1, str(tmp_path))
+
+
+@pytest.mark.parametrize("device", ["cpu", "xpu", "cuda"])
+def test_what_is_stored_is_where_the_model_is_and_its_number_format(vllm, device):
+    vllm.platform.device_type = device
+    facts = dict(VllmPolicy(sampling(dtype="auto")).facts("docker").placement)
+    assert (facts["device"], facts["dtype"]) == (device, "bfloat16")
+    assert facts.get("gpu") == ("Card 9" if device == "cuda" else None)
+
+
+def test_on_a_cpu_it_does_not_take_nearly_all_memory(vllm):
+    vllm.platform.device_type = "cpu"
+    VllmPolicy(sampling())
+    assert vllm.loaded[1]["kv_cache_memory_bytes"] <= 4 << 30
+    vllm.platform.device_type = "cuda"
+    VllmPolicy(sampling())
+    assert "kv_cache_memory_bytes" not in vllm.loaded[1]
+
+
+@pytest.mark.parametrize(("built", "asked"), [("cuda", "cpu"), ("cpu", "cuda"), ("cpu", "cuda:1")])
+def test_another_device_than_vllms_own_is_refused(vllm, built, asked):
+    vllm.platform.device_type = built
+    with pytest.raises(ModelError, match=rf"built for, {built}, got --device {asked}; leave"):
+        VllmPolicy(sampling(device=asked))
 
 
 def test_without_vllm_it_says_what_to_do(monkeypatch):

@@ -11,15 +11,7 @@ import gpu_check
 
 
 def plan(tmp_path, **changes):
-    has = {name: False for name in gpu_check.LIBRARIES} | changes.pop("has", {})
-    options = {
-        "model": "M",
-        "device": "cuda",
-        "tiny": False,
-        "steps": 2,
-        "folder": tmp_path,
-        "has": has,
-    }
+    options = {"model": "M", "device": "cuda", "tiny": False, "steps": 2, "folder": tmp_path}
     return gpu_check.Plan(**(options | changes))
 
 
@@ -67,17 +59,26 @@ def test_no_part_may_take_the_time_of_all(monkeypatch, tmp_path):
     assert limits[0] == pytest.approx(120, abs=1) and max(limits) <= 480
 
 
-def test_the_benchmarks_configuration_is_used_less_what_the_machine_has_not(tmp_path):
-    bare = gpu_check.train_options(plan(tmp_path), "sdpo")
-    assert bare[bare.index("--load_in_4bit") + 1] == "false" and bare[1].endswith(
-        "configs/sdpo.yaml"
+@pytest.mark.parametrize("algorithm", ["grpo", "sdpo", "hybrid", "audit"])
+def test_on_a_gpu_the_benchmarks_own_configuration_is_what_runs(tmp_path, algorithm):
+    words = gpu_check.train_options(plan(tmp_path), algorithm)
+    assert words[:2] == ["--config", str(gpu_check.ROOT / "configs" / f"{algorithm}.yaml")]
+    assert words[2:] == (["--use_cpu", "false"] if algorithm == "audit" else [])
+
+
+@pytest.mark.parametrize("way", ["4bit", "unsloth"])
+def test_on_a_gpu_no_way_to_load_is_skipped(tmp_path, monkeypatch, way):
+    """What is missing there fails: a check that leaves out the configuration's own way says nothing."""
+
+    def missing(plan, limit_s, *words):
+        raise subprocess.CalledProcessError(1, "x", stderr="ModelError: no package\n")
+
+    monkeypatch.setattr(gpu_check, "_python", missing)
+    monkeypatch.setattr(
+        gpu_check, "_parts", lambda p: iter([(way, lambda a, b, _: gpu_check._load(a, p, way, b))])
     )
-    full = gpu_check.train_options(
-        plan(tmp_path, has={"bitsandbytes": True, "unsloth": True}), "sdpo"
-    )
-    assert full[full.index("--load_in_4bit") + 1] == full[full.index("--use_unsloth") + 1] == "true"
-    audit = gpu_check.train_options(plan(tmp_path, has={"bitsandbytes": True}), "audit")
-    assert audit[audit.index("--load_in_4bit") + 1] == "false" and "float32" in audit
+    (part,) = gpu_check.check(plan(tmp_path), seconds=100, only=(), say=lambda _: None)
+    assert part.state == "failed" and "no package" in part.said
 
 
 def test_the_ratio_needs_both_runs(tmp_path):
@@ -100,10 +101,41 @@ def test_exactly_one_of_model_and_tiny_is_wanted():
     assert run.exit_code == 2 and "--tiny" in run.output
 
 
-def test_a_machine_without_cuda_is_told_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    run = CliRunner().invoke(gpu_check.main, ["--model", str(tmp_path)])
-    assert run.exit_code == 1 and "CUDA device must be there" in run.output
+def run_check(tmp_path, *words):
+    return CliRunner().invoke(gpu_check.main, ["--model", str(tmp_path), *words])
+
+
+def test_a_machine_without_a_driver_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    run = run_check(tmp_path)
+    assert run.exit_code == 1
+    (line,) = run.output.splitlines()
+    assert line.startswith("Error: a GPU must be there, got no NVIDIA driver")
+    assert "apt-get install nvidia-driver-580" in line
+
+
+@pytest.fixture
+def faked_gpu(monkeypatch):
+    """A card that torch sees, without the extra."""
+    import torch
+
+    from evaluator import doctor_gpu
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Card")
+    monkeypatch.setattr(doctor_gpu, "import_problem", lambda name, folder: None)
+    monkeypatch.setattr(doctor_gpu, "find_spec", lambda name: None)
+
+
+def test_on_a_machine_with_a_gpu_and_without_the_extra_it_fails_and_says_how_to_install_it(
+    tmp_path, faked_gpu
+):
+    run = run_check(tmp_path)
+    assert run.exit_code == 1 and not (tmp_path / "check.json").exists()
+    line = next(line for line in run.output.splitlines() if "unsloth" in line)
+    assert "extra 'gpu'" in line
+    assert "-m pip install --constraint requirements.lock --editable '.[gpu]'" in line
 
 
 def test_the_environment_part_runs_and_is_written(tmp_path):
