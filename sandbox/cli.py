@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 _BACKEND = click.Choice(["docker", "gvisor", "process"])
-_LAYERS = ("uid", "seccomp", "landlock")
+_LAYERS = ("uid", "chroot", "seccomp", "landlock")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -74,7 +74,7 @@ def up(containers: int, slots: int) -> None:
 
 @sandbox.command()
 def down() -> None:
-    """Remove the containers that `up` started.
+    """Remove the containers that `up` started, and what killed clients left.
 
     \b
     Example:  sdpo-bench sandbox down
