@@ -27,7 +27,7 @@ from analysis.provenance import folder_sha256, run_info
 from evaluator.answer_end import stop_rule
 from evaluator.completions import Answer
 from evaluator.evaluate import GradedAnswer, graded_batches, record
-from evaluator.feedback import feedback
+from evaluator.feedback import control_tokens, feedback
 from evaluator.grade import Grade
 from evaluator.harness import check_harness
 from evaluator.mbpp import Problem, ProblemSet, load_problems
@@ -194,7 +194,7 @@ class _Solver:
     def _continued(self, talk: Conversation, item: GradedAnswer) -> Conversation:
         """The conversation after one failed answer; begun again where no more fits the context."""
         policy = self._loaded()
-        said = feedback(item.grade, special_tokens=policy.tokenizer.all_special_tokens)
+        said = feedback(item.grade, special_tokens=control_tokens(policy.tokenizer))
         longer = [
             *talk,
             {"role": "assistant", "content": item.answer.completion},
