@@ -31,6 +31,8 @@ def main() -> None:
         # A builder without the capability leaves programs without devices: the library needs none.
         with contextlib.suppress(PermissionError):
             os.mknod(os.path.join(devices, name), 0o666 | stat.S_IFCHR, os.makedev(major, minor))
+    # The engine's init stands among the system's commands.
+    os.chmod(os.path.join(ROOT, "sbin"), 0o700)
     check(ROOT)
 
 

@@ -41,6 +41,8 @@ SEND_TIMEOUT_S = 10.0
 STARTED_AFTER_S = 0.05
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _MIN_PIPE_BYTES = 65_536
+_CPUCLOCK_SCHED = 2
+"""In a clock's number, beside the one of its process: all of its threads' time, in nanoseconds."""
 _OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -281,7 +283,8 @@ def _wait(
     """Wait for the child until its time is up.
 
     Time that the child spent waiting for a processor is not the child's: on a busy machine an honest
-    program gets as much of the processor as on an idle one, within `hard_ms`. The client, whose own
+    program gets as much of the processor as on an idle one, within `hard_ms`. Threads beside the first one
+    count with the time that they used. The client, whose own
     deadline begins with STARTED, is told so only where the end does not come at once: it saves a wake-up.
     """
     allowed, hard = header.timeout_ms / 1000, header.hard_ms / 1000
@@ -292,7 +295,7 @@ def _wait(
         if now >= deadline:
             if not started:
                 started = _send_started(connection)
-            used = now - start - _run_delay(pid, proc)
+            used = max(now - start - _run_delay(pid, proc), _processor_time(pid))
             if used >= allowed or now - start >= hard:
                 why = How.DEADLINE if used >= allowed else How.STARVED
                 killed = why if _kill(pid) else None
@@ -319,6 +322,14 @@ def _run_delay(pid: int, proc: int) -> float:
     try:
         return int(_read(f"{pid}/schedstat", proc).split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
+        return 0.0
+
+
+def _processor_time(pid: int) -> float:
+    """Seconds of processor time that all threads of a process have used; 0 where the kernel does not say."""
+    try:
+        return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
+    except OSError:
         return 0.0
 
 
