@@ -25,21 +25,33 @@ def sandbox() -> None:
 @click.option(
     "--base-image", help="Image with python3 >= 3.11.  [default: that of Dockerfile.sandbox]"
 )
-@click.option("--if-docker", is_flag=True, help="Where no engine answers, say so and succeed.")
-def build(base_image: str | None, if_docker: bool) -> None:
+@click.option(
+    "--packages", default="", help="Packages that programs may import, separated by blanks."
+)
+@click.option(
+    "--if-docker",
+    is_flag=True,
+    help="Where no engine answers, say so and succeed; keep an image that is there, whatever it holds.",
+)
+def build(base_image: str | None, packages: str, if_docker: bool) -> None:
     """Build the sandbox's image.
 
     Where no registry answers, a base is made of Debian packages with mmdebstrap.
 
     \b
-    Example:  sdpo-bench sandbox build --base-image python:3.13-slim
+    Example:  sdpo-bench sandbox build --packages "numpy"
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
     from sandbox import docker_backend, image
 
     if if_docker and not docker_backend.answers():
         _note("no Docker engine answers: no image is built, the process backend will be used")
         return
-    click.echo(_ours(lambda: image.build(base_image=base_image, say=_note)))
+    kept = image.find_current() if if_docker and not packages else None
+    if kept is not None:
+        click.echo(kept)
+        return
+    wanted = packages.split()
+    click.echo(_ours(lambda: image.build(base_image=base_image, packages=wanted, say=_note)))
 
 
 @sandbox.command()
@@ -100,8 +112,9 @@ def status(json_file: Path | None) -> None:
     found = standing.sockets()
     rows = [{"socket_dir": str(entry.socket_dir), **entry.facts} for entry in found]
     for row in rows:
+        packages = "".join(f"  {package}" for package in row["packages"])
         click.echo(
-            f"{row['socket_dir']}  python {row['python']}  {row['slots']} slots  up {row['uptime_s']:.0f} s  "
+            f"{row['socket_dir']}  python {row['python']}{packages}  {row['slots']} slots  up {row['uptime_s']:.0f} s  "
             f"recycled {row['recycled']}  restarts {row['restarts']}  hash seed {row['hash_seed']}"
         )
     if not rows:

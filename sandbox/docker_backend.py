@@ -212,6 +212,8 @@ class DockerEndpoint:
         self.socket_dir = self._folder.path
         self._lease: socket.socket | None = None
         self.container_id = ""
+        self.facts: dict[str, Any] = {}
+        """What the supervisor said of itself when it had started."""
         self.name = f"docker container {number}"
         try:
             self._start()
@@ -244,7 +246,7 @@ class DockerEndpoint:
                 environment=self._environment,
             )
             self.container_id = container.id
-        wait_until_ready(self.socket_dir, "the sandbox's container")
+        self.facts = wait_until_ready(self.socket_dir, "the sandbox's container").facts
         # Held open: when this process is gone, however it went, the container ends.
         try:
             self._lease = ask(self.socket_dir, Kind.LEASE)

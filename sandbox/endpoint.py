@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,6 +46,12 @@ class Endpoint(Protocol):
     def close(self) -> None:
         """Stop what this client started."""
         ...
+
+
+def described(image: str, facts: Mapping[str, Any]) -> str:
+    """Name an image and, by the word of a supervisor that runs it, the packages in it."""
+    packages = facts.get("packages") or ()
+    return f"{image} with {', '.join(packages)}" if packages else image
 
 
 def run_socket(socket_dir: Path) -> str:

@@ -39,6 +39,8 @@ from sandbox.guest.protocol import (
 
 RUN_SOCKET = "run.sock"
 CONTROL_SOCKET = "control.sock"
+PACKAGES = "/usr/lib/sdpo-bench-packages"
+"""Folder of the image with the packages that programs may import beside the library; the bare image has none."""
 _KEPT_VARIABLES = {
     "PATH",
     "LANG",
@@ -47,6 +49,10 @@ _KEPT_VARIABLES = {
     "PYTHONPATH",
     "PYTHONHASHSEED",
     "PYTHONDONTWRITEBYTECODE",
+    # of an image with packages
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
 }
 _PRELOADED = (
     "bisect",
@@ -141,6 +147,7 @@ class _Supervisor:
         self._start = time.monotonic()
         # Tells two supervisors at the same socket apart; no secret.
         self._instance = os.urandom(8).hex()
+        self._packages = _packages()
         self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def run(self) -> None:
@@ -251,6 +258,7 @@ class _Supervisor:
             "hash_seed": os.environ.get("PYTHONHASHSEED", "random"),
             "uptime_s": round(time.monotonic() - self._start, 3),
             "image": self._options.image,
+            "packages": self._packages,
             "instance": self._instance,
             "slots": self._options.slots,
             "slot_pids": sorted(self._slots),
@@ -269,6 +277,13 @@ def _memory_bytes(pid: int) -> int:
             return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
     except OSError:
         return 0
+
+
+def _packages() -> list[str]:
+    """The packages of the image, as `name==version`."""
+    folders = os.listdir(PACKAGES) if os.path.isdir(PACKAGES) else []
+    names = [name.removesuffix(".dist-info") for name in folders if name.endswith(".dist-info")]
+    return sorted(name.replace("-", "==") for name in names)
 
 
 def _scrub_environment() -> None:
@@ -314,6 +329,8 @@ def _warm_up() -> None:
         importlib.import_module(name)
     # Our own folder is no place for a program to import from.
     sys.path[:] = [path for path in sys.path if os.path.realpath(path) in _library_paths()]
+    if os.path.isdir(PACKAGES):
+        sys.path.append(PACKAGES)
     warnings.simplefilter("ignore")
     streams = sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__
     job = Job(("import math",), _WARM_UP, "", ((Call("f([1, 2, 3, 4], 5)"),) * 3,) * 3)
