@@ -136,13 +136,28 @@ def status(json_file: Path | None) -> None:
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Also write the report here."
 )
-def attack(folder: Path, backend: str, without: tuple[str, ...], json_file: Path | None) -> None:
+@click.option(
+    "--grader",
+    metavar="COMMAND",
+    help="Attack this command instead, which reads a program as JSON and writes a verdict.",
+)
+def attack(
+    folder: Path,
+    backend: str,
+    without: tuple[str, ...],
+    json_file: Path | None,
+    grader: str | None,
+) -> None:
     """Run a folder of attacks; exit with 1 unless none achieves anything.
+
+    With --grader the attacks have whatever rights the command gives them: give it a container of its own.
 
     \b
     Example:  sdpo-bench sandbox attack tests/attacks --json attacks.json
+              sdpo-bench sandbox attack tests/attacks --grader "python sandbox/graders/by_exit_status.py"
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
     from sandbox import attack as attacks
+    from sandbox import grader as graders
 
     def show(result: attacks.AttackResult) -> None:
         state = ", ".join(result.problems) or "ok"
@@ -155,12 +170,19 @@ def attack(folder: Path, backend: str, without: tuple[str, ...], json_file: Path
         corpus = attacks.load(folder)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    report = _ours(lambda: attacks.run(corpus, backend, without=frozenset(without), progress=show))
+    if grader is not None:
+        report = _ours(lambda: graders.run(corpus, grader, progress=show))
+    else:
+        report = _ours(
+            lambda: attacks.run(corpus, backend, without=frozenset(without), progress=show)
+        )
     click.echo(
         f"{len(report.attacks)} attacks on {report.backend}: {report.forged_passes} forged passes, "
         f"{report.false_failures} false failures, {report.broken} broken, {report.survivors} survivors, "
         f"{report.poisoned} poisoned"
     )
+    if grader is not None:
+        click.echo(f"passed and must fail: {report.by_category()}; {report.skipped} skipped")
     _write(json_file, report.to_json())
     if not report.clean:
         raise click.exceptions.Exit(1)

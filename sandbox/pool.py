@@ -35,12 +35,12 @@ _ASIDE_TIMEOUT_S = 5.0
 
 _log = logging.getLogger(__name__)
 
-_HONEST = Program(
+HONEST = Program(
     code="def canary(n):\n    return [n, n * n]\n",
     asserts=("assert canary(7) == [7, 49]",),
     callables=("canary",),
 )
-_WRONG = Program(
+WRONG = Program(
     code="def canary(n):\n    return [n, n + n]\n",
     asserts=("assert canary(7) == [7, 49]",),
     callables=("canary",),
@@ -149,7 +149,7 @@ class Pool:
     def canaries(self) -> bool:
         """Run the pair on every supervisor once; whether all gave the right verdicts."""
         return all(
-            [self._canary(worker, program) for program in (_HONEST, _WRONG)]
+            [self._canary(worker, program) for program in (HONEST, WRONG)]
             == [Verdict.PASSED, Verdict.FAILED]
             for worker in self._workers
         )
@@ -406,7 +406,7 @@ class Pool:
         """
         n_left = _tries(worker)
         while True:
-            verdicts = [self._canary(worker, program) for program in (_HONEST, _WRONG)]
+            verdicts = [self._canary(worker, program) for program in (HONEST, WRONG)]
             if verdicts == [Verdict.PASSED, Verdict.FAILED]:
                 worker.n_since_canary = 0
                 return
