@@ -9,6 +9,7 @@ ONLINE ?=
 WHEELS ?=
 BASE_IMAGE ?=
 EXTRAS ?=
+PACKAGES ?=
 VENV := .venv
 BENCH := $(VENV)/bin/sdpo-bench
 MODEL_OPTION = $(if $(MODEL),--model_name_or_path $(MODEL))
@@ -74,8 +75,8 @@ check: setup  ## lint, types, import rules
 	$(VENV)/bin/lint-imports --no-cache
 
 .PHONY: sandbox
-sandbox: setup  ## build the sandbox image
-	$(BENCH) sandbox build
+sandbox: setup  ## build the sandbox image (PACKAGES="numpy": with packages that programs may import)
+	$(BENCH) sandbox build $(if $(PACKAGES),--packages "$(PACKAGES)")
 
 .PHONY: train-image
 train-image: python  ## build the training container (WHEELS=DIR without a network, BASE_IMAGE=NAME, EXTRAS=gpu)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from evaluator.grade import Grade
 from sandbox.program import AssertResult, Verdict
@@ -23,9 +24,20 @@ _PART_CHARS = 200
 """Bound of one quoted part: a value, a message, a line of code."""
 
 _TAG = re.compile(
-    r"<(?=[|\uff5c]|/?[A-Za-z_]\w*>)|(?<=[|\uff5c])>|\[(?=/?(?:INST|SYS|[A-Z_]{3,})\])"
+    r"[<\uff1c\ufe64](?=[|\uff5c]|/?[^\s<>]{1,80}[>\uff1e\ufe65])"
+    r"|(?<=[|\uff5c])[>\uff1e\ufe65]"
+    r"|[\[\uff3b](?=/?(?=\w{2,80}[\]\uff3d])(?:\w*[A-Z]\w*[A-Z]|"
+    r"(?:control|unused|reserved|special|extra_id|token)_?\d+\b|(?:cls|sep|pad|unk|mask|bos|eos)\b))"
+    r"|>(?=>[A-Z_]+<<)|\|(?=\|\|[A-Z_]+\|\|\|)"
 )
-"""Where a chat token can begin or end: `<|im_start|>`, `</s>`, `<start_of_turn>`, `[INST]`."""
+"""Where a chat token can begin or end: `<|im_start|>`, `</s>`, `<fim-prefix>`, `[INST]`, `[gMASK]`, `[unused1]`,
+`>>TITLE<<`; the brackets' wide forms too, which some tokenizers read as the plain ones."""
+
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Characters that show nothing and stand in no control category (Unicode's Default_Ignorable_Code_Point): a
+tokenizer that drops them would put together what they hold apart."""
 
 
 def feedback(
@@ -36,7 +48,7 @@ def feedback(
     Args:
         grade: the graded completion.
         max_chars: bound of the text; a longer one keeps its beginning.
-        special_tokens: of the tokenizer that will read it, beside the usual ones.
+        special_tokens: of the tokenizer that will read it (`control_tokens`), beside the usual ones.
 
     Raises:
         ValueError: max_chars leaves no room for a sentence.
@@ -53,13 +65,52 @@ def neutralise(text: str, *, special_tokens: Sequence[str] = ()) -> str:
     """Return text from a model as a prompt can hold it: readable, and no token of a chat template.
 
     A space goes in after the opening character of whatever looks like such a token; control,
-    format, surrogate and private characters are dropped, but line breaks and tabs stay.
+    format, surrogate, private and unseen characters are dropped, but line breaks and tabs stay.
     """
+    kept = take_apart(without_unseen(text), special_tokens)
+    return _TAG.sub(lambda found: f" {found[0]}" if _closes(found) else f"{found[0]} ", kept)
+
+
+def _closes(found: re.Match[str]) -> bool:
+    """Whether the character ends a token `|>`, so that the space goes before it."""
+    return found[0] in ">\uff1e\ufe65" and found.string[found.start() - 1 : found.start()] in (
+        "|",
+        "\uff5c",
+    )
+
+
+def without_unseen(text: str) -> str:
+    """Return text without control, format, surrogate, private and unseen characters but line breaks and tabs."""
     kept = "".join(char for char in text if char in "\n\t" or unicodedata.category(char)[0] != "C")
-    for token in special_tokens:
-        if len(token) > 1 and token.strip():
-            kept = kept.replace(token, f"{token[0]} {token[1:]}")
-    return _TAG.sub(lambda found: " >" if found[0] == ">" else f"{found[0]} ", kept)
+    return _UNSEEN.sub("", kept)
+
+
+def take_apart(text: str, tokens: Sequence[str]) -> str:
+    """Return text that holds none of these tokens: a space stands after the first character of each.
+
+    Tokens of one character, and those of blanks alone, are left: they end nothing, and code is made of them.
+    """
+    words = sorted({token.strip() for token in tokens}, key=len, reverse=True)
+    words = [word for word in words if len(word) > 1]
+    # Again until none is left: one may overlap itself ("aa" in "aaa"), or be what another one becomes.
+    while found := next((word for word in words if word in text), None):
+        text = text.replace(found, f"{found[0]} {found[1:]}")
+    return text
+
+
+def control_tokens(tokenizer: AddedTokens) -> tuple[str, ...]:
+    """Return what a tokenizer reads as one token wherever it stands: its special tokens and all that were added."""
+    return tuple(sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}))
+
+
+class AddedTokens(Protocol):
+    """What is asked of a tokenizer of transformers."""
+
+    all_special_tokens: Sequence[str]
+
+    def get_added_vocab(self) -> Mapping[str, int]:
+        """Return the added tokens, special or not, with their numbers."""
+        ...
 
 
 def _lines(grade: Grade) -> list[str]:

@@ -52,6 +52,8 @@ class AttackResult:
     problems: list[str]
     """Of `forged_passes`, `false_failures`, `broken`, `survivors`, `poisoned`."""
     detail: str = ""
+    skipped: bool = False
+    """Whether a grader of others has no way to put this question."""
 
 
 @dataclass
@@ -64,7 +66,29 @@ class Report:
     broken: int = 0
     survivors: int = 0
     poisoned: int = 0
+    skipped: int = 0
     attacks: list[AttackResult] = field(default_factory=list)
+
+    def add(self, result: AttackResult) -> None:
+        """Count one attack."""
+        for problem in result.problems:
+            setattr(self, problem, getattr(self, problem) + 1)
+        self.skipped += result.skipped
+        self.attacks.append(result)
+
+    def by_category(self) -> str:
+        """What passed though it must fail, for each kind of attack: `escape 2 of 30, forge 0 of 16`."""
+        kinds = sorted({result.category for result in self.attacks})
+        parts = []
+        for kind in kinds:
+            asked = [
+                r
+                for r in self.attacks
+                if r.category == kind and r.expect == "fail" and not r.skipped
+            ]
+            n = sum("forged_passes" in result.problems for result in asked)
+            parts.append(f"{kind or 'other'} {n} of {len(asked)}")
+        return ", ".join(parts)
 
     @property
     def clean(self) -> bool:
@@ -139,16 +163,14 @@ def run(
     with pool:
         for attack in attacks:
             result = _run_one(attack, pool, bait)
-            for problem in result.problems:
-                setattr(report, problem, getattr(report, problem) + 1)
-            report.attacks.append(result)
+            report.add(result)
             progress(result)
     return report
 
 
 def _run_one(attack: Attack, pool: Pool, bait: str) -> AttackResult:
     restarts = pool.health.n_restarts
-    payloads = _payloads()
+    before = payloads()
     execution: Execution | None = None
     problems: list[str] = []
     details: list[str] = []
@@ -175,7 +197,7 @@ def _run_one(attack: Attack, pool: Pool, bait: str) -> AttackResult:
     if execution is not None and bait in repr(execution):
         problems.append("broken")
         details.append("it read the supervisor's environment")
-    if not _canaries(pool) or _payloads() != payloads:
+    if not _canaries(pool) or payloads() != before:
         problems.append("poisoned")
     return AttackResult(
         name=attack.name,
@@ -208,5 +230,6 @@ def _survivors(pool: Pool) -> int:
     return n
 
 
-def _payloads() -> set[str]:
+def payloads() -> set[str]:
+    """Files that attacks left where the verdict is made, having run code there."""
     return set(glob.glob(str(Path(tempfile.gettempdir()) / _PAYLOADS)))

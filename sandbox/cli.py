@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 _BACKEND = click.Choice(["docker", "gvisor", "process"])
-_LAYERS = ("uid", "seccomp", "landlock")
+_LAYERS = ("uid", "chroot", "seccomp", "landlock")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,21 +25,33 @@ def sandbox() -> None:
 @click.option(
     "--base-image", help="Image with python3 >= 3.11.  [default: that of Dockerfile.sandbox]"
 )
-@click.option("--if-docker", is_flag=True, help="Where no engine answers, say so and succeed.")
-def build(base_image: str | None, if_docker: bool) -> None:
+@click.option(
+    "--packages", default="", help="Packages that programs may import, separated by blanks."
+)
+@click.option(
+    "--if-docker",
+    is_flag=True,
+    help="Where no engine answers, say so and succeed; keep an image that is there, whatever it holds.",
+)
+def build(base_image: str | None, packages: str, if_docker: bool) -> None:
     """Build the sandbox's image.
 
     Where no registry answers, a base is made of Debian packages with mmdebstrap.
 
     \b
-    Example:  sdpo-bench sandbox build --base-image python:3.13-slim
+    Example:  sdpo-bench sandbox build --packages "numpy"
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
     from sandbox import docker_backend, image
 
     if if_docker and not docker_backend.answers():
         _note("no Docker engine answers: no image is built, the process backend will be used")
         return
-    click.echo(_ours(lambda: image.build(base_image=base_image, say=_note)))
+    kept = image.find_current() if if_docker and not packages else None
+    if kept is not None:
+        click.echo(kept)
+        return
+    wanted = packages.split()
+    click.echo(_ours(lambda: image.build(base_image=base_image, packages=wanted, say=_note)))
 
 
 @sandbox.command()
@@ -74,7 +86,7 @@ def up(containers: int, slots: int) -> None:
 
 @sandbox.command()
 def down() -> None:
-    """Remove the containers that `up` started.
+    """Remove the containers that `up` started, and what killed clients left.
 
     \b
     Example:  sdpo-bench sandbox down
@@ -100,8 +112,9 @@ def status(json_file: Path | None) -> None:
     found = standing.sockets()
     rows = [{"socket_dir": str(entry.socket_dir), **entry.facts} for entry in found]
     for row in rows:
+        packages = "".join(f"  {package}" for package in row["packages"])
         click.echo(
-            f"{row['socket_dir']}  python {row['python']}  {row['slots']} slots  up {row['uptime_s']:.0f} s  "
+            f"{row['socket_dir']}  python {row['python']}{packages}  {row['slots']} slots  up {row['uptime_s']:.0f} s  "
             f"recycled {row['recycled']}  restarts {row['restarts']}  hash seed {row['hash_seed']}"
         )
     if not rows:
@@ -123,13 +136,28 @@ def status(json_file: Path | None) -> None:
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Also write the report here."
 )
-def attack(folder: Path, backend: str, without: tuple[str, ...], json_file: Path | None) -> None:
+@click.option(
+    "--grader",
+    metavar="COMMAND",
+    help="Attack this command instead, which reads a program as JSON and writes a verdict.",
+)
+def attack(
+    folder: Path,
+    backend: str,
+    without: tuple[str, ...],
+    json_file: Path | None,
+    grader: str | None,
+) -> None:
     """Run a folder of attacks; exit with 1 unless none achieves anything.
+
+    With --grader the attacks have whatever rights the command gives them: give it a container of its own.
 
     \b
     Example:  sdpo-bench sandbox attack tests/attacks --json attacks.json
+              sdpo-bench sandbox attack tests/attacks --grader "python sandbox/graders/by_exit_status.py"
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
     from sandbox import attack as attacks
+    from sandbox import grader as graders
 
     def show(result: attacks.AttackResult) -> None:
         state = ", ".join(result.problems) or "ok"
@@ -142,12 +170,19 @@ def attack(folder: Path, backend: str, without: tuple[str, ...], json_file: Path
         corpus = attacks.load(folder)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    report = _ours(lambda: attacks.run(corpus, backend, without=frozenset(without), progress=show))
+    if grader is not None:
+        report = _ours(lambda: graders.run(corpus, grader, progress=show))
+    else:
+        report = _ours(
+            lambda: attacks.run(corpus, backend, without=frozenset(without), progress=show)
+        )
     click.echo(
         f"{len(report.attacks)} attacks on {report.backend}: {report.forged_passes} forged passes, "
         f"{report.false_failures} false failures, {report.broken} broken, {report.survivors} survivors, "
         f"{report.poisoned} poisoned"
     )
+    if grader is not None:
+        click.echo(f"passed and must fail: {report.by_category()}; {report.skipped} skipped")
     _write(json_file, report.to_json())
     if not report.clean:
         raise click.exceptions.Exit(1)

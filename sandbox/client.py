@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sandbox import standing
-from sandbox.endpoint import Attached, Endpoint
+from sandbox.endpoint import Attached, described
 from sandbox.pool import Pool
 from sandbox.process_backend import WARNING, ProcessEndpoint
 from sandbox.program import Execution, Program, SandboxError
@@ -22,7 +22,7 @@ class Sandbox(Protocol):
 
     @property
     def name(self) -> str:
-        """Backend and image, as stored with a run: e.g. `docker sha256:...` or `process`."""
+        """Backend, image and its packages, as stored with a run: e.g. `docker sha256:...` or `process`."""
         ...
 
     def run(self, programs: Sequence[Program]) -> list[Execution]:
@@ -116,7 +116,8 @@ def _docker(
         if running:
             image = running[0].facts.get("image") or "of another owner"
             attached = [Attached(found.socket_dir) for found in running]
-            return Pool(f"docker {image}", attached, memory_bytes=memory_bytes)
+            name = described(image, running[0].facts)
+            return Pool(f"docker {name}", attached, memory_bytes=memory_bytes)
     # Here, not above: whoever only connects to sockets needs no Docker SDK.
     from sandbox.docker_backend import DockerEndpoint
     from sandbox.image import current_image
@@ -124,7 +125,7 @@ def _docker(
 
     image = current_image()
     n_containers = min(n_workers, 2)
-    endpoints: list[Endpoint] = []
+    endpoints: list[DockerEndpoint] = []
     try:
         for number in range(n_containers):
             slots = (n_workers + n_containers - 1 - number) // n_containers
@@ -143,4 +144,5 @@ def _docker(
             endpoint.close()
         raise
     name = "gvisor" if backend == "gvisor" else "docker"
+    image = described(image, endpoints[0].facts)
     return Pool(f"{name} {image}", endpoints, memory_bytes=memory_bytes)

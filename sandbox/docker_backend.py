@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +18,8 @@ import docker.errors
 import docker.types
 import requests.exceptions
 
-from sandbox.endpoint import ask, make_socket_folder, wait_until_ready
+from sandbox.endpoint import ask, wait_until_ready
+from sandbox.guest.__main__ import CONTROL_SOCKET, RUN_SOCKET
 from sandbox.guest.protocol import Kind
 from sandbox.policy import (
     SECCOMP_PROFILE,
@@ -29,9 +29,14 @@ from sandbox.policy import (
     guest_options,
 )
 from sandbox.program import SandboxError
+from sandbox.strays import SocketFolder, is_gone, remove_folders, this_process
 
 IMAGE = "sdpo-bench-sandbox"
 LABEL = "sdpo-bench.sandbox"
+OWNER_LABEL = "sdpo-bench.owner"
+"""Holds the process that a container belongs to, so that one which was left behind is known."""
+LEASE_WITHIN_S = 30.0
+"""Time in which a client takes the lease of a container that it starts; longer than it waits for an answer."""
 SOURCE_LABEL = "sdpo-bench.guest"
 """Holds the digest of the guest's source, so that a stale image is noticed."""
 _NO_ENGINE = "a Docker engine must answer, got {error}; start one, or use the process backend, which is no wall"
@@ -128,7 +133,7 @@ def create(
         [command],
         detach=True,
         name=name,
-        labels={LABEL: "owned" if owned else "up"},
+        labels={LABEL: "owned", OWNER_LABEL: this_process()} if owned else {LABEL: "up"},
         environment={"PYTHONHASHSEED": str(hash_seed), **(environment or {})},
         volumes={str(socket_dir): {"bind": SOCKET_DIR, "mode": "rw"}},
         runtime=runtime,
@@ -203,9 +208,12 @@ class DockerEndpoint:
         self._runtime = runtime
         self._recycle_after = recycle_after
         self._without = without
-        self.socket_dir = make_socket_folder()
+        self._folder = SocketFolder()
+        self.socket_dir = self._folder.path
         self._lease: socket.socket | None = None
         self.container_id = ""
+        self.facts: dict[str, Any] = {}
+        """What the supervisor said of itself when it had started."""
         self.name = f"docker container {number}"
         try:
             self._start()
@@ -214,8 +222,7 @@ class DockerEndpoint:
             raise
 
     def _start(self) -> None:
-        for socket_file in self.socket_dir.iterdir():
-            socket_file.unlink()
+        self._folder.clear()
         command = guest_options(
             slots=self.slots,
             container=self._number,
@@ -223,8 +230,10 @@ class DockerEndpoint:
             image=self._image,
             recycle_after=self._recycle_after,
             without=self._without,
+            lease_within_s=LEASE_WITHIN_S,
         )
         with engine() as client:
+            remove_strays(client)
             container = create(
                 client,
                 image=self._image,
@@ -237,9 +246,14 @@ class DockerEndpoint:
                 environment=self._environment,
             )
             self.container_id = container.id
-        wait_until_ready(self.socket_dir, "the sandbox's container")
+        self.facts = wait_until_ready(self.socket_dir, "the sandbox's container").facts
         # Held open: when this process is gone, however it went, the container ends.
-        self._lease = ask(self.socket_dir, Kind.LEASE)
+        try:
+            self._lease = ask(self.socket_dir, Kind.LEASE)
+        except OSError as error:
+            raise SandboxError(
+                f"a container must wait {LEASE_WITHIN_S:g} s for its client, got {error!r}; try again"
+            ) from error
 
     def restart(self) -> None:
         """Start a fresh container in the place of this one."""
@@ -249,7 +263,7 @@ class DockerEndpoint:
     def close(self) -> None:
         """Remove the container."""
         self._stop()
-        shutil.rmtree(self.socket_dir, ignore_errors=True)
+        self._folder.close()
 
     def _stop(self) -> None:
         if self._lease is not None:
@@ -257,14 +271,9 @@ class DockerEndpoint:
             self._lease = None
         if self.container_id:
             with engine() as client:
-                try:
-                    client.containers.get(self.container_id).remove(force=True)
-                except docker.errors.NotFound:
-                    # Gone already: it removes itself when it ends.
-                    pass
-                except docker.errors.APIError as error:
-                    if "already in progress" not in str(error):
-                        raise
+                # Gone already where it removed itself when it ended.
+                with contextlib.suppress(docker.errors.NotFound):
+                    _remove(client.containers.get(self.container_id))
             self.container_id = ""
 
 
@@ -300,9 +309,46 @@ def bring_up(folder: Path, *, containers: int, slots: int, image: str, limits: L
 
 
 def take_down() -> list[str]:
-    """Remove the standing containers; return their names."""
+    """Remove the standing containers, what killed clients left, and their folders; return the containers' names."""
     with engine() as client:
         found = client.containers.list(all=True, filters={"label": f"{LABEL}=up"})
         for container in found:
-            container.remove(force=True)
-        return sorted(container.name for container in found)
+            _remove(container)
+            _remove_socket_folder(container)
+        strays = remove_strays(client)
+    remove_folders()
+    return sorted((*(container.name for container in found), *strays))
+
+
+def remove_strays(client: Any) -> list[str]:  # noqa: ANN401 - docker has no types
+    """Remove the containers of clients that are gone; return their names."""
+    # Sparse: what the list itself says, without another question for each.
+    found = client.containers.list(all=True, filters={"label": f"{LABEL}=owned"}, sparse=True)
+    strays = [
+        container for container in found if is_gone(container.attrs["Labels"].get(OWNER_LABEL, ""))
+    ]
+    for container in strays:
+        _remove(container)
+    return [container.attrs["Names"][0].lstrip("/") for container in strays]
+
+
+def _remove_socket_folder(container: Any) -> None:  # noqa: ANN401 - docker has no types
+    """Remove what a standing container leaves on the host: its two sockets, and their folder if it is then empty."""
+    for mount in container.attrs["Mounts"]:
+        if mount["Destination"] == SOCKET_DIR:
+            folder = Path(mount["Source"])
+            with contextlib.suppress(OSError):
+                for name in (RUN_SOCKET, CONTROL_SOCKET):
+                    (folder / name).unlink(missing_ok=True)
+                folder.rmdir()
+
+
+def _remove(container: Any) -> None:  # noqa: ANN401 - docker has no types
+    """Remove a container; one that is gone, or goes just now, is as good."""
+    try:
+        container.remove(force=True)
+    except docker.errors.NotFound:
+        pass
+    except docker.errors.APIError as error:
+        if "already in progress" not in str(error):
+            raise

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import socket
-import tempfile
+import struct
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,19 +48,10 @@ class Endpoint(Protocol):
         ...
 
 
-def make_socket_folder() -> Path:
-    """Return a fresh folder for sockets; on the host, nobody else comes near it.
-
-    Raises:
-        SandboxError: the folder for temporary files takes none.
-    """
-    try:
-        return Path(tempfile.mkdtemp(prefix="sdpo-bench-"))
-    except OSError as error:
-        raise SandboxError(
-            f"the folder for temporary files must take one more, got {error.strerror}: "
-            f"{error.filename}; make room, or name another in TMPDIR"
-        ) from error
+def described(image: str, facts: Mapping[str, Any]) -> str:
+    """Name an image and, by the word of a supervisor that runs it, the packages in it."""
+    packages = facts.get("packages") or ()
+    return f"{image} with {', '.join(packages)}" if packages else image
 
 
 def run_socket(socket_dir: Path) -> str:
@@ -73,11 +65,30 @@ def ask(socket_dir: Path, kind: Kind) -> socket.socket:
     Raises:
         OSError: nobody answers at that socket.
     """
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection = connect(str(socket_dir / CONTROL_SOCKET), timeout_s=_CONTROL_TIMEOUT_S)
     try:
         connection.settimeout(_CONTROL_TIMEOUT_S)
-        connection.connect(str(socket_dir / CONTROL_SOCKET))
         connection.sendall(dump_request(RequestHeader(kind)))
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def connect(path: str, *, timeout_s: float) -> socket.socket:
+    """Connect to a supervisor's socket; where its queue is full, wait for room.
+
+    Raises:
+        BlockingIOError: the queue stayed full.
+        OSError: nobody listens at that path.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # The kernel waits for room itself; with Python's own time-out a full queue is an error at once.
+    connection.setsockopt(
+        socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(timeout_s), 0)
+    )
+    try:
+        connection.connect(path)
     except OSError:
         connection.close()
         raise
@@ -117,6 +128,20 @@ def status(socket_dir: Path) -> Status:
     return Status(facts["slots"], facts)
 
 
+def answers(socket_dir: Path) -> bool:
+    """Whether a supervisor is there: it says its status, if on a busy machine not at once."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            status(socket_dir)
+            return True
+        except (TimeoutError, BlockingIOError):
+            if time.monotonic() > deadline:
+                return False
+        except (OSError, ValueError):
+            return False
+
+
 def wait_until_ready(socket_dir: Path, what: str, *, timeout_s: float = START_TIMEOUT_S) -> Status:
     """Wait until a supervisor answers at its sockets.
 
@@ -144,16 +169,33 @@ class Attached:
     def __init__(self, socket_dir: Path) -> None:
         self.name = f"attached {socket_dir}"
         self.socket_dir = socket_dir
-        self.slots = wait_until_ready(socket_dir, "the sandbox").slots
+        found = wait_until_ready(socket_dir, "the sandbox")
+        self.slots = found.slots
+        self._instance = found.facts.get("instance")
 
     def restart(self) -> None:
-        """Tell the supervisor to end; its restart policy brings a fresh one."""
+        """Tell the supervisor to end; its restart policy brings a fresh one.
+
+        One that somebody else has brought already is taken as it is: it runs other clients' programs.
+        """
         try:
-            ask(self.socket_dir, Kind.RECYCLE).close()
-        except OSError:
+            if status(self.socket_dir).facts.get("instance") == self._instance:
+                ask(self.socket_dir, Kind.RECYCLE).close()
+        except (OSError, ValueError):
             # Gone already: the policy is at work.
             pass
-        wait_until_ready(self.socket_dir, "the sandbox")
+        self._instance = self._fresh()
+
+    def _fresh(self) -> str | None:
+        """Wait for another supervisor than the one we knew; return its name for itself."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            instance: str | None = wait_until_ready(self.socket_dir, "the sandbox").facts.get(
+                "instance"
+            )
+            if instance != self._instance or time.monotonic() > deadline:
+                return instance
+            time.sleep(0.01)
 
     def close(self) -> None:
         """Leave it to its owner."""

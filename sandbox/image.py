@@ -9,11 +9,12 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sandbox.docker_backend import IMAGE, SOURCE_LABEL, engine, find_image, pull_image
+from sandbox.packages import add_packages, tag_of
 from sandbox.program import SandboxError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +22,8 @@ DEBIAN_BASE = "localhost/sdpo-bench-base"
 """Without a host in its name Podman would ask a registry for it; and it imports nothing but `latest`."""
 _SUITES = {"trixie": "3.13", "bookworm": "3.11"}
 """Suites of Debian with their Python, the wanted one first: it is the Dockerfile's own version."""
+_BASE_FOR_PACKAGES, _LIBRARIES_FOR_PACKAGES = "-packages", ",libstdc++6,libgomp1"
+"""What wheels expect of a system (manylinux) and a bare interpreter lacks."""
 
 
 def dockerfile() -> Path:
@@ -63,33 +66,46 @@ def _tag() -> str:
     return f"{IMAGE}:{source_digest()[:12]}"
 
 
-def build(*, base_image: str | None, say: Callable[[str], None]) -> str:
-    """Build the image and return its id.
+def build(
+    *, base_image: str | None, packages: Sequence[str] = (), say: Callable[[str], None]
+) -> str:
+    """Build the image that clients use from now on, and return its id.
 
     Args:
         base_image: with a python3 of 3.11 or later in it; None: the Dockerfile's default, or Debian packages
             where no registry answers.
+        packages: of Python that programs may import, as pip names them; none by default.
         say: takes one line about what is done.
 
     Raises:
-        SandboxError: no engine, no base, or the build fails.
+        SandboxError: no engine, no base, no such packages, or the build fails.
     """
     with engine(timeout_s=600) as client:
-        base = _choose_base(client, base_image, say)
+        base = _choose_base(client, base_image, say, _BASE_FOR_PACKAGES if packages else "")
         image, _ = client.images.build(
             fileobj=_context(),
             custom_context=True,
             dockerfile="Dockerfile.sandbox",
             buildargs={"BASE_IMAGE": base},
             labels={SOURCE_LABEL: source_digest()},
-            tag=_tag(),
+            tag=f"{_tag()}-bare{_BASE_FOR_PACKAGES if packages else ''}",
             rm=True,
         )
-        image.tag(IMAGE, "latest")
+        if packages:
+            image, contents = add_packages(client, image, packages)
+            image.tag(IMAGE, f"{source_digest()[:12]}-{tag_of(contents)}")
+            say(f"{IMAGE}:{source_digest()[:12]}-{tag_of(contents)} holds {', '.join(contents)}")
+        for tag in (source_digest()[:12], "latest"):
+            image.tag(IMAGE, tag)
         return str(image.id)
 
 
-def _choose_base(client: Any, wanted: str | None, say: Callable[[str], None]) -> str:  # noqa: ANN401
+def _choose_base(
+    client: Any,  # noqa: ANN401 - docker has no types
+    wanted: str | None,
+    say: Callable[[str], None],
+    kind: str,
+) -> str:
     name = wanted or default_base()
     if find_image(client, name) is not None or pull_image(client, name) is not None:
         return name
@@ -99,14 +115,17 @@ def _choose_base(client: Any, wanted: str | None, say: Callable[[str], None]) ->
             "build one from Debian packages"
         )
     for suite in _SUITES:
-        if find_image(client, f"{DEBIAN_BASE}-{suite}") is not None:
-            say(f"no registry has {name}: using {DEBIAN_BASE}-{suite}, built from Debian before")
-            return f"{DEBIAN_BASE}-{suite}"
-    say(f"no registry has {name}: building {DEBIAN_BASE} from Debian packages with mmdebstrap")
-    return _build_debian_base(client)
+        before = f"{DEBIAN_BASE}-{suite}{kind}"
+        if find_image(client, before) is not None:
+            say(f"no registry has {name}: using {before}, built from Debian before")
+            return before
+    say(
+        f"no registry has {name}: building {DEBIAN_BASE}{kind} from Debian packages with mmdebstrap"
+    )
+    return _build_debian_base(client, kind)
 
 
-def _build_debian_base(client: Any) -> str:  # noqa: ANN401
+def _build_debian_base(client: Any, kind: str) -> str:  # noqa: ANN401
     """Import a base of the first suite that this machine's mirror and keys can build; return its name.
 
     Raises:
@@ -122,18 +141,17 @@ def _build_debian_base(client: Any) -> str:  # noqa: ANN401
         with tempfile.TemporaryDirectory(prefix="sdpo-bench-base-") as folder:
             tarball = Path(folder) / "base.tar"
             done = subprocess.run(
-                _debian_command(suite, tarball), capture_output=True, text=True, check=False
+                _debian_command(suite, tarball, kind), capture_output=True, text=True, check=False
             )
             if done.returncode == 0:
-                client.api.import_image(
-                    src=str(tarball), repository=f"{DEBIAN_BASE}-{suite}", tag="latest"
-                )
-                return f"{DEBIAN_BASE}-{suite}"
+                base = f"{DEBIAN_BASE}-{suite}{kind}"
+                client.api.import_image(src=str(tarball), repository=base, tag="latest")
+                return base
             said = f"status {done.returncode}: {done.stderr.strip()[-300:]!r}"
     raise SandboxError(f"mmdebstrap must succeed, got {said}")
 
 
-def _debian_command(suite: str, tarball: Path) -> list[str]:
+def _debian_command(suite: str, tarball: Path, kind: str) -> list[str]:
     """An interpreter, its library and what they link to; no shell.
 
     The `extract` variant runs no customize hooks, so what is left to do is an extract hook; and it does not
@@ -150,7 +168,7 @@ def _debian_command(suite: str, tarball: Path) -> list[str]:
     return [
         "mmdebstrap",
         "--variant=extract",
-        f"--include={python},lib{python}-stdlib",
+        f"--include={python},lib{python}-stdlib{_LIBRARIES_FOR_PACKAGES if kind else ''}",
         f"--extract-hook={hook}",
         suite,
         str(tarball),
@@ -167,8 +185,19 @@ def _context() -> io.BytesIO:
     return buffer
 
 
+def find_current() -> str | None:
+    """Return the id of the image that was built last from the guest as it is; None where there is none.
+
+    Raises:
+        SandboxError: no engine.
+    """
+    with engine() as client:
+        image = find_image(client, _tag())
+    return None if image is None else str(image.id)
+
+
 def current_image() -> str:
-    """Return the id of the image, built from the guest as it is.
+    """Return the id of the image that was built last from the guest as it is.
 
     Raises:
         SandboxError: no engine, no image, or one of another guest.

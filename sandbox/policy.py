@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sandbox.guest.root import ROOT
+
 SECCOMP_PROFILE = Path(__file__).parent / "seccomp.json"
 SOCKET_DIR = "/run/sandbox"
 UID_BASE = 20_000
@@ -38,14 +40,15 @@ GVISOR_LIMITS = Limits(pids=1024)
 def container_options(limits: Limits) -> dict[str, Any]:
     """Return the options a container is created with, by their names in the Docker SDK.
 
-    The supervisor is root inside with three capabilities: to give each child a user of its own and to kill it.
+    The supervisor is root inside with four capabilities: to give each child a user and a root of its own and
+    to kill it.
     `--user` together with `cap_add` would leave none effective.
     """
     return {
         "network_mode": "none",
         "read_only": True,
         "cap_drop": ["ALL"],
-        "cap_add": ["SETUID", "SETGID", "KILL"],
+        "cap_add": ["SETUID", "SETGID", "KILL", "SYS_CHROOT"],
         "security_opt": ["no-new-privileges", f"seccomp={SECCOMP_PROFILE.name}"],
         "pids_limit": limits.pids,
         "mem_limit": limits.memory_bytes,
@@ -69,6 +72,7 @@ def guest_options(
     image: str = "",
     recycle_after: int = 2000,
     without: frozenset[str] = frozenset(),
+    lease_within_s: float = 0.0,
 ) -> str:
     """Return the supervisor's settings, as the one argument of the container's command.
 
@@ -78,7 +82,8 @@ def guest_options(
         owner_uid: user on the host that may connect.
         image: identity of the image, reported back.
         recycle_after: programs after which a slot is replaced.
-        without: layers to leave out: `uid`, `seccomp`, `landlock`; for measuring what each is for.
+        without: layers to leave out: `uid`, `chroot`, `seccomp`, `landlock`; for measuring what each is for.
+        lease_within_s: the supervisor ends where nobody takes a lease for so long; 0: never.
     """
     if not 0 < slots < UIDS_PER_CONTAINER:
         raise ValueError(f"slots must lie between 1 and {UIDS_PER_CONTAINER - 1}, got {slots}")
@@ -88,6 +93,8 @@ def guest_options(
         "uid_base": 0 if "uid" in without else UID_BASE + UIDS_PER_CONTAINER * container,
         "seccomp": "seccomp" not in without,
         "landlock": "landlock" not in without,
+        "root": "" if "chroot" in without else ROOT,
+        "lease_within_s": lease_within_s,
         "recycle_after": recycle_after,
         "owner_uid": owner_uid,
         "image": image,

@@ -1,7 +1,8 @@
 """Runs jobs on several supervisors: one at a time in a slot, results in order, failures told apart.
 
 A program that ends badly is the program's business and gets a verdict. A supervisor that goes away is ours:
-its jobs are run again, each alone; only a program that takes a second one with it is blamed.
+its jobs are run again, each alone; only a program that takes a second one with it is blamed. And a machine that
+gives a program no processor is ours: it is run again, alone, and has more time to wait.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 from sandbox.assertion import Assertion
 from sandbox.decoding import Opaque
-from sandbox.endpoint import Endpoint, run_socket
+from sandbox.endpoint import Attached, Endpoint, answers
 from sandbox.exchange import Exchange, Outcome, Pending, Task, make_task
 from sandbox.guest.protocol import Call, How, Job, Reply, ResponseHeader
 from sandbox.guest.values import Value
@@ -27,16 +28,19 @@ from sandbox.program import Execution, Program, SandboxError, Verdict
 CANARY_EVERY = 1000
 """Executions of one supervisor between two canary pairs."""
 _MAX_REFUSED = 5
+_TRIES_ALONE, _TRIES_SHARED = 1, 4
+"""Fresh supervisors for a program that lost its own, before it is blamed, and for canaries that fail; more where
+other clients' programs and restarts may be the reason."""
 _ASIDE_TIMEOUT_S = 5.0
 
 _log = logging.getLogger(__name__)
 
-_HONEST = Program(
+HONEST = Program(
     code="def canary(n):\n    return [n, n * n]\n",
     asserts=("assert canary(7) == [7, 49]",),
     callables=("canary",),
 )
-_WRONG = Program(
+WRONG = Program(
     code="def canary(n):\n    return [n, n + n]\n",
     asserts=("assert canary(7) == [7, 49]",),
     callables=("canary",),
@@ -60,7 +64,6 @@ class _Worker:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.free = endpoint.slots
-        self.exclusive = False
         self.generation = 0
         self.n_since_canary = 0
         self.lock = threading.Lock()
@@ -73,8 +76,8 @@ class _Batch:
         self.outcomes: list[Outcome | None] = [None] * len(tasks)
         self.waiting = deque((i, task) for i, task in enumerate(tasks) if task is not None)
         self.active: dict[int, _Attempt] = {}
-        self.suspects: list[_Attempt] = []
-        """Lost with their supervisor: to be run again, alone."""
+        self.suspects: list[tuple[int, Task]] = []
+        """Lost with their supervisor, or starved: to be run again, alone."""
         self.n_refused = [0] * len(tasks)
         self.poller = select.poll()
 
@@ -89,6 +92,8 @@ class Health:
 
     n_executions: int = 0
     n_lost: int = 0
+    n_starved: int = 0
+    """Programs that did not get the processor for as long as they may have it, at the first try."""
     n_restarts: int = 0
     n_canary_failures: int = 0
 
@@ -101,6 +106,9 @@ class Pool:
         self._workers = [_Worker(endpoint) for endpoint in endpoints]
         self._memory_bytes = memory_bytes
         self._changed = threading.Condition()
+        self._alone = threading.Lock()
+        self._n_alone = 0
+        """Threads that wait for the whole pool, or have it."""
         self._asides: dict[tuple[tuple[str, ...], str], Value] = {}
         self.health = Health()
         try:
@@ -141,7 +149,7 @@ class Pool:
     def canaries(self) -> bool:
         """Run the pair on every supervisor once; whether all gave the right verdicts."""
         return all(
-            [self._canary(worker, program) for program in (_HONEST, _WRONG)]
+            [self._canary(worker, program) for program in (HONEST, WRONG)]
             == [Verdict.PASSED, Verdict.FAILED]
             for worker in self._workers
         )
@@ -217,8 +225,8 @@ class Pool:
         finally:
             for attempt in batch.active.values():
                 self._finish(attempt)
-        for suspect in batch.suspects:
-            batch.outcomes[suspect.index] = self._run_alone(suspect.task)
+        for index, task in batch.suspects:
+            batch.outcomes[index] = self._run_alone(task)
         self.health.n_executions += len(tasks)
         return batch.outcomes
 
@@ -250,23 +258,37 @@ class Pool:
             if outcome is Pending.MORE:
                 batch.poller.modify(fd, attempt.exchange.events)
                 continue
-            batch.forget(fd)
-            self._finish(attempt)
-            if isinstance(outcome, Outcome):
-                batch.outcomes[attempt.index] = outcome
-            else:
-                batch.suspects.append(attempt)
+            self._take(batch, fd, outcome)
 
     def _expire(self, batch: _Batch) -> None:
-        """Give up on supervisors that let a deadline pass."""
+        """Give up on supervisors that let a deadline pass and do not answer."""
         now = time.monotonic()
-        for fd, attempt in list(batch.active.items()):
-            if now > attempt.exchange.deadline:
+        overdue = [fd for fd, attempt in batch.active.items() if now > attempt.exchange.deadline]
+        for fd in overdue:
+            attempt = batch.active[fd]
+            # It may have come while we did something else, or were stopped.
+            outcome = attempt.exchange.advance()
+            if outcome is Pending.MORE and not attempt.exchange.given_up():
+                continue
+            self._take(batch, fd, outcome)
+            if outcome is Pending.MORE:
                 _log.warning("%s does not answer in time", attempt.worker.endpoint.name)
-                batch.forget(fd)
-                self._finish(attempt)
-                batch.suspects.append(attempt)
                 self._revive(attempt.worker, attempt.generation, even_if_alive=True)
+
+    def _take(self, batch: _Batch, fd: int, outcome: Outcome | Pending) -> None:
+        """End an attempt; what has no outcome that says something of the program is to be run again."""
+        attempt = batch.active[fd]
+        batch.forget(fd)
+        self._finish(attempt)
+        if isinstance(outcome, Outcome) and outcome.header.how != How.STARVED:
+            batch.outcomes[attempt.index] = outcome
+        else:
+            starved = isinstance(outcome, Outcome)
+            batch.suspects.append(
+                (attempt.index, attempt.task.patient() if starved else attempt.task)
+            )
+            self.health.n_starved += starved
+            self.health.n_lost += not starved
 
     def _refused(self, batch: _Batch, index: int, worker: _Worker, generation: int) -> None:
         """Bring back a worker that takes no connection.
@@ -285,26 +307,36 @@ class Pool:
     def _connect(self, worker: _Worker, index: int, task: Task) -> _Attempt | None:
         """Open a connection and send what fits; None where nobody answers."""
         generation = worker.generation
-        path = run_socket(worker.endpoint.socket_dir)
         try:
-            exchange = Exchange(path, task, name=worker.endpoint.name)
+            exchange = Exchange(worker.endpoint.socket_dir, task, name=worker.endpoint.name)
         except OSError:
             return None
         worker.n_since_canary += 1
         return _Attempt(index, task, worker, generation, exchange)
 
     def _run_alone(self, task: Task) -> Outcome:
-        """Run again, alone, what lost its supervisor; blame it if it takes another one with it."""
-        self.health.n_lost += 1
+        """Run again, alone, what lost its supervisor or starved; blame it if it takes another one with it.
+
+        Raises:
+            SandboxError: the sandbox is broken without the program, too, or the machine has no processor for it.
+        """
         with self._exclusively() as worker:
+            n_left = _tries(worker)
+            while n_left:
+                # Raises if the sandbox is broken without the program, too.
+                self._check_canaries(worker)
+                outcome = self._run_once(worker, task)
+                if outcome is None:
+                    n_left -= 1
+                    self._revive(worker, worker.generation)
+                elif outcome.header.how != How.STARVED:
+                    return outcome
+                elif task.is_patient:
+                    raise SandboxError(_no_processor(task, outcome))
+                else:
+                    task = task.patient()
             self._check_canaries(worker)
-            outcome = self._run_once(worker, task)
-            if outcome is not None:
-                return outcome
-            # Raises if the sandbox is broken without the program, too.
-            self._revive(worker, worker.generation)
-            self._check_canaries(worker)
-        _log.warning("a program ended its supervisor twice and is blamed for it")
+        _log.warning("a program ended its supervisor again and again and is blamed for it")
         return Outcome(ResponseHeader(Reply.ENDED, How.SIGNALED, 9), b"")
 
     def _run_once(self, worker: _Worker, task: Task) -> Outcome | None:
@@ -318,8 +350,8 @@ class Pool:
         """Take a free slot, of the worker that has most of them; None where there is none."""
         with self._changed:
             while True:
-                usable = [w for w in self._workers if w.free > 0 and not w.exclusive]
-                if usable:
+                usable = [w for w in self._workers if w.free > 0]
+                if usable and not self._n_alone:
                     worker = max(usable, key=lambda w: w.free)
                     worker.free -= 1
                     return worker
@@ -334,24 +366,21 @@ class Pool:
 
     @contextlib.contextmanager
     def _exclusively(self) -> Iterator[_Worker]:
-        """Take a whole worker: nothing else of this client runs beside."""
+        """Take the whole pool, so that nothing else of this client runs; give one worker of it."""
         with self._changed:
-            worker = self._workers[0]
-            while worker.exclusive or worker.free < worker.endpoint.slots:
-                candidates = [
-                    w for w in self._workers if not w.exclusive and w.free == w.endpoint.slots
-                ]
-                if candidates:
-                    worker = candidates[0]
-                    break
-                self._changed.wait()
-            worker.exclusive = True
+            self._n_alone += 1
         try:
-            yield worker
+            with self._alone:
+                with self._changed:
+                    self._changed.wait_for(self._all_free)
+                yield self._workers[0]
         finally:
             with self._changed:
-                worker.exclusive = False
+                self._n_alone -= 1
                 self._changed.notify_all()
+
+    def _all_free(self) -> bool:
+        return all(worker.free == worker.endpoint.slots for worker in self._workers)
 
     def _finish(self, attempt: _Attempt) -> None:
         attempt.exchange.close()
@@ -362,17 +391,12 @@ class Pool:
         with worker.lock:
             if worker.generation != generation:
                 return
-            if not even_if_alive and self._answers(worker):
+            if not even_if_alive and answers(worker.endpoint.socket_dir):
                 return
             _log.warning("%s is gone; starting a fresh one", worker.endpoint.name)
             worker.endpoint.restart()
             worker.generation += 1
             self.health.n_restarts += 1
-
-    def _answers(self, worker: _Worker) -> bool:
-        task = self._message(Job((), "", "", ()), 1.0)
-        outcome = self._run_once(worker, task) if task is not None else None
-        return outcome is not None
 
     def _check_canaries(self, worker: _Worker) -> None:
         """Run the pair: one must pass, one must fail; take the supervisor out if either does not.
@@ -380,15 +404,18 @@ class Pool:
         Raises:
             SandboxError: a fresh supervisor fails too.
         """
-        for attempt in range(2):
-            verdicts = [self._canary(worker, program) for program in (_HONEST, _WRONG)]
+        n_left = _tries(worker)
+        while True:
+            verdicts = [self._canary(worker, program) for program in (HONEST, WRONG)]
             if verdicts == [Verdict.PASSED, Verdict.FAILED]:
                 worker.n_since_canary = 0
                 return
             self.health.n_canary_failures += 1
             _log.warning("%s fails its canaries: %s", worker.endpoint.name, verdicts)
-            if attempt == 0:
-                self._revive(worker, worker.generation, even_if_alive=True)
+            if not n_left:
+                break
+            n_left -= 1
+            self._revive(worker, worker.generation, even_if_alive=True)
         raise SandboxError(
             f"{worker.endpoint.name} must pass an honest program and fail a wrong one, "
             f"got {verdicts}; run `sdpo-bench sandbox doctor`"
@@ -397,5 +424,19 @@ class Pool:
     def _canary(self, worker: _Worker, program: Program) -> Verdict | None:
         plan = planned(program)
         task = self._task(program, plan)
-        outcome = self._run_once(worker, task) if task is not None else None
-        return None if outcome is None else judged(program, plan, outcome, {}).results[0].verdict
+        outcome = self._run_once(worker, task.patient()) if task is not None else None
+        if outcome is None or outcome.header.how == How.STARVED:
+            return None
+        return judged(program, plan, outcome, {}).results[0].verdict
+
+
+def _tries(worker: _Worker) -> int:
+    return _TRIES_SHARED if isinstance(worker.endpoint, Attached) else _TRIES_ALONE
+
+
+def _no_processor(task: Task, outcome: Outcome) -> str:
+    return (
+        f"a program must get {task.header.timeout_ms / 1000:g} s of a processor, got "
+        f"{outcome.header.cpu_us / 1e6:.1f} s in {outcome.header.wall_us / 1e6:.0f} s, alone; "
+        "run fewer things on this machine"
+    )

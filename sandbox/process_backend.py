@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from sandbox.endpoint import make_socket_folder, wait_until_ready
+from sandbox.endpoint import wait_until_ready
 from sandbox.guest.__main__ import CONTROL_SOCKET
+from sandbox.strays import SocketFolder
 
 WARNING = (
     "sandbox: using the process backend, which is no wall: no container, no network namespace; "
@@ -49,7 +49,8 @@ class ProcessEndpoint:
             "owner_uid": os.geteuid(),
             "end_with_stdin": True,
         }
-        self.socket_dir = make_socket_folder()
+        self._folder = SocketFolder()
+        self.socket_dir = self._folder.path
         self._process: subprocess.Popen[bytes] | None = None
         try:
             self._start()
@@ -66,8 +67,7 @@ class ProcessEndpoint:
             **self._environment,
         }
         options = json.dumps({"socket_dir": str(self.socket_dir), **self._options})
-        for socket_file in self.socket_dir.iterdir():
-            socket_file.unlink()
+        self._folder.clear()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-S", "-m", "sandbox.guest", options],
             stdin=subprocess.PIPE,
@@ -85,7 +85,7 @@ class ProcessEndpoint:
     def close(self) -> None:
         """End the supervisor and what it started."""
         self._stop()
-        shutil.rmtree(self.socket_dir, ignore_errors=True)
+        self._folder.close()
 
     def _stop(self) -> None:
         if self._process is None:

@@ -42,13 +42,13 @@ def sockets(*, hash_seed: int | None = None) -> list[Standing]:
     """Return the containers that answer, with the given hash seed where one is given."""
     found = []
     for control in sorted(directory().glob(f"*/{CONTROL_SOCKET}")):
-        owner = control.parent.stat().st_uid
-        if owner not in (0, os.geteuid()):
-            # Somebody else's folder in a shared place: it could answer what it likes.
-            continue
         try:
+            if control.parent.stat().st_uid not in (0, os.geteuid()):
+                # Somebody else's folder in a shared place: it could answer what it likes.
+                continue
             facts = status(control.parent).facts
         except (OSError, ValueError):
+            # Nobody answers, or the folder went away just now.
             continue
         if hash_seed is None or facts.get("hash_seed") == str(hash_seed):
             found.append(Standing(control.parent, facts))

@@ -16,6 +16,7 @@ from analysis.journal import Journal, read_run_info
 from analysis.provenance import folder_sha256, run_info
 from analysis.records import Record
 from evaluator.context_length import context_length
+from evaluator.feedback import control_tokens
 from evaluator.mbpp import ProblemSet, load_problems
 from evaluator.model import choose_device, load_base
 from evaluator.prompt import messages, protocol_for
@@ -231,7 +232,7 @@ def build_trainer(
         sandbox,
         timeout_s=bench.timeout_s,
         format_weight=bench.format_weight,
-        special_tokens=tokenizer.all_special_tokens,
+        special_tokens=control_tokens(tokenizer),
         patience=patience,
     )
     # the adapter's initial weights are drawn here, before TRL seeds

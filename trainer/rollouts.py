@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.records import Record, Rollout
-from evaluator.feedback import feedback
+from evaluator.feedback import feedback, take_apart, without_unseen
 from evaluator.grade import Grade, grade
 from evaluator.mbpp import Problem
 from evaluator.reward import Reward, reward
@@ -102,10 +102,9 @@ class RolloutGrader:
 
 def _without_special_tokens(text: str, special_tokens: Sequence[str]) -> str:
     """A policy that writes `<|im_end|>` letter by letter must not end a turn of the teacher's prompt."""
-    for token in special_tokens:
-        if len(token) > 1:
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-    return text
+    seen = without_unseen(text)
+    # Characters that show nothing are the answer's own, unless they hold a token together.
+    return take_apart(text if take_apart(seen, special_tokens) == seen else seen, special_tokens)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from evaluator.answer_end import stop_rule
 from evaluator.completions import Answer
 from evaluator.context_length import context_length
 from evaluator.evaluate import GradedAnswer, graded_batches, record
-from evaluator.feedback import feedback
+from evaluator.feedback import control_tokens, feedback
 from evaluator.grade import Grade
 from evaluator.harness import check_harness
 from evaluator.mbpp import Problem, ProblemSet, load_problems
@@ -195,7 +195,7 @@ class _Solver:
     def _continued(self, talk: Conversation, item: GradedAnswer) -> Conversation:
         """The conversation after one failed answer; begun again where no more fits the context."""
         policy = self._loaded()
-        said = feedback(item.grade, special_tokens=policy.tokenizer.all_special_tokens)
+        said = feedback(item.grade, special_tokens=control_tokens(policy.tokenizer))
         longer = [
             *talk,
             {"role": "assistant", "content": item.answer.completion},

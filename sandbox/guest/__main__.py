@@ -22,7 +22,7 @@ import traceback
 import warnings
 from typing import Any, NamedTuple
 
-from sandbox.guest import child, landlock, slot
+from sandbox.guest import child, landlock, root, slot
 from sandbox.guest.output import Capture
 from sandbox.guest.protocol import (
     VERSION,
@@ -39,6 +39,8 @@ from sandbox.guest.protocol import (
 
 RUN_SOCKET = "run.sock"
 CONTROL_SOCKET = "control.sock"
+PACKAGES = "/usr/lib/sdpo-bench-packages"
+"""Folder of the image with the packages that programs may import beside the library; the bare image has none."""
 _KEPT_VARIABLES = {
     "PATH",
     "LANG",
@@ -47,6 +49,10 @@ _KEPT_VARIABLES = {
     "PYTHONPATH",
     "PYTHONHASHSEED",
     "PYTHONDONTWRITEBYTECODE",
+    # of an image with packages
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
 }
 _PRELOADED = (
     "bisect",
@@ -100,6 +106,11 @@ class Options(NamedTuple):
     """User that may connect; needs CAP_SETUID and CAP_SETGID where it is not our own."""
     image: str = ""
     """Identity of the image, reported by the status."""
+    root: str = ""
+    """Folder that slots and children see as `/` (`sandbox.guest.root`); needs CAP_SYS_CHROOT. Empty: no such wall."""
+    lease_within_s: float = 0.0
+    """Exit where nobody has taken a lease for so long: a client that was killed before it could leaves nothing.
+    0: stand for everybody."""
     end_with_stdin: bool = False
     """Exit when standard input closes: nothing outlives the process that started us."""
 
@@ -119,7 +130,10 @@ class _Supervisor:
             seccomp=options.seccomp,
             landlock=options.landlock and landlock.available(),
             recycle_after=options.recycle_after,
+            root=options.root,
         )
+        if options.root:
+            root.check(options.root)
         self._walls = slot.make_walls(self._settings)
         ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
         if options.uid_base:
@@ -131,6 +145,10 @@ class _Supervisor:
         self._restarts: list[float] = []
         self._n_recycled = 0
         self._start = time.monotonic()
+        # Tells two supervisors at the same socket apart; no secret.
+        self._instance = os.urandom(8).hex()
+        self._packages = _packages()
+        self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def run(self) -> None:
         """Fork the slots, then wait: for dead slots, for control connections, for the end."""
@@ -148,7 +166,7 @@ class _Supervisor:
         if self._options.end_with_stdin:
             poller.register(0, select.POLLIN)
         while True:
-            for fd, _ in poller.poll():
+            for fd, _ in poller.poll(self._patience_ms()):
                 if fd == wake_read:
                     os.read(wake_read, 4096)
                     self._reap()
@@ -159,6 +177,15 @@ class _Supervisor:
                         poller.register(lease, select.POLLIN)
                 elif fd == 0 or fd in self._leases:
                     os._exit(0)
+
+    def _patience_ms(self) -> float | None:
+        """How long to wait for somebody's lease, in ms; None: for ever. Exits when that is over."""
+        if not self._options.lease_within_s or self._leases:
+            return None
+        left = self._start + self._options.lease_within_s - time.monotonic()
+        if left <= 0:
+            os._exit(0)
+        return left * 1000 + 1
 
     def _fork_slot(self, index: int) -> None:
         pid = os.fork()
@@ -231,10 +258,12 @@ class _Supervisor:
             "hash_seed": os.environ.get("PYTHONHASHSEED", "random"),
             "uptime_s": round(time.monotonic() - self._start, 3),
             "image": self._options.image,
+            "packages": self._packages,
+            "instance": self._instance,
             "slots": self._options.slots,
             "slot_pids": sorted(self._slots),
             "memory_bytes": sum(_memory_bytes(pid) for pid in (os.getpid(), *self._slots)),
-            "n_children": sum(len(slot.children_of(pid)) for pid in self._slots),
+            "n_children": sum(len(slot.children_of(pid, self._proc)) for pid in self._slots),
             "recycled": self._n_recycled,
             "restarts": len(self._restarts),
             **self._settings._asdict(),
@@ -248,6 +277,13 @@ def _memory_bytes(pid: int) -> int:
             return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
     except OSError:
         return 0
+
+
+def _packages() -> list[str]:
+    """The packages of the image, as `name==version`."""
+    folders = os.listdir(PACKAGES) if os.path.isdir(PACKAGES) else []
+    names = [name.removesuffix(".dist-info") for name in folders if name.endswith(".dist-info")]
+    return sorted(name.replace("-", "==") for name in names)
 
 
 def _scrub_environment() -> None:
@@ -293,6 +329,8 @@ def _warm_up() -> None:
         importlib.import_module(name)
     # Our own folder is no place for a program to import from.
     sys.path[:] = [path for path in sys.path if os.path.realpath(path) in _library_paths()]
+    if os.path.isdir(PACKAGES):
+        sys.path.append(PACKAGES)
     warnings.simplefilter("ignore")
     streams = sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__
     job = Job(("import math",), _WARM_UP, "", ((Call("f([1, 2, 3, 4], 5)"),) * 3,) * 3)

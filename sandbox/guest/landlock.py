@@ -29,6 +29,8 @@ _READABLE = (
     "/dev/zero",
     "/dev/urandom",
     "/dev/random",
+    # of the children's own root
+    "/usr/dev",
 )
 
 

@@ -12,13 +12,15 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
-VERSION = 1
+VERSION = 2
 MAX_JOB_BYTES = 32 << 20
 """Largest job; a client refuses larger programs before it connects."""
 MAX_BODY_BYTES = 1 << 20
 """Largest body: the capacity of the pipe that the child writes to."""
 MAX_TIMEOUT_MS = 3_600_000
 """One hour: longer limits are a mistake."""
+MAX_HARD_MS = 24 * MAX_TIMEOUT_MS
+"""A day: as long as a program may wait for its hour."""
 
 _REQUEST = struct.Struct("!4sBBHIIIQ")
 _RESPONSE = struct.Struct("!4sBBBBIQQQ")
@@ -60,6 +62,8 @@ class How(IntEnum):
     """Killed by the supervisor: its time was up."""
     OOM = 3
     """Killed by the kernel, and the memory cgroup counted an out-of-memory kill."""
+    STARVED = 4
+    """Killed by the supervisor before it had the processor for as long as it may: says nothing of the program."""
 
 
 class RequestHeader(NamedTuple):
@@ -116,7 +120,8 @@ def parse_request(data: bytes) -> RequestHeader:
         raise ProtocolError(f"a request must be of a known kind, got {kind}")
     if kind == Kind.RUN and not (
         0 < job_bytes <= MAX_JOB_BYTES
-        and 0 < timeout_ms <= hard_ms <= MAX_TIMEOUT_MS
+        and 0 < timeout_ms <= MAX_TIMEOUT_MS
+        and timeout_ms <= hard_ms <= MAX_HARD_MS
         and 0 < memory < 1 << 62
     ):
         raise ProtocolError(

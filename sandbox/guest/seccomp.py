@@ -64,9 +64,6 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "epoll_pwait": (281, 22),
     "recvfrom": (45, 207),
     "nanosleep": (35, 101),
-    "clock_nanosleep": (230, 115),
-    "clock_gettime": (228, 113),
-    "clock_getres": (229, 114),
     "gettimeofday": (96, 169),
     "time": (201, None),
     "times": (100, 153),
@@ -80,15 +77,12 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "rt_sigtimedwait": (128, 137),
     "sigaltstack": (131, 132),
     "sched_yield": (24, 124),
-    "sched_getaffinity": (204, 123),
     "getcpu": (309, 168),
     "getrandom": (318, 278),
     "getpid": (39, 172),
     "getppid": (110, 173),
     "gettid": (186, 178),
-    "getpgid": (121, 155),
     "getpgrp": (111, None),
-    "getsid": (124, 156),
     "getuid": (102, 174),
     "geteuid": (107, 175),
     "getgid": (104, 176),
@@ -98,7 +92,6 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "getgroups": (115, 158),
     "getrlimit": (97, 163),
     "getrusage": (98, 165),
-    "getpriority": (140, 141),
     "sysinfo": (99, 179),
     "uname": (63, 160),
     "arch_prctl": (158, None),
@@ -117,6 +110,11 @@ _CLONE = (56, 220)
 _CLONE3 = (435, 435)
 _SOCKETPAIR = (53, 199)
 _SENDTO = (44, 206)
+_OF_A_PROCESS = ((204, 123), (121, 155), (124, 156))
+"""sched_getaffinity, getpgid, getsid: the first argument says of which process."""
+_GETPRIORITY = (140, 141)
+_CLOCKS = ((228, 113), (229, 114), (230, 115))
+"""clock_gettime, clock_getres, clock_nanosleep."""
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
@@ -136,6 +134,8 @@ _FCNTLS = (0, 1, 2, 3, 1030, 1032)
 _F_SETFL, _O_ASYNC = 4, 0o20000
 # PR_SET_NAME shows in /proc for others to read, PR_SET_VMA only names memory: both answered, neither done.
 _PRCTLS_IGNORED = (15, 0x53564D41)
+# A negative clock is another process' processor time, its number in the upper bits; these eight are one's own.
+_CLOCK_OF_A_PROCESS, _OWN_CLOCKS = 0x80000000, 0xFFFFFFF8
 _CLONE_THREAD = 0x10000
 _CLONE_NAMESPACES = 0x7E020000
 
@@ -189,6 +189,13 @@ def _conditional() -> list[tuple[tuple[int | None, int | None], bytes]]:
     connected = (
         _arg(4) + _op(_JEQ, 0, 0, 2) + _arg(4, high=True) + _op(_JEQ, 0, 1, 0) + eperm + allow
     )
+    own_clock = (
+        _arg(0)
+        + _op(_JGE, _OWN_CLOCKS, 2, 0)
+        + _op(_JGE, _CLOCK_OF_A_PROCESS, 0, 1)
+        + _errno(errno.EINVAL)
+        + allow
+    )
     names = b"".join(
         _op(_JEQ, value, len(_PRCTLS_IGNORED) - i, 0) for i, value in enumerate(_PRCTLS_IGNORED)
     )
@@ -204,6 +211,10 @@ def _conditional() -> list[tuple[tuple[int | None, int | None], bytes]]:
         (_CLONE3, _errno(errno.ENOSYS)),
         (_SOCKETPAIR, _only(0, (1,), eperm)),
         (_SENDTO, connected),
+        # Of oneself only: they would tell which processes there are.
+        *((numbers, _only(0, (0,), eperm)) for numbers in _OF_A_PROCESS),
+        (_GETPRIORITY, _only(1, (0,), eperm)),
+        *((numbers, own_clock) for numbers in _CLOCKS),
     ]
 
 

@@ -41,7 +41,10 @@ SEND_TIMEOUT_S = 10.0
 STARTED_AFTER_S = 0.05
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _MIN_PIPE_BYTES = 65_536
+_CPUCLOCK_SCHED = 2
+"""In a clock's number, beside the one of its process: all of its threads' time, in nanoseconds."""
 _OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Settings(NamedTuple):
@@ -53,6 +56,8 @@ class Settings(NamedTuple):
     landlock: bool
     recycle_after: int
     """Executions after which a slot is replaced by a fresh fork of the zygote."""
+    root: str
+    """Folder that slots and children see as `/`; empty: they see all that the supervisor sees."""
 
 
 class Walls(NamedTuple):
@@ -97,7 +102,10 @@ class _Slot:
         # Installed here and not in the child: there the old streams' end would cost as much as the rest.
         self._capture = Capture()
         self._capture.install()
-        self._n_oom = _oom_kills()
+        # What a slot needs beyond its own root; a child closes these before it runs a program.
+        self._proc, self._dev = os.open("/proc", _FOLDER), os.open("/dev", _FOLDER)
+        self._oom = _open_oom_file()
+        self._n_oom = _oom_kills(self._oom)
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD,))
         # The kernel shall take a child first, and rather this slot than the supervisor.
         with open("/proc/self/oom_score_adj", "w") as file:
@@ -116,6 +124,9 @@ class _Slot:
         libc = ctypes.CDLL(None)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        if settings.root:
+            os.chroot(settings.root)
+            os.chdir("/")
 
     def handle(self, connection: socket.socket) -> None:
         """Answer one connection; a client that breaks the protocol or is gone costs nobody else."""
@@ -132,6 +143,7 @@ class _Slot:
         start = time.monotonic()
         pid = os.fork()
         if pid == 0:
+            self._own_null()
             child.become(
                 connection.fileno(),
                 write_end,
@@ -141,12 +153,12 @@ class _Slot:
             )
         os.close(write_end)
         try:
-            started, killed, status, usage = _wait(pid, header, start, connection)
+            end = _wait(pid, header, start, connection, self._proc)
             wall = time.monotonic() - start
             if self._layers.seccomp is None:
                 # With the filter a child cannot have children.
-                _end_survivors()
-            how, code = self._how(killed, status)
+                _end_survivors(self._proc)
+            how, code = self._how(end)
             # As large as what is there: a buffer for the largest body would be copied by every fork.
             body = bytearray(min(_readable_bytes(result), MAX_BODY_BYTES))
             n = os.readv(result, [body]) if body else 0
@@ -157,12 +169,12 @@ class _Slot:
             how,
             code,
             n,
-            int((usage.ru_utime + usage.ru_stime) * 1e6),
+            int((end.usage.ru_utime + end.usage.ru_stime) * 1e6),
             int(wall * 1e6),
-            usage.ru_maxrss * 1024,
+            end.usage.ru_maxrss * 1024,
         )
         try:
-            frames = dump_response(ended) if started else _STARTED + dump_response(ended)
+            frames = dump_response(ended) if end.started else _STARTED + dump_response(ended)
             connection.settimeout(SEND_TIMEOUT_S)
             with memoryview(body) as view:
                 _send_all(connection, frames, view[:n])
@@ -170,17 +182,23 @@ class _Slot:
             # What one program returned must not be in the memory of the next one.
             body[:] = bytes(len(body))
 
-    def _how(self, killed: bool, status: int) -> tuple[How, int]:
+    def _own_null(self) -> None:
+        """Open /dev/null for this child alone: the flags of an open file outlive the program that sets them."""
+        null = os.open("null", os.O_RDWR, dir_fd=self._dev)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+
+    def _how(self, end: _End) -> tuple[How, int]:
         """Tell the causes apart by evidence that the child cannot write."""
-        if killed:
-            return How.DEADLINE, 0
-        if os.WIFEXITED(status):
-            return How.EXITED, os.WEXITSTATUS(status)
-        number = os.WTERMSIG(status)
+        if end.killed is not None:
+            return end.killed, 0
+        if os.WIFEXITED(end.status):
+            return How.EXITED, os.WEXITSTATUS(end.status)
+        number = os.WTERMSIG(end.status)
         if number == signal.SIGXCPU:
             return How.DEADLINE, 0
         if number == signal.SIGKILL:
-            before, self._n_oom = self._n_oom, _oom_kills()
+            before, self._n_oom = self._n_oom, _oom_kills(self._oom)
             if self._n_oom > before:
                 return How.OOM, number
         return How.SIGNALED, number
@@ -248,33 +266,46 @@ def _send_all(connection: socket.socket, frames: bytes, body: memoryview) -> Non
     connection.sendall(body[max(0, sent - len(frames)) :])
 
 
+class _End(NamedTuple):
+    """What the slot saw of a child's end."""
+
+    started: bool
+    """Whether the client was told STARTED."""
+    killed: How | None
+    """Why we killed it; None where it ended by itself."""
+    status: int
+    usage: resource.struct_rusage
+
+
 def _wait(
-    pid: int, header: RequestHeader, start: float, connection: socket.socket
-) -> tuple[bool, bool, int, resource.struct_rusage]:
-    """Wait for the child until its time is up; return (said STARTED, killed by us, status, usage).
+    pid: int, header: RequestHeader, start: float, connection: socket.socket, proc: int
+) -> _End:
+    """Wait for the child until its time is up.
 
     Time that the child spent waiting for a processor is not the child's: on a busy machine an honest
-    program gets as much of the processor as on an idle one, within `hard_ms`. The client, whose own
+    program gets as much of the processor as on an idle one, within `hard_ms`. Threads beside the first one
+    count with the time that they used. The client, whose own
     deadline begins with STARTED, is told so only where the end does not come at once: it saves a wake-up.
     """
     allowed, hard = header.timeout_ms / 1000, header.hard_ms / 1000
     deadline = start + min(allowed, STARTED_AFTER_S)
-    started = killed = False
+    started = False
     while True:
         now = time.monotonic()
         if now >= deadline:
             if not started:
                 started = _send_started(connection)
-            used = now - start - _run_delay(pid)
+            used = max(now - start - _run_delay(pid, proc), _processor_time(pid))
             if used >= allowed or now - start >= hard:
-                killed = _kill(pid)
+                why = How.DEADLINE if used >= allowed else How.STARVED
+                killed = why if _kill(pid) else None
                 _, status, usage = os.wait4(pid, 0)
-                return started, killed, status, usage
+                return _End(started, killed, status, usage)
             deadline = min(start + hard, now + max(allowed - used, 0.002))
         signal.sigtimedwait((signal.SIGCHLD,), max(0.0, deadline - now))
         ended, status, usage = os.wait4(pid, os.WNOHANG)
         if ended:
-            return started, killed, status, usage
+            return _End(started, None, status, usage)
 
 
 def _kill(pid: int) -> bool:
@@ -286,46 +317,64 @@ def _kill(pid: int) -> bool:
     return True
 
 
-def _run_delay(pid: int) -> float:
+def _run_delay(pid: int, proc: int) -> float:
     """Seconds that a process was ready to run and had to wait for a processor."""
     try:
-        with open(f"/proc/{pid}/schedstat") as file:
-            return int(file.read().split()[1]) / 1e9
+        return int(_read(f"{pid}/schedstat", proc).split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
         return 0.0
 
 
-def _end_survivors() -> None:
+def _processor_time(pid: int) -> float:
+    """Seconds of processor time that all threads of a process have used; 0 where the kernel does not say."""
+    try:
+        return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
+    except OSError:
+        return 0.0
+
+
+def _read(path: str, folder: int) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return os.read(fd, 65_536)
+    finally:
+        os.close(fd)
+
+
+def _end_survivors(proc: int) -> None:
     """Kill what the child left running; orphans are handed to this process (child subreaper)."""
     while True:
         try:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                for pid in children_of(os.getpid()):
+                for pid in children_of(os.getpid(), proc):
                     os.kill(pid, signal.SIGKILL)
                 os.waitpid(-1, 0)
         except ChildProcessError:
             return
 
 
-def children_of(pid: int) -> list[int]:
-    """Processes whose parent is `pid`; none where the kernel does not say."""
+def children_of(pid: int, proc: int) -> list[int]:
+    """Processes whose parent is `pid`, by the open folder /proc; none where the kernel does not say."""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [int(child_pid) for child_pid in file.read().split()]
+        return [int(child_pid) for child_pid in _read(f"{pid}/task/{pid}/children", proc).split()]
     except OSError:
         return []
 
 
-def _oom_kills() -> int:
-    """Out-of-memory kills that this cgroup has counted."""
+def _open_oom_file() -> int:
+    """Open what counts the out-of-memory kills of this cgroup; -1 where there is none."""
     for path in _OOM_FILES:
-        try:
-            with open(path) as file:
-                fields = dict(line.split() for line in file)
-        except OSError:
-            continue
-        return int(fields.get("oom_kill", 0))
-    return 0
+        with contextlib.suppress(OSError):
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return -1
+
+
+def _oom_kills(fd: int) -> int:
+    """Out-of-memory kills that this cgroup has counted."""
+    if fd < 0:
+        return 0
+    fields = dict(line.split() for line in os.pread(fd, 4096, 0).splitlines())
+    return int(fields.get(b"oom_kill", 0))
 
 
 def _readable_bytes(fd: int) -> int:

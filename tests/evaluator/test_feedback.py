@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluator.extract import Extraction
-from evaluator.feedback import MAX_CHARS, feedback, neutralise
+from evaluator.feedback import MAX_CHARS, control_tokens, feedback, neutralise, take_apart
 from evaluator.grade import Grade, grade
 from sandbox.program import AssertResult, Execution, Verdict
 
@@ -185,6 +185,62 @@ def test_a_bound_without_room_is_refused(problem):
         feedback(graded(problem, raised()), max_chars=10)
 
 
+@pytest.mark.parametrize(
+    "token",
+    [
+        *("<fim-prefix>", "<fim_suffix>", "<file.sep>", "<0x0A>", "<PRE>", "</tool:call>", "<\uff5cend\u2581of\uff5c>"),
+        *("[gMASK]", "[sMASK]", "[MASK]", "[CLS]", "[cls]", "[/TOOL_CALLS]", "[control_8]", "[unused1]"),
+        *("[UNUSED_TOKEN_9]",),
+        *(">>TITLE<<", "|||EMAIL_ADDRESS|||", "<<SYS>>", "\uff1cfim-prefix\uff1e", "\uff3bgMASK\uff3d"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("around", ["{}", "a{}b", " {} ", "{0}{0}", "[[{}]]", "<{}>"])
+def test_nothing_of_the_form_of_a_token_is_left_whole(token, around):
+    text = neutralise(around.format(token))
+    assert token not in text and token.replace("<", "").replace(">", "")[1:-1] in text
+    assert neutralise(text) == text
+
+
+@pytest.mark.parametrize(
+    "unseen",
+    ["\U000e0041", "\u200b", "\u2060", "\ufeff", "\u00ad", "\u034f", "\u115f",
+      "\u3164", "\uffa0", "\u180b", "\ufe0f", "\U000e0100", "\u17b4"],
+)  # fmt: skip
+def test_characters_that_show_nothing_hold_no_token_apart(unseen):
+    assert neutralise(f"<|im{unseen}_end|>a{unseen}b") == "< |im_end| >ab"
+    assert neutralise(f"@@E{unseen}OT@@", special_tokens=["@@EOT@@"]) == "@ @EOT@@"
+
+
+class Tokenizer:
+    all_special_tokens = ["<s>", "@@EOT@@"]
+
+    def get_added_vocab(self):
+        # runs of blanks are added tokens of several models, and ends of nothing
+        return {
+            "<s>": 0,
+            "ENDTURN": 7,
+            "~~": 8,
+            "    ": 9,
+            "\t\t": 10,
+            "|": 11,
+            " pad ": 12,
+            "p ad": 13,
+        }
+
+
+def test_added_tokens_that_are_not_special_are_taken_apart_too():
+    tokens = control_tokens(Tokenizer())
+    text = neutralise("ENDTURN ~~~~ @@EOT@@ pad\n    x | y\t\tz", special_tokens=tokens)
+    assert text == "E NDTURN ~ ~ ~ ~ @ @EOT@@ p  ad\n    x | y\t\tz"
+
+
+@given(text=st.text("ab <>"), tokens=st.lists(st.text("ab <>", max_size=4), max_size=4))
+def test_no_token_survives_whatever_the_tokens_are(text, tokens):
+    apart = take_apart(text, tokens)
+    assert not any(token.strip() in apart for token in tokens if len(token.strip()) > 1)
+    assert apart.replace(" ", "") == text.replace(" ", "")
+
+
 @given(st.text())
 def test_neutralised_text_stays_neutral(text):
     once = neutralise(text)
@@ -193,5 +249,8 @@ def test_neutralised_text_stays_neutral(text):
 
 
 def test_ordinary_code_and_comparisons_are_untouched():
-    text = "if a < b and c > d: x = [1, 2]; y = a<b | c>d; f(x) <= 3"
+    text = (
+        "if a < b and c > d: x = [1, 2]; y = a<b | c>d; f(x) <= 3; x[i], t[Key], a[x_1], s[::-1], v[0]"
+        " >>> x >> 2 << 1 | 3 || n <= 4 == b'\\x00' -> [[1], ['A', 'BC']]"
+    )
     assert neutralise(text) == text

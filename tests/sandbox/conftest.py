@@ -34,7 +34,7 @@ def verdicts(executions):
 
 
 class FakeSupervisor:
-    """Answers every job as `answer(job)` says: bytes of a body, or None to hang up after STARTED."""
+    """Answers every job as `answer(job)` says: a body, how it ended, or None to hang up after STARTED."""
 
     name = "fake"
     slots = 2
@@ -58,7 +58,9 @@ class FakeSupervisor:
                 header = p.parse_request(stream.read(p.REQUEST_BYTES))
                 body = self._answer(p.parse_job(stream.read(header.job_bytes)))
                 stream.write(p.dump_response(p.ResponseHeader(p.Reply.STARTED)))
-                if body is not None:
+                if isinstance(body, p.How):
+                    stream.write(p.dump_response(p.ResponseHeader(p.Reply.ENDED, body)))
+                elif body is not None:
                     ended = p.ResponseHeader(p.Reply.ENDED, body_bytes=len(body))
                     stream.write(p.dump_response(ended) + body)
 

@@ -68,6 +68,10 @@ def test_composes_supervisors_get_settings_that_they_know_and_share_no_user():
     for service in _sandboxes():
         options = Options(**json.loads(service["command"][0].replace("${HOST_UID:-1000}", "1000")))
         assert options.uid_base and options.seccomp and options.landlock
+        assert (
+            options.root
+            == json.loads(policy.guest_options(slots=1, container=0, owner_uid=0))["root"]
+        )
         mine = set(range(options.uid_base, options.uid_base + options.slots))
         assert not users & mine and max(mine) < options.uid_base + policy.UIDS_PER_CONTAINER
         users |= mine
@@ -86,7 +90,11 @@ def test_containers_share_no_user():
 def test_the_containers_profile_refuses_what_it_does_not_name():
     profile = json.loads(policy.SECCOMP_PROFILE.read_text())
     assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
-    plain = {n for rule in profile["syscalls"] if "args" not in rule for n in rule["names"]}
+    conditional = [rule for rule in profile["syscalls"] if "args" in rule or "includes" in rule]
+    plain = {n for rule in profile["syscalls"] if rule not in conditional for n in rule["names"]}
+    # What slots need for their children's root, and only where the container has the capability.
+    (chroot,) = [rule for rule in conditional if "chroot" in rule["names"]]
+    assert chroot["names"] == ["chroot"] and chroot["includes"] == {"caps": ["CAP_SYS_CHROOT"]}
     forbidden = (
         "mount umount2 ptrace process_vm_readv process_vm_writev io_uring_setup bpf keyctl add_key unshare setns "
         "pivot_root chroot init_module kexec_load perf_event_open userfaultfd memfd_create mq_open shmget semget "

@@ -85,6 +85,9 @@ def test_the_numbers_are_the_kernels(machine, header, prefix):
     }
     named |= {"prlimit64": seccomp._PRLIMIT64, "clone": seccomp._CLONE, "clone3": seccomp._CLONE3}
     named |= {"socketpair": seccomp._SOCKETPAIR, "sendto": seccomp._SENDTO}
+    named |= zip(("sched_getaffinity", "getpgid", "getsid"), seccomp._OF_A_PROCESS, strict=True)
+    named |= zip(("clock_gettime", "clock_getres", "clock_nanosleep"), seccomp._CLOCKS, strict=True)
+    named |= {"getpriority": seccomp._GETPRIORITY}
     assert all(numbers[name] == pair[column] for name, pair in named.items())
 
 
@@ -132,6 +135,15 @@ def test_what_a_program_could_reach_others_with_is_refused(number):
         (56, (17,), ERRNO | errno.EPERM),
         (56, (0x3D0F00 | 0x20000000,), ERRNO | errno.EPERM),
         (435, (), ERRNO | errno.ENOSYS),
+        *((call, (0,), ALLOW) for call in (204, 121, 124)),  # of oneself
+        *((call, (1,), ERRNO | errno.EPERM) for call in (204, 121, 124)),
+        (140, (0, 0), ALLOW),  # getpriority
+        (140, (0, 1), ERRNO | errno.EPERM),
+        *((call, (clock,), ALLOW) for call in (228, 229, 230) for clock in (0, 1, 2, 3, 11)),
+        # clocks are counted down from -1; -6 and -2 are one's own process and thread, the next ones process 1
+        *((call, (-6 % 2**32,), ALLOW) for call in (228, 229, 230)),
+        *((call, (-14 % 2**32,), ERRNO | errno.EINVAL) for call in (228, 229, 230)),
+        *((call, (-14 % 2**64,), ERRNO | errno.EINVAL) for call in (228, 229, 230)),
         (53, (1,), ALLOW),  # socketpair
         (53, (2,), ERRNO | errno.EPERM),
         (44, (3, 0, 0, 0, 0), ALLOW),  # sendto without an address

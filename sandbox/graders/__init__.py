@@ -1,0 +1,1 @@
+"""Graders of others, as commands for `sandbox attack --grader`; each file stands alone."""
