@@ -1,31 +1,52 @@
-"""Finds the program in the text of a completion."""
+"""Finds the program in the text of a completion.
+
+Every candidate is listed, then one is chosen by these rules, the first that decides:
+
+1. The model's first turn counts, where a chat token ends it; nothing inside of thinking does.
+2. A program that parses and defines the tested function stands above one that only names it in a stub or in
+   a value that may be no function, that above one that looks as if it did and is no Python.
+3. Among equals the last one counts.
+4. Where none is whole and the problem begins a function, a candidate that is that function's body counts.
+5. Where nothing defines the function it is the longest block, so that the sandbox can say what is missing.
+
+A chosen program that lacks a name gets the statements of other blocks that define it.
+"""
 
 from __future__ import annotations
 
 import ast
+import enum
 import re
-import textwrap
-import warnings
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-MAX_CODE_CHARS = 64_000
-"""A longer program is refused: MBPP answers have hundreds, and parsing must stay cheap."""
-
-_MAX_FENCE_CHARS = 200
-"""A longer line is no fence; without a bound the pattern takes quadratic time on spaces."""
-
-_MAX_BLOCKS = 200
-"""Later blocks are not looked at: no answer has so many."""
-
-_FENCE = re.compile(r"[ \t]*(?P<marks>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)")
-_CODE_START = re.compile(r"(async[ \t]+def|def|class|import|from|@)\b|@")
-_CODE_LINE = re.compile(
-    r"[ \t]|#|@|[)\]}]|\"{3}|'{3}"
-    r"|(async|await|def|class|import|from|if|elif|else|for|while|try|except|finally|with|return"
-    r"|assert|print|raise|pass|del|global|match|case)\b"
-    r"|[A-Za-z_][\w.]*(\[[^\]]*\])?[ \t]*([-+*/%|&^]|//|\*\*|<<|>>)?=|[A-Za-z_][\w.]*\("
+from evaluator.answer_text import answer_text
+from evaluator.bare_code import code_runs
+from evaluator.blocks import Block, split_blocks
+from evaluator.definition import (
+    MAX_CODE_CHARS,
+    Defined,
+    bound_by,
+    declarations,
+    defined,
+    is_all_code,
+    looks_defined,
+    missing_names,
+    parse,
 )
-"""How a line of Python at the left margin can begin; prose hardly ever does."""
+from evaluator.function_body import completed
+
+__all__ = ["MAX_CODE_CHARS", "Extraction", "extract", "is_complete", "parse"]
+
+_MAX_PARSED_CHARS = 3 * MAX_CODE_CHARS
+"""Candidates beyond that are not parsed: time must stay small for any text."""
+
+_MAX_TURNS = 8
+"""Later turns are not looked at."""
+
+_DEFINITION = re.compile(
+    r"^(?:(?:async[ \t]+)?def|class)[ \t]+\w|^\w+[ \t]*(?::[^=\n]*)?=[^=]", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -42,147 +63,197 @@ class Extraction:
 
 
 @dataclass(frozen=True)
-class _Block:
-    """One fenced block."""
+class _Candidate:
+    """A text that may be the program."""
 
     code: str
+    fenced: bool
     closed: bool
 
 
-def extract(completion: str, callables: tuple[str, ...]) -> Extraction:
-    """Return the program in a completion: the first block that defines the tested function.
+def extract(completion: str, callables: Sequence[str], beginning: str = "") -> Extraction:
+    """Return the program in a completion, by the rules above.
 
-    Without a fence it is the part of the text that reads as code. Where nothing defines the tested
-    function it is the longest block, so that the sandbox can say what is missing. Never raises;
-    takes time linear in the length of the completion.
+    Never raises; takes time linear in the length of the completion.
 
     Args:
         completion: text from a model, of any length and content.
         callables: names that the program must define, the tested function first.
+        beginning: signature and docstring of the tested function, where the problem begins it.
     """
-    text = completion.replace("\r\n", "\n").replace("\r", "\n")
-    if not text.strip():
+    if not completion.strip():
         return Extraction(None, "empty completion", 0)
-    blocks = _fenced_blocks(text, callables)
-    if blocks:
-        chosen = _choose(blocks, callables)
-    else:
-        chosen = _Block(_bare_code(text), closed=True)
-    reason = _refusal(chosen.code, fenced=bool(blocks))
-    if reason is not None:
-        return Extraction(None, reason, len(blocks), chosen.closed)
-    return Extraction(chosen.code, None, len(blocks), chosen.closed)
+    answer = answer_text(_with_lf(completion))
+    readings = [_Reading(turn, callables, beginning) for turn in answer.turns[:_MAX_TURNS]]
+    if not readings:
+        reason = "thinking without an end" if answer.thinking_open else "no code in the text"
+        return Extraction(None, reason, 0)
+    reading = max(readings, key=lambda reading: min(reading.rank, _Rank.POSSIBLY))
+    chosen, n_blocks = reading.chosen, reading.n_blocks
+    if chosen is None:
+        return Extraction(None, "empty code block" if n_blocks else "no code in the text", n_blocks)
+    reason = _refusal(chosen.code)
+    code = reading.joined() if reason is None else None
+    return Extraction(code, reason, n_blocks, chosen.closed)
 
 
-def is_complete(completion: str, callables: tuple[str, ...]) -> bool:
-    """Whether a closed block defines the tested function: more text cannot change the program."""
+def is_complete(completion: str, callables: Sequence[str]) -> bool:
+    """Whether the answer holds a whole program in a closed block, so that its sampling can end."""
     if "```" not in completion and "~~~" not in completion:
         return False
-    blocks = _fenced_blocks(completion.replace("\r\n", "\n"), callables)
-    return any(block.closed and _defines(block.code, callables[:1]) for block in blocks)
+    answer = answer_text(_with_lf(completion))
+    return any(_Reading(turn, callables).has_closed_program for turn in answer.turns[:_MAX_TURNS])
 
 
-def parse(code: str) -> ast.Module | None:
-    """Return the syntax tree of untrusted code, or None where it is no Python."""
-    if len(code) > MAX_CODE_CHARS:
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "\d" in an answer must not print a warning here
-            return ast.parse(code)
-    # NUL bytes and surrogates are ValueError; deep nesting is RecursionError or MemoryError.
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+class _Rank(enum.IntEnum):
+    """How good a candidate is."""
+
+    NONE = 0
+    LOOKS = 1
+    """It reads as if it defined the tested function and is no Python."""
+    POSSIBLY = 2
+    BODY = 3
+    WHOLLY = 4
 
 
-def _fenced_blocks(text: str, callables: tuple[str, ...]) -> list[_Block]:
-    """All fenced blocks, in order; the last may lack its closing fence."""
-    blocks: list[_Block] = []
-    opening: str | None = None
-    lines: list[str] = []
-    before: list[str] = []
-    for line in text.split("\n"):
-        if len(blocks) == _MAX_BLOCKS:
-            return blocks
-        fence = _FENCE.fullmatch(line) if len(line) <= _MAX_FENCE_CHARS else None
-        if opening is None:
-            if fence is None:
-                before.append(line)
-            elif not blocks and not fence["info"].strip() and _defines_in(before, callables):
-                # The prompt opened the block, or the model forgot to: this is its end.
-                blocks.append(_Block("\n".join(before), closed=True))
-                before = []
-            else:
-                opening = fence["marks"]
-        elif fence and fence["marks"].startswith(opening) and not fence["info"].strip():
-            blocks.append(_Block(_dedented(lines), closed=True))
-            opening, lines = None, []
-        else:
-            lines.append(line)
-    if opening is not None and (any(line.strip() for line in lines) or not blocks):
-        blocks.append(_Block(_dedented(lines), closed=False))
-    return blocks
+_RANKS = {
+    Defined.NOT: _Rank.NONE,
+    Defined.POSSIBLY: _Rank.POSSIBLY,
+    Defined.WHOLLY: _Rank.WHOLLY,
+}
 
 
-def _dedented(lines: list[str]) -> str:
-    """Lines of a block without their common margin: a fence can stand inside a list."""
-    code = "\n".join(lines)
-    return textwrap.dedent(code) if lines and lines[0][:1] in (" ", "\t") else code
+class _Reading:
+    """The candidates in one turn of the answer, and the chosen one."""
 
+    def __init__(self, text: str, callables: Sequence[str], beginning: str = "") -> None:
+        self._callables = tuple(callables)
+        self._name = callables[0] if callables else ""
+        self._budget = _MAX_PARSED_CHARS
+        blocks = split_blocks(text, lambda before: looks_defined(before, self._name))
+        self.n_blocks = sum(block.fenced for block in blocks)
+        self._candidates = [candidate for block in blocks for candidate in self._of(block)]
+        self._looking = [c for c in self._candidates if looks_defined(c.code, self._name)]
+        self.rank, self.chosen = _Rank.NONE, None
+        self._choose(blocks, beginning)
 
-def _choose(blocks: list[_Block], callables: tuple[str, ...]) -> _Block:
-    """The first block that defines the tested function, else the longest."""
-    for block in blocks:
-        if _defines(block.code, callables[:1]):
-            return block
-    return max(blocks, key=lambda block: len(block.code.strip()))
+    @property
+    def has_closed_program(self) -> bool:
+        """Whether a closed fenced block is a whole program."""
+        closed = (c for c in self._looking if c.fenced and c.closed)
+        return any(self._rank(candidate) is _Rank.WHOLLY for candidate in closed)
 
-
-def _defines(code: str, names: tuple[str, ...]) -> bool:
-    """Whether the text holds a definition at the left margin of each name, by its look."""
-    return all(
-        re.search(
-            rf"^(?:(?:async[ \t]+)?def|class)[ \t]+{re.escape(name)}\b|^{re.escape(name)}[ \t]*=[^=]",
-            code,
-            re.MULTILINE,
+    def joined(self) -> str:
+        """The chosen program, with the statements of other blocks that bind the names it lacks."""
+        chosen = self.chosen
+        if chosen is None or len(self._candidates) < 2 or (tree := parse(chosen.code)) is None:
+            return chosen.code if chosen is not None else ""
+        helpers = _helpers(
+            [
+                (other.code, parsed)
+                for other in self._candidates
+                if other is not chosen and (parsed := self._parsed(other.code)) is not None
+            ],
+            self._name,
+            missing_names(tree, self._callables),
         )
-        for name in names
-    )
+        if not helpers:
+            return chosen.code
+        # An import from __future__ must come first.
+        parts = [chosen.code, helpers] if "__future__" in chosen.code else [helpers, chosen.code]
+        code = "\n\n".join(parts)
+        return code if parse(code) is not None else chosen.code
+
+    def _of(self, block: Block) -> Iterator[_Candidate]:
+        """The candidates in a block."""
+        if not block.mixed:
+            yield _Candidate(block.text, fenced=True, closed=True)
+            return
+        closed = block.closed
+        tree = self._parsed(block.text)
+        if tree is not None and is_all_code(tree):
+            if block.fenced or _DEFINITION.search(block.text):
+                yield _Candidate(block.text, block.fenced, closed)
+            return
+        runs = list(code_runs(block.text))
+        if block.fenced and not runs:
+            runs = [block.text]
+        for run in runs:
+            yield _Candidate(run, block.fenced, closed)
+
+    def _choose(self, blocks: Sequence[Block], beginning: str) -> None:
+        """Apply the rules."""
+        for candidate in reversed(self._looking):
+            rank = self._rank(candidate)
+            if self.chosen is None or rank > self.rank:
+                self.rank, self.chosen = rank, candidate
+            if rank is _Rank.WHOLLY:
+                return
+        if beginning:
+            for block in reversed(blocks):
+                code = completed(beginning, block.text, self._name, mixed=block.mixed)
+                if code is not None:
+                    self.rank, self.chosen = _Rank.BODY, _Candidate(code, block.fenced, block.closed)
+                    return
+        if self.chosen is None:
+            fenced = [c for c in self._candidates if c.fenced and c.code.strip()]
+            bare = [c for c in self._candidates if not c.fenced and _DEFINITION.search(c.code)]
+            self.chosen = max(fenced or bare, key=lambda c: len(c.code.strip()), default=None)
+
+    def _rank(self, candidate: _Candidate) -> _Rank:
+        """How good a candidate is that looks as if it defined the function."""
+        tree = self._parsed(candidate.code)
+        return _Rank.LOOKS if tree is None else _RANKS[defined(tree, self._name)]
+
+    def _parsed(self, code: str) -> ast.Module | None:
+        """The syntax tree of a candidate, as long as the budget lasts."""
+        self._budget -= len(code)
+        return parse(code) if self._budget >= 0 else None
 
 
-def _defines_in(lines: list[str], callables: tuple[str, ...]) -> bool:
-    """Whether lines outside any fence define the tested function."""
-    return bool(callables) and _defines("\n".join(lines), callables[:1])
+def _helpers(
+    others: Sequence[tuple[str, ast.Module]], name: str, missing: Collection[str]
+) -> str:
+    """Statements of other candidates that bind missing names, and those that these need in turn."""
+    kept: dict[int, list[ast.stmt]] = {}
+    binds = [
+        {bound for node in declarations(tree, name) for bound in bound_by(node)} for _, tree in others
+    ]
+    pending, seen = list(missing), set(missing)
+    while pending:
+        wanted = pending.pop()
+        found = next((i for i in reversed(range(len(others))) if wanted in binds[i]), None)
+        if found is not None and found not in kept:
+            kept[found] = declarations(others[found][1], name)
+            needs = missing_names(ast.Module(kept[found], []))
+            pending += needs - seen
+            seen |= needs
+    return "\n\n".join(_source(others[index][0], kept[index]) for index in sorted(kept))
 
 
-def _bare_code(text: str) -> str:
-    """The part of an unfenced text that reads as code; empty where there is none."""
-    if parse(text) is not None and _has_definition(text):
-        return text
-    lines = text.split("\n")
-    start = next((i for i, line in enumerate(lines) if _CODE_START.match(line)), None)
-    if start is None:
-        return ""
-    kept: list[str] = []
-    for line in lines[start:]:
-        if line.strip() and not _CODE_LINE.match(line):
-            break
-        kept.append(line)
-    code = "\n".join(kept)
-    return code if _has_definition(code) else ""
+def _source(code: str, nodes: Sequence[ast.stmt]) -> str:
+    """The lines of some statements."""
+    lines = code.split("\n")
+    wanted = {
+        number
+        for node in nodes
+        for number in range(
+            min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))]),
+            (node.end_lineno or node.lineno) + 1,
+        )
+    }
+    return "\n".join(line for number, line in enumerate(lines, 1) if number in wanted)
 
 
-def _has_definition(code: str) -> bool:
-    """Whether a line at the left margin defines something: plain prose can parse as Python."""
-    return bool(
-        re.search(r"^(?:(?:async[ \t]+)?def|class)[ \t]+\w|^\w+[ \t]*=[^=]", code, re.MULTILINE)
-    )
+def _with_lf(text: str) -> str:
+    """The text with LF line ends, and without a byte order mark."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")
 
 
-def _refusal(code: str, *, fenced: bool) -> str | None:
+def _refusal(code: str) -> str | None:
     """Why a text is not taken as a program; None where it is."""
     if not code.strip():
-        return "empty code block" if fenced else "no code in the text"
+        return "empty code block"
     if len(code) > MAX_CODE_CHARS:
         return f"program longer than {MAX_CODE_CHARS} characters"
     try:

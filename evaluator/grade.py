@@ -81,7 +81,9 @@ def grade(
     Raises:
         SandboxError: the sandbox failed; nothing is graded.
     """
-    extractions = [extract(completion, problem.callables) for problem, completion in pairs]
+    extractions = [
+        extract(completion, problem.callables, problem.beginning) for problem, completion in pairs
+    ]
     programs = [
         _program(problem, extraction.code, timeout_s=timeout_s)
         for (problem, _), extraction in zip(pairs, extractions, strict=True)

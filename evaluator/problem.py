@@ -8,7 +8,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+from evaluator.function_body import function_beginning
 
 
 class DatasetError(Exception):
@@ -30,6 +33,11 @@ class Problem:
     callables: tuple[str, ...]
     """Names that the reference defines and the asserts call; the first is the tested function."""
     challenge_asserts: tuple[str, ...] = ()
+
+    @cached_property
+    def beginning(self) -> str:
+        """Signature and docstring of the tested function where the text ends in them, as HumanEval's do."""
+        return function_beginning(self.text, self.callables[0]) if self.callables else ""
 
 
 @dataclass(frozen=True)

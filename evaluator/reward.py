@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from evaluator.extract import parse
+from evaluator.definition import parse
 from evaluator.grade import Grade
 
 

@@ -1,0 +1,225 @@
+"""What a program defines, and which names it lacks, read from its syntax tree; nothing is run."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import enum
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+MAX_CODE_CHARS = 64_000
+"""A longer program is refused: MBPP answers have hundreds, and parsing must stay cheap."""
+
+_BUILTINS = frozenset(dir(builtins)) | {"__file__", "__name__", "__doc__", "__builtins__"}
+_DATA = frozenset(
+    "abs all any ascii bin bool bytearray bytes chr complex dict divmod enumerate filter float format"
+    " frozenset hash hex id input int isinstance len list map max min next oct open ord pow print range"
+    " repr reversed round set slice sorted str sum tuple zip".split()
+)
+"""Builtins that return no function."""
+
+_DATA_NODES = (
+    ast.Constant | ast.JoinedStr | ast.List | ast.Tuple | ast.Dict | ast.Set | ast.ListComp | ast.SetComp
+    | ast.DictComp | ast.GeneratorExp | ast.Compare | ast.UnaryOp | ast.BinOp
+)  # fmt: skip
+
+
+class Defined(enum.IntEnum):
+    """How surely a program defines a function."""
+
+    NOT = 0
+    POSSIBLY = 1
+    """A stub without a body, or a value of which only running it would say whether it can be called."""
+    WHOLLY = 2
+
+
+def parse(code: str) -> ast.Module | None:
+    """Return the syntax tree of untrusted code, or None where it is no Python."""
+    if len(code) > MAX_CODE_CHARS:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "\d" in an answer must not print a warning here
+            return ast.parse(code)
+    # NUL bytes and surrogates are ValueError; deep nesting is RecursionError or MemoryError.
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def looks_defined(code: str, name: str) -> bool:
+    """Whether a text holds what looks like a definition of a name; cheap, and right about most texts."""
+    return _definition_of(name).search(code) is not None
+
+
+@lru_cache(maxsize=4096)
+def _definition_of(name: str) -> re.Pattern[str]:
+    """How a line that defines a name can look."""
+    name = re.escape(name)
+    return re.compile(
+        rf"^[ \t]*(?:(?:(?:async[ \t]+)?def|class)[ \t]+{name}\b"
+        rf"|{name}[ \t]*(?::[^=\n]*)?=(?!=)"
+        rf"|(?:from|import)\b[^\n]*\b{name}\b)",
+        re.MULTILINE,
+    )
+
+
+def defined(tree: ast.Module, name: str) -> Defined:
+    """Return how surely a module's top level defines a function or class of that name."""
+    bound = _bound(tree)
+    return max((_certainty(node, name, bound) for node in _top_level(tree.body)), default=Defined.NOT)
+
+
+def missing_names(tree: ast.Module, needed: tuple[str, ...] = ()) -> set[str]:
+    """Names that a program uses, or must define, and binds nowhere."""
+    used = {
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }  # fmt: skip
+    return (used | set(needed)) - _bound(tree) - _BUILTINS
+
+
+def declarations(tree: ast.Module, name: str) -> list[ast.stmt]:
+    """Statements of a helping block: not its examples, nor what it says of the tested function `name`."""
+    return [
+        node
+        for node in tree.body
+        if not isinstance(node, ast.Expr | ast.Assert)
+        and not (isinstance(node, ast.ImportFrom) and node.module == "__future__")
+        and not (
+            node.name == name
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            else any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
+        )
+    ]
+
+
+def is_stub(body: list[ast.stmt]) -> bool:
+    """Whether a function's body holds nothing that could answer a problem."""
+    return all(map(_does_nothing, body))
+
+
+def _does_nothing(node: ast.stmt) -> bool:
+    """Whether a statement stands for code that is not there."""
+    match node:
+        case ast.Pass() | ast.Return(value=None):
+            return True
+        case ast.Expr(value=ast.Constant() | ast.Name() | ast.Tuple() | ast.Attribute()):
+            return True
+        case ast.AnnAssign(value=None):
+            return True
+        case ast.Return(value=ast.Constant(value=value)):
+            return value is None or value is ...
+        case ast.Return(value=ast.Name(id=name)):
+            return name == "NotImplemented"
+        case ast.Raise(exc=ast.Name(id=name) | ast.Call(func=ast.Name(id=name))):
+            return name == "NotImplementedError"
+    return False
+
+
+def is_all_code(tree: ast.Module) -> bool:
+    """Whether a module that parses holds no line of prose: `Sure` and `Note: this` are Python too."""
+    return not any(map(_reads_as_prose, tree.body))
+
+
+def _reads_as_prose(node: ast.stmt) -> bool:
+    """Whether a statement at the margin does nothing in Python, and says something in English."""
+    match node:
+        case ast.Expr(value=ast.Constant()):
+            return False
+        case ast.Expr(value=value):
+            return not any(isinstance(part, ast.Call | ast.Await | ast.Constant) for part in ast.walk(value))
+        case ast.AnnAssign(annotation=ast.Name(id=name), value=None):
+            return name[:1].islower() and name not in _BUILTINS
+        case ast.AnnAssign(annotation=ast.Call() | ast.Constant() | ast.Tuple() | ast.Compare(), value=None):
+            return True
+    return False
+
+
+def bound_by(node: ast.stmt) -> set[str]:
+    """Names that one top-level statement binds."""
+    return {name for part in _top_level([node]) for name in _targets(part)}
+
+
+def _certainty(node: ast.stmt, name: str, bound: set[str]) -> Defined:
+    """How surely one statement defines a function or class of that name."""
+    match node:
+        case ast.FunctionDef(name=found) | ast.AsyncFunctionDef(name=found) if found == name:
+            return Defined.POSSIBLY if is_stub(node.body) else Defined.WHOLLY
+        case ast.ClassDef(name=found) if found == name:
+            return Defined.WHOLLY
+        case ast.Assign(targets=targets, value=value) if name in set(_targets(node)):
+            plain = any(isinstance(target, ast.Name) and target.id == name for target in targets)
+            return _callable(value, name, bound) if plain else Defined.POSSIBLY
+        case ast.AnnAssign(target=ast.Name(id=found), value=value) if found == name and value is not None:
+            return _callable(value, name, bound)
+        case ast.Import() | ast.ImportFrom() if name in set(_targets(node)):
+            return Defined.POSSIBLY
+    return Defined.NOT
+
+
+def _callable(value: ast.expr, name: str, bound: set[str]) -> Defined:
+    """How surely a value can be called."""
+    match value:
+        case ast.Lambda():
+            return Defined.WHOLLY
+        case ast.Name(id=other):
+            return Defined.WHOLLY if other != name and other in bound | _BUILTINS else Defined.POSSIBLY
+        case ast.Attribute():
+            return Defined.WHOLLY
+        case ast.Call(func=ast.Name(id=called)) if called == name or called in _DATA:
+            return Defined.NOT
+        case _ if isinstance(value, _DATA_NODES):
+            return Defined.NOT
+    return Defined.POSSIBLY
+
+
+def _top_level(body: Iterable[ast.AST]) -> Iterator[ast.stmt]:
+    """Statements that run when the module does, those inside `if`, `try`, `with` and loops too."""
+    pending = list(body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.stmt):
+            yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr):
+            pending.extend(ast.iter_child_nodes(node))
+
+
+def _targets(node: ast.stmt) -> Iterator[str]:
+    """Names that a statement itself binds."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+        case ast.Import() | ast.ImportFrom():
+            yield from (alias.asname or alias.name.split(".")[0] for alias in node.names)
+        case _:
+            for child in ast.iter_child_nodes(node):
+                if not isinstance(child, ast.stmt):
+                    yield from (
+                        part.id
+                        for part in ast.walk(child)
+                        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+                    )
+
+
+def _bound(tree: ast.Module) -> set[str]:
+    """Names that a program binds in any scope."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                names.add(name)
+            case ast.Name(id=name, ctx=ast.Store()):
+                names.add(name)
+            case ast.arg(arg=name):
+                names.add(name)
+            case ast.Import() | ast.ImportFrom():
+                names.update(alias.asname or alias.name.split(".")[0] for alias in node.names)
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)):
+                names.add(name)
+            case ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+                names.add(name)
+    if "*" in names:  # `from x import *` may bind anything
+        names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return names
