@@ -170,8 +170,8 @@ class Rollout(Record):
 
     table = "rollouts"
     key = ("step", "group_index", "member_index")
-    step: int = Field(description="optimizer step that consumed it, from 1")
-    group_index: int = Field(description="problem within the rollout batch, from 0")
+    step: int = Field(description="optimizer step that sampled it, from 1")
+    group_index: int = Field(description="problem among those sampled in the step, from 0")
     member_index: int = Field(description="completion within its group, 0..G-1")
     execution_id: str = Field(description="key into executions and test_results")
     task_id: int | None = Field(
@@ -315,8 +315,8 @@ class TokenStat(Record):
 
     table = "token_stats"
     key = ("step", "group_index", "member_index", "token_index")
-    step: int = Field(description="optimizer step, from 1")
-    group_index: int = Field(description="problem within the rollout batch, from 0")
+    step: int = Field(description="optimizer step that sampled it, from 1")
+    group_index: int = Field(description="problem among those sampled in the step, from 0")
     member_index: int = Field(description="completion within its group, 0..G-1")
     token_index: int = Field(description="position in the completion, from 0")
     token: str = Field(description="text of the token")

@@ -187,14 +187,17 @@ class BenchTrainer(RolloutTrainer):
             loss = all_sequences_mean(per_token, distill_mask)
             loss = loss / int(self.current_gradient_accumulation_steps)
         else:
-            loss = token_mean(per_token, distill_mask, n_tokens=self._tokens_of_step(inputs))
+            loss = token_mean(
+                per_token, distill_mask, n_tokens=self._per_process(inputs["n_distill_tokens"])
+            )
         self.note("distill/loss", self._of_the_step(loss))
         return loss
 
     def _keep_tokens(self, terms: TokenTerms, inputs: Mapping[str, Tensor], mask: Tensor) -> None:
-        """Journal the tokens of the chosen completions; durable with the step's metrics."""
-        step, places = int(self.state.global_step) + 1, inputs["token_stats_place"]
-        kept = is_kept(step, every=self.config.token_stats_every)
+        """Journal the tokens of the chosen completions where they are first used; durable with the metrics."""
+        step, places = int(inputs["sampled_in_step"]), inputs["token_stats_place"]
+        is_first_use = self._step % self.micro_batches_a_rollout < self.args.steps_per_generation
+        kept = is_first_use and is_kept(step, every=self.config.token_stats_every)
         if not kept or not self.accelerator.is_main_process or not (places >= 0).any():
             return
         decode = self._tokenizer.decode
@@ -233,10 +236,9 @@ class BenchTrainer(RolloutTrainer):
         finally:
             model.train(was_training)
 
-    def _tokens_of_step(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Distilled tokens of the optimizer step, per process: DDP averages the gradients over processes."""
-        steps = float(self.current_gradient_accumulation_steps / self.args.steps_per_generation)
-        return inputs["n_distill_tokens"] * (steps / int(self.accelerator.num_processes))
+    def _per_process(self, count: Tensor) -> Tensor:
+        """A count over the step and all processes as the loss divides by it: DDP averages their gradients."""
+        return count / int(self.accelerator.num_processes)
 
 
 def rows_of(inputs: Mapping[str, Tensor], prompt: str, chosen: Tensor | None = None) -> Rows:

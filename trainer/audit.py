@@ -60,9 +60,12 @@ class Layer:
 
     name: str
     n_checks: int
+    worst: str
+    """Name of the check whose deviation is largest in units of its own threshold; empty without a check."""
     largest: float
-    """Largest deviation in units of its threshold's quantity; NaN counts as infinite."""
+    """Its deviation; NaN counts as infinite."""
     threshold: float
+    """Its threshold."""
     passed: bool
 
 
@@ -97,6 +100,7 @@ class Auditor:
         self._spec, self._rules, self._aggregation = spec, rules, aggregation
         self._record = record
         self._rows: list[Audit] = []
+        self._keys: set[tuple[int, str, int]] = set()
         self._shadow: dict[str, Tensor] = {}
         self._step_rows: list[Tensor] = []
         self._step_loss = 0.0
@@ -133,11 +137,11 @@ class Auditor:
         expected_gradient = expected.gradient
         if batch.head_weight is not None:
             expected_gradient = expected_gradient @ batch.head_weight.double()
-        for actual, plain in (
-            (batch.student_logits, batch.plain_student_logits),
-            (batch.teacher_logits, batch.plain_teacher_logits),
+        for layer, actual, plain in (
+            ("loss.student_logits", batch.student_logits, batch.plain_student_logits),
+            ("loss.teacher_logits", batch.teacher_logits, batch.plain_teacher_logits),
         ):
-            self._compare("loss.logits", actual, plain, LOGITS, step=step, micro_batch=micro_batch)
+            self._compare(layer, actual, plain, LOGITS, step=step, micro_batch=micro_batch)
         scaled = batch.plain_student_logits.double() / spec.temperature
         chosen = scaled.gather(-1, batch.ids.long().unsqueeze(-1)).squeeze(-1)
         clear = ~_ties(batch.student_logits.double() / spec.temperature, spec)
@@ -231,15 +235,16 @@ class Auditor:
 
     def _layer(self, name: str) -> Layer:
         rows = [row for row in self._rows if row.layer.split(".")[0] == name]
-        shown = {name, f"{name}.value", f"{name}.gradient"}
+        if not rows:
+            return Layer(name, 0, "", float("nan"), float("nan"), passed=False)
+        worst = max(rows, key=_excess)
         return Layer(
             name=name,
             n_checks=len(rows),
-            largest=max((row.delta for row in rows if row.layer in shown), default=float("nan")),
-            threshold=max(
-                (row.threshold for row in rows if row.layer in shown), default=float("nan")
-            ),
-            passed=bool(rows) and all(row.passed for row in rows),
+            worst=worst.layer,
+            largest=worst.delta,
+            threshold=worst.threshold,
+            passed=all(row.passed for row in rows),
         )
 
     # comparisons
@@ -288,6 +293,10 @@ class Auditor:
             passed=delta <= threshold,
             detail=detail,
         )
+        key = step, layer, micro_batch
+        if key in self._keys:
+            raise RuntimeError(f"every check must have a row of its own, got {key} twice")
+        self._keys.add(key)
         self._rows.append(row)
         self._record(row)
 
@@ -324,6 +333,15 @@ class Auditor:
         if text != template(prompt.messages):
             return "must be the chat template applied once to its messages"
         return None
+
+
+def _excess(row: Audit) -> float:
+    """A check's deviation in units of its threshold; one without tolerance passes with 0 only."""
+    if row.delta != row.delta:
+        return float("inf")
+    if row.threshold:
+        return row.delta / row.threshold
+    return float("inf") if row.delta else 0.0
 
 
 def _ties(scaled: Tensor, spec: Distillation) -> Tensor:

@@ -35,6 +35,8 @@ class AuditedTrainer(BenchTrainer):
         )
         self.auditor.start_teacher(self.teacher.student(), self.teacher.state())
         self._micro_batch = 0
+        self._n_micro_batches = 0
+        """Of the whole run, counted here and not read from the trainer."""
         self._gradient = torch.zeros(0)
         self._read = torch.zeros(0), torch.zeros(0)
         """Features of student and teacher that the loss has read, (token, feature)."""
@@ -55,7 +57,7 @@ class AuditedTrainer(BenchTrainer):
                 texts[group],
                 self._templated,
                 step=self._current_step(),
-                group=start // self.num_generations,
+                group=self._n_groups + start // self.num_generations,
             )
         return texts
 
@@ -144,10 +146,16 @@ class AuditedTrainer(BenchTrainer):
         """Close the books of an optimizer step; its teacher has been updated."""
         assert self.teacher is not None  # noqa: S101
         self.auditor.end_step(step=step)
+        before, after = self._n_micro_batches, self._n_micro_batches + self._micro_batch
+        a_rollout = int(self.args.steps_per_generation) * int(self.args.num_iterations)
+        moved = after // a_rollout > before // a_rollout or self.config.teacher == "live"
         self.auditor.update_teacher(
-            self.teacher.student(), self.teacher.state(), rate=self._update_rate(), step=step
+            self.teacher.student(),
+            self.teacher.state(),
+            rate=self._update_rate() if moved else 0.0,
+            step=step,
         )
-        self._micro_batch = 0
+        self._n_micro_batches, self._micro_batch = after, 0
 
     def _update_rate(self) -> float:
         """The share of the student that the kind of teacher takes over in each update."""

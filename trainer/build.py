@@ -24,6 +24,7 @@ from trainer.audited import AuditedTrainer, EndOfStep
 from trainer.callbacks import StopOnNonFinite, TeacherUpdate
 from trainer.config import Algorithm, BenchConfig, ConfigError, Options
 from trainer.faults import Patience
+from trainer.position import KeepPosition
 from trainer.resume import MarkComplete
 from trainer.rollouts import RolloutGrader
 
@@ -84,10 +85,9 @@ def check_audit(algorithm: Algorithm, options: Options) -> None:
         raise ConfigError(
             "an audit must sample with the weights it trains, got use_vllm; set it to false"
         )
-    if options.training.world_size > 1 or options.training.num_iterations > 1:
+    if options.training.world_size > 1:
         raise ConfigError(
-            "an audit must run in one process with one update a rollout batch, got "
-            f"{options.training.world_size} processes and num_iterations {options.training.num_iterations}"
+            f"an audit must run in one process, got {options.training.world_size}; start one"
         )
 
 
@@ -218,13 +218,16 @@ def build_trainer(
     )
     trainer.add_callback(StopOnNonFinite())
     if trainer.teacher is not None:
-        updates = training.steps_per_generation * training.num_iterations
-        steps_per_rollout = max(1, updates // training.gradient_accumulation_steps)
         trainer.add_callback(
-            TeacherUpdate(trainer.teacher, steps_per_rollout=steps_per_rollout, patience=patience)
+            TeacherUpdate(
+                trainer.teacher,
+                n_used_rollouts=lambda: trainer.n_used_rollouts,
+                patience=patience,
+            )
         )
     if isinstance(trainer, AuditedTrainer):
         trainer.add_callback(EndOfStep(trainer))
+    trainer.add_callback(KeepPosition(trainer, patience))
     trainer.add_callback(MarkComplete(patience))  # after all that goes into a checkpoint
     return trainer
 

@@ -43,12 +43,27 @@ class StopOnNonFinite(TrainerCallback):  # type: ignore[misc]
 
 
 class TeacherUpdate(TrainerCallback):  # type: ignore[misc]
-    """One update a rollout batch, after its last optimizer step; the teacher goes with every checkpoint."""
+    """One update a rollout batch, after its last optimizer step; the teacher goes with every checkpoint.
 
-    def __init__(self, teacher: Teacher, *, steps_per_rollout: int, patience: Patience) -> None:
-        """Update `teacher` every `steps_per_rollout` optimizer steps; wait out a full disk."""
+    Several batches that end in one step have seen one move of the student and make one update.
+    """
+
+    def __init__(
+        self, teacher: Teacher, *, n_used_rollouts: Callable[[], int], patience: Patience
+    ) -> None:
+        """Update `teacher` whenever `n_used_rollouts` has grown in a step; wait out a full disk."""
         self._teacher, self._patience = teacher, patience
-        self._steps_per_rollout = steps_per_rollout
+        self._n_used_rollouts, self._n_before = n_used_rollouts, 0
+
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: object,
+    ) -> None:
+        """Count the rollout batches that are used up."""
+        self._n_before = self._n_used_rollouts()
 
     def on_step_end(
         self,
@@ -58,7 +73,7 @@ class TeacherUpdate(TrainerCallback):  # type: ignore[misc]
         **kwargs: object,
     ) -> None:
         """Move the teacher; every step that gets here had finite gradients (StopOnNonFinite)."""
-        if state.global_step % self._steps_per_rollout == 0:
+        if self._n_used_rollouts() > self._n_before:
             self._teacher.update()
 
     def on_save(
@@ -90,8 +105,8 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, Any] | None = None,
         **kwargs: object,
     ) -> None:
-        """Say how the step went; the summary that ends a run is no step."""
-        if not state.is_world_process_zero or logs is None or "step_time" not in logs:
+        """Say how the step went; the summary that ends a run is no step, and one may sample nothing."""
+        if not state.is_world_process_zero or logs is None or "train_runtime" in logs:
             return
         phases = {n[5:-2]: v for n, v in logs.items() if n.startswith("time/")}
         seconds = sum(phases.values())
@@ -101,15 +116,22 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]
             f"{name} {value / max(seconds, 1e-9):.0%}"
             for name, value in sorted(phases.items(), key=lambda item: -item[1])[:3]
         )
-        taught = logs.get("teacher/reprompted_fraction")
+        # a step that goes on with an earlier one's rollouts has no rewards, and what comes after the last whole
+        # `logging_steps` neither loss nor gradient
+        parts = [
+            text.format(logs[name])
+            for name, text in (
+                ("reward", "reward {:.2f}"),
+                ("rewards/correctness/mean", "correct {:.0%}"),
+                ("loss", "loss {:.4f}"),
+                ("teacher/reprompted_fraction", "taught {:.0%}"),
+                ("grad_norm", "gradient {:.3f}"),
+                ("completions/mean_length", "{:.0f} tokens"),
+            )
+            if name in logs
+        ]
         self._say(
-            f"step {state.global_step}/{state.max_steps}: reward {logs['reward']:.2f}, "
-            f"correct {logs['rewards/correctness/mean']:.0%}, "
-            # steps after the last whole `logging_steps` have neither loss nor gradient
-            + (f"loss {logs['loss']:.4f}, " if "loss" in logs else "")
-            + ("" if taught is None else f"taught {taught:.0%}, ")
-            + (f"gradient {logs['grad_norm']:.3f}, " if "grad_norm" in logs else "")
-            + f"{logs['completions/mean_length']:.0f} tokens, "
+            f"step {state.global_step}/{state.max_steps}: {', '.join(parts)}, "
             f"{seconds:.1f} s ({shares}), {_duration(left_s)} left"
         )
 

@@ -102,8 +102,8 @@ def _run(
         return next(code for kind, code in statuses.items() if isinstance(error, kind)), None
     for layer in result.layers:
         click.echo(
-            f"{layer.name:12} {_verdict(layer.passed):5} largest deviation {layer.largest:.1e} "
-            f"(threshold {layer.threshold:.0e}, {layer.n_checks} checks)"
+            f"{layer.name:12} {_verdict(layer.passed):5} {layer.n_checks} checks, the worst {layer.worst}: "
+            f"{layer.largest:.1e} (threshold {layer.threshold:.0e})"
         )
     click.echo(f"adapter: {result.adapter_dir}")
     click.echo('next:    sdpo-bench sql "from leaderboard"   or   sdpo-bench plots')

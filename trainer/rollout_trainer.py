@@ -1,8 +1,12 @@
 """TRL's GRPOTrainer with the project's sampling, grading, records and clock; the loss is in `adapter`.
 
-Private hooks of TRL 1.14 that it uses (tests/trainer/test_trl_contract.py fails where one changes):
-`_generate_and_score_completions`, `_generate_single_turn`, `_calculate_rewards`, `_prepare_inputs`,
-`_tokenize_prompts`, `_get_per_token_logps_and_entropies`, `_save_checkpoint`, `_metrics`.
+Micro-batches are counted over the whole run (`_step`). Rollout batch n serves those from n * `micro_batches_a_rollout`
+on: it may serve several optimizer steps, and a step may take several of them.
+
+Private hooks of TRL 1.14 and transformers 5 that it uses (tests/trainer/test_trl_contract.py fails where one
+changes): `_generate_and_score_completions`, `_generate_single_turn`, `_calculate_rewards`, `_prepare_inputs`,
+`_get_train_sampler`, `_tokenize_prompts`, `_get_per_token_logps_and_entropies`, `_save_checkpoint`, `_metrics`,
+`_step`, `_buffered_inputs`, `_tr_loss`, `_globalstep_last_logged`, `get_batch_samples`.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from trainer.callbacks import NonFinite
 from trainer.config import Algorithm, BenchConfig
 from trainer.faults import Patience
 from trainer.metrics import group_metrics, peak_memory_bytes
+from trainer.position import EpochSampler
 from trainer.rollouts import GradedRollout, RolloutGrader, SampledRollout, rollout_records
 from trainer.teacher import Teacher, make_teacher
 from trainer.teacher_prompt import TeacherPrompt, coverage, teacher_prompts
@@ -31,6 +36,8 @@ from trainer.token_stats import chosen_rows
 
 class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
     """Samples, grades and records groups of completions, with what the teacher reads of each."""
+
+    _step: int
 
     def __init__(
         self,
@@ -50,6 +57,12 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         self.patience = patience
         cuda = torch.cuda.is_available()
         self.clock = PhaseClock(synchronize=torch.cuda.synchronize if cuda else lambda: None)
+        self._asked: list[Any] = []
+        """What the micro-batches of the optimizer step in work ask: problems, before sampling."""
+        self._micro_batches: list[dict[str, Any]] = []
+        """Those of the step that are still to be trained on."""
+        self._n_groups = 0
+        """Groups sampled so far in the step in work."""
         super().__init__(*args, reward_funcs=[grader.correctness, grader.format_score], **kwargs)
         self.teacher: Teacher | None = None
         if algorithm != "grpo":
@@ -60,11 +73,96 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
                 trust_region_rate=config.trust_region_rate,
             )
 
+    # optimizer steps and rollout batches
+
+    @property
+    def micro_batches_a_rollout(self) -> int:
+        """Micro-batches that one rollout batch serves, repeats counted."""
+        return int(self.args.steps_per_generation) * int(self.num_iterations)
+
+    @property
+    def n_used_rollouts(self) -> int:
+        """Rollout batches that no coming micro-batch reads."""
+        return int(self._step) // self.micro_batches_a_rollout
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:  # noqa: ANN401
+        """As transformers': what the micro-batches of the next optimizer step ask."""
+        self._asked, n_items = super().get_batch_samples(*args, **kwargs)
+        return self._asked, n_items
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:  # noqa: ANN401
+        """The next micro-batch; before a step's first one, all rollout batches that begin in it are sampled.
+
+        The weights stand still within a step, so sampling early samples the same; and the loss, a mean over
+        the step, must know all of the step's tokens from its first micro-batch on.
+        """
+        with self.clock("rest"):
+            if not self._micro_batches:
+                self._micro_batches = self._of_step(self._asked)
+            return self._micro_batches.pop(0)
+
+    def _of_step(self, asked: list[Any]) -> list[dict[str, Any]]:
+        self._n_groups, first = 0, self._step
+        micro_batches = []
+        try:
+            for problems in asked:
+                micro_batches.append(super()._prepare_inputs(problems))
+                self._step += 1  # TRL reads from it whether to sample, and which part is next
+        finally:
+            self._step = first
+        return self._with_counts(micro_batches)
+
+    def _with_counts(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Tell each micro-batch what the loss divides by: counts over the step and all processes."""
+        if self.teacher is None:
+            return micro_batches
+        masks = [m["completion_mask"] * m["distill_mask"].unsqueeze(1) for m in micro_batches]
+        counts = torch.stack(
+            [
+                torch.stack([mask.sum() for mask in masks]).sum(),
+                torch.stack([mask.any(dim=1).sum() for mask in masks]).sum(),
+            ]
+        )
+        n_tokens, n_rows = self.accelerator.gather(counts).view(-1, 2).sum(dim=0)
+        return [
+            {**m, "n_distill_tokens": n_tokens, "n_distill_rows": n_rows} for m in micro_batches
+        ]
+
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:  # noqa: ANN401
+        return EpochSampler(
+            data_source=self.train_dataset if dataset is None else dataset,
+            mini_repeat_count=self.num_generations,
+            batch_size=self.args.generation_batch_size // self.num_generations,
+            repeat_count=self.micro_batches_a_rollout,
+            shuffle=self.shuffle_dataset,
+            seed=self.args.seed,
+            epoch=lambda: int(self.state.epoch or 0),
+        )
+
+    def position(self) -> dict[str, Any]:
+        """What goes on after the last whole step: see `trainer.position`."""
+        in_use = self._step % self.micro_batches_a_rollout != 0
+        return {
+            "micro_batches": int(self._step),
+            "rollouts": list(self._buffered_inputs) if in_use else None,
+            "metrics": {name: list(values) for name, values in self._metrics["train"].items()},
+            "loss": float(self._tr_loss),
+            "last_logged": int(self._globalstep_last_logged),
+        }
+
+    def set_position(self, position: Mapping[str, Any]) -> None:
+        """Go on from what `position` returned."""
+        self._step = position["micro_batches"]
+        self._buffered_inputs = position["rollouts"]
+        self._metrics["train"].update(position["metrics"])
+        self._tr_loss += position["loss"]
+        self._globalstep_last_logged = position["last_logged"]
+
     # sampling and grading
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Sample, grade and record a rollout batch; add what the teacher reads of each row."""
-        # Every batch is a function of (weights, seed, step): two algorithms with one seed start alike,
+        # Every batch is a function of (weights, seed, its number): two algorithms with one seed start alike,
         # and a resumed run samples what the interrupted one would have.
         torch.manual_seed(self._rollout_seed())
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
@@ -77,12 +175,13 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         texts = self._add_teacher_tokens(batch, [x["prompt"] for x in inputs], local)
 
         self._record(batch, local, texts)
+        self._n_groups += len(graded) // self.num_generations
         return batch
 
     def _rollout_seed(self) -> int:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        step = int(self.state.global_step)
-        return int(self.args.seed) + 7_919 * (step * int(world) + int(rank) + 1)
+        number = self.n_used_rollouts
+        return int(self.args.seed) + 7_919 * (number * int(world) + int(rank) + 1)
 
     def _teacher_prompts(
         self, prompts: Sequence[list[dict[str, str]]], graded: Sequence[GradedRollout]
@@ -144,10 +243,10 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
             padding_side="left",
         ).to(device)
         batch["distill_mask"] = torch.tensor([t is not None for t in teachers], device=device)
-        batch["token_stats_place"] = chosen_rows(batch["distill_mask"])
-        n_tokens = (batch["completion_mask"] * batch["distill_mask"].unsqueeze(1)).sum()
+        first = self._n_groups * self.num_generations
+        batch["token_stats_place"] = chosen_rows(batch["distill_mask"], first=first)
         # a scalar: TRL hands it to every micro-batch as it is
-        batch["n_distill_tokens"] = self.accelerator.gather(n_tokens).sum()
+        batch["sampled_in_step"] = torch.tensor(int(self.state.global_step) + 1)
         return [
             None if teacher is None else self._tokenizer.decode(row)
             for teacher, row in zip(teachers, ids, strict=True)
@@ -180,7 +279,9 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         rows = _gathered(rows)
         if self.accelerator.is_main_process:
             step = int(self.state.global_step) + 1
-            for record in rollout_records(rows, step=step, group_size=self.num_generations):
+            for record in rollout_records(
+                rows, step=step, group_size=self.num_generations, first_group=self._n_groups
+            ):
                 self.journal.append(record)
             self.patience(self.journal.commit, "writing the journal")
 
@@ -196,10 +297,6 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
                 "the weights are those of the step before"
             )
         return loss
-
-    def _prepare_inputs(self, generation_batch: Any) -> Any:  # noqa: ANN401
-        with self.clock("rest"):
-            return super()._prepare_inputs(generation_batch)
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         with self.clock("sampling"):

@@ -123,11 +123,14 @@ class SampledRollout:
 
 
 def rollout_records(
-    rollouts: Sequence[SampledRollout], *, step: int, group_size: int
+    rollouts: Sequence[SampledRollout], *, step: int, group_size: int, first_group: int = 0
 ) -> list[Record]:
-    """The journal rows of a rollout batch: each rollout, its execution and its test results."""
+    """The journal rows of a rollout batch: each rollout, its execution and its test results.
+
+    `first_group` numbers its first group within the step, which may sample several batches.
+    """
     records: list[Record] = []
-    for position, rollout in enumerate(rollouts):
+    for position, rollout in enumerate(rollouts, start=first_group * group_size):
         group_index, member_index = divmod(position, group_size)
         execution_id = f"r{step}.{group_index}.{member_index}"
         records.append(_rollout(rollout, step, group_index, member_index, execution_id))

@@ -36,6 +36,7 @@ from trainer.callbacks import NonFinite, ProgressLine
 from trainer.config import Algorithm, ConfigError, Options
 from trainer.evaluation import Evaluation, Evaluator
 from trainer.faults import OutsideFault, Patience
+from trainer.position import TakeUpPosition, planned_steps
 from trainer.resume import COMPLETE, checkpoint_step, last_checkpoint, recall, remember
 from trainer.stopping import StopAtStepEnd, Stopped, StopRequest
 from trainer.supervise import tell
@@ -169,15 +170,16 @@ def _train_from(
         return
     if trainer.teacher is not None:
         trainer.teacher.load(checkpoint)
-    step = checkpoint_step(checkpoint) or 0
-    if step < trainer.args.max_steps:
+    step, last = checkpoint_step(checkpoint) or 0, planned_steps(checkpoint)
+    if step < last:
+        trainer.add_callback(TakeUpPosition(trainer, checkpoint))
         trainer.train(resume_from_checkpoint=str(checkpoint))
         return
     # Killed after its last step: transformers would train one step more before it looks at max_steps.
     trainer._load_from_checkpoint(str(checkpoint))
     trainer.state.global_step = step
     if evaluation is not None:
-        evaluation.catch_up(step, step)
+        evaluation.catch_up(step, last)
 
 
 @contextlib.contextmanager

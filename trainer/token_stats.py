@@ -21,12 +21,13 @@ def is_kept(step: int, *, every: int) -> bool:
     return every > 0 and (step == 1 or step % every == 0)
 
 
-def chosen_rows(distill_mask: Tensor) -> Tensor:
+def chosen_rows(distill_mask: Tensor, *, first: int = 0) -> Tensor:
     """Place of each chosen row (int, -1 elsewhere) from which rows (bool) have a teacher: the first ones.
 
-    The places travel with the batch, which TRL shuffles and cuts into micro-batches.
+    Places count from `first`, that of the batch's first row within its step. They travel with the batch,
+    which TRL shuffles and cuts into micro-batches.
     """
-    places = torch.arange(len(distill_mask), device=distill_mask.device)
+    places = torch.arange(first, first + len(distill_mask), device=distill_mask.device)
     is_chosen = distill_mask & (distill_mask.cumsum(0) <= N_COMPLETIONS)
     return torch.where(is_chosen, places, torch.full_like(places, -1))
 
@@ -51,7 +52,7 @@ def token_records(
         student_logprobs: (row, token), of the sampled token, nats.
         teacher_logprobs: (row, token), of the sampled token, nats.
         divergence: (row, token), the token's distillation loss, nats.
-        step: the optimizer step, from 1.
+        step: the optimizer step that sampled them, from 1.
         group_size: completions of one problem.
     """
     values = torch.stack((student_logprobs, teacher_logprobs, divergence)).detach().float().cpu()
