@@ -56,6 +56,7 @@ class AuditedTrainer(BenchTrainer):
                 teachers[group],
                 texts[group],
                 self._templated,
+                reference=f"```python\n{self.grader.graded[start].grade.problem.reference}\n```",
                 step=self._current_step(),
                 group=self._n_groups + start // self.num_generations,
             )

@@ -53,6 +53,9 @@ class BenchConfig:
     trust_region_rate: float = _option(
         0.05, "share of the student in the logits of a trust_region teacher, 0..1"
     )
+    teacher_context: str = _option(
+        "peer", "what the teacher is shown: peer (else feedback), feedback, reference or nothing"
+    )
     success_threshold: float = _option(1.0, "correctness from which a completion is shown to peers")
     exclude_self: bool = _option(True, "never show a completion its own text")
     strip_thinking: bool = _option(True, "remove <think>...</think> from demonstrations")
@@ -110,6 +113,11 @@ class BenchConfig:
         )
         _require(0.0 <= self.hybrid_lambda <= 1.0, "hybrid_lambda", self)
         _require(self.teacher in ("ema", "trust_region", "frozen", "live"), "teacher", self)
+        _require(
+            self.teacher_context in ("peer", "feedback", "reference", "nothing"),
+            "teacher_context",
+            self,
+        )
         _require(0.0 <= self.ema_rate <= 1.0, "ema_rate", self)
         _require(0.0 <= self.trust_region_rate <= 1.0, "trust_region_rate", self)
         _require(self.mismatch_clip is None or self.mismatch_clip > 0.0, "mismatch_clip", self)
@@ -140,6 +148,7 @@ class BenchConfig:
     def teacher_rules(self) -> TeacherRules:
         """What the teacher is shown, in which words."""
         return TeacherRules(
+            context=self.teacher_context,  # type: ignore[arg-type]  # checked in __post_init__
             exclude_self=self.exclude_self,
             strip_thinking=self.strip_thinking,
             use_feedback=self.use_feedback,

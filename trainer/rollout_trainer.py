@@ -201,6 +201,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
                 all_prompts[start],
                 attempts,
                 rules,
+                reference=graded[start].reference,
                 n_tokens=lambda messages: len(self._tokenize_prompts([list(messages)])[0][0]),
                 max_tokens=self._max_teacher_prompt_tokens(),
             )
