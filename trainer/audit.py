@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.records import Audit
-from trainer.losses.oracle import oracle
+from trainer.losses.oracle import oracle, pass_rate_oracle
 from trainer.losses.sdpo import Distillation
 from trainer.teacher_prompt import Attempt, Message, TeacherPrompt, TeacherRules
 
@@ -187,6 +187,26 @@ class Auditor:
             micro_batch=group,
             detail="; ".join(wrong) or None,
         )
+
+    def problem_weights(
+        self,
+        weights: Sequence[Sequence[float]],
+        n_passing: list[int] | None,
+        *,
+        step: int,
+        first_group: int,
+    ) -> None:
+        """Layer aggregation: what each member's problem weighs; `n_passing` of each group, None for weight 1."""
+        n_members = len(weights[0])
+        exact = [1.0] * len(weights)
+        if n_passing is not None:
+            exact = pass_rate_oracle(n_passing, n_members=n_members)
+        delta = max(
+            abs(weight - expected)
+            for row, expected in zip(weights, exact, strict=True)
+            for weight in row
+        )
+        self._note("aggregation.weight", delta, AGGREGATION, step=step, micro_batch=first_group)
 
     def start_teacher(
         self, student: Mapping[str, nn.Parameter], teacher: Mapping[str, Tensor]
