@@ -11,6 +11,7 @@ _COMMANDS = {
     "verify": "trainer.cli:verify",
     "demo": "trainer.demo_cli:demo",
     "solve": "trainer.solve_cli:solve",
+    "gap": "trainer.gap_cli:gap",
     "reproduce": "trainer.reproduce_cli:reproduce",
     "eval": "evaluator.cli:eval_command",
     "compare": "evaluator.results_cli:compare_command",

@@ -55,6 +55,7 @@ FIGURES = (
     Figure("pass_at_k", queries.pass_at_k, "pass_at_k"),
     Figure("group_signal", queries.signal, "signal", _TRAIN),
     Figure("teacher_kinds", queries.teacher_kinds, "teacher_kinds"),
+    Figure("teacher_gap", queries.teacher_gap, "teacher_gap"),
     Figure("step_time", queries.step_time, "step_time"),
     Figure("sandbox_latency", queries.sandbox_latency, "sandbox_latency"),
     Figure("token_divergence", queries.token_divergence, "token_divergence"),

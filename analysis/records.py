@@ -330,6 +330,40 @@ class TokenStat(Record):
     )
 
 
+class GapAnswer(Record):
+    """One answer of an untrained policy that was shown something beside the problem, with its grade."""
+
+    table = "gap_answers"
+    key = ("task_id", "shown", "greedy", "sample_index")
+    task_id: int = Field(description="id of the problem")
+    shown: str = Field(
+        description="what stood beside the problem: nothing, peer, reference, feedback, wrong or other"
+    )
+    greedy: bool = Field(description="true for the greedy answer, false for a sampled one")
+    sample_index: int = Field(description="answer of that kind, from 0")
+    prompt: str = Field(description="templated prompt as the policy read it")
+    completion: str = Field(description="text the policy wrote")
+    n_completion_tokens: int = Field(description="tokens of the completion, >= 0")
+    truncated: bool = Field(description="true when the length limit ended it")
+    outcome: str = Field(description="failure class, see rollouts.outcome")
+    passed: bool = Field(description="whether every assert passed")
+
+
+class GapLogprob(Record):
+    """How likely the policy finds an answer of its own when it is shown something beside the problem."""
+
+    table = "gap_logprobs"
+    key = ("task_id", "sample_index", "shown")
+    task_id: int = Field(description="id of the problem")
+    sample_index: int = Field(description="the sampled answer of gap_answers that was read")
+    shown: str = Field(description="what stood beside the problem, see gap_answers.shown")
+    passed: bool = Field(description="whether that answer passes every assert")
+    n_tokens: int = Field(description="tokens of the answer, >= 1, without the end mark")
+    mean_logprob: float = Field(
+        description="mean log p of its tokens at the sampling temperature, nats, <= 0"
+    )
+
+
 class Artifact(Record):
     """A file that the run wrote beside its rows."""
 
@@ -353,6 +387,8 @@ RECORDS: tuple[type[Record], ...] = (
     EvalResult,
     Audit,
     TokenStat,
+    GapAnswer,
+    GapLogprob,
     Artifact,
 )
 """Every table that journals hold, apart from `runs`."""

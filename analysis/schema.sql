@@ -243,6 +243,53 @@ COMMENT ON COLUMN reward_by_teacher_kind.teacher_kind IS 'none, feedback, demons
 COMMENT ON COLUMN reward_by_teacher_kind.n IS 'completions';
 COMMENT ON COLUMN reward_by_teacher_kind.reward_mean IS 'mean reward';
 
+-- What an untrained policy gains where it is shown something beside the problem: each row is a paired
+-- difference from being shown nothing, over the problems that have both.
+CREATE VIEW teacher_gap AS
+WITH pairs AS (
+    SELECT a.run_id, 'pass_rate' AS measure, a.shown, a.task_id,
+           n.passed::INT::DOUBLE AS nothing, a.passed::INT::DOUBLE AS value
+    FROM gap_answers a
+    JOIN gap_answers n ON n.run_id = a.run_id AND n.task_id = a.task_id
+                      AND n.shown = 'nothing' AND n.greedy
+    WHERE a.greedy
+    UNION ALL
+    SELECT a.run_id, CASE WHEN a.passed THEN 'passing_logprob' ELSE 'failing_logprob' END,
+           a.shown, a.task_id, avg(n.mean_logprob), avg(a.mean_logprob)
+    FROM gap_logprobs a
+    JOIN gap_logprobs n ON n.run_id = a.run_id AND n.task_id = a.task_id
+                       AND n.sample_index = a.sample_index AND n.shown = 'nothing'
+    GROUP BY ALL),
+sums AS (
+    SELECT run_id, measure, shown, count(*) AS n, avg(nothing) AS nothing, avg(value) AS value,
+           avg(value - nothing) AS difference, stddev_samp(value - nothing) AS deviation,
+           (1 + count(*) FILTER (value > nothing)) / (count(*) + 2) AS up,
+           (1 + count(*) FILTER (value < nothing)) / (count(*) + 2) AS down
+    FROM pairs GROUP BY ALL),
+halves AS (
+    SELECT *, CASE WHEN measure = 'pass_rate' THEN up - down ELSE difference END AS middle,
+           CASE WHEN measure = 'pass_rate'
+                THEN 1.959964 * sqrt((up + down - (up - down) * (up - down)) / (n + 2))
+                ELSE t_975(n - 1) * deviation / sqrt(n) END AS half
+    FROM sums)
+SELECT s.run_id, r.model, s.measure, s.shown, s.n, s.nothing, s.value, s.difference,
+       CASE WHEN shown = 'nothing' THEN NULL WHEN measure = 'pass_rate'
+            THEN greatest(middle - half, -1) ELSE middle - half END AS interval_low,
+       CASE WHEN shown = 'nothing' THEN NULL WHEN measure = 'pass_rate'
+            THEN least(middle + half, 1) ELSE middle + half END AS interval_high
+FROM halves s JOIN runs r USING (run_id);
+COMMENT ON VIEW teacher_gap IS 'what an untrained policy gains where something is shown beside the problem';
+COMMENT ON COLUMN teacher_gap.run_id IS 'key into runs';
+COMMENT ON COLUMN teacher_gap.model IS 'model name or folder';
+COMMENT ON COLUMN teacher_gap.measure IS 'pass_rate of greedy answers; passing_logprob or failing_logprob of its own sampled ones';
+COMMENT ON COLUMN teacher_gap.shown IS 'nothing, peer, reference, feedback, wrong or other';
+COMMENT ON COLUMN teacher_gap.n IS 'problems that have both';
+COMMENT ON COLUMN teacher_gap.nothing IS 'the same problems when nothing is shown: rate 0..1, or mean log p, nats';
+COMMENT ON COLUMN teacher_gap.value IS 'when it is shown: rate 0..1, or mean log p of a token, nats';
+COMMENT ON COLUMN teacher_gap.difference IS 'value - nothing, paired by problem';
+COMMENT ON COLUMN teacher_gap.interval_low IS 'lower end of the 95 % interval of the difference: adjusted Wald for rates, Student''s t over problems for log p';
+COMMENT ON COLUMN teacher_gap.interval_high IS 'upper end of that interval';
+
 -- Where a step's time goes: metrics named time/<phase>_s.
 CREATE VIEW step_time_split AS
 SELECT run_id, step, regexp_extract(name, '^time/(.*)_s$', 1) AS phase, value AS seconds,

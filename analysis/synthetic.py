@@ -15,6 +15,8 @@ from analysis.records import (
     Eval,
     EvalResult,
     ExecutionRow,
+    GapAnswer,
+    GapLogprob,
     Metric,
     Record,
     Rollout,
@@ -216,6 +218,35 @@ def _passes(rng: random.Random, task_id: int, skill: float) -> bool:
     """Whether one completion solves a problem: some are easy, some are hopeless."""
     difficulty = random.Random(task_id).random()  # noqa: S311 - not a secret
     return rng.random() < 1 / (1 + math.exp(-12 * (skill - difficulty)))
+
+
+def gap_records(rng: random.Random, *, n_problems: int) -> Iterator[Record]:
+    """Yield the rows of one measurement of the teacher's gap."""
+    gains = {"nothing": 0.0, "peer": 0.3, "reference": 0.4, "feedback": 0.1, "wrong": -0.2}
+    for task_id in range(n_problems):
+        for kind, gain in gains.items():
+            passed = rng.random() < 0.4 + gain
+            yield GapAnswer(
+                task_id=task_id,
+                shown=kind,
+                greedy=True,
+                sample_index=0,
+                prompt="prompt",
+                completion="completion",
+                n_completion_tokens=20,
+                truncated=False,
+                outcome="passed" if passed else "wrong_answer",
+                passed=passed,
+            )
+            for sample_index, own_passed in enumerate((True, False)):
+                yield GapLogprob(
+                    task_id=task_id,
+                    sample_index=sample_index,
+                    shown=kind,
+                    passed=own_passed,
+                    n_tokens=20,
+                    mean_logprob=-0.5 + (gain if own_passed else -gain) * rng.random(),
+                )
 
 
 def _execution(

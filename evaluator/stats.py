@@ -90,6 +90,23 @@ def paired_difference(gained: float, lost: float, n: int, *, confidence: float =
     return Interval(max(up - down - half, -1.0), min(up - down + half, 1.0))
 
 
+def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
+    """Return Student's t interval of a mean over problems; of paired differences, of their mean.
+
+    Raises:
+        ValueError: fewer than three values, from which no spread can be told.
+    """
+    from scipy import stats
+
+    data = np.asarray(values, dtype=np.float64)
+    if data.size < 3:
+        raise ValueError(f"an interval must be of at least 3 values, got {data.size}; ask more")
+    half = float(stats.t.ppf(0.5 + confidence / 2, data.size - 1)) * float(
+        data.std(ddof=1) / math.sqrt(data.size)
+    )
+    return Interval(float(data.mean()) - half, float(data.mean()) + half)
+
+
 def smallest_visible_difference(
     n: int, flip_fraction: float, *, alpha: float = 0.05, power: float = 0.8
 ) -> float | None:

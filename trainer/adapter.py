@@ -1,6 +1,6 @@
-"""The loss of GRPO, SDPO and hybrid runs on TRL's GRPOTrainer; holds no mathematics.
+"""The loss of every algorithm on TRL's GRPOTrainer; holds no mathematics.
 
-All three share the trainer, so that sampling, rewards, logging and hardware paths are the same. Private hooks
+All share the trainer, so that sampling, rewards, logging and hardware paths are the same. Private hooks
 of TRL 1.14 that it uses besides those of `rollout_trainer` (tests/trainer/test_trl_contract.py fails where one
 changes): `_compute_loss`, `_ForwardRedirection`, `current_gradient_accumulation_steps`.
 """
@@ -24,7 +24,9 @@ from trainer.forward import (
     completion_logits,
     output_head,
 )
+from trainer.losses.advantages import mix_at, routed_advantages, scaled_advantages
 from trainer.losses.aggregation import all_sequences_mean, token_mean
+from trainer.losses.imitation import imitation_loss
 from trainer.losses.lean import Head, TokenTerms, token_terms
 from trainer.losses.weights import at_the_clip, mismatch_weight
 from trainer.rollout_trainer import RolloutTrainer
@@ -33,9 +35,12 @@ from trainer.token_stats import is_kept, token_records
 
 logger = logging.getLogger(__name__)
 
+DISTILLED_ONLY = ("sdpo", "audit")
+"""Algorithms without a policy loss beside the distillation."""
+
 
 class BenchTrainer(RolloutTrainer):
-    """GRPO, SDPO or their mixture on graded groups of completions."""
+    """GRPO, SDPO, what lies between them, or a control, on graded groups of completions."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
         """Build the trainer, then look at the model's head."""
@@ -90,19 +95,72 @@ class BenchTrainer(RolloutTrainer):
             policy_loss: Tensor = super()._compute_loss(model, inputs)
             return policy_loss
         mask = inputs["completion_mask"].bool()
+        if self.algorithm == "sft":
+            return self._imitation_loss(model, inputs, mask)
         terms = self._token_terms(model, inputs, mask)
         distill_loss = self._distill_loss(terms, inputs, mask)
-        if self.algorithm != "hybrid":
+        if self.algorithm in DISTILLED_ONLY:
             return distill_loss
-
-        self._terms = terms, mask
-        try:
-            policy_loss = super()._compute_loss(model, inputs)
-        finally:
-            self._terms = None
-        self.note("policy/loss", self._of_the_step(policy_loss))
+        policy_loss = self._policy_loss(model, inputs, terms, mask)
+        match self.algorithm:
+            case "routed":
+                return policy_loss + distill_loss
+            case "rlsd":
+                return policy_loss
+            case "anchored":
+                return policy_loss + self.config.anchor_weight * distill_loss
         weight = self.config.hybrid_lambda
         return weight * policy_loss + (1.0 - weight) * distill_loss
+
+    def _policy_loss(
+        self,
+        model: Any,  # noqa: ANN401
+        inputs: Mapping[str, Tensor],
+        terms: TokenTerms,
+        mask: Tensor,
+    ) -> Tensor:
+        """TRL's policy loss on the forward pass that the distillation has made."""
+        advantages = inputs["advantages"]
+        if self.algorithm == "routed":
+            advantages = routed_advantages(advantages, inputs["distill_mask"])
+        elif self.algorithm == "rlsd":
+            advantages = scaled_advantages(
+                advantages,
+                _placed(terms.logprobs, mask),
+                _placed(terms.teacher_logprobs, mask),
+                clip=self.config.advantage_clip,
+                mix=mix_at(
+                    int(self.state.global_step),
+                    mix=self.config.advantage_mix,
+                    n_steps=self.config.advantage_mix_steps,
+                ),
+            )
+        self._terms = terms, mask
+        try:
+            loss: Tensor = super()._compute_loss(model, {**inputs, "advantages": advantages})
+        finally:
+            self._terms = None
+        self.note("policy/loss", self._of_the_step(loss))
+        return loss
+
+    def _imitation_loss(self, model: Any, inputs: Mapping[str, Tensor], mask: Tensor) -> Tensor:  # noqa: ANN401
+        """The loss of supervised fine-tuning on the passing rows."""
+        student = self._features(model, rows_of(inputs, "prompt"))[mask]
+        with self.accelerator.autocast():
+            terms = token_terms(
+                student,
+                None,
+                inputs["completion_ids"][mask],
+                head=self._head,
+                spec=self.distillation,
+            )
+        self.note("entropy", terms.entropy)
+        passing = mask & inputs["passing"].unsqueeze(1)
+        return imitation_loss(
+            _placed(terms.logprobs, mask),
+            passing,
+            n_tokens=self._per_process(inputs["n_passing_tokens"]),
+        )
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -110,7 +168,7 @@ class BenchTrainer(RolloutTrainer):
         *args: Any,  # noqa: ANN401
         **kwargs: Any,  # noqa: ANN401
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """In a hybrid step, the policy loss reads the forward pass that the distillation has made."""
+        """Beside a distillation, the policy loss reads the forward pass that the distillation has made."""
         if self._terms is not None:
             terms, mask = self._terms
             return _placed(terms.logprobs, mask), _placed(terms.entropy, mask), None
@@ -170,7 +228,7 @@ class BenchTrainer(RolloutTrainer):
                 teacher_head=self._teacher_head(),
                 spec=self.distillation,
                 old_logprobs=old_logprobs,
-                policy_gradient=self.algorithm == "hybrid",
+                policy_gradient=self.algorithm not in DISTILLED_ONLY,
             )
 
     def _distill_loss(
@@ -182,15 +240,14 @@ class BenchTrainer(RolloutTrainer):
         log_ratio = terms.logprobs.detach() - terms.teacher_logprobs
         self.note("distill/kl_per_token", log_ratio[distill_mask[mask]])
         self._keep_tokens(terms, inputs, mask)
-        if self.algorithm != "hybrid":  # in a hybrid step TRL notes it
+        per_token = per_token * inputs["problem_weight"].unsqueeze(1)
+        if self.algorithm in DISTILLED_ONLY:  # else TRL notes it
             self.note("entropy", terms.entropy)
         if self.config.aggregation == "reference":
             loss = all_sequences_mean(per_token, distill_mask)
             loss = loss / int(self.current_gradient_accumulation_steps)
         else:
-            loss = token_mean(
-                per_token, distill_mask, n_tokens=self._per_process(inputs["n_distill_tokens"])
-            )
+            loss = token_mean(per_token, distill_mask, n_tokens=self._n_tokens(inputs))
         self.note("distill/loss", self._of_the_step(loss))
         return loss
 
@@ -231,6 +288,16 @@ class BenchTrainer(RolloutTrainer):
         assert self.teacher is not None  # noqa: S101 - set for every algorithm but grpo
         with evaluation_mode(model), torch.no_grad(), self.clock("teacher"):
             yield self.teacher
+
+    def _n_tokens(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What the distillation is divided by: its tokens in the step, per process.
+
+        Where rows are routed to one of two terms, both are divided by the tokens of both, as TRL counts them.
+        """
+        if self.algorithm != "routed":
+            return self._per_process(inputs["n_distill_tokens"])
+        a_step = self.current_gradient_accumulation_steps / self.args.steps_per_generation
+        return self._per_process(inputs["num_items_in_batch"]) * float(a_step)
 
     def _per_process(self, count: Tensor) -> Tensor:
         """A count over the step and all processes as the loss divides by it: DDP averages their gradients."""

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.records import Audit
-from trainer.losses.oracle import oracle
+from trainer.losses.oracle import oracle, pass_rate_oracle
 from trainer.losses.sdpo import Distillation
 from trainer.teacher_prompt import Attempt, Message, TeacherPrompt, TeacherRules
 
@@ -165,6 +165,7 @@ class Auditor:
         texts: Sequence[str | None],
         template: Callable[[Sequence[Message]], str],
         *,
+        reference: str,
         step: int,
         group: int,
     ) -> None:
@@ -174,7 +175,7 @@ class Auditor:
             for i in range(len(attempts))
             if (
                 problem := self._prompt_problem(
-                    question, attempts, i, prompts[i], texts[i], template
+                    question, attempts, i, prompts[i], texts[i], template, reference
                 )
             )
         ]
@@ -186,6 +187,26 @@ class Auditor:
             micro_batch=group,
             detail="; ".join(wrong) or None,
         )
+
+    def problem_weights(
+        self,
+        weights: Sequence[Sequence[float]],
+        n_passing: list[int] | None,
+        *,
+        step: int,
+        first_group: int,
+    ) -> None:
+        """Layer aggregation: what each member's problem weighs; `n_passing` of each group, None for weight 1."""
+        n_members = len(weights[0])
+        exact = [1.0] * len(weights)
+        if n_passing is not None:
+            exact = pass_rate_oracle(n_passing, n_members=n_members)
+        delta = max(
+            abs(weight - expected)
+            for row, expected in zip(weights, exact, strict=True)
+            for weight in row
+        )
+        self._note("aggregation.weight", delta, AGGREGATION, step=step, micro_batch=first_group)
 
     def start_teacher(
         self, student: Mapping[str, nn.Parameter], teacher: Mapping[str, Tensor]
@@ -308,17 +329,24 @@ class Auditor:
         prompt: TeacherPrompt | None,
         text: str | None,
         template: Callable[[Sequence[Message]], str],
+        reference: str,
     ) -> str | None:
         """What is wrong with one member's prompt, by the rule as the paper states it; None if nothing."""
+        context = self._rules.context
         peers = [
             j
             for j, a in enumerate(attempts)
-            if a.success and (j != index or not self._rules.exclude_self)
+            if context == "peer" and a.success and (j != index or not self._rules.exclude_self)
         ]
         own = attempts[index].feedback
         has_feedback = self._rules.use_feedback and bool(own and own.strip())
-        shows_feedback = has_feedback and not (peers and self._rules.feedback_only_without_solution)
-        if not peers and not shows_feedback:
+        has_solution = bool(peers) or context == "reference"
+        shows_feedback = (
+            has_feedback
+            and context != "nothing"
+            and not (has_solution and self._rules.feedback_only_without_solution)
+        )
+        if not has_solution and not shows_feedback and context != "nothing":
             return None if prompt is None else "has a prompt and must have none"
         if prompt is None or text is None:
             return "has no prompt and must have one"
@@ -326,6 +354,10 @@ class Auditor:
             return f"is shown member {prompt.demonstration_member}, must be {peers[:1]}"
         if prompt.feedback_used != shows_feedback:
             return f"feedback shown is {prompt.feedback_used}, must be {shows_feedback}"
+        if context == "reference" and not self._holds(prompt, reference):
+            return "must contain the reference solution"
+        if context == "nothing" and list(prompt.messages) != list(question):
+            return "must be the student's own prompt"
         if list(prompt.messages[:-1]) != list(question[:-1]):
             return "earlier messages must be unchanged"
         if question[-1]["content"] not in prompt.messages[-1]["content"]:
@@ -333,6 +365,12 @@ class Auditor:
         if text != template(prompt.messages):
             return "must be the chat template applied once to its messages"
         return None
+
+    @staticmethod
+    def _holds(prompt: TeacherPrompt, text: str) -> bool:
+        """Whether the prompt holds the text, whole or shortened in its middle."""
+        content = prompt.messages[-1]["content"]
+        return text in content or (text[:20] in content and "[...]" in content)
 
 
 def _excess(row: Audit) -> float:

@@ -56,10 +56,22 @@ class AuditedTrainer(BenchTrainer):
                 teachers[group],
                 texts[group],
                 self._templated,
+                reference=f"```python\n{self.grader.graded[start].grade.problem.reference}\n```",
                 step=self._current_step(),
                 group=self._n_groups + start // self.num_generations,
             )
         return texts
+
+    def _add_grades(self, batch: dict[str, Any], graded: Sequence[GradedRollout]) -> None:
+        super()._add_grades(batch, graded)
+        n, success = self.num_generations, [self._attempt(rollout).success for rollout in graded]
+        groups = [sum(success[start : start + n]) for start in range(0, len(graded), n)]
+        self.auditor.problem_weights(
+            batch["problem_weight"].view(-1, n).tolist(),
+            groups if self.config.problem_weight == "pass_rate" else None,
+            step=self._current_step(),
+            first_group=self._n_groups,
+        )
 
     def _attempt(self, rollout: GradedRollout) -> Attempt:
         """The attempt, from the verdicts alone: no reward, no format score."""
@@ -135,7 +147,10 @@ class AuditedTrainer(BenchTrainer):
     ) -> Tensor:
         loss = super()._distill_loss(terms, inputs, mask)
         distilled = mask & inputs["distill_mask"].unsqueeze(1)
-        self.auditor.micro_batch_loss(terms.distill[distilled[mask]], distilled, loss.item())
+        weights = inputs["problem_weight"].unsqueeze(1).expand_as(mask)[distilled]
+        self.auditor.micro_batch_loss(
+            terms.distill[distilled[mask]] * weights, distilled, loss.item()
+        )
         self._micro_batch += 1
         return loss
 

@@ -13,7 +13,11 @@ from trainer.supervise import die_with_supervisor, needs_supervisor, supervise, 
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@click.argument("algorithm", type=click.Choice(["grpo", "sdpo", "hybrid", "audit"]), required=False)
+@click.argument(
+    "algorithm",
+    type=click.Choice(["grpo", "sdpo", "hybrid", "routed", "rlsd", "anchored", "sft", "audit"]),
+    required=False,
+)
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -35,7 +39,7 @@ def train(
     *,
     options: bool,
 ) -> None:
-    """Train a policy with GRPO, SDPO or their mixture, or audit an SDPO run.
+    """Train a policy with GRPO, SDPO, what lies between them or a control, or audit an SDPO run.
 
     Training runs in a child process that is watched; SIGTERM or Ctrl-C saves the step in progress and
     exits with status 75, after which --resume goes on. docs/training.md lists the exit statuses.

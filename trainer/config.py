@@ -20,8 +20,8 @@ from trl import GRPOConfig, ModelConfig, TrlParser
 from trainer.losses.sdpo import Distillation
 from trainer.teacher_prompt import TeacherRules
 
-Algorithm = Literal["grpo", "sdpo", "hybrid", "audit"]
-"""`audit` is an SDPO run whose every stage is derived a second time and compared."""
+Algorithm = Literal["grpo", "sdpo", "hybrid", "routed", "rlsd", "anchored", "sft", "audit"]
+"""See docs/training.md. `audit` is an SDPO run whose every stage is derived a second time and compared."""
 
 
 class ConfigError(Exception):
@@ -53,6 +53,9 @@ class BenchConfig:
     trust_region_rate: float = _option(
         0.05, "share of the student in the logits of a trust_region teacher, 0..1"
     )
+    teacher_context: str = _option(
+        "peer", "what the teacher is shown: peer (else feedback), feedback, reference or nothing"
+    )
     success_threshold: float = _option(1.0, "correctness from which a completion is shown to peers")
     exclude_self: bool = _option(True, "never show a completion its own text")
     strip_thinking: bool = _option(True, "remove <think>...</think> from demonstrations")
@@ -74,6 +77,19 @@ class BenchConfig:
     )
     aggregation: str = _option("token_mean", "token_mean over the optimizer step, or reference")
     hybrid_lambda: float = _option(0.9, "weight of the policy loss in hybrid runs, 0..1")
+    problem_weight: str = _option(
+        "uniform", "weight of a problem in the distillation: uniform, or pass_rate, sqrt(p (1 - p))"
+    )
+    advantage_clip: float = _option(
+        0.2, "rlsd: bound on how far the teacher scales a token's advantage, 0..1"
+    )
+    advantage_mix: float = _option(1.0, "rlsd: share of the scaled advantages at step 1, 0..1")
+    advantage_mix_steps: int = _option(
+        0, "rlsd: optimizer steps over which that share falls to 0; 0 keeps it"
+    )
+    anchor_weight: float = _option(
+        0.1, "anchored: weight of the divergence from the teacher beside the policy loss, >= 0"
+    )
     token_stats_every: int = _option(
         10, "keep the tokens of two completions of step 1 and of every N-th; 0 never"
     )
@@ -110,9 +126,19 @@ class BenchConfig:
         )
         _require(0.0 <= self.hybrid_lambda <= 1.0, "hybrid_lambda", self)
         _require(self.teacher in ("ema", "trust_region", "frozen", "live"), "teacher", self)
+        _require(
+            self.teacher_context in ("peer", "feedback", "reference", "nothing"),
+            "teacher_context",
+            self,
+        )
         _require(0.0 <= self.ema_rate <= 1.0, "ema_rate", self)
         _require(0.0 <= self.trust_region_rate <= 1.0, "trust_region_rate", self)
         _require(self.mismatch_clip is None or self.mismatch_clip > 0.0, "mismatch_clip", self)
+        _require(self.problem_weight in ("uniform", "pass_rate"), "problem_weight", self)
+        _require(0.0 <= self.advantage_clip <= 1.0, "advantage_clip", self)
+        _require(0.0 <= self.advantage_mix <= 1.0, "advantage_mix", self)
+        _require(self.advantage_mix_steps >= 0, "advantage_mix_steps", self)
+        _require(self.anchor_weight >= 0.0, "anchor_weight", self)
         _require(0.0 <= self.success_threshold <= 1.0, "success_threshold", self)
         _require(self.format_weight >= 0.0, "format_weight", self)
         _require(self.timeout_s > 0.0, "timeout_s", self)
@@ -140,6 +166,7 @@ class BenchConfig:
     def teacher_rules(self) -> TeacherRules:
         """What the teacher is shown, in which words."""
         return TeacherRules(
+            context=self.teacher_context,  # type: ignore[arg-type]  # checked in __post_init__
             exclude_self=self.exclude_self,
             strip_thinking=self.strip_thinking,
             use_feedback=self.use_feedback,

@@ -19,7 +19,8 @@ from evaluator.prompt import messages
 from sandbox.client import Sandbox
 from trainer.demo_families import FAMILIES
 from trainer.demo_problems import Combination, DemoProblem, fenced
-from trainer.teacher_prompt import Attempt, Message, TeacherRules, teacher_prompts
+from trainer.shown import reprompt
+from trainer.teacher_prompt import Message, TeacherRules
 
 MIXTURES = (
     (0.50, 0.35),
@@ -105,16 +106,14 @@ def other_bugs(combination: Combination) -> list[str]:
     return [*rare, misspelt, f"{header.removesuffix(':')}\n{body}"]
 
 
-def reprompted(problem: Problem, shown: Attempt, own: Attempt) -> list[Message]:
-    """What the teacher reads when `own` is its rollout and `shown` a peer's, in SDPO's own words."""
-    prompt = teacher_prompts(messages(problem), [own, shown], TeacherRules())[0]
+def reprompted(
+    problem: Problem, *, solution: str | None = None, feedback: str | None = None
+) -> list[Message]:
+    """What the teacher reads when it is shown a peer's solution or feedback, in SDPO's own words."""
+    prompt = reprompt(messages(problem), solution=solution, feedback=feedback, rules=TeacherRules())
     if prompt is None:
         raise RuntimeError("a re-prompt must have something to show; give an attempt that has")
-    return list(prompt.messages)
-
-
-SILENT = Attempt("", success=False, feedback=None)
-"""A member of a group of which nothing is shown."""
+    return prompt
 
 
 def _demonstrated(
@@ -132,8 +131,7 @@ def _demonstrated(
             else:
                 shown = right_answer(other_than(combination, problems, random))
                 learned = answer(combination, random)
-            peer = Attempt(shown, success=True, feedback=None)
-            yield Lesson(reprompted(problem, peer, SILENT), learned)
+            yield Lesson(reprompted(problem, solution=shown), learned)
 
 
 def _criticised(
@@ -146,14 +144,14 @@ def _criticised(
     texts = [feedback(found) for found in failed]
     for (made, problem), text in zip(own, texts, strict=True):
         if text is not None:
-            attempt = Attempt("", success=False, feedback=text)
-            yield Lesson(reprompted(problem, SILENT, attempt), right_answer(made.combination))
+            shown = reprompted(problem, feedback=text)
+            yield Lesson(shown, right_answer(made.combination))
     known = [(p.callables[0], text) for (_, p), text in zip(own, texts, strict=True) if text]
     for made, problem in pairs:
         name, text = random.choice(known)
         if random.random() < OTHER_FEEDBACK and name != problem.callables[0]:
-            attempt = Attempt("", success=False, feedback=text)
-            yield Lesson(reprompted(problem, SILENT, attempt), answer(made.combination, random))
+            shown = reprompted(problem, feedback=text)
+            yield Lesson(shown, answer(made.combination, random))
 
 
 def other_than(

@@ -12,13 +12,14 @@ from typing import Literal
 from evaluator.feedback import feedback
 from evaluator.grade import grade
 from evaluator.mbpp import Problem
-from evaluator.model import Policy, generate
+from evaluator.model import Policy
 from evaluator.prompt import messages
 from evaluator.stats import wilson
 from sandbox.client import Sandbox
-from trainer.demo_lessons import SILENT, other_than, reprompted, right_answer, wrong_answer
+from trainer.demo_lessons import other_than, reprompted, right_answer, wrong_answer
 from trainer.demo_problems import DemoProblem
-from trainer.teacher_prompt import Attempt, Message
+from trainer.shown import Asked, ask
+from trainer.teacher_prompt import Message
 
 Shown = Literal["nothing", "a correct solution", "a wrong one", "another problem's", "its feedback"]
 SHOWN: tuple[Shown, ...] = (
@@ -65,26 +66,25 @@ def measure_reading(
             case "nothing":
                 return messages(problem)
             case "its feedback":
-                attempt = Attempt("", success=False, feedback=texts[index])
-                return reprompted(problem, SILENT, attempt)
+                return reprompted(problem, feedback=texts[index])
             case "a correct solution":
                 text = right_answer(demo.combination)
             case "a wrong one":
                 text = wrong[index]
             case _:
                 text = right_answer(other_than(demo.combination, made, random))
-        return reprompted(problem, Attempt(text, success=True, feedback=None), SILENT)
+        return reprompted(problem, solution=text)
 
     solved: dict[str, int] = {}
     for shown in SHOWN:
-        samples = generate(
+        answers = ask(
             policy,
-            [conversation(i, shown) for i in range(len(pairs))],
+            [Asked(problem, conversation(i, shown)) for i, (_, problem) in enumerate(pairs)],
+            sandbox,
             max_new_tokens=max_new_tokens,
             batch_size=120,
         )
-        grades = grade([(p, x.text) for p, x in zip(loaded, samples, strict=True)], sandbox)
-        solved[shown] = sum(found.passed for found in grades)
+        solved[shown] = sum(answer.grade.passed for answer in answers)
     return Reading(len(pairs), solved)
 
 

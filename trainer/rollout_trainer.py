@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from evaluator.four_bit import is_four_bit
 from trainer.callbacks import NonFinite
 from trainer.config import Algorithm, BenchConfig
 from trainer.faults import Patience
+from trainer.losses.problem_weight import pass_rate_weights
 from trainer.metrics import group_metrics, peak_memory_bytes
 from trainer.position import EpochSampler
 from trainer.rollouts import GradedRollout, RolloutGrader, SampledRollout, rollout_records
@@ -72,7 +74,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         keep_float32(self.model)
         self.teacher: Teacher | None = None
-        if algorithm != "grpo":
+        if algorithm not in ("grpo", "sft"):
             self.teacher = make_teacher(
                 self.model,
                 config.teacher,  # type: ignore[arg-type]  # checked by BenchConfig
@@ -121,6 +123,12 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _with_counts(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Tell each micro-batch what the loss divides by: counts over the step and all processes."""
+        if self.algorithm == "sft":
+            passing = [
+                (m["completion_mask"] * m["passing"].unsqueeze(1)).sum() for m in micro_batches
+            ]
+            n_passing = self.accelerator.gather(torch.stack(passing).sum()).sum()
+            return [{**m, "n_passing_tokens": n_passing} for m in micro_batches]
         if self.teacher is None:
             return micro_batches
         masks = [m["completion_mask"] * m["distill_mask"].unsqueeze(1) for m in micro_batches]
@@ -179,11 +187,27 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
             self._metrics["train"][name].append(value)
         teachers = self._teacher_prompts([x["prompt"] for x in inputs], graded)
         local = _local_rows(teachers, len(inputs), self.accelerator.process_index)
+        self._add_grades(batch, graded)
         texts = self._add_teacher_tokens(batch, [x["prompt"] for x in inputs], local)
 
         self._record(batch, local, texts)
         self._n_groups += len(graded) // self.num_generations
         return batch
+
+    def _add_grades(self, batch: dict[str, Any], graded: Sequence[GradedRollout]) -> None:
+        """Add which rows pass, and how much the problem of each weighs; `graded` are those of all processes."""
+        device, n_rows = batch["completion_ids"].device, len(self.grader.graded)
+        threshold = self.config.success_threshold
+        passing = torch.tensor([r.attempt(success_threshold=threshold).success for r in graded])
+        weights = torch.ones(len(graded))
+        if self.config.problem_weight == "pass_rate":
+            of_problems = pass_rate_weights(passing.view(-1, self.num_generations))
+            weights = of_problems.repeat_interleave(self.num_generations)
+        rows = slice(
+            self.accelerator.process_index * n_rows, (self.accelerator.process_index + 1) * n_rows
+        )
+        batch["passing"] = passing[rows].to(device)
+        batch["problem_weight"] = weights[rows].to(device)
 
     def _rollout_seed(self) -> int:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
@@ -196,7 +220,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         """The teacher prompts of all rows of all processes; none where no teacher is trained against."""
         if self.teacher is None:
             return [None] * len(graded)
-        rules = self.config.teacher_rules()
+        rules = replace(self.config.teacher_rules(), failing_only=self.algorithm == "routed")
         all_prompts = _gathered(list(prompts))
         groups = []
         for start in range(0, len(graded), self.num_generations):
@@ -208,6 +232,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
                 all_prompts[start],
                 attempts,
                 rules,
+                reference=graded[start].reference,
                 n_tokens=lambda messages: len(self._tokenize_prompts([list(messages)])[0][0]),
                 max_tokens=self._max_teacher_prompt_tokens(),
             )

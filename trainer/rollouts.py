@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.records import Record, Rollout
+from evaluator.completions import gold_answers
 from evaluator.feedback import feedback, take_apart, without_unseen
 from evaluator.grade import Grade, grade
 from evaluator.mbpp import Problem
@@ -26,6 +27,11 @@ class GradedRollout:
     """What the sandbox said; None for a passing completion."""
     demonstration: str
     """The completion as peers may be shown it: text that spells a special token is broken up."""
+
+    @property
+    def reference(self) -> str:
+        """The problem's reference solution as an answer."""
+        return gold_answers([self.grade.problem])[0].completion
 
     def attempt(self, *, success_threshold: float) -> Attempt:
         """What the teacher's prompt depends on; success reads the correctness alone."""

@@ -40,6 +40,7 @@ from trainer.evaluation import Evaluation, Evaluator
 from trainer.faults import OutsideFault, Patience
 from trainer.position import TakeUpPosition, planned_steps
 from trainer.resume import COMPLETE, checkpoint_step, last_checkpoint, recall, remember
+from trainer.settings import check_settings
 from trainer.stopping import StopAtStepEnd, Stopped, StopRequest
 from trainer.supervise import tell
 
@@ -99,6 +100,7 @@ def train(
     if bench.evaluate_every:
         eval_problems = problems_of(bench, bench.eval_dataset, bench.eval_max_problems)
     check_audit(algorithm, options)
+    check_settings(algorithm, options)
     if run_dir is not None:
         _check_model(run_dir, options)
     model, tokenizer = load_model(options)

@@ -9,8 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 Message = dict[str, str]
+
+Context = Literal["peer", "feedback", "reference", "nothing"]
+"""What the teacher may be shown beside the problem: a peer's solution or feedback; feedback alone; the problem's
+reference solution (arXiv:2601.18734), as a peer's would be; or nothing, so that it reads what the student reads."""
 
 _THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 _CUT = "\n[...]\n"
@@ -32,6 +37,9 @@ class Attempt:
 class TeacherRules:
     """Which parts are shown, and in which words; templates are filled in one pass, values are never re-read."""
 
+    context: Context = "peer"
+    failing_only: bool = False
+    """A passing attempt has no teacher (arXiv:2604.02288 routes it elsewhere)."""
     exclude_self: bool = True
     """A success is not shown its own text."""
     strip_thinking: bool = True
@@ -64,6 +72,7 @@ class TeacherPrompt:
     demonstration_member: int | None
     """Index, within the group, of the attempt shown as a demonstration."""
     feedback_used: bool
+    reference_used: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,17 +91,35 @@ def teacher_prompts(
     attempts: Sequence[Attempt],
     rules: TeacherRules,
     *,
+    reference: str | None = None,
     n_tokens: Callable[[Sequence[Message]], int] = lambda _: 0,
     max_tokens: int = 10_240,
 ) -> list[TeacherPrompt | None]:
     """Teacher prompts of one group; None where there is neither a demonstration nor feedback to show.
 
+    `reference` is the problem's reference solution as an answer, which the context "reference" shows.
+
     Too long a prompt has its feedback, then its demonstration shortened before the template is filled;
     the problem and the template's own words are never cut. One that is too long even so is None.
+
+    Raises:
+        ValueError: the context is "reference" and there is none.
     """
+    if rules.context == "reference" and reference is None:
+        raise ValueError("teacher_context reference must have a reference solution, got none")
     return [
-        _teacher_prompt(messages, attempts, index, rules, n_tokens=n_tokens, max_tokens=max_tokens)
-        for index in range(len(attempts))
+        None
+        if rules.failing_only and attempt.success
+        else _teacher_prompt(
+            messages,
+            attempts,
+            index,
+            rules,
+            reference=reference,
+            n_tokens=n_tokens,
+            max_tokens=max_tokens,
+        )
+        for index, attempt in enumerate(attempts)
     ]
 
 
@@ -106,12 +133,15 @@ def coverage(
     return Coverage(
         success_group_fraction=sum(any(a.success for a in members) for members, _ in groups)
         / max(len(groups), 1),
-        solution_fraction=sum(p is not None and p.demonstration_member is not None for p in prompts)
-        / n,
+        solution_fraction=sum(_shows_solution(prompt) for prompt in prompts) / n,
         feedback_available_fraction=sum(_has_feedback(a, rules) for a in attempts) / n,
         feedback_used_fraction=sum(p is not None and p.feedback_used for p in prompts) / n,
         reprompted_fraction=sum(p is not None for p in prompts) / n,
     )
+
+
+def _shows_solution(prompt: TeacherPrompt | None) -> bool:
+    return prompt is not None and (prompt.demonstration_member is not None or prompt.reference_used)
 
 
 def _teacher_prompt(
@@ -120,11 +150,16 @@ def _teacher_prompt(
     index: int,
     rules: TeacherRules,
     *,
+    reference: str | None,
     n_tokens: Callable[[Sequence[Message]], int],
     max_tokens: int,
 ) -> TeacherPrompt | None:
+    if rules.context == "nothing":
+        return TeacherPrompt(tuple(messages), demonstration_member=None, feedback_used=False)
     demonstrator = _demonstrator(attempts, index, rules)
     solution = None if demonstrator is None else _demonstration(attempts[demonstrator], rules)
+    if rules.context == "reference":
+        solution = reference
     feedback = attempts[index].feedback if _has_feedback(attempts[index], rules) else None
     if solution is not None and rules.feedback_only_without_solution:
         feedback = None
@@ -145,10 +180,13 @@ def _teacher_prompt(
         messages=render(solution, feedback),
         demonstration_member=None if solution is None else demonstrator,
         feedback_used=feedback is not None,
+        reference_used=rules.context == "reference" and solution is not None,
     )
 
 
 def _demonstrator(attempts: Sequence[Attempt], index: int, rules: TeacherRules) -> int | None:
+    if rules.context != "peer":
+        return None
     for member, attempt in enumerate(attempts):
         if attempt.success and not (rules.exclude_self and member == index):
             return member

@@ -11,6 +11,7 @@ from analysis.charts.evaluations import (
     pass_at_1_over_steps,
     pass_at_k,
     solve_matrix,
+    teacher_gap,
 )
 from analysis.charts.training import (
     audit_deltas,
@@ -35,6 +36,7 @@ __all__ = [
     "signal",
     "solve_matrix",
     "step_time",
+    "teacher_gap",
     "teacher_kinds",
     "token_divergence",
     "training_reward",

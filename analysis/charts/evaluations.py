@@ -177,6 +177,57 @@ def comparison(result: Result) -> alt.TopLevelMixin:
     )
 
 
+def teacher_gap(result: Result) -> alt.TopLevelMixin:
+    """Draw what being shown something changes before training; rows of `queries.teacher_gap`."""
+    rows = records(result)
+    titles = {
+        "pass_rate": "pass rate (fraction of problems)",
+        "passing_logprob": "log p of its passing answers (nats a token)",
+        "failing_logprob": "log p of its failing answers (nats a token)",
+    }
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    height = 26 * 5 * max(1, len(names))
+    panels: list[alt.LayerChart] = []
+    for measure, title in titles.items():
+        chosen = [row for row in rows if row["measure"] == measure]
+        if not chosen:
+            continue
+        base = canvas(chosen, width=190, height=height).encode(
+            y=alt.Y(
+                "shown:N",
+                title=None,
+                sort=["peer", "reference", "feedback", "wrong", "other"],
+                axis=alt.Axis(grid=False, labels=not panels, ticks=False),
+            ),
+            yOffset=alt.YOffset("name:N", sort=names),
+            color=alt.Color(
+                "name:N",
+                title="model's run",
+                sort=names,
+                scale=alt.Scale(range=["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#6b7280"]),
+            ),
+        )
+        x = alt.X("difference:Q", title=title)
+        tooltip = ["name:N", "model:N", "shown:N", "n:Q", "nothing:Q", "value:Q", "difference:Q"]
+        panels.append(
+            alt.layer(
+                base.mark_rule(strokeWidth=2).encode(
+                    x=alt.X("interval_low:Q", title=title), x2="interval_high:Q"
+                ),
+                base.mark_point(filled=True, size=60, opacity=1).encode(x=x, tooltip=tooltip),
+                canvas([{"zero": 0}], width=190, height=height)
+                .mark_rule(color=INK, strokeDash=[3, 3])
+                .encode(x=alt.X("zero:Q", title=title)),
+            )
+        )
+    return finish(
+        alt.hconcat(*panels),
+        "What a model gains before training where something is shown beside the problem",
+        f"n = {span(rows, 'n')} problems; {seeds(rows)}; difference from being shown nothing",
+        "bars: 95 % interval of the paired difference; pass rates are of greedy answers",
+    )
+
+
 def _dodged(rows: Rows) -> Rows:
     """Add a position beside each step, so that runs at one step do not hide each other."""
     runs = list(dict.fromkeys(row["run_id"] for row in rows))

@@ -8,6 +8,7 @@ from analysis.queries.evaluations import (
     leaderboard,
     pass_at_k,
     solve_matrix,
+    teacher_gap,
 )
 from analysis.queries.sql import NAMES, of_runs, refused, run_query
 from analysis.queries.training import (
@@ -39,6 +40,7 @@ __all__ = [
     "signal",
     "solve_matrix",
     "step_time",
+    "teacher_gap",
     "teacher_kinds",
     "token_divergence",
 ]

@@ -134,3 +134,19 @@ def pass_at_k(
            ORDER BY series, k""",
         run_ids,
     )
+
+
+def teacher_gap(
+    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
+) -> Result:
+    """Return what each untrained model gains where something is shown beside the problem."""
+    return of_runs(
+        connection,
+        """SELECT g.*, name, r.seed FROM teacher_gap g JOIN runs r USING (run_id)
+           JOIN {names} USING (run_id)
+           WHERE shown <> 'nothing' AND {runs}
+           ORDER BY name, run_id,
+                    array_position(['pass_rate', 'passing_logprob', 'failing_logprob'], measure),
+                    array_position(['peer', 'reference', 'feedback', 'wrong', 'other'], shown)""",
+        run_ids,
+    )

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from analysis.journal import Journal
-from analysis.synthetic import eval_records, synthetic_info, write_training_run
+from analysis.synthetic import eval_records, gap_records, synthetic_info, write_training_run
 from analysis.warehouse import ingest
 
 
@@ -37,6 +37,10 @@ def recorded(tmp_path_factory):
                 rng, step=None, skill=0.45, n_problems=60, n_samples=n_samples
             ):
                 journal.append(record)
+    info = synthetic_info("eval-gap", algorithm=None, kind="eval", label="gap")
+    with Journal.create(runs, info) as journal:
+        for record in gap_records(random.Random("gap"), n_problems=60):
+            journal.append(record)
     ingest(runs, folder / "results" / "results.duckdb")
     return folder
 

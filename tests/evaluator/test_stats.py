@@ -9,6 +9,7 @@ from evaluator.stats import (
     bootstrap_mean,
     holm,
     mcnemar_exact,
+    mean_interval,
     paired_difference,
     smallest_visible_difference,
     wilson,
@@ -218,3 +219,12 @@ def test_a_problem_without_a_pass_counts_zero():
 def test_impossible_draws_are_refused(n, c, k):
     with pytest.raises(ValueError, match="must lie between"):
         pass_at_k(n, c, k)
+
+
+def test_the_interval_of_a_mean_is_students():
+    # mean 2, deviation 1, n = 3: half = 4.302653 / sqrt(3), 4.302653 from a table of t at 2 degrees
+    low, high = mean_interval([1.0, 2.0, 3.0])
+    assert low == pytest.approx(2 - 4.302653 / 3**0.5, abs=1e-6)
+    assert high == pytest.approx(2 + 4.302653 / 3**0.5, abs=1e-6)
+    with pytest.raises(ValueError, match="at least 3"):
+        mean_interval([1.0, 2.0])

@@ -9,7 +9,6 @@ from evaluator.mbpp import load_problems
 from sandbox.client import open_sandbox
 from trainer.demo_families import FAMILIES
 from trainer.demo_lessons import (
-    SILENT,
     answer,
     lessons,
     other_bugs,
@@ -24,7 +23,6 @@ from trainer.demo_problems import (
     make_problems,
     write_problems,
 )
-from trainer.teacher_prompt import Attempt
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +116,7 @@ def test_a_wrong_demonstration_is_taught_to_be_followed_and_an_unrelated_one_is_
 def test_a_lesson_re_prompts_in_the_words_of_the_teacher(tmp_path):
     made = make_problems(1, held_out=False, seed=42)
     (problem,) = write_problems(tmp_path / "some.jsonl", made).problems
-    solved = Attempt("SOLUTION", success=True, feedback=None)
-    content = reprompted(problem, solved, SILENT)[-1]["content"]
+    content = reprompted(problem, solution="SOLUTION")[-1]["content"]
     assert "Here is a correct solution to this problem:\n\nSOLUTION" in content
     assert problem.text in content
 

@@ -94,3 +94,41 @@ def test_coverage_counts_over_the_whole_batch():
 def test_a_template_without_its_field_is_refused():
     with pytest.raises(ValueError, match="must contain {feedback}"):
         TeacherRules(feedback_template="Something failed.")
+
+
+def test_a_reference_is_shown_to_every_member_and_shortened_where_it_is_too_long():
+    rules = TeacherRules(context="reference")
+    found = prompts(FAILURE, SUCCESS, rules=rules, reference="REFERENCE")
+    for prompt in found:
+        assert "REFERENCE" in prompt.messages[-1]["content"]
+        assert SUCCESS.text not in prompt.messages[-1]["content"]
+        assert prompt.reference_used and prompt.demonstration_member is None
+        assert not prompt.feedback_used
+    assert coverage([((FAILURE, SUCCESS), found)], rules).solution_fraction == 1.0
+    longer = prompts(FAILURE, rules=rules, reference="word " * 200, n_tokens=words, max_tokens=60)
+    assert words(longer[0].messages) <= 60 and longer[0].reference_used
+    with pytest.raises(ValueError, match="must have a reference solution"):
+        prompts(FAILURE, rules=rules)
+
+
+def test_a_reference_stands_beside_feedback_where_that_is_allowed():
+    rules = TeacherRules(context="reference", feedback_only_without_solution=False)
+    failed, _ = prompts(FAILURE, SUCCESS, rules=rules, reference="REFERENCE")
+    assert failed.feedback_used and FAILURE.feedback in failed.messages[-1]["content"]
+
+
+def test_a_feedback_context_shows_no_solution():
+    failed, succeeded = prompts(FAILURE, SUCCESS, rules=TeacherRules(context="feedback"))
+    assert failed.feedback_used and failed.demonstration_member is None
+    assert succeeded is None
+
+
+def test_an_empty_context_is_the_students_own_prompt():
+    for prompt in prompts(FAILURE, SUCCESS, rules=TeacherRules(context="nothing")):
+        assert list(prompt.messages) == QUESTION
+
+
+def test_where_only_failures_are_taught_a_success_has_no_teacher():
+    rules = TeacherRules(failing_only=True)
+    failed, *succeeded = prompts(FAILURE, SUCCESS, SUCCESS, rules=rules)
+    assert failed.demonstration_member == 1 and succeeded == [None, None]

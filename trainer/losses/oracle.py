@@ -1,8 +1,8 @@
-"""The distillation loss of each token and its gradient, derived a second time: an audit's yardstick.
+"""The losses of each token and their gradients, derived a second time: an audit's yardstick.
 
 Plain probabilities in float64 from raw logits, and the gradient in closed form rather than by autograd.
-Shares nothing with `divergence`, `support`, `sdpo` or `lean`; an audit that calls the code it audits shows
-nothing. Slow and large on purpose.
+Shares nothing with `divergence`, `support`, `sdpo`, `lean` or any other loss; an audit that calls the code it
+audits shows nothing. Slow and large on purpose.
 
 With P the student's buckets, Q the teacher's, p the student's probabilities, tau the temperature, and
 g_b = dD / dP_b, the chain rule through softmax gives, for vocabulary entry v in bucket b(v),
@@ -72,6 +72,77 @@ def oracle(
     if not losses:
         return Oracle(torch.zeros(0).double(), torch.zeros_like(student_logits).double())
     return Oracle(torch.stack(losses), torch.stack(gradients))
+
+
+def policy_oracle(
+    student_logits: Float[Tensor, "token vocabulary"],
+    ids: Int[Tensor, " token"],
+    advantages: Float[Tensor, " token"],
+    *,
+    temperature: float,
+) -> Oracle:
+    """The policy loss -A r of each token, r = s(y) / s_old(y), where the weights have not moved and r is 1.
+
+    dL / dz_v = -A / tau ([v = y] - p_v). Imitation of a token is the gradient of A = 1, and -log p(y) its value.
+    """
+    losses, gradients = [], []
+    for logits, y, advantage in zip(student_logits, ids, advantages, strict=True):
+        p = _softmax(logits, temperature)
+        hit = torch.zeros_like(p)
+        hit[int(y)] = 1.0
+        losses.append(-advantage.double())
+        gradients.append(-advantage.double() * (hit - p) / temperature)
+    if not losses:
+        return Oracle(torch.zeros(0).double(), torch.zeros_like(student_logits).double())
+    return Oracle(torch.stack(losses), torch.stack(gradients))
+
+
+def imitation_oracle(
+    student_logits: Float[Tensor, "token vocabulary"],
+    ids: Int[Tensor, " token"],
+    *,
+    temperature: float,
+) -> Oracle:
+    """-log p(y) of each token; dL / dz_v = (p_v - [v = y]) / tau."""
+    losses, gradients = [], []
+    for logits, y in zip(student_logits, ids, strict=True):
+        p = _softmax(logits, temperature)
+        gradient = p / temperature
+        gradient[int(y)] -= 1.0 / temperature
+        losses.append(-math.log(float(p[int(y)])))
+        gradients.append(gradient)
+    if not losses:
+        return Oracle(torch.zeros(0).double(), torch.zeros_like(student_logits).double())
+    return Oracle(torch.tensor(losses, dtype=torch.float64), torch.stack(gradients))
+
+
+def scaled_advantage_oracle(
+    student_logits: Float[Tensor, "token vocabulary"],
+    teacher_logits: Float[Tensor, "token vocabulary"],
+    ids: Int[Tensor, " token"],
+    advantages: Float[Tensor, " token"],
+    *,
+    clip: float,
+    mix: float,
+    temperature: float,
+) -> Float[Tensor, " token"]:
+    """Each token's advantage, scaled by how the teacher's probability of it stands to the student's."""
+    found = []
+    for z_s, z_t, y, advantage in zip(student_logits, teacher_logits, ids, advantages, strict=True):
+        s = float(_softmax(z_s, temperature)[int(y)])
+        q = float(_softmax(z_t, temperature)[int(y)])
+        a = float(advantage)
+        weight = q / s if a > 0 else s / q if a < 0 else 1.0
+        weight = max(1.0 - clip, min(1.0 + clip, weight))
+        found.append((1.0 - mix) * a + mix * weight * a)
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def pass_rate_oracle(n_passing: list[int], *, n_members: int) -> list[float]:
+    """sqrt(p (1 - p)) of each problem, p = passing / members, over the mean; from counts."""
+    raw = [math.sqrt(k * (n_members - k)) / n_members for k in n_passing]
+    total = sum(raw)
+    return [len(raw) * value / total if total else 0.0 for value in raw]
 
 
 def _softmax(logits: Tensor, temperature: float) -> Tensor:

@@ -1,0 +1,305 @@
+"""The settings that people compare: what each one computes, on whole runs of the tiny model."""
+
+import json
+import math
+from collections import defaultdict
+
+import pytest
+import torch
+
+from analysis.segment import scan
+from trainer.adapter import BenchTrainer, rows_of
+from trainer.config import ConfigError, parse_options
+from trainer.forward import completion_logits
+from trainer.losses.oracle import (
+    Oracle,
+    imitation_oracle,
+    oracle,
+    policy_oracle,
+    scaled_advantage_oracle,
+)
+from trainer.run import train
+
+GRADIENT = 2e-4
+"""Relative to the largest entry: float32 through two layers, against logits of a pass apart."""
+TAU, TOP_K = 0.7, 10
+
+
+class Finished:
+    """What a run left behind: its rows by table."""
+
+    def __init__(self, result):
+        self.rows = defaultdict(list)
+        for segment in sorted(result.run_dir.glob("segment-*.jsonl")):
+            for line in scan(segment):
+                self.rows[line.table].append(json.loads(line.row))
+        self.layers = result.layers
+
+    def metric(self, name):
+        return [row["value"] for row in self.rows["metrics"] if row["name"] == name]
+
+
+@pytest.fixture
+def run(config_file, monkeypatch, hashed_grades):
+    """Three steps of an algorithm with some options."""
+    monkeypatch.setattr("trainer.run.open_sandbox", lambda backend: hashed_grades)
+
+    def go(algorithm, **changes):
+        options = parse_options(config_file(max_steps=3, max_completion_length=8, **changes))
+        finished = Finished(train(algorithm, options, say=lambda _: None))
+        assert len(finished.metric("loss")) == 3
+        assert all(math.isfinite(value) for value in finished.metric("loss"))
+        assert max(finished.metric("grad_norm")) > 0.0
+        return finished
+
+    return go
+
+
+def passed(rollout):
+    return rollout["correctness"] == 1.0
+
+
+def test_a_reference_teacher_is_shown_the_reference_of_each_problem_and_no_peer(run):
+    from evaluator.mbpp import load_problems
+
+    references = {p.task_id: p.reference for p in load_problems("embedded/train").problems}
+    finished = run("sdpo", teacher_context="reference")
+    assert {passed(row) for row in finished.rows["rollouts"]} == {True, False}
+    for row in finished.rows["rollouts"]:
+        assert references[row["task_id"]] in row["teacher_prompt"]
+        assert row["demonstration_member"] is None and not row["feedback_used"]
+    assert finished.metric("teacher/reprompted_fraction") == [1.0] * 3
+    assert finished.metric("teacher/solution_fraction") == [1.0] * 3
+
+
+def test_a_feedback_teacher_is_shown_feedback_alone(run):
+    finished = run("sdpo", teacher_context="feedback")
+    for row in finished.rows["rollouts"]:
+        assert row["demonstration_member"] is None
+        assert row["feedback_used"] == (not passed(row)) == (row["teacher_prompt"] is not None)
+
+
+@pytest.mark.parametrize("context", ["reference", "feedback"])
+def test_an_audit_derives_other_contexts_of_the_teacher_too(run, context):
+    finished = run("audit", teacher_context=context)
+    assert {layer.name: layer.passed for layer in finished.layers}["teacher"]
+    assert all(layer.passed for layer in finished.layers)
+
+
+class Watch:
+    """Compares each micro-batch's gradient, and its loss, with what the oracle makes of plain logits."""
+
+    def __init__(self, expected):
+        self.expected, self.n_checked, self.largest = expected, 0, 0.0
+
+    def __call__(self, trainer, model, inputs, loss):
+        mask = inputs["completion_mask"].bool()
+        student = completion_logits(model, rows_of(inputs, "prompt"))
+        teacher = None
+        if trainer.teacher is not None:
+            with trainer.as_teacher(model) as its, its.weights():
+                teacher = completion_logits(model, rows_of(inputs, "teacher_prompt"))[mask]
+        value, by_logit = self.expected(trainer, inputs, mask, student.detach()[mask], teacher)
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        surrogate = (by_logit.to(student.dtype) * student[mask]).sum()
+        exact = torch.autograd.grad(surrogate, parameters, allow_unused=True)
+        found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        scale = max(float(g.abs().max()) for g in exact)
+        assert loss.item() == pytest.approx(float(value), abs=1e-5)
+        for ours, theirs in zip(found, exact, strict=True):
+            assert float((ours - theirs).abs().max()) <= GRADIENT * max(scale, 1e-3)
+        self.n_checked, self.largest = self.n_checked + 1, max(self.largest, scale)
+
+
+@pytest.fixture
+def watched(run, monkeypatch):
+    """A run whose every micro-batch is compared with `expected`."""
+    original = BenchTrainer._compute_loss
+
+    def go(expected, algorithm, **changes):
+        watch = Watch(expected)
+
+        def compute(self, model, inputs):
+            loss = original(self, model, inputs)
+            watch(self, model, inputs, loss)
+            return loss
+
+        monkeypatch.setattr(BenchTrainer, "_compute_loss", compute)
+        finished = run(algorithm, **changes)
+        assert watch.n_checked == 6 and watch.largest > 1e-3
+        return finished
+
+    return go
+
+
+def of_rows(values, mask):
+    """A value a row, at each of its tokens."""
+    return values.unsqueeze(1).expand_as(mask)[mask]
+
+
+def distillation(student, teacher, inputs, mask, **options):
+    """The oracle of the default divergence, over all tokens."""
+    return oracle(
+        student,
+        teacher,
+        inputs["completion_ids"][mask],
+        **{
+            "support": "topk_tail",
+            "divergence": "jensen_shannon",
+            "alpha": 0.5,
+            "top_k": TOP_K,
+            "temperature": TAU,
+            **options,
+        },
+    )
+
+
+def weighted(part: Oracle, weights):
+    return (part.loss * weights).sum(), part.gradient * weights.unsqueeze(-1)
+
+
+def step_tokens(inputs):
+    """Completion tokens of the optimizer step, as TRL counts them: one rollout batch a step."""
+    return float(inputs["num_items_in_batch"])
+
+
+def test_routing_gives_passing_rows_the_policy_term_and_taught_failing_ones_the_distillation(
+    watched,
+):
+    def expected(trainer, inputs, mask, student, teacher):
+        taught = of_rows(inputs["distill_mask"], mask)
+        policy = policy_oracle(
+            student,
+            inputs["completion_ids"][mask],
+            of_rows(inputs["advantages"], mask),
+            temperature=TAU,
+        )
+        value, gradient = weighted(policy, (~taught).double())
+        corrected, correction = weighted(
+            distillation(student, teacher, inputs, mask), taught.double()
+        )
+        n = step_tokens(inputs)
+        return (value + corrected) / n, (gradient + correction) / n
+
+    finished = watched(expected, "routed")
+    kinds = {(passed(row), row["teacher_prompt"] is not None) for row in finished.rows["rollouts"]}
+    assert kinds >= {(True, False), (False, True)}
+    assert not any(passed(row) and row["teacher_prompt"] for row in finished.rows["rollouts"])
+
+
+def test_a_teacher_scales_token_advantages_and_gives_no_loss_of_its_own(watched):
+    def expected(trainer, inputs, mask, student, teacher):
+        ids, advantages = inputs["completion_ids"][mask], of_rows(inputs["advantages"], mask)
+        taught = of_rows(inputs["distill_mask"], mask)
+        share = 0.5 * (1 - trainer.state.global_step / 10)
+        scaled = scaled_advantage_oracle(
+            student, teacher, ids, advantages, clip=0.3, mix=share, temperature=TAU
+        )
+        scaled = torch.where(taught, scaled, advantages.double())
+        policy = policy_oracle(student, ids, scaled, temperature=TAU)
+        return policy.loss.sum() / step_tokens(inputs), policy.gradient / step_tokens(inputs)
+
+    watched(expected, "rlsd", advantage_clip=0.3, advantage_mix=0.5, advantage_mix_steps=10)
+
+
+def test_an_anchored_run_is_grpo_with_a_divergence_from_its_own_moving_average(watched):
+    def expected(trainer, inputs, mask, student, teacher):
+        ids, n = inputs["completion_ids"][mask], step_tokens(inputs)
+        policy = policy_oracle(student, ids, of_rows(inputs["advantages"], mask), temperature=TAU)
+        anchor = distillation(student, teacher, inputs, mask, divergence="reverse_kl")
+        value = (policy.loss.sum() + 3.0 * anchor.loss.sum()) / n
+        return value, (policy.gradient + 3.0 * anchor.gradient) / n
+
+    finished = watched(
+        expected,
+        "anchored",
+        teacher_context="nothing",
+        divergence="reverse_kl",
+        anchor_weight=3.0,
+        ema_rate=0.3,
+    )
+    for row in finished.rows["rollouts"]:
+        assert row["teacher_prompt"] == row["prompt"]
+    drift = finished.metric("distill/loss")
+    assert drift[0] == pytest.approx(0.0, abs=1e-6) and max(drift) > 1e-6
+
+
+def test_imitation_raises_the_likelihood_of_passing_rows_alone(watched):
+    def expected(trainer, inputs, mask, student, teacher):
+        assert teacher is None
+        passing = of_rows(inputs["passing"], mask).double()
+        exact = imitation_oracle(student, inputs["completion_ids"][mask], temperature=TAU)
+        value, gradient = weighted(exact, passing)
+        n = max(float(inputs["n_passing_tokens"]), 1.0)
+        return value / n, gradient / n
+
+    finished = watched(expected, "sft")
+    for step in (1, 2, 3):
+        rows = [row for row in finished.rows["rollouts"] if row["step"] == step]
+        assert {passed(row) for row in rows} == {True, False}
+    assert all(row["teacher_prompt"] is None for row in finished.rows["rollouts"])
+
+
+def test_pass_rates_weigh_the_problems_of_a_distillation(watched):
+    seen = []
+
+    def expected(trainer, inputs, mask, student, teacher):
+        taught = of_rows(inputs["distill_mask"], mask).double()
+        weights = of_rows(inputs["problem_weight"], mask).double()
+        seen.extend(inputs["problem_weight"].tolist())
+        value, gradient = weighted(distillation(student, teacher, inputs, mask), taught * weights)
+        n = float(inputs["n_distill_tokens"])
+        return value / n, gradient / n
+
+    finished = watched(expected, "sdpo", problem_weight="pass_rate")
+    of_a_step = defaultdict(lambda: defaultdict(list))
+    for row in finished.rows["rollouts"]:
+        of_a_step[row["step"]][row["group_index"]].append(passed(row))
+    exact = []
+    for groups in of_a_step.values():
+        raw = [math.sqrt(sum(g) / 4 * (1 - sum(g) / 4)) for g in groups.values()]
+        for value in raw:
+            exact += [value / (sum(raw) / len(raw)) if sum(raw) else 0.0] * 4
+    assert len(set(exact)) > 1, "the weights must differ to show anything"
+    assert sorted(seen) == pytest.approx(sorted(exact), abs=1e-5)
+
+
+def test_an_audit_derives_the_weights_of_problems_too(run):
+    finished = run("audit", problem_weight="pass_rate")
+    assert all(layer.passed for layer in finished.layers)
+    assert {"aggregation.weight"} < {row["layer"] for row in finished.rows["audits"]}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "changes", "message"),
+    [
+        ("anchored", {}, "teacher_context 'peer'; set it to nothing"),
+        ("routed", {"aggregation": "reference"}, "use dapo and token_mean"),
+        ("routed", {"loss_type": "grpo"}, "use dapo and token_mean"),
+        ("grpo", {"problem_weight": "pass_rate"}, "it belongs to sdpo, hybrid, audit"),
+        ("sdpo", {"advantage_clip": 0.5}, "it belongs to rlsd"),
+        ("hybrid", {"anchor_weight": 1.0}, "it belongs to anchored"),
+    ],
+)
+def test_a_setting_that_would_not_be_what_its_name_says_is_refused(
+    config_file, algorithm, changes, message
+):
+    options = parse_options(config_file(**changes))
+    with pytest.raises(ConfigError, match=message):
+        train(algorithm, options, say=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"teacher_context": "peers"},
+        {"problem_weight": "sqrt"},
+        {"advantage_clip": 1.5},
+        {"advantage_mix": -0.1},
+        {"advantage_mix_steps": -1},
+        {"anchor_weight": -1.0},
+    ],
+)
+def test_a_setting_out_of_range_is_refused(config_file, changes):
+    with pytest.raises(ConfigError, match=f"{next(iter(changes))} must be in range"):
+        parse_options(config_file(**changes))

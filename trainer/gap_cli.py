@@ -1,0 +1,289 @@
+"""The `gap` command."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from analysis.journal import Journal
+    from evaluator.mbpp import ProblemSet
+    from evaluator.model import Policy
+    from trainer.gap import GapOptions, GapRow
+
+WORDS = {
+    "nothing": "nothing",
+    "peer": "a peer's solution",
+    "reference": "the reference",
+    "feedback": "its feedback",
+    "wrong": "a wrong solution",
+    "other": "another problem's",
+}
+"""What is shown, as a person reads it."""
+
+
+@click.command("gap")
+@click.option("--model", help="Folder or hub name of the base model.")
+@click.option(
+    "--adapter",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of a LoRA adapter on it.",
+)
+@click.option("--label", default="gap", show_default=True, help="What to call the run.")
+@click.option(
+    "--dataset",
+    default="full/train",
+    show_default=True,
+    help="Problems to ask: those that training would show, as in `eval`.",
+)
+@click.option(
+    "--mbpp-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder with mbpp.jsonl and sanitized-mbpp.json.  [default: MBPP_DIR, else the hub]",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=3),
+    default=100,
+    show_default=True,
+    help="Only that many problems, the lowest task ids first.",
+)
+@click.option(
+    "--visible-tests",
+    type=click.Choice(["all", "first", "none"]),
+    default="all",
+    show_default=True,
+    help="Asserts that the prompt shows.",
+)
+@click.option(
+    "-n",
+    "--n-samples",
+    type=click.IntRange(min=2),
+    default=4,
+    show_default=True,
+    help="Sampled answers of each problem.",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=0.7,
+    show_default=True,
+    help="Sampling temperature; also divides the logits where answers are read.",
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Length limit of a completion, in tokens.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Completions sampled together; with --n-samples it decides which problems go together.",
+)
+@click.option("--seed", type=int, default=42, show_default=True, help="Seed of the sampling.")
+@click.option(
+    "--timeout-s",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Time limit of each program, in seconds.",
+)
+@click.option(
+    "--sandbox",
+    "backend",
+    type=click.Choice(["auto", "docker", "process"]),
+    default="auto",
+    show_default=True,
+    help="Where programs run; auto takes docker where an engine answers.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="Number format of the weights; auto is bfloat16 on CUDA and float32 on a CPU.",
+)
+@click.option("--load-in-4bit", is_flag=True, help="Quantise the base model (CUDA only).")
+@click.option(
+    "--resume",
+    metavar="RUN",
+    help="Go on with an interrupted run, with its own options, where it stopped.",
+)
+@click.option(
+    "--runs-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder that gets the run's journal.",
+)
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the figures to this file.",
+)
+def gap(
+    *, resume: str | None, runs_dir: Path, json_path: Path | None, **chosen: Any  # noqa: ANN401
+) -> None:  # fmt: skip
+    """Measure, before any training, what a model gains where something is shown beside the problem.
+
+    It is shown a peer's solution, the reference, its feedback, a wrong solution and another problem's.
+    Pass rates are of greedy answers; log p is the mean over the tokens of its own sampled answers, in
+    nats. Every difference is paired by problem with being shown nothing.
+
+    \b
+    Example:
+      sdpo-bench gap --model Qwen/Qwen2.5-0.5B-Instruct --limit 100
+      sdpo-bench gap --resume RUN
+    """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
+    from evaluator.terminal import check_json_path, one_line_errors, print_line, write_json
+    from trainer.gap import gap_rows
+
+    with one_line_errors():
+        check_json_path(json_path)
+        if resume is not None:
+            chosen = _stored(runs_dir / resume, chosen)
+        if chosen["model"] is None and chosen["adapter"] is None:
+            raise click.UsageError(
+                "--model or --adapter must be given, or --resume RUN; see --help"
+            )
+        run_dir = _measure(chosen, resume, runs_dir)
+        rows = gap_rows(run_dir)
+        _print(rows)
+        print_line(f"Run: {run_dir}")
+        if json_path is not None:
+            write_json(json_path, {"run": run_dir.name, "rows": [_plain(row) for row in rows]})
+
+
+def _measure(chosen: dict[str, Any], resume: str | None, runs_dir: Path) -> Path:
+    """Load, ask, store; the run's folder."""
+    from evaluator.harness import check_harness
+    from evaluator.mbpp import load_problems
+    from evaluator.model import load_policy
+    from evaluator.terminal import progress_bar
+    from sandbox.client import open_sandbox
+    from trainer.gap import GapOptions, measure_gap
+
+    names = {field.name for field in fields(GapOptions)}
+    options = GapOptions(**{name: value for name, value in chosen.items() if name in names})
+    problems = load_problems(chosen["dataset"], mbpp_dir=chosen["mbpp_dir"], limit=chosen["limit"])
+    with contextlib.ExitStack() as stack:
+        sandbox = stack.enter_context(open_sandbox(chosen["backend"]))
+        check_harness(problems, sandbox, timeout_s=options.timeout_s)
+        policy = load_policy(
+            chosen["model"],
+            adapter=chosen["adapter"],
+            device=chosen["device"],
+            dtype=chosen["dtype"],
+            load_in_4bit=chosen["load_in_4bit"],
+        )
+        journal = stack.enter_context(
+            _journal(chosen, options, problems, policy, sandbox.name, resume, runs_dir)
+        )
+        advance = stack.enter_context(
+            progress_bar(f"gap {chosen['label']}", len(problems.problems))
+        )
+        measure_gap(policy, problems.problems, sandbox, journal, options, progress=advance)
+        return journal.run_dir
+
+
+def _journal(
+    chosen: dict[str, Any],
+    options: GapOptions,
+    problems: ProblemSet,
+    policy: Policy,
+    sandbox: str,
+    resume: str | None,
+    runs_dir: Path,
+) -> Journal:
+    """A journal of a run of its own, or of the one that goes on."""
+    from analysis.journal import Journal, StoreError, read_run_info
+    from analysis.provenance import folder_sha256, run_info
+    from evaluator.prompt import protocol_for
+
+    if resume is not None:
+        stored = read_run_info(runs_dir / resume).dataset_sha256
+        if stored != problems.sha256:
+            raise StoreError(
+                f"a resumed run must ask the problems it began with, got others in {problems.name}; "
+                "restore them"
+            )
+        return Journal.resume(runs_dir / resume)
+    protocol = protocol_for(options.visible_tests)
+    folder = Path(policy.name)
+    info = run_info(
+        kind="eval",
+        label=chosen["label"],
+        config={"gap": chosen},
+        seed=options.seed,
+        model=policy.name,
+        model_sha256=folder_sha256(folder) if folder.is_dir() else None,
+        adapter=policy.adapter,
+        dataset=problems.name,
+        dataset_sha256=problems.sha256,
+        protocol=protocol.name,
+        protocol_sha256=protocol.sha256,
+        sandbox=sandbox,
+        device=policy.placement,
+    )
+    return Journal.create(runs_dir, info)
+
+
+def _stored(run_dir: Path, chosen: dict[str, Any]) -> dict[str, Any]:
+    """The options that a run was started with."""
+    from analysis.journal import StoreError, read_run_info
+
+    stored = read_run_info(run_dir).config.get("gap")
+    if stored is None:
+        raise StoreError(
+            f"--resume must name a run of `gap`, got {str(run_dir)!r}; see `sdpo-bench runs`"
+        )
+    paths = {name: stored[name] and Path(stored[name]) for name in ("adapter", "mbpp_dir")}
+    return {**chosen, **stored, **paths}
+
+
+def _print(rows: list[GapRow]) -> None:
+    """A table a measure, a row a thing that is shown."""
+    from evaluator.terminal import print_table
+    from trainer.gap import MEASURES
+
+    headings = {
+        "pass_rate": "pass rate, greedy",
+        "passing_logprob": "log p of its passing answers, nats a token",
+        "failing_logprob": "log p of its failing answers, nats a token",
+    }
+    for measure in MEASURES:
+        print_table(
+            (headings[measure], "n", "nothing", "shown", "difference", "95 % interval"),
+            [_cells(row) for row in rows if row.measure == measure],
+        )
+
+
+def _cells(row: GapRow) -> tuple[str, ...]:
+    """One row's cells."""
+    form = "{:.1%}" if row.measure == "pass_rate" else "{:.3f}"
+    signed = "{:+.1%}" if row.measure == "pass_rate" else "{:+.3f}"
+    shown = row.shown != "nothing"
+    return (
+        WORDS[row.shown],
+        str(row.n),
+        form.format(row.nothing),
+        form.format(row.value) if shown else "",
+        signed.format(row.difference) if shown else "",
+        " to ".join(map(signed.format, row.interval)) if row.interval else "",
+    )
+
+
+def _plain(row: GapRow) -> dict[str, Any]:
+    """One row as JSON."""
+    interval = None if row.interval is None else list(row.interval)
+    return {**vars(row), "difference": row.difference, "interval": interval}
