@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 METHODS = ("grpo", "sdpo", "hybrid")
 PUBLISHED = {
     "grpo": "1.17 % (3 of 257)",
@@ -100,11 +102,12 @@ def stages(
 
 def _precision(file: Path, overrides: Sequence[str]) -> list[str]:
     """Options by which the baseline is measured on the weights that the methods train on."""
-    from trainer.config import parse_options
-
-    options = parse_options(file, list(overrides)).model
-    words = ["--dtype", options.dtype] if options.dtype else []
-    return [*words, "--load-in-4bit"] if options.load_in_4bit else words
+    given = dict(zip(overrides[::2], overrides[1::2], strict=False))
+    content = yaml.safe_load(file.read_text())
+    dtype = given.get("--dtype", content.get("dtype"))
+    in_4_bits = str(given.get("--load_in_4bit", content.get("load_in_4bit", False))).lower()
+    words = ["--dtype", dtype] if dtype else []
+    return [*words, "--load-in-4bit"] if in_4_bits == "true" else words
 
 
 def _training(
