@@ -130,6 +130,10 @@ def main() -> None:
         import unsloth  # noqa: F401  # after TRL, as in training
 
         use_plain_kernels()
+        loader = sys.modules["unsloth.models.loader"]
+        loader.get_model_name = lambda name, **_: (
+            "another/model"
+        )  # it maps a name to what it finds better
 
     def load(max_tokens=None):
         return load_base(

@@ -30,6 +30,10 @@ def main() -> None:
 
         patch_trainers()
         use_plain_kernels()
+        loader = sys.modules["unsloth.models.loader"]
+        loader.get_model_name = lambda name, **_: (
+            "another/model"
+        )  # it maps a name to what it finds better
 
     import trl
 
