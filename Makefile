@@ -37,6 +37,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 .PHONY: setup
 setup: $(VENV)/.installed  ## make .venv with the locked packages
 
+.PHONY: setup-gpu
+setup-gpu: setup  ## add Unsloth to .venv, for the GPU configurations, without moving a locked package
+	$(VENV)/bin/python -m pip install --quiet --constraint requirements.lock --editable ".[gpu]"
+
 .PHONY: demo
 demo: setup  ## GRPO, SDPO and both on a policy of our own, compared on held-out problems (ARGS=--short: for CI)
 	$(BENCH) sandbox build --if-docker
@@ -66,6 +70,25 @@ $(VENV)-unsloth/.installed: requirements.lock pyproject.toml
 .PHONY: test-unsloth
 test-unsloth: $(VENV)-unsloth/.installed  ## compare Unsloth's patched stack with stock transformers, on a CPU, in an environment of its own
 	$(VENV)-unsloth/bin/python -m pytest -q -m unsloth tests/unsloth $(ARGS)
+
+build/vllm/.installed: requirements-vllm.lock
+	$(PYTHON) -m venv build/vllm
+	build/vllm/bin/python -m pip install --quiet --no-deps --requirement requirements-vllm.lock
+	touch $@
+
+.PHONY: test-vllm
+test-vllm: build/vllm/.installed  ## the same verdicts through vLLM as through transformers, on a CPU, in an environment of its own
+	build/vllm/bin/python -m pytest -q -m slow tests/vllm $(ARGS)
+
+.PHONY: test-hub
+test-hub: setup  ## data and model from a stand-in of the hub, then offline, then without a network
+	$(VENV)/bin/python -m pytest -q -m slow tests/hub $(ARGS)
+
+.PHONY: check-extra
+check-extra: setup  ## the extra `gpu` resolves beside the locked packages on each Python; nothing is installed
+	$(VENV)/bin/python -m pip install --quiet --target build/uv --upgrade uv
+	$(VENV)/bin/python scripts/check_extra.py --uv build/uv/bin/uv
+	$(VENV)/bin/python -m pip install --quiet --dry-run --constraint requirements.lock --editable ".[gpu]"
 
 .PHONY: check
 check: setup  ## lint, types, import rules

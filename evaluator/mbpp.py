@@ -204,7 +204,8 @@ def _read_hub(config: str) -> list[dict[str, Any]]:
         splits = datasets.load_dataset(HUB_NAME, config, revision=HUB_REVISION)
     # What datasets and the hub client raise for a missing network, file or cache.
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        cause = error.__cause__ or error  # datasets says only that something went wrong
+        reason = str(cause).splitlines()[0][:200] if str(cause) else type(cause).__name__
         raise DatasetError(
             f"the hub dataset {HUB_NAME} must be reachable, got {reason!r}; {advice}"
         ) from error

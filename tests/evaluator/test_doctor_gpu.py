@@ -1,6 +1,5 @@
 """What `doctor` and `gpu_check` say of machines that this one is not: each is a fake driver and a fake torch."""
 
-import os
 import subprocess
 import tomllib
 from pathlib import Path
@@ -14,6 +13,11 @@ ROOT = Path(__file__).parents[2]
 RTX = "NVIDIA GeForce RTX 3080, 10240, {}"
 
 
+def command(path, script):
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """Sets a machine up: what nvidia-smi says, torch's CUDA, whether torch sees the card, what is installed."""
@@ -22,12 +26,12 @@ def machine(tmp_path, monkeypatch):
     def set_up(
         said=None, *, status=0, cuda="13.0", seen=True, capability=(8, 6), installed=True, cc=True
     ):
-        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}" if cc else str(tmp_path))
+        monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.delenv("CC", raising=False)
         if said is not None:
-            smi = tmp_path / "nvidia-smi"
-            smi.write_text(f"#!/bin/sh\nprintf '%s\\n' '{said}'\nexit {status}\n")
-            smi.chmod(0o755)
+            command(tmp_path / "nvidia-smi", f"printf '%s\\n' '{said}'; exit {status}")
+        if cc:
+            command(tmp_path / "gcc", "exit 0")
         monkeypatch.setattr(torch.version, "cuda", cuda)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: seen)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
@@ -147,11 +151,11 @@ def test_without_a_compiler_it_says_what_to_install(machine):
     assert "a C compiler must be there" in found.text and "apt-get install gcc" in found.text
 
 
-def test_a_compiler_without_pythons_headers_is_told_apart(machine, monkeypatch):
+def test_a_compiler_without_pythons_headers_is_told_apart(machine, tmp_path):
     machine(RTX.format("580.1"))
-    monkeypatch.setattr(doctor_gpu.sysconfig, "get_config_var", lambda name: "/nowhere")
+    command(tmp_path / "gcc", "echo 'fatal error: Python.h: No such file' >&2; exit 1")
     (found,) = failures()
-    assert "Python.h in /nowhere" in found.text and "python3-dev" in found.text
+    assert "Python.h: No such file" in found.text and "python3-dev" in found.text
 
 
 def test_a_cc_variable_that_names_nothing_is_one_line(monkeypatch):
