@@ -46,7 +46,7 @@ def _engine() -> list[Check]:
         Check(
             "userns" in security,
             "the engine maps root in a container to an ordinary user (userns-remap); without it the "
-            "supervisor is root, with three capabilities",
+            "supervisor is root, with four capabilities",
             needed=False,
         ),
         Check(
@@ -72,6 +72,7 @@ def _works() -> Check:
         return Check(False, str(error))
     layers = [name for name in ("seccomp", "landlock") if facts.get(name)]
     layers += ["a user of its own"] if facts.get("uid_base") else []
+    layers += ["a root of its own"] if facts.get("root") else []
     return Check(True, f"a container passes its canaries; each program has {', '.join(layers)}")
 
 
@@ -86,7 +87,7 @@ def _kernel() -> list[Check]:
         Check(filtered, f"there is a system-call table for {machine}"),
         Check(
             landlock.available(),
-            f"kernel {platform.release()} has Landlock; without it a program can read /proc in its container",
+            f"kernel {platform.release()} has Landlock; without it a program can read more than the library",
             needed=False,
         ),
         Check(

@@ -1,6 +1,7 @@
 """One behaviour suite over every backend; what a backend cannot promise is listed in KNOWN_FAILURES."""
 
 import math
+import os
 
 import pytest
 
@@ -67,6 +68,17 @@ def test_an_exception_has_type_message_line_and_call(pool):
     assert result.verdict == Verdict.ERROR
     assert (result.exception, result.message) == ("ZeroDivisionError", "division by zero")
     assert (result.line, result.call) == (3, "f(1)")
+
+
+def test_no_flag_of_an_open_file_passes_to_the_next_program(pool):
+    code = (
+        "import fcntl, os\ndef f(mark):\n    seen = [fcntl.fcntl(fd, fcntl.F_GETFL) for fd in (0, 1, 2)]\n"
+        "    [fcntl.fcntl(fd, fcntl.F_SETFL, seen[fd] | mark) for fd in (0, 1, 2)]\n"
+        "    fcntl.ioctl(0, 0x5421, b'\\1\\0\\0\\0')\n    return seen\n"
+    )
+    program = f(code, f"assert f({os.O_NONBLOCK | os.O_APPEND}) == []")
+    first, *later = [only(pool, program)[0].got for _ in range(7)]
+    assert first is not None and later == [first] * 6
 
 
 def test_a_syntax_error_is_every_asserts_error(pool):

@@ -60,6 +60,7 @@ def test_a_program_that_waits_for_a_slot_finds_no_dead_supervisor(endpoint, monk
 
 def test_a_full_queue_is_waited_for(endpoint, monkeypatch):
     monkeypatch.setattr(exchange, "_CONNECT_S", 1)
+    monkeypatch.setattr("sandbox.pool._MAX_REFUSED", 0)
     pool = attached(endpoint)
     slots = status(endpoint.socket_dir).facts["slot_pids"]
     with contextlib.ExitStack() as waiting:
@@ -158,18 +159,37 @@ def test_a_supervisor_that_one_client_replaced_is_not_replaced_again_by_another(
 def test_a_program_is_not_blamed_for_what_others_do_to_a_shared_supervisor(endpoint, monkeypatch):
     pool = attached(endpoint)
     monkeypatch.setattr(Attached, "restart", lambda self: endpoint.restart())
-    program = Program(
-        "import time\ndef f(x):\n    time.sleep(0.3)\n    return 2\n", ("assert f(1) == 2",), ("f",)
-    )
-    # As if somebody else's program ended it: now, and again when ours runs alone.
-    killers = [
-        threading.Timer(s, lambda: os.kill(endpoint.pid, signal.SIGKILL)) for s in (0.1, 0.7)
-    ]
-    for killer in killers:
-        killer.start()
-    assert verdicts(pool.run([program])) == ["passed"]
-    for killer in killers:
-        killer.join()
+    code = "import time\ndef f(x):\n    time.sleep(0.5)\n    return 2\n"
+    run_once, killed = pool._run_once, []
+
+    def others(worker, task):
+        # As if somebody else's program ended the supervisor again, while ours runs alone.
+        if b"sleep(0.5)" in task.data and len(killed) < 3:
+            killed.append(endpoint.pid)
+            os.kill(endpoint.pid, signal.SIGKILL)
+        return run_once(worker, task)
+
+    def first():
+        while status(endpoint.socket_dir).facts["n_children"] == 0:
+            time.sleep(0.01)
+        os.kill(endpoint.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(pool, "_run_once", others)
+    killer = threading.Thread(target=first)
+    killer.start()
+    assert verdicts(pool.run([Program(code, ("assert f(1) == 2",), ("f",))])) == ["passed"]
+    killer.join()
+    assert len(killed) == 3 and pool.health.n_lost == 1
+
+
+def test_an_answer_that_waits_to_be_read_is_no_dead_supervisor(endpoint, monkeypatch):
+    monkeypatch.setattr(exchange, "QUEUE_CHECK_S", 0.1)
+    monkeypatch.setattr(exchange, "answers", lambda _: False)
+    pool = attached(endpoint)
+    # A client that did something else for so long that the deadline passed before it looked.
+    monkeypatch.setattr(pool, "_collect", lambda batch: time.sleep(0.5))
+    assert verdicts(pool.run(honest(4))) == ["passed"] * 4
+    assert pool.health.n_restarts == pool.health.n_lost == 0
 
 
 # ---------------------------------------------------------------------------------- starvation
@@ -223,16 +243,14 @@ def test_the_second_try_of_a_starved_program_runs_alone(fake, monkeypatch):
         if "HUNGRY" in job.code:
             tries.append(job)
             return How.STARVED if len(tries) == 1 else CANARY % 49
-        time.sleep(0.02)
+        time.sleep(0.05)
         return CANARY % (14 if "n + n" in job.code else 49)
 
     pool = Pool("fake", [fake(answer)], memory_bytes=1 << 29)
     run_once = pool._run_once
 
     def watched(worker, task):
-        if b"HUNGRY" in task.data:
-            time.sleep(0.1)
-            nothing_beside.append(worker.free == worker.endpoint.slots)
+        nothing_beside.append(worker.free == worker.endpoint.slots)
         return run_once(worker, task)
 
     monkeypatch.setattr(pool, "_run_once", watched)
@@ -240,5 +258,5 @@ def test_the_second_try_of_a_starved_program_runs_alone(fake, monkeypatch):
     beside.start()
     assert verdicts(pool.run([hungry])) == ["passed"]
     beside.join()
-    assert pool.health.n_starved == 1 and nothing_beside == [True]
+    assert pool.health.n_starved == 1 and nothing_beside == [True] * 3
     assert answers == ["passed"] * 20
