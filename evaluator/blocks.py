@@ -11,6 +11,7 @@ import bisect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from evaluator.bare_code import reads_as_code, without_margin
 from evaluator.definition import parse
@@ -20,6 +21,12 @@ MAX_BLOCKS = 400
 
 _MAX_SECOND_LOOKS = 10
 """How often a block may be read again from an earlier fence, so that time stays linear."""
+
+_MAX_LINE_CHARS = 4_000
+"""Of a longer line, or of what is left of it, the end is not looked at."""
+
+_MAX_MARKED_LINES = 20_000
+"""Lines with marks beyond that are not looked at."""
 
 _MARKED_LINE = re.compile(r"^.*(?:```|~~~|\"\"\"|''').*$", re.MULTILINE)
 _MARK = re.compile(r"`{3,}|~{3,}")
@@ -99,7 +106,9 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._lines = [found.span() for found in _MARKED_LINE.finditer(text)]
+        has_fence = "```" in text or "~~~" in text
+        marked = islice(_MARKED_LINE.finditer(text), _MAX_MARKED_LINES if has_fence else 0)
+        self._lines = [found.span() for found in marked]
         self._line_ends = [end for _, end in self._lines]
         self._n_second_looks = 0
 
@@ -133,7 +142,8 @@ class _Reader:
         """Spans of the lines from a place on that hold a mark; the first may lack its beginning."""
         for index in range(bisect.bisect_left(self._line_ends, at), len(self._lines)):
             start, end = self._lines[index]
-            yield max(start, at), end
+            start = max(start, at)
+            yield start, min(end, start + _MAX_LINE_CHARS)
 
     def _fence(self, at: int) -> _Fence | None:
         """The next opening fence; code in the middle of a sentence is none."""

@@ -38,8 +38,12 @@ from evaluator.function_body import completed
 
 __all__ = ["MAX_CODE_CHARS", "Extraction", "extract", "is_complete", "parse"]
 
-_MAX_PARSED_CHARS = 3 * MAX_CODE_CHARS
-"""Candidates beyond that are not parsed: time must stay small for any text."""
+_MAX_PARSED_CHARS = 2 * MAX_CODE_CHARS
+_MAX_JOINED_CHARS = MAX_CODE_CHARS // 4
+"""Candidates beyond that are not parsed, or not joined: time must stay small for any text."""
+
+_MAX_BODIES = 4
+"""Earlier blocks are not tried as a function's body."""
 
 _MAX_TURNS = 8
 """Later turns are not looked at."""
@@ -146,13 +150,18 @@ class _Reading:
     def joined(self) -> str:
         """The chosen program, with the statements of other blocks that bind the names it lacks."""
         chosen = self.chosen
-        if chosen is None or len(self._candidates) < 2 or (tree := parse(chosen.code)) is None:
+        if chosen is None or len(self._candidates) < 2 or self.rank < _Rank.POSSIBLY:
             return chosen.code if chosen is not None else ""
+        tree = self._parsed(chosen.code) if len(chosen.code) <= _MAX_JOINED_CHARS else None
+        if tree is None:
+            return chosen.code
         helpers = _helpers(
             [
                 (other.code, parsed)
                 for other in self._candidates
-                if other is not chosen and (parsed := self._parsed(other.code)) is not None
+                if other is not chosen
+                and len(other.code) <= _MAX_JOINED_CHARS
+                and (parsed := self._parsed(other.code)) is not None
             ],
             self._name,
             missing_names(tree, self._callables),
@@ -190,7 +199,7 @@ class _Reading:
             if rank is _Rank.WHOLLY:
                 return
         if beginning:
-            for block in reversed(blocks):
+            for block in reversed(blocks[-_MAX_BODIES:]):
                 code = completed(beginning, block.text, self._name, mixed=block.mixed)
                 if code is not None:
                     self.rank, self.chosen = _Rank.BODY, _Candidate(code, block.fenced, block.closed)
