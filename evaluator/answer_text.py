@@ -91,9 +91,11 @@ def without_thinking(text: str) -> str:
     return "".join([*parts, text[at:]])
 
 
-def thinking_is_open(text: str) -> bool:
-    """Whether a text, such as a prompt, ends inside of thinking."""
-    return _thinking(text, list(_marks(text)))[1]
+def opened_by(prompt: str | None) -> str:
+    """Return the tag with which a prompt ends, so that its completion begins as thinking; or nothing."""
+    end = (prompt or "").rstrip()[-100:]
+    marks = [mark for mark in _MARK.finditer(end) if mark.lastgroup == "open"]
+    return marks[-1][0] if marks and marks[-1].end() == len(end) else ""
 
 
 def _marks(text: str) -> Iterator[_Mark]:

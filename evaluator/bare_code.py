@@ -107,7 +107,11 @@ def _run(text: str, at: int) -> tuple[list[str], int]:
             starts = bool(_DEFINITION.match(line.strip()) or _IMPORT.match(line.strip()))
             if starts:
                 state.depth = 0
-            if not inside and state.depth <= 0 and not (line.startswith(margin) and reads_as_code(line)):
+            if (
+                not inside
+                and state.depth <= 0
+                and not (line.startswith(margin) and reads_as_code(line))
+            ):
                 break
         lines.append(without_margin(line, margin))
         state.read(line)
@@ -134,20 +138,20 @@ class _State:
         single = ""
         depth = self.depth
         for found in _TOKEN.finditer(line[:MAX_CODE_CHARS]):
-            token = found[0]
+            piece = found[0]
             if self.quote:
-                self.quote = "" if token == self.quote else self.quote
+                self.quote = "" if piece == self.quote else self.quote
             elif single:
-                single = "" if token == single else single
-            elif token == "#":
+                single = "" if piece == single else single
+            elif piece == "#":
                 break
-            elif len(token) == 3:
-                self.quote = token
-            elif token in "\"'":
-                single = token
-            elif token in "([{":
+            elif len(piece) == 3:
+                self.quote = piece
+            elif piece in "\"'":
+                single = piece
+            elif piece in "([{":
                 depth += 1
-            elif token in ")]}":
+            elif piece in ")]}":
                 depth -= 1
         self.depth = max(depth, 0)
 

@@ -22,7 +22,12 @@ def function_beginning(text: str, name: str) -> str:
     It ends the text, or the fenced block that it stands in: signature and docstring, with the imports and
     helpers before it where the whole text is Python.
     """
-    places = [found.start() for found in re.finditer(rf"^(?:async[ \t]+)?def[ \t]+{re.escape(name)}\b", text, re.MULTILINE)]
+    places = [
+        found.start()
+        for found in re.finditer(
+            rf"^(?:async[ \t]+)?def[ \t]+{re.escape(name)}\b", text, re.MULTILINE
+        )
+    ]
     if not places:
         return ""
     end = text.find("```", places[-1])
@@ -77,7 +82,9 @@ def _readings(beginning: str, text: str, *, mixed: bool) -> Iterator[str]:
         if source.strip():
             yield beginning + source
             for body in _reindented(source.split("\n")):
-                yield beginning + "\n".join(indent + line if line.strip() else line for line in body)
+                yield beginning + "\n".join(
+                    indent + line if line.strip() else line for line in body
+                )
 
 
 def _body_indent(beginning: str) -> str:

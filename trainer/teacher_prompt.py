@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from evaluator.answer_text import without_thinking
+
 Message = dict[str, str]
 
-_THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 _CUT = "\n[...]\n"
 
 
@@ -35,7 +36,7 @@ class TeacherRules:
     exclude_self: bool = True
     """A success is not shown its own text."""
     strip_thinking: bool = True
-    """Remove <think>...</think> and the white space after it from demonstrations."""
+    """Remove thinking, in all its forms (`evaluator.answer_text`), and the white space after it."""
     use_feedback: bool = True
     feedback_only_without_solution: bool = True
     """Feedback is shown only where no demonstration is."""
@@ -150,13 +151,17 @@ def _teacher_prompt(
 
 def _demonstrator(attempts: Sequence[Attempt], index: int, rules: TeacherRules) -> int | None:
     for member, attempt in enumerate(attempts):
-        if attempt.success and not (rules.exclude_self and member == index):
+        if rules.exclude_self and member == index:
+            continue
+        if (
+            attempt.success and _demonstration(attempt, rules).strip()
+        ):  # thinking alone shows nothing
             return member
     return None
 
 
 def _demonstration(attempt: Attempt, rules: TeacherRules) -> str:
-    return _THINKING.sub("", attempt.text) if rules.strip_thinking else attempt.text
+    return without_thinking(attempt.text) if rules.strip_thinking else attempt.text
 
 
 def _has_feedback(attempt: Attempt, rules: TeacherRules) -> bool:
