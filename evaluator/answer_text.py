@@ -12,8 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _NAMES = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reasoning|scratchpad)"
-_SCAN = re.compile(
+_MAX_MARKS = 20_000
+"""A text with more tags and tokens is no answer: it is read up to there, so that time stays small."""
+
+_MAX_LINE_CHARS = 4_000
+"""On a longer line quotes are not looked for."""
+
+_MARK = re.compile(
     rf"""
+    (?=[<◁[]) (?:
       (?P<open>  <\ ?{_NAMES}(?:\s+\w+=[^<>\n]{{0,80}})?\ ?> | ◁{_NAMES}▷ | \[THINK\]
                | <\|begin_of_(?:thought|thinking)\|> | <\|channel\|>analysis(?:<\|message\|>)?)
     | (?P<close> <\ ?/\ ?{_NAMES}\ ?> | ◁/{_NAMES}▷ | \[/THINK\] | <\|end_of_(?:thought|thinking)\|>)
@@ -24,13 +31,11 @@ _SCAN = re.compile(
                | <fim[-_]\w{{1,20}}> | \[/?INST\] | <</?SYS>> | \[gMASK\] | <[se]op>
                | </?(?:answer|solution|code|pre|python|response|result|final|output)>)
     | (?P<word>  \[/?(?:BEGIN|DONE|END|PYTHON|CODE|ANSWER|SOLUTION)\])
-    | (?P<fence> `{{3,}})
-    | (?P<escape> \\.)
-    | (?P<quote> ["'`])
-    | (?P<line>  \n)
+    )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_QUOTE = re.compile(r"\\.|`{3,}|[\"'`]")
 _STRING_PREFIX = re.compile(r"(?<!\w)[rbfu]{1,2}\Z", re.IGNORECASE)
 
 
@@ -86,32 +91,47 @@ def without_thinking(text: str) -> str:
     return "".join([*parts, text[at:]])
 
 
-def thinking_is_open(text: str) -> bool:
-    """Whether a text, such as a prompt, ends inside of thinking."""
-    return _thinking(text, list(_marks(text)))[1]
+def opened_by(prompt: str | None) -> str:
+    """Return the tag with which a prompt ends, so that its completion begins as thinking; or nothing."""
+    end = (prompt or "").rstrip()[-100:]
+    marks = [mark for mark in _MARK.finditer(end) if mark.lastgroup == "open"]
+    return marks[-1][0] if marks and marks[-1].end() == len(end) else ""
 
 
 def _marks(text: str) -> Iterator[_Mark]:
     """The marks that stand in no quotes."""
-    quote = ""
-    inside: list[_Mark] = []  # marks since the quote; they count if it does not close on its line
-    for found in _SCAN.finditer(text):
-        kind = found.lastgroup or ""
-        if kind == "line":
-            yield from inside
-            quote, inside = "", []
-        elif kind == "quote":
-            if quote == found[0]:
-                quote, inside = "", []
-            elif not quote and _opens_quote(text, found.start()):
-                quote = found[0]
-        elif kind not in ("fence", "escape"):
-            mark = _Mark(kind, *found.span())
-            if quote:
-                inside.append(mark)
-            else:
-                yield mark
-    yield from inside
+    line_end = -1
+    quoted: Iterator[tuple[int, int]] = iter(())
+    quotation: tuple[int, int] | None = None
+    for n, found in enumerate(_MARK.finditer(text)):
+        if n == _MAX_MARKS:
+            yield _Mark("open", found.start(), len(text))
+            return
+        if found.start() > line_end:
+            line_start = text.rfind("\n", max(line_end, 0), found.start()) + 1
+            line_end = text.find("\n", found.end())
+            line_end = len(text) if line_end < 0 else line_end
+            quoted = _quotations(text, line_start, line_end)
+            quotation = next(quoted, None)
+        while quotation is not None and quotation[1] <= found.start():
+            quotation = next(quoted, None)
+        if quotation is None or found.start() < quotation[0]:
+            yield _Mark(found.lastgroup or "", *found.span())
+
+
+def _quotations(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Spans of a line that stand in quotes which close on it."""
+    if end - start > _MAX_LINE_CHARS:
+        return
+    quote, opened = "", 0
+    marks = [found for found in _QUOTE.finditer(text, start, end) if len(found[0]) == 1]
+    last = {found[0]: found.start() for found in marks}
+    for found in marks:
+        if found[0] == quote:
+            yield opened, found.end()
+            quote = ""
+        elif not quote and last[found[0]] > found.start() and _opens_quote(text, found.start()):
+            quote, opened = found[0], found.start()
 
 
 def _opens_quote(text: str, at: int) -> bool:
@@ -149,20 +169,24 @@ def _thinking(text: str, marks: list[_Mark]) -> tuple[list[tuple[int, int]], boo
 def _merged(text: str, marks: list[_Mark], spans: list[tuple[int, int]]) -> list[_Mark]:
     """Spans of thinking, and the marks outside of them that are to be cut from the answer."""
     cut = [_Mark("thinking", start, end) for start, end in spans]
+    markers: dict[str, bool] = {}
     at = 0
     for mark in marks:
         while at < len(spans) and spans[at][1] <= mark.start:
             at += 1
         if at < len(spans) and spans[at][0] <= mark.start:
             continue
-        if mark.kind in ("end", "token") or (mark.kind == "word" and _is_marker(text, mark)):
+        if mark.kind == "word":
+            word = text[mark.start : mark.end].strip("[]/")
+            if word not in markers:
+                markers[word] = _is_marker(text, word)
+            if markers[word]:
+                cut.append(mark)
+        elif mark.kind in ("end", "token"):
             cut.append(mark)
     return sorted(cut, key=lambda mark: mark.start)
 
 
-def _is_marker(text: str, mark: _Mark) -> bool:
+def _is_marker(text: str, word: str) -> bool:
     """Whether `[DONE]` is a mark: where a program uses the name DONE, it is an index or a list."""
-    word = text[mark.start : mark.end].strip("[]/")
-    if not word.isupper():
-        return False
-    return text.count(word) == text.count(f"[{word}]") + text.count(f"[/{word}]")
+    return word.isupper() and text.count(word) == text.count(f"[{word}]") + text.count(f"[/{word}]")

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 from evaluator.definition import MAX_CODE_CHARS, parse
 
-_MAX_EXAMINED_CHARS = 4 * MAX_CODE_CHARS
-"""Code-like lines beyond that are not looked at: time must stay small for any text."""
+_MAX_EXAMINED_CHARS = 2 * MAX_CODE_CHARS
+_MAX_RUNS = 400
+_MAX_RUN_LINES = 5_000
+"""Code-like text, runs and lines of a run beyond that are not looked at: time must stay small for any text."""
 
 _MAX_LINE_CHARS = 300
 """Of a line, only its beginning tells what it is."""
@@ -53,16 +55,20 @@ def code_runs(text: str) -> Iterator[str]:
     A run goes on while lines are indented deeper than its first, stand in brackets or a docstring, or
     read as code themselves. Where one is no Python, lines of prose at its end are left out.
     """
-    examined = at = 0
-    while (found := _MAY_BE_CODE.search(text, at)) is not None and examined < _MAX_EXAMINED_CHARS:
+    n_runs = examined = at = 0
+    while n_runs < _MAX_RUNS and examined < _MAX_EXAMINED_CHARS:
+        found = _MAY_BE_CODE.search(text, at)
+        if found is None:
+            return
         line_end = _line_end(text, found.start())
         if not reads_as_code(text[found.start() : min(line_end, found.start() + _MAX_LINE_CHARS)]):
-            examined += 8  # a look costs something too
+            examined += 20  # a look costs something too
             at = line_end + 1
             if at > len(text):
                 return
             continue
         run, at = _run(text, found.start())
+        n_runs += 1
         examined += at - found.start()
         code = "\n".join(run)
         if parse(code) is None:
@@ -91,7 +97,7 @@ def _run(text: str, at: int) -> tuple[list[str], int]:
     margin = ""
     state = _State()
     size = 0
-    while at <= len(text) and size < MAX_CODE_CHARS:
+    while at <= len(text) and size < MAX_CODE_CHARS and len(lines) < _MAX_RUN_LINES:
         end = _line_end(text, at)
         line = text[at:end]
         if not lines:
@@ -101,7 +107,11 @@ def _run(text: str, at: int) -> tuple[list[str], int]:
             starts = bool(_DEFINITION.match(line.strip()) or _IMPORT.match(line.strip()))
             if starts:
                 state.depth = 0
-            if not inside and state.depth <= 0 and not (line.startswith(margin) and reads_as_code(line)):
+            if (
+                not inside
+                and state.depth <= 0
+                and not (line.startswith(margin) and reads_as_code(line))
+            ):
                 break
         lines.append(without_margin(line, margin))
         state.read(line)
@@ -127,21 +137,21 @@ class _State:
         """Take in one line."""
         single = ""
         depth = self.depth
-        for found in _TOKEN.finditer(line):
-            token = found[0]
+        for found in _TOKEN.finditer(line[:MAX_CODE_CHARS]):
+            piece = found[0]
             if self.quote:
-                self.quote = "" if token == self.quote else self.quote
+                self.quote = "" if piece == self.quote else self.quote
             elif single:
-                single = "" if token == single else single
-            elif token == "#":
+                single = "" if piece == single else single
+            elif piece == "#":
                 break
-            elif len(token) == 3:
-                self.quote = token
-            elif token in "\"'":
-                single = token
-            elif token in "([{":
+            elif len(piece) == 3:
+                self.quote = piece
+            elif piece in "\"'":
+                single = piece
+            elif piece in "([{":
                 depth += 1
-            elif token in ")]}":
+            elif piece in ")]}":
                 depth -= 1
         self.depth = max(depth, 0)
 

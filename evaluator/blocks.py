@@ -11,6 +11,7 @@ import bisect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from evaluator.bare_code import reads_as_code, without_margin
 from evaluator.definition import parse
@@ -21,12 +22,20 @@ MAX_BLOCKS = 400
 _MAX_SECOND_LOOKS = 10
 """How often a block may be read again from an earlier fence, so that time stays linear."""
 
+_MAX_LINE_CHARS = 4_000
+"""Of a longer line, or of what is left of it, the end is not looked at."""
+
+_MAX_MARKED_LINES = 20_000
+"""Lines with marks beyond that are not looked at."""
+
 _MARKED_LINE = re.compile(r"^.*(?:```|~~~|\"\"\"|''').*$", re.MULTILINE)
 _MARK = re.compile(r"`{3,}|~{3,}")
 _TOKEN = re.compile(r"\\.|\"{3}|'{3}|[\"'#]|`{3,}|~{3,}")
 _PREFIX = re.compile(r"[ \t]*(?:>[ \t]?)*[ \t]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?(?:>[ \t]?)*")
 _QUOTED = re.compile(r"[ \t]*>[ \t]?")
-_INFO = re.compile(r"\{?[ \t]*\.?(?P<language>[A-Za-z][\w+#]*)(?P<more>[:,{]\S*)?(?P<rest>(?:\s.*)?)")
+_INFO = re.compile(
+    r"\{?[ \t]*\.?(?P<language>[A-Za-z][\w+#]*)(?P<more>[:,{]\S*)?(?P<rest>(?:\s.*)?)"
+)
 _ATTRIBUTES = re.compile(r"(?:\{[^}]*\}|\w+=(?:\"[^\"]*\"|'[^']*'|[^\s\"'(:]+))(?:[ \t]+|\}|$)")
 _PYTHON = frozenset("python py python3 py3 python2 ipython ipython3 pycon sage".split())
 _CONTAINERS = frozenset("markdown md mdx".split())
@@ -99,7 +108,9 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._lines = [found.span() for found in _MARKED_LINE.finditer(text)]
+        has_fence = "```" in text or "~~~" in text
+        marked = islice(_MARKED_LINE.finditer(text), _MAX_MARKED_LINES if has_fence else 0)
+        self._lines = [found.span() for found in marked]
         self._line_ends = [end for _, end in self._lines]
         self._n_second_looks = 0
 
@@ -107,7 +118,9 @@ class _Reader:
         """Yield the parts in order."""
         text, at, n_fenced = self._text, 0, 0
         while n_fenced < MAX_BLOCKS and (fence := self._fence(at)) is not None:
-            before = text[at : fence.start - (0 if fence.prefix.strip(" \t>") else len(fence.prefix))]
+            before = text[
+                at : fence.start - (0 if fence.prefix.strip(" \t>") else len(fence.prefix))
+            ]
             if fence.bare and not n_fenced and is_program(before):
                 yield Block(before, fenced=True, mixed=True)
                 n_fenced, at = n_fenced + 1, fence.end
@@ -133,7 +146,8 @@ class _Reader:
         """Spans of the lines from a place on that hold a mark; the first may lack its beginning."""
         for index in range(bisect.bisect_left(self._line_ends, at), len(self._lines)):
             start, end = self._lines[index]
-            yield max(start, at), end
+            start = max(start, at)
+            yield start, min(end, start + _MAX_LINE_CHARS)
 
     def _fence(self, at: int) -> _Fence | None:
         """The next opening fence; code in the middle of a sentence is none."""
@@ -166,7 +180,9 @@ class _Reader:
                 if found is None:
                     continue
                 if is_inside and self._n_second_looks < _MAX_SECOND_LOOKS:
-                    if in_string is None and not _is_deeper(text[start : start + mark.start()], fence):
+                    if in_string is None and not _is_deeper(
+                        text[start : start + mark.start()], fence
+                    ):
                         in_string = found
                     continue
                 if in_string is None or self._is_python(fence, found):
@@ -191,7 +207,9 @@ def _read_fence(
     if closing is not None:
         if not code:
             return None  # code in the middle of a sentence
-        return _Fence(prefix, mark.start(), closing.end(), language, code, bare=False, one_line=True)
+        return _Fence(
+            prefix, mark.start(), closing.end(), language, code, bare=False, one_line=True
+        )
     bare = not rest.strip()
     if not (structural or bare or language or code):
         return None
@@ -219,21 +237,21 @@ def _marks_in(line: str, quote: str) -> tuple[list[tuple[re.Match[str], bool]], 
     hidden: list[tuple[re.Match[str], bool]] = []  # in a string that may not close on this line
     single = ""
     for found in _TOKEN.finditer(line):
-        token = found[0]
-        if token[0] in "`~":
+        piece = found[0]
+        if piece[0] in "`~":
             (hidden if single else marks).append((found, bool(quote)))
         elif quote:
-            quote = "" if token == quote else quote
+            quote = "" if piece == quote else quote
         elif single:
-            if token == single:
+            if piece == single:
                 single, hidden = "", []
-        elif token == "#":
+        elif piece == "#":
             at_end = _MARK.search(line, found.end())
             if at_end is not None and not line[at_end.end() :].strip():
                 marks.append((at_end, False))
             break
-        elif token[0] in "\"'":
-            quote, single = (token, "") if len(token) == 3 else ("", token)
+        elif piece[0] in "\"'":
+            quote, single = (piece, "") if len(piece) == 3 else ("", piece)
     return marks + hidden, quote
 
 
@@ -260,7 +278,9 @@ def _cleaned(text: str, fence: _Fence) -> str:
     """The code between two fences: without margin, quotation's marks and its language's name."""
     lines = text.removeprefix("\n").removesuffix("\n").split("\n")
     for _ in range(min(fence.prefix.count(">"), 8)):
-        lines = [_QUOTED.sub("", line, count=1) if line.lstrip()[:1] == ">" else line for line in lines]
+        lines = [
+            _QUOTED.sub("", line, count=1) if line.lstrip()[:1] == ">" else line for line in lines
+        ]
     first = next((line for line in lines if line.strip()), "")
     margin = first[: len(first) - len(first.lstrip(" \t"))]
     if fence.code:

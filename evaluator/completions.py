@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluator.answer_text import opened_by
 from evaluator.json_lines import read_json_lines
 from evaluator.mbpp import Problem, ProblemSet
 
@@ -25,6 +26,11 @@ class Answer:
     """Templated prompt; None for an answer that was not sampled here."""
     n_tokens: int | None = None
     truncated: bool | None = None
+
+    @property
+    def graded_text(self) -> str:
+        """The completion, after the tag for thinking where the prompt ends with one."""
+        return opened_by(self.prompt) + self.completion
 
 
 def gold_answers(problems: Sequence[Problem]) -> list[Answer]:

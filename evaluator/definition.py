@@ -68,8 +68,9 @@ def _definition_of(name: str) -> re.Pattern[str]:
 
 def defined(tree: ast.Module, name: str) -> Defined:
     """Return how surely a module's top level defines a function or class of that name."""
-    bound = _bound(tree)
-    return max((_certainty(node, name, bound) for node in _top_level(tree.body)), default=Defined.NOT)
+    return max(
+        (_certainty(node, name, tree) for node in _top_level(tree.body)), default=Defined.NOT
+    )
 
 
 def missing_names(tree: ast.Module, needed: tuple[str, ...] = ()) -> set[str]:
@@ -129,10 +130,14 @@ def _reads_as_prose(node: ast.stmt) -> bool:
         case ast.Expr(value=ast.Constant()):
             return False
         case ast.Expr(value=value):
-            return not any(isinstance(part, ast.Call | ast.Await | ast.Constant) for part in ast.walk(value))
+            return not any(
+                isinstance(part, ast.Call | ast.Await | ast.Constant) for part in ast.walk(value)
+            )
         case ast.AnnAssign(annotation=ast.Name(id=name), value=None):
             return name[:1].islower() and name not in _BUILTINS
-        case ast.AnnAssign(annotation=ast.Call() | ast.Constant() | ast.Tuple() | ast.Compare(), value=None):
+        case ast.AnnAssign(
+            annotation=ast.Call() | ast.Constant() | ast.Tuple() | ast.Compare(), value=None
+        ):
             return True
     return False
 
@@ -142,7 +147,7 @@ def bound_by(node: ast.stmt) -> set[str]:
     return {name for part in _top_level([node]) for name in _targets(part)}
 
 
-def _certainty(node: ast.stmt, name: str, bound: set[str]) -> Defined:
+def _certainty(node: ast.stmt, name: str, tree: ast.Module) -> Defined:
     """How surely one statement defines a function or class of that name."""
     match node:
         case ast.FunctionDef(name=found) | ast.AsyncFunctionDef(name=found) if found == name:
@@ -151,21 +156,27 @@ def _certainty(node: ast.stmt, name: str, bound: set[str]) -> Defined:
             return Defined.WHOLLY
         case ast.Assign(targets=targets, value=value) if name in set(_targets(node)):
             plain = any(isinstance(target, ast.Name) and target.id == name for target in targets)
-            return _callable(value, name, bound) if plain else Defined.POSSIBLY
-        case ast.AnnAssign(target=ast.Name(id=found), value=value) if found == name and value is not None:
-            return _callable(value, name, bound)
+            return _callable(value, name, tree) if plain else Defined.POSSIBLY
+        case ast.AnnAssign(target=ast.Name(id=found), value=value) if (
+            found == name and value is not None
+        ):
+            return _callable(value, name, tree)
         case ast.Import() | ast.ImportFrom() if name in set(_targets(node)):
             return Defined.POSSIBLY
     return Defined.NOT
 
 
-def _callable(value: ast.expr, name: str, bound: set[str]) -> Defined:
+def _callable(value: ast.expr, name: str, tree: ast.Module) -> Defined:
     """How surely a value can be called."""
     match value:
         case ast.Lambda():
             return Defined.WHOLLY
         case ast.Name(id=other):
-            return Defined.WHOLLY if other != name and other in bound | _BUILTINS else Defined.POSSIBLY
+            return (
+                Defined.WHOLLY
+                if other != name and other in _bound(tree) | _BUILTINS
+                else Defined.POSSIBLY
+            )
         case ast.Attribute():
             return Defined.WHOLLY
         case ast.Call(func=ast.Name(id=called)) if called == name or called in _DATA:
@@ -208,7 +219,11 @@ def _bound(tree: ast.Module) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(tree):
         match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+            ):
                 names.add(name)
             case ast.Name(id=name, ctx=ast.Store()):
                 names.add(name)

@@ -138,7 +138,7 @@ def graded_batches(
         SandboxError: the sandbox failed.
     """
     for answers in batches:
-        pairs = [(answer.problem, answer.completion) for answer in answers]
+        pairs = [(answer.problem, answer.graded_text) for answer in answers]
         grades = grade(pairs, sandbox, timeout_s=timeout_s)
         yield [GradedAnswer(*item) for item in zip(answers, grades, strict=True)]
 

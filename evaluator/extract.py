@@ -38,8 +38,12 @@ from evaluator.function_body import completed
 
 __all__ = ["MAX_CODE_CHARS", "Extraction", "extract", "is_complete", "parse"]
 
-_MAX_PARSED_CHARS = 3 * MAX_CODE_CHARS
-"""Candidates beyond that are not parsed: time must stay small for any text."""
+_MAX_PARSED_CHARS = 2 * MAX_CODE_CHARS
+_MAX_JOINED_CHARS = MAX_CODE_CHARS // 4
+"""Candidates beyond that are not parsed, or not joined: time must stay small for any text."""
+
+_MAX_BODIES = 4
+"""Earlier blocks are not tried as a function's body."""
 
 _MAX_TURNS = 8
 """Later turns are not looked at."""
@@ -69,6 +73,8 @@ class _Candidate:
     code: str
     fenced: bool
     closed: bool
+    completed: bool = False
+    """Whether it is the problem's beginning with a body from the answer."""
 
 
 def extract(completion: str, callables: Sequence[str], beginning: str = "") -> Extraction:
@@ -88,7 +94,9 @@ def extract(completion: str, callables: Sequence[str], beginning: str = "") -> E
     if not readings:
         reason = "thinking without an end" if answer.thinking_open else "no code in the text"
         return Extraction(None, reason, 0)
-    reading = max(readings, key=lambda reading: min(reading.rank, _Rank.POSSIBLY))
+    reading = readings[0]
+    if len(readings) > 1:
+        reading = next((one for one in readings if one.is_likely), reading)
     chosen, n_blocks = reading.chosen, reading.n_blocks
     if chosen is None:
         return Extraction(None, "empty code block" if n_blocks else "no code in the text", n_blocks)
@@ -112,8 +120,7 @@ class _Rank(enum.IntEnum):
     LOOKS = 1
     """It reads as if it defined the tested function and is no Python."""
     POSSIBLY = 2
-    BODY = 3
-    WHOLLY = 4
+    WHOLLY = 3
 
 
 _RANKS = {
@@ -130,12 +137,19 @@ class _Reading:
         self._callables = tuple(callables)
         self._name = callables[0] if callables else ""
         self._budget = _MAX_PARSED_CHARS
+        self._trees: dict[str, ast.Module | None] = {}
         blocks = split_blocks(text, lambda before: looks_defined(before, self._name))
         self.n_blocks = sum(block.fenced for block in blocks)
         self._candidates = [candidate for block in blocks for candidate in self._of(block)]
         self._looking = [c for c in self._candidates if looks_defined(c.code, self._name)]
-        self.rank, self.chosen = _Rank.NONE, None
-        self._choose(blocks, beginning)
+        self.chosen = self._choice(blocks, beginning)
+
+    @property
+    def is_likely(self) -> bool:
+        """Whether the chosen candidate is Python and may define the function."""
+        return self.chosen is not None and (
+            self.chosen.completed or self._rank(self.chosen) >= _Rank.POSSIBLY
+        )
 
     @property
     def has_closed_program(self) -> bool:
@@ -146,16 +160,22 @@ class _Reading:
     def joined(self) -> str:
         """The chosen program, with the statements of other blocks that bind the names it lacks."""
         chosen = self.chosen
-        if chosen is None or len(self._candidates) < 2 or (tree := parse(chosen.code)) is None:
+        if chosen is None or len(self._candidates) < 2:
             return chosen.code if chosen is not None else ""
+        tree = self._parsed(chosen.code) if len(chosen.code) <= _MAX_JOINED_CHARS else None
+        missing = missing_names(tree, self._callables) if tree is not None else set()
+        if not missing:
+            return chosen.code
         helpers = _helpers(
             [
                 (other.code, parsed)
                 for other in self._candidates
-                if other is not chosen and (parsed := self._parsed(other.code)) is not None
+                if other is not chosen
+                and len(other.code) <= _MAX_JOINED_CHARS
+                and (parsed := self._parsed(other.code)) is not None
             ],
             self._name,
-            missing_names(tree, self._callables),
+            missing,
         )
         if not helpers:
             return chosen.code
@@ -181,43 +201,45 @@ class _Reading:
         for run in runs:
             yield _Candidate(run, block.fenced, closed)
 
-    def _choose(self, blocks: Sequence[Block], beginning: str) -> None:
+    def _choice(self, blocks: Sequence[Block], beginning: str) -> _Candidate | None:
         """Apply the rules."""
-        for candidate in reversed(self._looking):
-            rank = self._rank(candidate)
-            if self.chosen is None or rank > self.rank:
-                self.rank, self.chosen = rank, candidate
-            if rank is _Rank.WHOLLY:
-                return
-        if beginning:
-            for block in reversed(blocks):
-                code = completed(beginning, block.text, self._name, mixed=block.mixed)
-                if code is not None:
-                    self.rank, self.chosen = _Rank.BODY, _Candidate(code, block.fenced, block.closed)
-                    return
-        if self.chosen is None:
-            fenced = [c for c in self._candidates if c.fenced and c.code.strip()]
-            bare = [c for c in self._candidates if not c.fenced and _DEFINITION.search(c.code)]
-            self.chosen = max(fenced or bare, key=lambda c: len(c.code.strip()), default=None)
+        looking = self._looking
+        if len(looking) == 1 and not beginning:
+            return looking[0]  # the common case needs no parsing
+        whole = next((c for c in reversed(looking) if self._rank(c) is _Rank.WHOLLY), None)
+        if whole is not None:
+            return whole
+        for block in reversed(blocks[-_MAX_BODIES:]) if beginning else ():
+            code = completed(beginning, block.text, self._name, mixed=block.mixed)
+            if code is not None:
+                return _Candidate(code, block.fenced, block.closed, completed=True)
+        if looking:
+            return max(reversed(looking), key=self._rank)
+        fenced = [c for c in self._candidates if c.fenced and c.code.strip()]
+        bare = [c for c in self._candidates if not c.fenced and _DEFINITION.search(c.code)]
+        return max(fenced or bare, key=lambda c: len(c.code.strip()), default=None)
 
     def _rank(self, candidate: _Candidate) -> _Rank:
-        """How good a candidate is that looks as if it defined the function."""
+        """How good a candidate is that may define the function."""
         tree = self._parsed(candidate.code)
-        return _Rank.LOOKS if tree is None else _RANKS[defined(tree, self._name)]
+        if tree is None:
+            return _Rank.LOOKS if looks_defined(candidate.code, self._name) else _Rank.NONE
+        return _RANKS[defined(tree, self._name)]
 
     def _parsed(self, code: str) -> ast.Module | None:
         """The syntax tree of a candidate, as long as the budget lasts."""
-        self._budget -= len(code)
-        return parse(code) if self._budget >= 0 else None
+        if code not in self._trees:
+            self._budget -= len(code)
+            self._trees[code] = parse(code) if self._budget >= 0 else None
+        return self._trees[code]
 
 
-def _helpers(
-    others: Sequence[tuple[str, ast.Module]], name: str, missing: Collection[str]
-) -> str:
+def _helpers(others: Sequence[tuple[str, ast.Module]], name: str, missing: Collection[str]) -> str:
     """Statements of other candidates that bind missing names, and those that these need in turn."""
     kept: dict[int, list[ast.stmt]] = {}
     binds = [
-        {bound for node in declarations(tree, name) for bound in bound_by(node)} for _, tree in others
+        {bound for node in declarations(tree, name) for bound in bound_by(node)}
+        for _, tree in others
     ]
     pending, seen = list(missing), set(missing)
     while pending:

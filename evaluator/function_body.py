@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from evaluator.bare_code import code_runs, leading_lines
-from evaluator.definition import is_stub, parse
+from evaluator.definition import MAX_CODE_CHARS, is_stub, parse
 
 _MAX_TRIED = 12
 """Readings of one text that are parsed."""
@@ -22,7 +22,12 @@ def function_beginning(text: str, name: str) -> str:
     It ends the text, or the fenced block that it stands in: signature and docstring, with the imports and
     helpers before it where the whole text is Python.
     """
-    places = [found.start() for found in re.finditer(rf"^(?:async[ \t]+)?def[ \t]+{re.escape(name)}\b", text, re.MULTILINE)]
+    places = [
+        found.start()
+        for found in re.finditer(
+            rf"^(?:async[ \t]+)?def[ \t]+{re.escape(name)}\b", text, re.MULTILINE
+        )
+    ]
     if not places:
         return ""
     end = text.find("```", places[-1])
@@ -48,6 +53,8 @@ def completed(beginning: str, text: str, name: str, *, mixed: bool) -> str | Non
         name: of the function.
         mixed: whether prose can stand around the body.
     """
+    if len(text) > MAX_CODE_CHARS:
+        return None
     for code in islice(_readings(beginning, text, mixed=mixed), _MAX_TRIED):
         function = _function(code, name)
         if function is not None and not is_stub(function.body):
@@ -75,7 +82,9 @@ def _readings(beginning: str, text: str, *, mixed: bool) -> Iterator[str]:
         if source.strip():
             yield beginning + source
             for body in _reindented(source.split("\n")):
-                yield beginning + "\n".join(indent + line if line.strip() else line for line in body)
+                yield beginning + "\n".join(
+                    indent + line if line.strip() else line for line in body
+                )
 
 
 def _body_indent(beginning: str) -> str:
@@ -89,7 +98,8 @@ def _reindented(lines: list[str]) -> Iterator[list[str]]:
     first = next(index for index, line in enumerate(lines) if line.strip())
     lines = lines[first:]
     margins = [len(line) - len(line.lstrip(" \t")) for line in lines if line.strip()]
-    yield [line[min(margins) :] for line in lines]
+    least = min(margins)
+    yield [line[least:] for line in lines]
     if len(margins) > 1 and margins[0] < min(margins[1:]):
         margin = min(margins[1:])
         yield [lines[0].lstrip(" \t"), *(line[margin:] for line in lines[1:])]

@@ -153,7 +153,7 @@ class _Stopping:
             # Decoding everything at each token would take quadratic time; the last few tokens
             # tell whether something that can end an answer has just been written.
             text = self._decoded(tail)
-            if ("`" in text or "]" in text) and self._rules[row](
+            if any(mark in text for mark in "`~]") and self._rules[row](
                 self._decoded(input_ids[row, self._width :].tolist())
             ):
                 self.n_tokens[row] = n_tokens

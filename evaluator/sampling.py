@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from evaluator.adapter import ModelError
+from evaluator.answer_text import opened_by
 from evaluator.context_length import context_length
 from evaluator.generation import StopRule, generate_rows
 
@@ -208,7 +210,12 @@ def sample_batch(
         policy.model,
         policy.tokenizer,
         batch.token_ids,
-        rules=None if stop is None else [stop[index] for index in batch.indices],
+        rules=None
+        if stop is None
+        else [
+            partial(_holds_after, stop[index], opened_by(prompt))
+            for index, prompt in zip(batch.indices, batch.prompts, strict=True)
+        ],
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
@@ -218,6 +225,11 @@ def sample_batch(
         index: Sample(answer.text, answer.n_tokens, answer.truncated, prompt)
         for index, answer, prompt in zip(batch.indices, answers, batch.prompts, strict=True)
     }
+
+
+def _holds_after(rule: StopRule, opening: str, text: str) -> bool:
+    """Whether a rule holds for a completion whose prompt ended with the tag that opens thinking."""
+    return rule(opening + text)
 
 
 def prompt_text(tokenizer: Any, conversation: Sequence[dict[str, str]] | str) -> str:  # noqa: ANN401

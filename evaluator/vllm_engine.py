@@ -13,6 +13,7 @@ from typing import Any
 from analysis.provenance import folder_sha256
 from evaluator.adapter import ModelError, named_base
 from evaluator.answer_end import before_stop, stop_rule
+from evaluator.answer_text import opened_by
 from evaluator.completions import Answer
 from evaluator.problem import Problem
 from evaluator.prompt import PROTOCOLS, conversation
@@ -160,7 +161,7 @@ def _answer(
         sample_index=sample_index,
         prompt=prompt,
         n_tokens=len(output.token_ids),
-        truncated=output.finish_reason == "length" and not is_done(output.text),
+        truncated=output.finish_reason == "length" and not is_done(opened_by(prompt) + output.text),
     )
 
 

@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from evaluator.answer_text import without_thinking
+
 Message = dict[str, str]
 
 Context = Literal["peer", "feedback", "reference", "nothing"]
 """What the teacher may be shown beside the problem: a peer's solution or feedback; feedback alone; the problem's
 reference solution (arXiv:2601.18734), as a peer's would be; or nothing, so that it reads what the student reads."""
 
-_THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 _CUT = "\n[...]\n"
 
 
@@ -43,7 +44,7 @@ class TeacherRules:
     exclude_self: bool = True
     """A success is not shown its own text."""
     strip_thinking: bool = True
-    """Remove <think>...</think> and the white space after it from demonstrations."""
+    """Remove thinking, in all its forms (`evaluator.answer_text`), and the white space after it."""
     use_feedback: bool = True
     feedback_only_without_solution: bool = True
     """Feedback is shown only where no demonstration is."""
@@ -188,13 +189,17 @@ def _demonstrator(attempts: Sequence[Attempt], index: int, rules: TeacherRules) 
     if rules.context != "peer":
         return None
     for member, attempt in enumerate(attempts):
-        if attempt.success and not (rules.exclude_self and member == index):
+        if rules.exclude_self and member == index:
+            continue
+        if (
+            attempt.success and _demonstration(attempt, rules).strip()
+        ):  # thinking alone shows nothing
             return member
     return None
 
 
 def _demonstration(attempt: Attempt, rules: TeacherRules) -> str:
-    return _THINKING.sub("", attempt.text) if rules.strip_thinking else attempt.text
+    return without_thinking(attempt.text) if rules.strip_thinking else attempt.text
 
 
 def _has_feedback(attempt: Attempt, rules: TeacherRules) -> bool:
