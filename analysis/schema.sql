@@ -132,6 +132,32 @@ COMMENT ON COLUMN pass_at_k.n_problems IS 'problems evaluated';
 COMMENT ON COLUMN pass_at_k.n_samples IS 'completions a problem: the least over its problems';
 COMMENT ON COLUMN pass_at_k.pass_at_k IS 'probability that one of k completions passes, 0..1';
 
+-- mean@n of each evaluation that sampled several completions a problem: the share of completions that pass.
+CREATE VIEW mean_at_n AS
+WITH by_task AS (
+    SELECT run_id, eval_id, task_id, count(*) AS n, avg(passed::INT) AS share
+    FROM eval_results GROUP BY ALL),
+summed AS (
+    SELECT run_id, eval_id, min(n) AS n_samples, count(*) AS n_problems, avg(share) AS mean_at_n,
+           1.959964 * coalesce(stddev_samp(share), 0) / sqrt(count(*)) AS half,
+           sqrt(sum(share * (1 - share) / nullif(n - 1, 0))) / count(*) AS sampling_error
+    FROM by_task GROUP BY ALL)
+SELECT s.run_id, s.eval_id, e.step, n_samples, n_problems, mean_at_n,
+       greatest(mean_at_n - half, 0) AS interval_low, least(mean_at_n + half, 1) AS interval_high,
+       sampling_error
+FROM summed s LEFT JOIN evals e USING (run_id, eval_id)
+WHERE n_samples > 1;
+COMMENT ON VIEW mean_at_n IS 'share of sampled completions that pass, of each evaluation with several a problem';
+COMMENT ON COLUMN mean_at_n.run_id IS 'key into runs';
+COMMENT ON COLUMN mean_at_n.eval_id IS 'evaluation within the run';
+COMMENT ON COLUMN mean_at_n.step IS 'optimizer step of the policy; NULL outside training';
+COMMENT ON COLUMN mean_at_n.n_samples IS 'completions a problem: the least over its problems';
+COMMENT ON COLUMN mean_at_n.n_problems IS 'problems evaluated';
+COMMENT ON COLUMN mean_at_n.mean_at_n IS 'mean over problems of the share of completions that pass, 0..1';
+COMMENT ON COLUMN mean_at_n.interval_low IS 'lower end of the 95 % normal interval over problems, 0..1';
+COMMENT ON COLUMN mean_at_n.interval_high IS 'upper end of that interval, 0..1';
+COMMENT ON COLUMN mean_at_n.sampling_error IS 'standard error that sampling these problems again would show, 0..1: what two checkpoints on the same problems differ by';
+
 -- Problems that one evaluation solves and another does not, first completion of each.
 -- Filter on run_a, eval_a, run_b, eval_b; the problem sets and prompt forms agree.
 CREATE VIEW flips AS

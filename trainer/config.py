@@ -98,6 +98,9 @@ class BenchConfig:
     evaluate_every: int = _option(50, "evaluate every N steps and at the end; 0 never")
     eval_dataset: str = _option("sanitized/test", "problems to evaluate on")
     eval_max_problems: int | None = _option(None, "evaluate on only the first N problems")
+    eval_samples: int = _option(
+        0, "completions of each problem sampled in an evaluation beside the greedy one; 0 none"
+    )
     eval_batch: int = _option(16, "prompts sampled at once in an evaluation")
     calibration_problems: int = _option(
         32, "problems of eval_dataset on which the base model is checked before step 1"
@@ -143,6 +146,7 @@ class BenchConfig:
         _require(self.format_weight >= 0.0, "format_weight", self)
         _require(self.timeout_s > 0.0, "timeout_s", self)
         _require(self.evaluate_every >= 0, "evaluate_every", self)
+        _require(self.eval_samples >= 0, "eval_samples", self)
         _require(self.token_stats_every >= 0, "token_stats_every", self)
         _require(self.calibration_problems >= 1, "calibration_problems", self)
         _require(self.fault_patience_s >= 0.0, "fault_patience_s", self)

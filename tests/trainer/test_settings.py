@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from analysis.queries import eval_curve, run_query
 from analysis.segment import scan
+from analysis.warehouse import connect, ingest
 from trainer.adapter import BenchTrainer, rows_of
 from trainer.config import ConfigError, parse_options
 from trainer.forward import completion_logits
@@ -399,3 +401,57 @@ def test_every_shipped_setting_is_one_that_its_algorithm_accepts(name, algorithm
     options = parse_options(CONFIGS / f"{name}.yaml", ["--bf16", "false"])
     check_settings(algorithm, options)
     assert f"`sdpo-bench train {algorithm} --config configs/{name}.yaml`" in options.config_text
+
+
+def test_an_evaluation_on_the_way_also_samples_and_says_mean_at_n(
+    config_file, monkeypatch, hashed_grades, tmp_path
+):
+    monkeypatch.setattr("trainer.run.open_sandbox", lambda backend: hashed_grades)
+    monkeypatch.setattr("evaluator.evaluate.grade", hashed_grades.grade)
+    options = parse_options(
+        config_file(
+            max_steps=2,
+            max_completion_length=6,
+            evaluate_every=2,
+            eval_dataset="embedded/test",
+            eval_max_problems=3,
+            eval_samples=4,
+        )
+    )
+    said = []
+    result = train("sft", options, say=said.append)
+    finished = Finished(result)
+    by_eval = defaultdict(list)
+    for row in finished.rows["eval_results"]:
+        by_eval[row["eval_id"]].append(row)
+    assert {name: len(rows) for name, rows in by_eval.items()} == {
+        "step-0": 3,
+        "step-0-sampled": 12,
+        "step-2": 3,
+        "step-2-sampled": 12,
+    }
+    texts = [{row["completion"] for row in by_eval[f"step-{n}-sampled"]} for n in (0, 2)]
+    assert len(texts[0]) > 3, "the samples of a problem differ"
+    (decoding,) = {
+        row["decoding"] for row in finished.rows["evals"] if row["eval_id"].endswith("sampled")
+    }
+    assert decoding.startswith("temperature 0.7, top_p 1, n 4")
+    ingest(tmp_path / "runs", tmp_path / "results.duckdb")
+    with connect(tmp_path / "results.duckdb") as connection:
+        stored = run_query(connection, "FROM mean_at_n ORDER BY step").records()
+        curve = eval_curve(connection).records()
+    for row, step in zip(stored, (0, 2), strict=True):
+        shares = defaultdict(list)
+        for answer in by_eval[f"step-{step}-sampled"]:
+            shares[answer["task_id"]].append(answer["passed"])
+        p = [sum(passes) / 4 for passes in shares.values()]
+        mean = sum(p) / 3
+        deviation = math.sqrt(sum((x - mean) ** 2 for x in p) / 2)
+        assert (row["n_samples"], row["n_problems"]) == (4, 3)
+        assert row["mean_at_n"] == pytest.approx(mean)
+        assert row["interval_high"] == pytest.approx(min(1, mean + 1.959964 * deviation / 3**0.5))
+        again = math.sqrt(sum(x * (1 - x) / 3 for x in p)) / 3
+        assert row["sampling_error"] == pytest.approx(again)
+        assert f"mean@4 {mean:.1%}" in next(line for line in said if f"step {step}: pass@1" in line)
+        assert mean in [x["pass_at_1"] for x in curve if x["decoding"] == decoding]
+    assert [step for step, _ in result.evaluations] == [0, 2], "the greedy ones are the result"
