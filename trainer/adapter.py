@@ -23,7 +23,13 @@ from trainer.forward import (
     completion_logits,
     output_head,
 )
-from trainer.losses.aggregation import all_sequences_mean, token_mean
+from trainer.losses.aggregation import (
+    all_sequences_mean,
+    sequence_mean,
+    sequence_sum,
+    sequence_sum_norm,
+    token_mean,
+)
 from trainer.losses.lean import Head, TokenTerms, token_terms
 from trainer.losses.weights import at_the_clip, mismatch_weight
 from trainer.rollout_trainer import RolloutTrainer
@@ -183,15 +189,28 @@ class BenchTrainer(RolloutTrainer):
         self._keep_tokens(terms, inputs, mask)
         if self.algorithm != "hybrid":  # in a hybrid step TRL notes it
             self.note("entropy", terms.entropy)
-        if self.config.aggregation == "reference":
-            loss = all_sequences_mean(per_token, distill_mask)
-            loss = loss / int(self.current_gradient_accumulation_steps)
-        else:
-            loss = token_mean(
-                per_token, distill_mask, n_tokens=self._per_process(inputs["n_distill_tokens"])
-            )
+        loss = self._aggregated(per_token, distill_mask, inputs)
         self.note("distill/loss", self._of_the_step(loss))
         return loss
+
+    def _aggregated(self, per_token: Tensor, mask: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The micro-batch's part of the step's loss: the parts of a step add up to its aggregate."""
+        n_tokens, n_rows = (
+            self._per_process(inputs[name]) for name in ("n_distill_tokens", "n_distill_rows")
+        )
+        match self.config.aggregation:
+            case "token_mean":
+                return token_mean(per_token, mask, n_tokens=n_tokens)
+            case "sequence_mean":
+                return sequence_mean(per_token, mask, n_rows=n_rows)
+            case "sequence_sum":
+                return sequence_sum(per_token, mask, n_rows=n_rows)
+            case "sequence_sum_norm":
+                n_padded = self.max_completion_length / int(self.accelerator.num_processes)
+                return sequence_sum_norm(per_token, mask, n_padded=n_padded)
+            case _:
+                loss = all_sequences_mean(per_token, mask)
+                return loss / int(self.current_gradient_accumulation_steps)
 
     def _keep_tokens(self, terms: TokenTerms, inputs: Mapping[str, Tensor], mask: Tensor) -> None:
         """Journal the tokens of the chosen completions where they are first used; durable with the metrics."""

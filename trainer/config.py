@@ -24,6 +24,10 @@ Algorithm = Literal["grpo", "sdpo", "hybrid", "audit"]
 """`audit` is an SDPO run whose every stage is derived a second time and compared."""
 
 
+AGGREGATIONS = ("token_mean", "sequence_mean", "sequence_sum", "sequence_sum_norm", "reference")
+"""See docs/training.md; all but the last are the reference's by name, over the optimizer step."""
+
+
 class ConfigError(Exception):
     """The options are not what they must be; the message is one line for the user."""
 
@@ -72,7 +76,10 @@ class BenchConfig:
     mismatch_clip: float | None = _option(
         2.0, "upper bound of p(trainer)/p(sampler), where the sampler reports its own (vLLM)"
     )
-    aggregation: str = _option("token_mean", "token_mean over the optimizer step, or reference")
+    aggregation: str = _option(
+        "token_mean",
+        "over the optimizer step: token_mean, sequence_mean, sequence_sum, sequence_sum_norm or reference",
+    )
     hybrid_lambda: float = _option(0.9, "weight of the policy loss in hybrid runs, 0..1")
     token_stats_every: int = _option(
         10, "keep the tokens of two completions of step 1 and of every N-th; 0 never"
@@ -101,7 +108,7 @@ class BenchConfig:
             ConfigError: a value is out of range.
         """
         _require(self.visible_tests in ("all", "first", "none"), "visible_tests", self)
-        _require(self.aggregation in ("token_mean", "reference"), "aggregation", self)
+        _require(self.aggregation in AGGREGATIONS, "aggregation", self)
         _require(
             self.support in ("full", "topk_tail", "topk_renormalised", "sampled"), "support", self
         )
