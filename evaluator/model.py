@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def load_policy(
     load_in_4bit: bool = False,
     unsloth: bool = False,
     allow_other_base: bool = False,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> Policy:
     """Load a base model, or one with an adapter on it, for sampling.
 
@@ -43,6 +45,7 @@ def load_policy(
         load_in_4bit: quantise through bitsandbytes; needs CUDA.
         unsloth: load through Unsloth; needs CUDA and the extra `gpu`.
         allow_other_base: accept an adapter whose base model bears another name; shapes must fit.
+        chat_template_kwargs: given to the chat template beside the messages.
 
     Raises:
         ModelError: unknown model, adapter of another model, or no such device.
@@ -60,7 +63,13 @@ def load_policy(
 
         base = peft.PeftModel.from_pretrained(base, str(adapter))
     base.eval()
-    return Policy(base, tokenizer, name=name, adapter=str(adapter) if adapter else None)
+    return Policy(
+        base,
+        tokenizer,
+        name=name,
+        adapter=str(adapter) if adapter else None,
+        chat_template_kwargs=chat_template_kwargs or {},
+    )
 
 
 def load_base(

@@ -24,6 +24,10 @@ Algorithm = Literal["grpo", "sdpo", "hybrid", "routed", "rlsd", "anchored", "sft
 """See docs/training.md. `audit` is an SDPO run whose every stage is derived a second time and compared."""
 
 
+AGGREGATIONS = ("token_mean", "sequence_mean", "sequence_sum", "sequence_sum_norm", "reference")
+"""See docs/training.md; all but the last are the reference's by name, over the optimizer step."""
+
+
 class ConfigError(Exception):
     """The options are not what they must be; the message is one line for the user."""
 
@@ -75,7 +79,10 @@ class BenchConfig:
     mismatch_clip: float | None = _option(
         2.0, "upper bound of p(trainer)/p(sampler), where the sampler reports its own (vLLM)"
     )
-    aggregation: str = _option("token_mean", "token_mean over the optimizer step, or reference")
+    aggregation: str = _option(
+        "token_mean",
+        "over the optimizer step: token_mean, sequence_mean, sequence_sum, sequence_sum_norm or reference",
+    )
     hybrid_lambda: float = _option(0.9, "weight of the policy loss in hybrid runs, 0..1")
     problem_weight: str = _option(
         "uniform", "weight of a problem in the distillation: uniform, or pass_rate, sqrt(p (1 - p))"
@@ -120,7 +127,7 @@ class BenchConfig:
             ConfigError: a value is out of range.
         """
         _require(self.visible_tests in ("all", "first", "none"), "visible_tests", self)
-        _require(self.aggregation in ("token_mean", "reference"), "aggregation", self)
+        _require(self.aggregation in AGGREGATIONS, "aggregation", self)
         _require(
             self.support in ("full", "topk_tail", "topk_renormalised", "sampled"), "support", self
         )

@@ -96,7 +96,11 @@ class Evaluator:
         trainer, bench = self._trainer, self._trainer.config
         return evaluate(
             self._problems,
-            Policy(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class),
+            Policy(
+                trainer.accelerator.unwrap_model(trainer.model),
+                trainer.processing_class,
+                chat_template_kwargs=trainer.chat_template_kwargs,
+            ),
             self._sandbox,
             journal=trainer.journal,
             eval_id=eval_id,
