@@ -72,7 +72,8 @@ class RunInfo(Row):
     run_id: str = Field(description="unique name of the run; its folder under runs/")
     kind: Literal["train", "eval"] = Field(description="train or eval")
     algorithm: str | None = Field(
-        default=None, description="grpo, sdpo, hybrid or audit; NULL for an evaluation"
+        default=None,
+        description="grpo, sdpo, hybrid, routed, rlsd, anchored, sft or audit; NULL for an evaluation",
     )
     label: str = Field(description="what a person calls the run")
     created_at: str = Field(description="UTC start, ISO 8601")

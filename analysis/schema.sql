@@ -22,7 +22,7 @@ COMMENT ON COLUMN eval_curve.run_id IS 'run that holds the evaluation';
 COMMENT ON COLUMN eval_curve.policy_run_id IS 'run that trained the policy; the run itself if none';
 COMMENT ON COLUMN eval_curve.eval_id IS 'evaluation within the run';
 COMMENT ON COLUMN eval_curve.label IS 'what a person calls the run';
-COMMENT ON COLUMN eval_curve.algorithm IS 'grpo, sdpo, hybrid, audit; base where nothing was trained';
+COMMENT ON COLUMN eval_curve.algorithm IS 'as in runs; base where nothing was trained';
 COMMENT ON COLUMN eval_curve.seed IS 'seed of the policy''s run';
 COMMENT ON COLUMN eval_curve.model IS 'model name or folder';
 COMMENT ON COLUMN eval_curve.dataset IS 'problem set';
@@ -48,7 +48,7 @@ QUALIFY row_number() OVER (
 ORDER BY dataset, protocol, pass_at_1 DESC, label;
 COMMENT ON VIEW leaderboard IS 'last evaluation of each run on each problem set, best first';
 COMMENT ON COLUMN leaderboard.label IS 'what a person calls the run';
-COMMENT ON COLUMN leaderboard.algorithm IS 'grpo, sdpo, hybrid, audit; base where nothing was trained';
+COMMENT ON COLUMN leaderboard.algorithm IS 'as in runs; base where nothing was trained';
 COMMENT ON COLUMN leaderboard.model IS 'model name or folder';
 COMMENT ON COLUMN leaderboard.seed IS 'seed of the policy''s run';
 COMMENT ON COLUMN leaderboard.step IS 'optimizer step of the policy; NULL outside training';
@@ -131,6 +131,32 @@ COMMENT ON COLUMN pass_at_k.k IS 'tries allowed, 1..n_samples';
 COMMENT ON COLUMN pass_at_k.n_problems IS 'problems evaluated';
 COMMENT ON COLUMN pass_at_k.n_samples IS 'completions a problem: the least over its problems';
 COMMENT ON COLUMN pass_at_k.pass_at_k IS 'probability that one of k completions passes, 0..1';
+
+-- mean@n of each evaluation that sampled several completions a problem: the share of completions that pass.
+CREATE VIEW mean_at_n AS
+WITH by_task AS (
+    SELECT run_id, eval_id, task_id, count(*) AS n, avg(passed::INT) AS share
+    FROM eval_results GROUP BY ALL),
+summed AS (
+    SELECT run_id, eval_id, min(n) AS n_samples, count(*) AS n_problems, avg(share) AS mean_at_n,
+           1.959964 * coalesce(stddev_samp(share), 0) / sqrt(count(*)) AS half,
+           sqrt(sum(share * (1 - share) / nullif(n - 1, 0))) / count(*) AS sampling_error
+    FROM by_task GROUP BY ALL)
+SELECT s.run_id, s.eval_id, e.step, n_samples, n_problems, mean_at_n,
+       greatest(mean_at_n - half, 0) AS interval_low, least(mean_at_n + half, 1) AS interval_high,
+       sampling_error
+FROM summed s LEFT JOIN evals e USING (run_id, eval_id)
+WHERE n_samples > 1;
+COMMENT ON VIEW mean_at_n IS 'share of sampled completions that pass, of each evaluation with several a problem';
+COMMENT ON COLUMN mean_at_n.run_id IS 'key into runs';
+COMMENT ON COLUMN mean_at_n.eval_id IS 'evaluation within the run';
+COMMENT ON COLUMN mean_at_n.step IS 'optimizer step of the policy; NULL outside training';
+COMMENT ON COLUMN mean_at_n.n_samples IS 'completions a problem: the least over its problems';
+COMMENT ON COLUMN mean_at_n.n_problems IS 'problems evaluated';
+COMMENT ON COLUMN mean_at_n.mean_at_n IS 'mean over problems of the share of completions that pass, 0..1';
+COMMENT ON COLUMN mean_at_n.interval_low IS 'lower end of the 95 % normal interval over problems, 0..1';
+COMMENT ON COLUMN mean_at_n.interval_high IS 'upper end of that interval, 0..1';
+COMMENT ON COLUMN mean_at_n.sampling_error IS 'standard error that sampling these problems again would show, 0..1: what two checkpoints on the same problems differ by';
 
 -- Problems that one evaluation solves and another does not, first completion of each.
 -- Filter on run_a, eval_a, run_b, eval_b; the problem sets and prompt forms agree.
@@ -223,7 +249,7 @@ COMMENT ON COLUMN teacher_coverage.run_id IS 'key into runs';
 COMMENT ON COLUMN teacher_coverage.step IS 'optimizer step, from 1';
 COMMENT ON COLUMN teacher_coverage.n_completions IS 'completions of the step';
 COMMENT ON COLUMN teacher_coverage.coverage_fraction IS 'completions with a teacher prompt, 0..1';
-COMMENT ON COLUMN teacher_coverage.demonstration_fraction IS 'completions whose teacher saw a solution, 0..1';
+COMMENT ON COLUMN teacher_coverage.demonstration_fraction IS 'completions whose teacher saw a peer''s solution, 0..1';
 COMMENT ON COLUMN teacher_coverage.feedback_used_fraction IS 'completions whose teacher saw the feedback, 0..1';
 COMMENT ON COLUMN teacher_coverage.feedback_fraction IS 'completions that got feedback, 0..1';
 
@@ -233,13 +259,18 @@ SELECT run_id, step,
        CASE WHEN teacher_prompt IS NULL THEN 'none'
             WHEN demonstration_member IS NOT NULL AND feedback_used THEN 'demonstration + feedback'
             WHEN demonstration_member IS NOT NULL THEN 'demonstration'
+            WHEN context = 'nothing' THEN 'own prompt'
+            WHEN context = 'reference' AND feedback_used THEN 'reference + feedback'
+            WHEN context = 'reference' THEN 'reference'
             ELSE 'feedback' END AS teacher_kind,
        count(*) AS n, avg(reward) AS reward_mean
-FROM rollouts GROUP BY ALL;
+FROM rollouts
+JOIN (SELECT run_id, config ->> '$.bench.teacher_context' AS context FROM runs) USING (run_id)
+GROUP BY ALL;
 COMMENT ON VIEW reward_by_teacher_kind IS 'reward by what the teacher was shown';
 COMMENT ON COLUMN reward_by_teacher_kind.run_id IS 'key into runs';
 COMMENT ON COLUMN reward_by_teacher_kind.step IS 'optimizer step, from 1';
-COMMENT ON COLUMN reward_by_teacher_kind.teacher_kind IS 'none, feedback, demonstration, or both';
+COMMENT ON COLUMN reward_by_teacher_kind.teacher_kind IS 'none, feedback, demonstration (a peer''s solution) or both, reference, own prompt';
 COMMENT ON COLUMN reward_by_teacher_kind.n IS 'completions';
 COMMENT ON COLUMN reward_by_teacher_kind.reward_mean IS 'mean reward';
 
@@ -380,7 +411,7 @@ ORDER BY r.created_at, r.run_id;
 COMMENT ON VIEW run_overview IS 'state, progress and headline of each run';
 COMMENT ON COLUMN run_overview.run_id IS 'unique name of the run';
 COMMENT ON COLUMN run_overview.kind IS 'train or eval';
-COMMENT ON COLUMN run_overview.algorithm IS 'grpo, sdpo, hybrid or audit; NULL for an evaluation';
+COMMENT ON COLUMN run_overview.algorithm IS 'as in runs; NULL for an evaluation';
 COMMENT ON COLUMN run_overview.label IS 'what a person calls the run';
 COMMENT ON COLUMN run_overview.seed IS 'seed of sampling, data order and initialisation';
 COMMENT ON COLUMN run_overview.model IS 'model name or folder';

@@ -19,8 +19,9 @@ import click
 from evaluator.bench_overhead import inner, overhead
 from evaluator.clock import Clock
 from evaluator.completions import gold_answers, read_completions
+from evaluator.decoding import generation_settings
 from evaluator.evaluate import graded_batches, in_batches
-from evaluator.generation import generate_rows, generation_settings
+from evaluator.generation import generate_rows
 from evaluator.mbpp import load_problems
 from evaluator.model import Policy, load_policy
 from evaluator.prompt import MBPP

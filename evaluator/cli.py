@@ -17,6 +17,7 @@ from evaluator.evaluate import record
 from evaluator.mbpp import load_problems
 from evaluator.options import (
     EvalOptions,
+    JsonObject,
     check_options,
     refuse_options_beside_resume,
     stored_options,
@@ -158,6 +159,13 @@ EVAL_ID = "final"
     "--allow-other-base",
     is_flag=True,
     help="Accept an adapter whose base model has another name or precision, as long as its shapes fit.",
+)
+@click.option(
+    "--chat-template-kwargs",
+    type=JsonObject(),
+    default="{}",
+    show_default=True,
+    help="What the chat template is given beside the messages, e.g. '{\"enable_thinking\": false}'.",
 )
 @click.option(
     "--resume",

@@ -1,4 +1,4 @@
-"""One `generate` call of transformers: its complete settings, padding, and rows that end one by one."""
+"""One `generate` call of transformers: padding, and rows that end one by one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evaluator.adapter import ModelError
+from evaluator.decoding import (
+    Filters,
+    alone,
+    answer_text,
+    end_ids,
+    generation_settings,
+    pad_id,
+    up_to_end,
+)
 from evaluator.memory import is_out_of_memory, what_was_asked
 from evaluator.modes import evaluation_mode
+from evaluator.padding import check_padding
 
 if TYPE_CHECKING:
     import torch
@@ -39,22 +49,31 @@ def generate_rows(
     temperature: float,
     top_p: float,
     seed: int,
+    filters: Filters | None = None,
 ) -> list[Generated]:
     """Complete some prompts together; one answer each, in order.
 
     The model's training mode and the random state are afterwards as they were.
 
     Raises:
-        ModelError: the tokenizer has no end-of-text token, or memory does not hold so many at once.
+        ModelError: the tokenizer has no end-of-text token, memory does not hold so many at once, or the
+            model reads the padding of shorter prompts.
     """
-    end_ids = _end_ids(model, tokenizer)
+    if len({len(ids) for ids in token_ids}) > 1:
+        check_padding(model)
+    ends = end_ids(model, tokenizer)
     settings = generation_settings(
-        model, tokenizer, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p
+        model,
+        tokenizer,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        filters=filters,
     )
     input_ids, attention_mask = padded(model, tokenizer, token_ids)
     width = input_ids.shape[1]
     stopping = _Stopping(tokenizer, rules, width) if rules is not None else None
-    with _sampling_mode(model, seed):
+    with _sampling_mode(model, seed), alone(model, settings):
         try:
             output = model.generate(
                 input_ids=input_ids,
@@ -73,41 +92,10 @@ def generate_rows(
     answers = []
     for row, ids in enumerate(output[:, width:].tolist()):
         n_stop = stopping.n_tokens.get(row) if stopping is not None else None
-        kept = ids[:n_stop]
-        n_end = next((at for at, token in enumerate(kept) if token in end_ids), None)
-        truncated = n_stop is None and n_end is None
-        kept = kept[:n_end]
-        answers.append(Generated(_text(tokenizer, kept), len(kept), truncated))
+        kept, has_end = up_to_end(ids[:n_stop], ends)
+        truncated = n_stop is None and not has_end
+        answers.append(Generated(answer_text(tokenizer, kept), len(kept), truncated))
     return answers
-
-
-def generation_settings(
-    model: Any,  # noqa: ANN401
-    tokenizer: Any,  # noqa: ANN401
-    *,
-    max_new_tokens: int,
-    temperature: float,
-    top_p: float,
-) -> Any:  # noqa: ANN401 - transformers' GenerationConfig
-    """Return the complete settings of one `generate` call; temperature 0 is greedy.
-
-    Every field is set: what is left out would come from the model's own generation_config, and e.g.
-    Qwen's holds a repetition penalty, which is not greedy decoding.
-    """
-    from transformers import GenerationConfig
-
-    return GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=temperature > 0.0,
-        temperature=temperature if temperature > 0.0 else 1.0,
-        top_p=top_p,
-        top_k=0 if temperature > 0.0 else 50,  # transformers warns of another value when greedy
-        num_beams=1,
-        repetition_penalty=1.0,
-        use_cache=True,
-        eos_token_id=_end_ids(model, tokenizer),
-        pad_token_id=_pad_id(model, tokenizer),
-    )
 
 
 def padded(
@@ -119,7 +107,7 @@ def padded(
     import torch
 
     width = max(map(len, token_ids))
-    input_ids = torch.full((len(token_ids), width), _pad_id(model, tokenizer), dtype=torch.long)
+    input_ids = torch.full((len(token_ids), width), pad_id(model, tokenizer), dtype=torch.long)
     attention_mask = torch.zeros_like(input_ids)
     for row, ids in enumerate(token_ids):
         input_ids[row, width - len(ids) :] = torch.tensor(ids, dtype=torch.long)
@@ -162,15 +150,7 @@ class _Stopping:
 
     def _decoded(self, token_ids: list[int]) -> str:
         """Text of some tokens, as the answer will have it."""
-        return _text(self._tokenizer, token_ids)
-
-
-def _text(tokenizer: Any, token_ids: list[int]) -> str:  # noqa: ANN401
-    """Text of tokens without end marks and the like; spaces stay as they are."""
-    text: str = tokenizer.decode(
-        token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
-    return text
+        return answer_text(self._tokenizer, token_ids)
 
 
 @contextlib.contextmanager
@@ -186,21 +166,3 @@ def _sampling_mode(model: Any, seed: int) -> Iterator[None]:  # noqa: ANN401 - a
     ):
         torch.manual_seed(seed)
         yield
-
-
-def _end_ids(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
-    """Token ids that end a text: the tokenizer's, and those the model's makers list."""
-    listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ids = [tokenizer.eos_token_id, *(listed if isinstance(listed, list) else [listed])]
-    known = [token for token in dict.fromkeys(ids) if token is not None]
-    if not known:
-        raise ModelError(
-            "the tokenizer must have an end-of-text token, got none; set its eos_token"
-        )
-    return known
-
-
-def _pad_id(model: Any, tokenizer: Any) -> int:  # noqa: ANN401
-    """Token id that fills the left of shorter prompts."""
-    pad_id = tokenizer.pad_token_id
-    return int(pad_id if pad_id is not None else _end_ids(model, tokenizer)[0])

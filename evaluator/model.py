@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def load_policy(
     load_in_4bit: bool = False,
     unsloth: bool = False,
     allow_other_base: bool = False,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> Policy:
     """Load a base model, or one with an adapter on it, for sampling.
 
@@ -48,6 +50,7 @@ def load_policy(
         unsloth: load through Unsloth; needs CUDA and the extra `gpu`.
         allow_other_base: accept an adapter whose base model bears another name or has weights in another
             number of bits; shapes must fit.
+        chat_template_kwargs: given to the chat template beside the messages.
 
     Raises:
         ModelError: unknown model, adapter of another model, or no such device.
@@ -72,7 +75,13 @@ def load_policy(
 
         base = peft.PeftModel.from_pretrained(base, str(adapter))
     base.eval()
-    return Policy(base, tokenizer, name=name, adapter=str(adapter) if adapter else None)
+    return Policy(
+        base,
+        tokenizer,
+        name=name,
+        adapter=str(adapter) if adapter else None,
+        chat_template_kwargs=chat_template_kwargs or {},
+    )
 
 
 def load_base(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -13,6 +14,27 @@ from click.core import ParameterSource
 from evaluator.human_eval import HUMAN_EVAL
 from evaluator.prompt import COMPLETE_FUNCTION, PROTOCOLS, Protocol, VisibleTests, protocol_for
 from evaluator.sampling import Decoding
+
+
+class JsonObject(click.ParamType[dict[str, Any]]):
+    """A JSON object on the command line, as a dictionary."""
+
+    name = "JSON"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, Any]:
+        """Read it."""
+        if isinstance(value, dict):
+            return value
+        try:
+            content = json.loads(str(value))
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            self.fail(f"must be a JSON object such as '{{\"a\": 1}}', got {value!r}", param, ctx)
+        return content
+
 
 _OF_THE_PLACE = {
     "resume",
@@ -57,6 +79,7 @@ class EvalOptions:
     dtype: str
     load_in_4bit: bool
     allow_other_base: bool
+    chat_template_kwargs: dict[str, Any]
     resume: str | None
     skip_harness_check: bool
     runs_dir: Path
@@ -102,6 +125,11 @@ def check_options(options: EvalOptions) -> None:
         raise click.UsageError(
             "--api-base must stand without --adapter, got both; serve the adapter under a name of "
             "its own and give that as --model"
+        )
+    if options.api_base is not None and options.chat_template_kwargs:
+        raise click.UsageError(
+            "--chat-template-kwargs must stand without --api-base, got both; the server has the "
+            "template, set them there"
         )
     if options.engine != "local" and options.api_base is not None:
         raise click.UsageError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from evaluator.adapter import ModelError
 from evaluator.answer_text import opened_by
 from evaluator.context_length import context_length
+from evaluator.decoding import Filters
 from evaluator.generation import StopRule, generate_rows
 
 
@@ -24,6 +25,8 @@ class Policy:
     """Hub name or folder of the base model."""
     adapter: str | None = None
     """Folder of the adapter; None for the base model."""
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """What the chat template is given beside the messages, e.g. `enable_thinking`."""
 
     @property
     def placement(self) -> dict[str, str]:
@@ -80,6 +83,7 @@ def generate(
     max_new_tokens: int = 256,
     temperature: float = 0.0,
     top_p: float = 1.0,
+    filters: Filters | None = None,
     batch_size: int = 16,
     seed: int = 42,
     stop: Sequence[StopRule] | None = None,
@@ -95,6 +99,7 @@ def generate(
         max_new_tokens: length limit of a completion.
         temperature: 0 is greedy.
         top_p: share of probability that sampling keeps, 0..1.
+        filters: what narrows it further; None nothing.
         batch_size: completions sampled together, prompts of like length.
         seed: of the sampling.
         stop: a rule for each conversation that ends it early; None samples to the end of text.
@@ -110,6 +115,7 @@ def generate(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
+        filters=filters,
         batch_size=batch_size,
         seed=seed,
         stop=stop,
@@ -129,6 +135,7 @@ def generate_batches(
     top_p: float,
     batch_size: int,
     seed: int,
+    filters: Filters | None = None,
     stop: Sequence[StopRule] | None = None,
 ) -> Iterator[dict[int, Sample]]:
     """Yield completions batch by batch, by index of their conversation; see `generate`."""
@@ -142,6 +149,7 @@ def generate_batches(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_p=top_p,
+            filters=filters,
             seed=seed,
         )
 
@@ -174,7 +182,10 @@ def plan_batches(
         ModelError: no chat template, or a prompt that does not fit the context.
     """
     tokenizer = policy.tokenizer
-    prompts = [prompt_text(tokenizer, conversation) for conversation in conversations]
+    prompts = [
+        prompt_text(tokenizer, conversation, policy.chat_template_kwargs)
+        for conversation in conversations
+    ]
     token_ids = [
         tokenizer(prompt, add_special_tokens=isinstance(conversation, str))["input_ids"]
         for prompt, conversation in zip(prompts, conversations, strict=True)
@@ -204,6 +215,7 @@ def sample_batch(
     temperature: float,
     top_p: float,
     seed: int,
+    filters: Filters | None = None,
 ) -> dict[int, Sample]:
     """Sample one batch of a plan, by index of the conversation; `stop` has a rule for each."""
     answers = generate_rows(
@@ -219,6 +231,7 @@ def sample_batch(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
+        filters=filters,
         seed=seed + batch.position,
     )
     return {
@@ -232,7 +245,11 @@ def _holds_after(rule: StopRule, opening: str, text: str) -> bool:
     return rule(opening + text)
 
 
-def prompt_text(tokenizer: Any, conversation: Sequence[dict[str, str]] | str) -> str:  # noqa: ANN401
+def prompt_text(
+    tokenizer: Any,  # noqa: ANN401
+    conversation: Sequence[dict[str, str]] | str,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> str:
     """The prompt as the policy reads it."""
     if isinstance(conversation, str):
         return conversation
@@ -242,7 +259,10 @@ def prompt_text(tokenizer: Any, conversation: Sequence[dict[str, str]] | str) ->
             "model, or the protocol mbpp-3shot for a base model"
         )
     text: str = tokenizer.apply_chat_template(
-        list(conversation), tokenize=False, add_generation_prompt=True
+        list(conversation),
+        tokenize=False,
+        add_generation_prompt=True,
+        **(chat_template_kwargs or {}),
     )
     return text
 

@@ -152,6 +152,7 @@ def _sampling(options: EvalOptions) -> Sampling:
         dtype=options.dtype,
         load_in_4bit=options.load_in_4bit,
         allow_other_base=options.allow_other_base,
+        chat_template_kwargs=options.chat_template_kwargs,
     )
 
 

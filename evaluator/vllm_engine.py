@@ -116,7 +116,7 @@ def sample_with_vllm(
         prompts, token_ids = [], []
         for problem, _ in chosen:
             conversed = conversation(problem, protocol, sampling.shots)
-            prompts.append(prompt_text(policy.tokenizer, conversed))
+            prompts.append(prompt_text(policy.tokenizer, conversed, sampling.chat_template_kwargs))
             token_ids.append(
                 policy.tokenizer(prompts[-1], add_special_tokens=isinstance(conversed, str))[
                     "input_ids"

@@ -6,8 +6,10 @@ can be pickled, and what it does follows from that alone, so any worker can do a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from analysis.provenance import folder_sha256
 from evaluator.completions import Answer
@@ -36,6 +38,7 @@ class Sampling:
     dtype: str = "auto"
     load_in_4bit: bool = False
     allow_other_base: bool = False
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -153,4 +156,5 @@ def load_sampling_policy(sampling: Sampling) -> Policy:
         dtype=sampling.dtype,
         load_in_4bit=sampling.load_in_4bit,
         allow_other_base=sampling.allow_other_base,
+        chat_template_kwargs=sampling.chat_template_kwargs,
     )

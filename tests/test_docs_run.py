@@ -50,7 +50,7 @@ PLACES = (
     ("attack DIR --json FILE", "attack attacks --json attacks.json"),
     ("tests/attacks", "attacks"),
     (
-        "grpo|sdpo|hybrid|audit --config FILE [--any_option VALUE]",
+        "grpo|sdpo|hybrid|routed|rlsd|anchored|sft|audit --config FILE [--any_option VALUE]",
         "sdpo --config tiny.yaml --max_steps 1",
     ),
     ("configs/sdpo.yaml", "tiny.yaml"),
@@ -65,6 +65,10 @@ ADDED = (
         "--dataset embedded/test --device cpu --max-new-tokens 8 --allow-other-base",
     ),
     ("sdpo-bench eval", "--dataset embedded/test --device cpu --max-new-tokens 8"),
+    (
+        "sdpo-bench gap",
+        "--dataset embedded/train --limit 3 --device cpu --max-new-tokens 8 --batch-size 12",
+    ),
     ("sdpo-bench solve", "--dataset embedded/test --limit 1 --budget 4"),
     ("sdpo-bench demo", "--short"),
     ("sdpo-bench sandbox bench", "--rounds 2"),

@@ -25,7 +25,13 @@ from trainer.forward import (
     output_head,
 )
 from trainer.losses.advantages import mix_at, routed_advantages, scaled_advantages
-from trainer.losses.aggregation import all_sequences_mean, token_mean
+from trainer.losses.aggregation import (
+    all_sequences_mean,
+    sequence_mean,
+    sequence_sum,
+    sequence_sum_norm,
+    token_mean,
+)
 from trainer.losses.imitation import imitation_loss
 from trainer.losses.lean import Head, TokenTerms, token_terms
 from trainer.losses.weights import at_the_clip, mismatch_weight
@@ -243,13 +249,33 @@ class BenchTrainer(RolloutTrainer):
         per_token = per_token * inputs["problem_weight"].unsqueeze(1)
         if self.algorithm in DISTILLED_ONLY:  # else TRL notes it
             self.note("entropy", terms.entropy)
-        if self.config.aggregation == "reference":
-            loss = all_sequences_mean(per_token, distill_mask)
-            loss = loss / int(self.current_gradient_accumulation_steps)
-        else:
-            loss = token_mean(per_token, distill_mask, n_tokens=self._n_tokens(inputs))
+        loss = self._aggregated(per_token, distill_mask, inputs)
         self.note("distill/loss", self._of_the_step(loss))
         return loss
+
+    def _aggregated(self, per_token: Tensor, mask: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The micro-batch's part of the step's loss: the parts of a step add up to its aggregate."""
+        n_tokens, n_rows = (
+            self._per_process(inputs[name]) for name in ("n_distill_tokens", "n_distill_rows")
+        )
+        match self.config.aggregation:
+            case "token_mean":
+                if self.algorithm == "routed":  # one denominator for both terms, as TRL counts it
+                    a_step = (
+                        self.current_gradient_accumulation_steps / self.args.steps_per_generation
+                    )
+                    n_tokens = self._per_process(inputs["num_items_in_batch"]) * float(a_step)
+                return token_mean(per_token, mask, n_tokens=n_tokens)
+            case "sequence_mean":
+                return sequence_mean(per_token, mask, n_rows=n_rows)
+            case "sequence_sum":
+                return sequence_sum(per_token, mask, n_rows=n_rows)
+            case "sequence_sum_norm":
+                n_padded = self.max_completion_length / int(self.accelerator.num_processes)
+                return sequence_sum_norm(per_token, mask, n_padded=n_padded)
+            case _:
+                loss = all_sequences_mean(per_token, mask)
+                return loss / int(self.current_gradient_accumulation_steps)
 
     def _keep_tokens(self, terms: TokenTerms, inputs: Mapping[str, Tensor], mask: Tensor) -> None:
         """Journal the tokens of the chosen completions where they are first used; durable with the metrics."""
@@ -288,16 +314,6 @@ class BenchTrainer(RolloutTrainer):
         assert self.teacher is not None  # noqa: S101 - set for every algorithm but grpo
         with evaluation_mode(model), torch.no_grad(), self.clock("teacher"):
             yield self.teacher
-
-    def _n_tokens(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """What the distillation is divided by: its tokens in the step, per process.
-
-        Where rows are routed to one of two terms, both are divided by the tokens of both, as TRL counts them.
-        """
-        if self.algorithm != "routed":
-            return self._per_process(inputs["n_distill_tokens"])
-        a_step = self.current_gradient_accumulation_steps / self.args.steps_per_generation
-        return self._per_process(inputs["num_items_in_batch"]) * float(a_step)
 
     def _per_process(self, count: Tensor) -> Tensor:
         """A count over the step and all processes as the loss divides by it: DDP averages their gradients."""

@@ -94,10 +94,12 @@ class Auditor:
         rules: TeacherRules,
         *,
         aggregation: str,
+        padded_length: int,
         record: Callable[[Audit], None],
     ) -> None:
-        """Check runs of this loss and these rules; hand every row to `record`."""
+        """Check runs of this loss, of completions up to `padded_length` tokens; hand every row to `record`."""
         self._spec, self._rules, self._aggregation = spec, rules, aggregation
+        self._padded_length = padded_length
         self._record = record
         self._rows: list[Audit] = []
         self._keys: set[tuple[int, str, int]] = set()
@@ -238,15 +240,25 @@ class Auditor:
 
     def end_step(self, *, step: int) -> None:
         """Layer aggregation: the step's loss, however it was cut into micro-batches."""
-        if self._aggregation == "reference":
-            exact = sum(float(row.sum()) / max(len(row), 1) for row in self._step_rows)
-            exact /= max(len(self._step_rows), 1)
-        else:
-            n_tokens = sum(len(row) for row in self._step_rows)
-            exact = sum(float(row.sum()) for row in self._step_rows) / max(n_tokens, 1)
+        exact = self._exact_aggregate([row for row in self._step_rows if len(row)])
         delta = abs(self._step_loss - exact)
         self._note("aggregation", delta / abs(exact) if exact else delta, AGGREGATION, step=step)
         self._step_rows, self._step_loss = [], 0.0
+
+    def _exact_aggregate(self, rows: Sequence[Tensor]) -> float:
+        """One float64 aggregate of the losses of the step's rows that have any."""
+        sums = [float(row.sum()) for row in rows]
+        match self._aggregation:
+            case "token_mean":
+                return sum(sums) / max(sum(len(row) for row in rows), 1)
+            case "sequence_mean":
+                return sum(float(row.mean()) for row in rows) / max(len(rows), 1)
+            case "sequence_sum":
+                return sum(sums) / max(len(rows), 1)
+            case "sequence_sum_norm":
+                return sum(sums) / self._padded_length
+            case _:
+                return sum(float(row.mean()) for row in rows) / max(len(self._step_rows), 1)
 
     # what it comes to
 

@@ -31,6 +31,7 @@ class AuditedTrainer(BenchTrainer):
             replace(self.distillation, temperature=self.args.temperature),
             self.config.teacher_rules(),
             aggregation=self.config.aggregation,
+            padded_length=int(self.args.max_completion_length),
             record=self.journal.append,
         )
         self.auditor.start_teacher(self.teacher.student(), self.teacher.state())
@@ -84,7 +85,10 @@ class AuditedTrainer(BenchTrainer):
 
     def _templated(self, messages: Sequence[Mapping[str, str]]) -> str:
         text: str = self._tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True
+            list(messages),
+            tokenize=False,
+            add_generation_prompt=True,
+            **self.chat_template_kwargs,
         )
         return text
 

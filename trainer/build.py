@@ -142,6 +142,7 @@ def check_prompts(tokenizer: Any, model: Any, problems: ProblemSet, options: Opt
                     row["prompt"],
                     add_generation_prompt=True,
                     return_dict=True,
+                    **(options.training.chat_template_kwargs or {}),
                 )["input_ids"]
             ),
             row["task_id"],
@@ -157,9 +158,16 @@ def check_prompts(tokenizer: Any, model: Any, problems: ProblemSet, options: Opt
 
 
 def open_journal(
-    algorithm: Algorithm, options: Options, problems: ProblemSet, sandbox: Sandbox
+    algorithm: Algorithm,
+    options: Options,
+    problems: ProblemSet,
+    sandbox: Sandbox,
+    *,
+    decoding: dict[str, Any],
 ) -> Journal:
     """A journal of a run of its own, made by the main process and known to all.
+
+    `decoding` is how its rollouts are drawn, in full.
 
     Raises:
         StoreError: the runs folder cannot be written.
@@ -176,7 +184,7 @@ def open_journal(
         kind="train",
         algorithm=algorithm,
         label=bench.label or algorithm,
-        config=options.resolved(),
+        config={**options.resolved(), "decoding": decoding},
         seed=options.training.seed,
         model=name,
         model_sha256=folder_sha256(Path(name)) if Path(name).is_dir() else None,

@@ -24,6 +24,10 @@ Algorithm = Literal["grpo", "sdpo", "hybrid", "routed", "rlsd", "anchored", "sft
 """See docs/training.md. `audit` is an SDPO run whose every stage is derived a second time and compared."""
 
 
+AGGREGATIONS = ("token_mean", "sequence_mean", "sequence_sum", "sequence_sum_norm", "reference")
+"""See docs/training.md; all but the last are the reference's by name, over the optimizer step."""
+
+
 class ConfigError(Exception):
     """The options are not what they must be; the message is one line for the user."""
 
@@ -75,7 +79,10 @@ class BenchConfig:
     mismatch_clip: float | None = _option(
         2.0, "upper bound of p(trainer)/p(sampler), where the sampler reports its own (vLLM)"
     )
-    aggregation: str = _option("token_mean", "token_mean over the optimizer step, or reference")
+    aggregation: str = _option(
+        "token_mean",
+        "over the optimizer step: token_mean, sequence_mean, sequence_sum, sequence_sum_norm or reference",
+    )
     hybrid_lambda: float = _option(0.9, "weight of the policy loss in hybrid runs, 0..1")
     problem_weight: str = _option(
         "uniform", "weight of a problem in the distillation: uniform, or pass_rate, sqrt(p (1 - p))"
@@ -98,6 +105,9 @@ class BenchConfig:
     evaluate_every: int = _option(50, "evaluate every N steps and at the end; 0 never")
     eval_dataset: str = _option("sanitized/test", "problems to evaluate on")
     eval_max_problems: int | None = _option(None, "evaluate on only the first N problems")
+    eval_samples: int = _option(
+        0, "completions of each problem sampled in an evaluation beside the greedy one; 0 none"
+    )
     eval_batch: int = _option(16, "prompts sampled at once in an evaluation")
     calibration_problems: int = _option(
         32, "problems of eval_dataset on which the base model is checked before step 1"
@@ -117,7 +127,7 @@ class BenchConfig:
             ConfigError: a value is out of range.
         """
         _require(self.visible_tests in ("all", "first", "none"), "visible_tests", self)
-        _require(self.aggregation in ("token_mean", "reference"), "aggregation", self)
+        _require(self.aggregation in AGGREGATIONS, "aggregation", self)
         _require(
             self.support in ("full", "topk_tail", "topk_renormalised", "sampled"), "support", self
         )
@@ -143,6 +153,7 @@ class BenchConfig:
         _require(self.format_weight >= 0.0, "format_weight", self)
         _require(self.timeout_s > 0.0, "timeout_s", self)
         _require(self.evaluate_every >= 0, "evaluate_every", self)
+        _require(self.eval_samples >= 0, "eval_samples", self)
         _require(self.token_stats_every >= 0, "token_stats_every", self)
         _require(self.calibration_problems >= 1, "calibration_problems", self)
         _require(self.fault_patience_s >= 0.0, "fault_patience_s", self)

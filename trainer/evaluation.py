@@ -60,6 +60,7 @@ class Evaluator:
     def _evaluate(self, step: int) -> None:
         try:
             summary = self._patience(lambda: self._summary(step), "the evaluation")
+            sampled = self._patience(lambda: self._sampled(step), "the evaluation")
         except _Interrupted:
             return
         self.summaries.append((step, summary))
@@ -67,20 +68,46 @@ class Evaluator:
         part = self._done_file.with_suffix(".part")
         part.write_text(json.dumps(sorted({*steps, step})))
         part.replace(self._done_file)
-        self._say(f"step {step}: pass@1 {summary.k}/{summary.n}")
+        line = f"step {step}: pass@1 {summary.k}/{summary.n}"
+        if sampled is not None:
+            line += f", mean@{sampled.n_samples} {sampled.pass_at_k(1)[0]:.1%}"
+        self._say(line)
 
     def _summary(self, step: int) -> EvalSummary:
+        decoding = Decoding(max_new_tokens=self._trainer.max_completion_length)
+        return self._asked(step, decoding, eval_id=f"step-{step}")
+
+    def _sampled(self, step: int) -> EvalSummary | None:
+        """What the policy does as it is sampled in training: the mean over several completions."""
+        trainer = self._trainer
+        if trainer.config.eval_samples == 0:
+            return None
+        decoding = Decoding(
+            max_new_tokens=trainer.max_completion_length,
+            temperature=trainer.args.temperature,
+            top_p=trainer.args.top_p,
+            n_samples=trainer.config.eval_samples,
+            # other numbers at each step: noise that is shared by checkpoints would look like none
+            seed=int(trainer.args.seed) + step,
+        )
+        return self._asked(step, decoding, eval_id=f"step-{step}-sampled")
+
+    def _asked(self, step: int, decoding: Decoding, *, eval_id: str) -> EvalSummary:
         trainer, bench = self._trainer, self._trainer.config
         return evaluate(
             self._problems,
-            Policy(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class),
+            Policy(
+                trainer.accelerator.unwrap_model(trainer.model),
+                trainer.processing_class,
+                chat_template_kwargs=trainer.chat_template_kwargs,
+            ),
             self._sandbox,
             journal=trainer.journal,
-            eval_id=f"step-{step}",
+            eval_id=eval_id,
             label=trainer.journal.info.label,
             step=step,
             protocol=protocol_for(bench.visible_tests),  # type: ignore[arg-type]  # checked by BenchConfig
-            decoding=Decoding(max_new_tokens=trainer.max_completion_length),
+            decoding=decoding,
             batch_size=bench.eval_batch,
             timeout_s=bench.timeout_s,
             progress=self._check_stop,

@@ -8,9 +8,11 @@ import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
+from torch.nn.functional import linear
 
 from evaluator.adapter import ModelError
 from evaluator.context_length import context_length
+from evaluator.padding import accepted, example, position_ids, undisturbed
 from trainer.losses.lean import Head
 
 
@@ -27,7 +29,9 @@ class Rows(NamedTuple):
 
 def completion_hidden(model: Any, rows: Rows) -> Tensor:  # noqa: ANN401
     """Last hidden states at the positions that predict each completion token: (row, token, hidden)."""
-    hidden: Tensor = _causal_model(model).base_model(**_inputs(model, rows)).last_hidden_state
+    inner = _causal_model(model)
+    inputs = _inputs(model, rows)
+    hidden: Tensor = inner.base_model(**inputs).last_hidden_state
     n_tokens = rows.completion_ids.shape[1]
     return hidden[:, -n_tokens - 1 : -1]
 
@@ -35,8 +39,22 @@ def completion_hidden(model: Any, rows: Rows) -> Tensor:  # noqa: ANN401
 def completion_logits(model: Any, rows: Rows) -> Tensor:  # noqa: ANN401
     """Raw logits at those positions: (row, token, vocabulary)."""
     n_tokens = rows.completion_ids.shape[1]
-    logits: Tensor = model(**_inputs(model, rows), logits_to_keep=n_tokens + 1).logits
+    kept = accepted(model, {"logits_to_keep": n_tokens + 1})
+    logits: Tensor = model(**_inputs(model, rows), **kept).logits
     return logits[:, -n_tokens - 1 : -1]
+
+
+class WithPositions:
+    """A model that is given position ids wherever it is called with a mask alone, as TRL does."""
+
+    def __init__(self, model: Any, unwrapped: Any) -> None:  # noqa: ANN401
+        """Call `model`; `unwrapped` is what stands inside its distributed wrapper."""
+        self._model, self._unwrapped = model, unwrapped
+
+    def __call__(self, **inputs: Any) -> Any:  # noqa: ANN401
+        """Run the model."""
+        positions = position_ids(self._unwrapped, inputs["attention_mask"])
+        return self._model(**inputs, **({} if positions is None else {"position_ids": positions}))
 
 
 def output_head(model: Any) -> Head:  # noqa: ANN401
@@ -56,38 +74,62 @@ class UnusualHead(Exception):
 
 
 def head_problem(model: Any) -> str | None:  # noqa: ANN401
-    """Why the head is no plain projection, or None where it is one."""
-    inner = _causal_model(model)
-    head = inner.get_output_embeddings()
+    """Why the head is no plain projection, or None where it is one; one small forward pass each way tells."""
+    head = _causal_model(model).get_output_embeddings()
     if not isinstance(head, torch.nn.Linear):
         kind = "an adapter on it" if isinstance(head, BaseTunerLayer) else type(head).__name__
         return f"the output head must be a linear layer, got {kind}"
-    if type(head).forward is not torch.nn.Linear.forward:
-        return f"the output head must be a plain linear layer, got {type(head).__name__}"
-    config = inner.config.get_text_config()
-    for name in ("final_logit_softcapping", "logit_scale", "output_multiplier", "logits_scaling"):
-        if getattr(config, name, None) not in (None, 1.0):
-            return (
-                f"logits must not be transformed after the head, got {name}={getattr(config, name)}"
-            )
+    ids = example(model, 9)
+    rows = Rows(ids[:, :4], torch.ones_like(ids[:, :4]), ids[:, 4:], torch.ones_like(ids[:, 4:]))
+    outputs: list[Tensor] = []
+    hook = head.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    try:
+        with undisturbed(model):
+            logits = completion_logits(model, rows)
+            of_head = outputs[-1] if outputs else None
+            projected = linear(completion_hidden(model, rows), head.weight, head.bias)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        # no hidden states, or none that fit the head
+        return f"hidden states must fit the output head, got {type(error).__name__} in {type(head).__name__}"
+    finally:
+        hook.remove()
+    deviation = float((projected.float() - logits.float()).abs().max() / logits.abs().max())
+    if not deviation <= _ROUNDINGS * torch.finfo(head.weight.dtype).eps:
+        return (
+            "logits must be the hidden states through the output head, got others by "
+            f"{deviation:.2g} of the largest"
+        )
+    # a cap leaves small logits nearly as they are: what comes out of the head must be what is read, to the bit
+    read = logits if of_head is None else of_head[:, -logits.shape[1] - 1 : -1]
+    if read.shape != logits.shape or not torch.equal(read.float(), logits.float()):
+        return (
+            "logits must be what comes out of the output head, got something done to them after it"
+        )
     return None
 
 
+_ROUNDINGS = 8
+"""Roundings by which two equal projections may differ: their sums may be taken in another order."""
+
+
 def _inputs(model: Any, rows: Rows) -> dict[str, Any]:  # noqa: ANN401
-    n_tokens, context = (
-        rows.prompt_ids.shape[1] + rows.completion_ids.shape[1],
+    mask, context = (
+        torch.cat([rows.prompt_mask, rows.completion_mask], dim=1),
         context_length(model),
     )
-    if context is not None and n_tokens > context:
+    if context is not None and mask.shape[1] > context:
         raise ModelError(
-            f"a sequence must fit the {context} tokens that the model takes, got {n_tokens}; lower "
+            f"a sequence must fit the {context} tokens that the model takes, got {mask.shape[1]}; lower "
             "max_teacher_prompt_tokens or max_completion_length"
         )
-    return {
+    inputs = {
         "input_ids": torch.cat([rows.prompt_ids, rows.completion_ids], dim=1),
-        "attention_mask": torch.cat([rows.prompt_mask, rows.completion_mask], dim=1),
-        "use_cache": False,
+        "attention_mask": mask,
+        **accepted(model, {"use_cache": False}),
     }
+    if (positions := position_ids(model, mask)) is not None:
+        inputs["position_ids"] = positions
+    return inputs
 
 
 def _causal_model(model: Any) -> Any:  # noqa: ANN401

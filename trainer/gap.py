@@ -32,12 +32,13 @@ from evaluator.completions import gold_answers
 from evaluator.feedback import feedback, neutralise
 from evaluator.mbpp import Problem
 from evaluator.model import Policy
+from evaluator.modes import evaluation_mode
 from evaluator.prompt import VisibleTests, messages, protocol_for
 from evaluator.sampling import prompt_text
 from evaluator.stats import Interval, mean_interval, paired_difference
 from sandbox.client import Sandbox
 from trainer.forward import Rows, UnusualHead, completion_hidden, completion_logits, output_head
-from trainer.losses.lean import token_terms
+from trainer.losses.lean import Head, token_terms
 from trainer.losses.sdpo import Distillation
 from trainer.shown import Asked, GradedSample, ask, reprompt
 from trainer.teacher_prompt import Message, TeacherRules
@@ -271,22 +272,30 @@ def answer_logprobs(
     ]
     order = sorted(range(len(rows)), key=lambda index: -sum(map(len, rows[index])))
     found: dict[int, tuple[int, float]] = {}
-    was_training = policy.model.training
-    policy.model.eval()
-    try:
+    with evaluation_mode(policy.model):
+        head = _head(policy)
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            means = _mean_logprobs(policy, [rows[index] for index in chosen], temperature)
+            means = _mean_logprobs(policy, head, [rows[index] for index in chosen], temperature)
             for index, mean in zip(chosen, means, strict=True):
                 found[index] = len(rows[index][1]), mean
-    finally:
-        policy.model.train(was_training)
     return [found[index] for index in range(len(rows))]
+
+
+def _head(policy: Policy) -> Head | None:
+    """The model's head; None where it does more than project, so that logits must be read."""
+    try:
+        return output_head(policy.model)
+    except UnusualHead:
+        return None
 
 
 @torch.no_grad()
 def _mean_logprobs(
-    policy: Policy, rows: Sequence[tuple[list[int], list[int]]], temperature: float
+    policy: Policy,
+    head: Head | None,
+    rows: Sequence[tuple[list[int], list[int]]],
+    temperature: float,
 ) -> list[float]:
     device = next(policy.model.parameters()).device
     prompts, answers = [row[0] for row in rows], [row[1] for row in rows]
@@ -294,10 +303,7 @@ def _mean_logprobs(
         *(tensor.to(device) for tensor in _padded(prompts, left=True)),
         *(tensor.to(device) for tensor in _padded(answers, left=False)),
     )
-    try:
-        head, forward = output_head(policy.model), completion_hidden
-    except UnusualHead:
-        head, forward = None, completion_logits
+    forward = completion_logits if head is None else completion_hidden
     mask = batch.completion_mask.bool()
     terms = token_terms(
         forward(policy.model, batch)[mask],
@@ -323,7 +329,7 @@ def _padded(rows: Sequence[Sequence[int]], *, left: bool) -> tuple[torch.Tensor,
 
 
 def _prompt_ids(policy: Policy, talk: Sequence[Message]) -> list[int]:
-    text = prompt_text(policy.tokenizer, list(talk))
+    text = prompt_text(policy.tokenizer, list(talk), policy.chat_template_kwargs)
     ids: list[int] = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
 

@@ -5,30 +5,42 @@ on: it may serve several optimizer steps, and a step may take several of them.
 
 Private hooks of TRL 1.14 and transformers 5 that it uses (tests/trainer/test_trl_contract.py fails where one
 changes): `_generate_and_score_completions`, `_generate_single_turn`, `_calculate_rewards`, `_prepare_inputs`,
-`_get_train_sampler`, `_tokenize_prompts`, `_get_per_token_logps_and_entropies`, `_save_checkpoint`, `_metrics`,
+`_get_train_sampler`, `_tokenize_prompts`, `_get_per_token_logps_and_entropies`,
+`_full_logits_logps`, `_save_checkpoint`, `_metrics`,
 `_step`, `_buffered_inputs`, `_tr_loss`, `_globalstep_last_logged`, `get_batch_samples`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from trl import GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import pad
 
 from analysis.journal import Journal
 from analysis.records import Metric
 from evaluator.context_length import context_length
+from evaluator.decoding import (
+    Filters,
+    alone,
+    answer_text,
+    end_ids,
+    generation_settings,
+    up_to_end,
+)
 from evaluator.four_bit import is_four_bit
+from evaluator.modes import evaluation_mode
+from evaluator.padding import undisturbed
 from trainer.callbacks import NonFinite
 from trainer.config import Algorithm, BenchConfig
 from trainer.faults import Patience
+from trainer.forward import WithPositions
 from trainer.losses.problem_weight import pass_rate_weights
 from trainer.metrics import group_metrics, peak_memory_bytes
 from trainer.position import EpochSampler
@@ -73,6 +85,10 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
                 *args, reward_funcs=[grader.correctness, grader.format_score], **kwargs
             )
         keep_float32(self.model)
+        # TRL would count a masked completion's tokens as none: it is masked here, after it is recorded
+        self.mask_truncated_completions = False
+        self._ends = end_ids(self.model, self._tokenizer)
+        self.generation_config = training_settings(self.model, self._tokenizer, self.args)
         self.teacher: Teacher | None = None
         if algorithm not in ("grpo", "sft"):
             self.teacher = make_teacher(
@@ -191,6 +207,8 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         texts = self._add_teacher_tokens(batch, [x["prompt"] for x in inputs], local)
 
         self._record(batch, local, texts)
+        if self.args.mask_truncated_completions:
+            self._mask_truncated(batch)
         self._n_groups += len(graded) // self.num_generations
         return batch
 
@@ -291,7 +309,6 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         teacher_texts: Sequence[str | None],
     ) -> None:
         """Write the batch's rows of all processes to the journal, durably, before it is trained on."""
-        ends = {self._tokenizer.eos_token_id, self._tokenizer.pad_token_id}
         rows = []
         for i, graded in enumerate(self.grader.graded):
             prompt_ids = batch["prompt_ids"][i][batch["prompt_mask"][i].bool()].tolist()
@@ -302,7 +319,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
                     prompt=self._tokenizer.decode(prompt_ids),
                     n_prompt_tokens=len(prompt_ids),
                     n_completion_tokens=len(completion_ids),
-                    truncated=not completion_ids or completion_ids[-1] not in ends,
+                    truncated=self._is_truncated(completion_ids),
                     advantage=float(batch["advantages"][i]),
                     teacher=teachers[i],
                     teacher_prompt=teacher_texts[i],
@@ -330,17 +347,64 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         return loss
 
+    def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
+        """As TRL's, with the texts and the lengths that follow from every end token, not the tokenizer's alone."""
+        prompt_ids, ids, tool_mask, _, *rest = super()._generate(prompts)
+        texts = [answer_text(self._tokenizer, up_to_end(row, self._ends)[0]) for row in ids]
+        completions = [[{"role": "assistant", "content": text}] for text in texts]
+        self._note_lengths(ids)
+        return prompt_ids, ids, tool_mask, completions, *rest
+
+    def _note_lengths(self, completion_ids: Sequence[Sequence[int]]) -> None:
+        """Put what TRL noted of completions that ended right."""
+        rows = [(len(row), self._is_truncated(row)) for row in completion_ids]
+        device = self.accelerator.device
+        lengths, cut = self.accelerator.gather(torch.tensor(rows, device=device)).unbind(dim=1)
+        ended = lengths[cut == 0].float() if (cut == 0).any() else torch.zeros(1, device=device)
+        for name, value in (
+            ("clipped_ratio", cut.float().mean()),
+            ("mean_terminated_length", ended.mean()),
+            ("min_terminated_length", ended.min()),
+            ("max_terminated_length", ended.max()),
+        ):
+            self._metrics["train"][f"completions/{name}"][-1] = float(value)
+
+    def _is_truncated(self, completion_ids: Sequence[int]) -> bool:
+        return not completion_ids or completion_ids[-1] not in self._ends
+
+    def _mask_truncated(self, batch: dict[str, Any]) -> None:
+        """Train on nothing of the completions that the length limit ended."""
+        mask = batch["completion_mask"]
+        last = batch["completion_ids"].gather(1, (mask.sum(dim=1, keepdim=True) - 1).clamp_min(0))
+        has_end = torch.isin(last, torch.tensor(self._ends, device=last.device))
+        batch["completion_mask"] = mask * has_end
+        batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
+
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        with self.clock("sampling"):
+        with self.clock("sampling"), self._as_sampler():
             completion_ids, logprobs = super()._generate_single_turn(*args, **kwargs)
         return self._ended(completion_ids, logprobs)
 
+    @contextmanager
+    def _as_sampler(self) -> Iterator[None]:
+        """No dropout, and no settings but ours."""
+        # vLLM has a model of its own; TRL reads from the mode how many to sample
+        mode = nullcontext() if self.use_vllm else evaluation_mode(self.model)
+        with mode, alone(self.model, self.generation_config):
+            yield
+
     def _ended(self, completion_ids: Any, logprobs: Any) -> tuple[Any, Any]:  # noqa: ANN401
-        """A completion of no token becomes the end alone: TRL reads each one's last token."""
+        """Each completion up to its first end token; one of no token is the end alone: TRL reads the last."""
         end = [self._tokenizer.eos_token_id]
+        ended = []
+        for row in completion_ids:
+            before, has_end = up_to_end(row, self._ends)
+            ended.append(row[: len(before) + has_end] or end)
         if logprobs is not None:
-            logprobs = [row or [float("nan")] for row in logprobs]
-        return [row or end for row in completion_ids], logprobs
+            logprobs = [
+                row[: len(ids)] or [float("nan")] for row, ids in zip(logprobs, ended, strict=True)
+            ]
+        return ended, logprobs
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
         with self.clock("sandbox"):
@@ -353,11 +417,17 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         *args: Any,  # noqa: ANN401
         **kwargs: Any,  # noqa: ANN401
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        with self.clock("student"):
+        # what is computed apart from a loss is as the sampler has it: without dropout
+        apart = undisturbed(self.model) if not torch.is_grad_enabled() else nullcontext()
+        with self.clock("student"), apart:
             answer: tuple[Tensor, Tensor | None, Tensor | None] = (
                 super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
             )
         return answer
+
+    def _full_logits_logps(self, model: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        placed = WithPositions(model, self.accelerator.unwrap_model(model))
+        return super()._full_logits_logps(placed, *args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ANN401
         with self.clock("checkpoint"):
@@ -416,6 +486,32 @@ def keep_float32(model: Any) -> None:  # noqa: ANN401
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
+
+
+def training_settings(model: Any, tokenizer: Any, args: GRPOConfig) -> Any:  # noqa: ANN401
+    """The settings by which rollouts are drawn."""
+    return generation_settings(
+        model,
+        tokenizer,
+        max_new_tokens=args.max_completion_length,
+        temperature=args.temperature,
+        top_p=args.top_p,
+        filters=filters_of(args),
+    )
+
+
+def filters_of(args: GRPOConfig) -> Filters:
+    """What narrows the distribution of a rollout's tokens beside temperature and top_p."""
+    return Filters(
+        top_k=args.top_k or 0,
+        min_p=args.min_p or 0.0,
+        repetition_penalty=args.repetition_penalty,
+        further={
+            "cache_implementation": args.cache_implementation,
+            "disable_compile": True,
+            **(args.generation_kwargs or {}),
+        },
+    )
 
 
 def _gathered(rows: list[Any]) -> list[Any]:

@@ -16,10 +16,12 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from analysis.journal import Journal, StoreError
 from analysis.provenance import artifact_records, folder_sha256
 from evaluator.adapter import record_base
+from evaluator.decoding import stored
 from evaluator.evaluate import EvalSummary
 from evaluator.four_bit import is_four_bit
 from evaluator.memory import is_out_of_memory, what_was_asked
 from evaluator.model import Policy
+from evaluator.padding import check_padding
 from sandbox.client import open_sandbox
 from trainer.adapter import BenchTrainer
 from trainer.audit import Layer
@@ -40,6 +42,7 @@ from trainer.evaluation import Evaluation, Evaluator
 from trainer.faults import OutsideFault, Patience
 from trainer.position import TakeUpPosition, planned_steps
 from trainer.resume import COMPLETE, checkpoint_step, last_checkpoint, recall, remember
+from trainer.rollout_trainer import training_settings
 from trainer.settings import check_settings
 from trainer.stopping import StopAtStepEnd, Stopped, StopRequest
 from trainer.supervise import tell
@@ -105,12 +108,14 @@ def train(
         _check_model(run_dir, options)
     model, tokenizer = load_model(options)
     check_prompts(tokenizer, model, problems, options)
+    check_padding(model)
 
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(open_sandbox(bench.sandbox))
         checkpoint = None if run_dir is None else last_checkpoint(run_dir)
         if run_dir is None:
-            journal = open_journal(algorithm, options, problems, sandbox)
+            decoding = stored(training_settings(model, tokenizer, options.training))
+            journal = open_journal(algorithm, options, problems, sandbox, decoding=decoding)
             if isinstance(journal, Journal):
                 stack.enter_context(journal)
                 remember(journal.run_dir, algorithm, options)
@@ -125,7 +130,10 @@ def train(
             f"run {journal.info.run_id}: {algorithm}, {len(problems.problems)} problems, {sandbox.name}"
         )
         if checkpoint is None:
-            calibrate(options, Policy(model, tokenizer), sandbox, journal, say=say)
+            policy = Policy(
+                model, tokenizer, chat_template_kwargs=options.training.chat_template_kwargs or {}
+            )
+            calibrate(options, policy, sandbox, journal, say=say)
         trainer = build_trainer(
             algorithm, options, model, tokenizer, problems, sandbox, journal, patience
         )

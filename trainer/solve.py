@@ -39,6 +39,7 @@ from sandbox.client import Sandbox, open_sandbox
 from trainer.adapter import BenchTrainer
 from trainer.config import ConfigError, Options, parse_options
 from trainer.discovery import Trials
+from trainer.rollout_trainer import filters_of
 from trainer.run import Say, train
 
 METHODS = ("best-of-n", "multi-turn", "sdpo")
@@ -201,7 +202,8 @@ class _Solver:
             {"role": "assistant", "content": item.answer.completion},
             {"role": "user", "content": fill(FEEDBACK_TURN, {"feedback": said or ""})},
         ]
-        n_tokens = len(policy.tokenizer(prompt_text(policy.tokenizer, longer))["input_ids"])
+        text = prompt_text(policy.tokenizer, longer, policy.chat_template_kwargs)
+        n_tokens = len(policy.tokenizer(text)["input_ids"])
         context = context_length(policy.model)
         limit = self._first.bench.max_teacher_prompt_tokens
         room = limit if context is None else min(limit, context - self._max_new_tokens)
@@ -239,6 +241,7 @@ class _Solver:
             max_new_tokens=self._max_new_tokens,
             temperature=training.temperature,
             top_p=training.top_p,
+            filters=filters_of(training),
             batch_size=self._first.bench.eval_batch,
             seed=seed,
             stop=[stop_rule(problem, self._protocol) for problem, _ in asked],
@@ -266,6 +269,7 @@ class _Solver:
                 dtype=model.dtype or "auto",
                 load_in_4bit=model.load_in_4bit,
                 unsloth=bench.use_unsloth,
+                chat_template_kwargs=self._first.training.chat_template_kwargs,
             )
         return self._policy
 

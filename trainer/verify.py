@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.losses.aggregation import sequence_mean, token_mean
+from trainer.losses.aggregation import (
+    sequence_mean,
+    sequence_sum,
+    sequence_sum_norm,
+    token_mean,
+)
 from trainer.losses.sdpo import Distillation, DivergenceKind, SupportKind, token_losses
 from trainer.teacher_prompt import (
     Attempt,
@@ -65,20 +71,68 @@ def check_losses(folder: Path) -> list[LossCheck]:
     Raises:
         ValueError: the folder is not in that form.
     """
-    manifest = _read_json(folder / "manifest.json")
-    return [_check_loss(folder, case) for case in manifest["cases"]]
+    path = folder / "manifest.json"
+    return [
+        _of_case(case, path, lambda case: _check_loss(folder, case)) for case in _cases_of(path)
+    ]
 
 
 def check_prompts(folder: Path) -> list[PromptCheck]:
-    """Run every scenario of `folder/reprompt.json`."""
-    recorded = _read_json(folder / "reprompt.json")
-    return [_check_prompt(case, recorded["default_config"]) for case in recorded["cases"]]
+    """Run every scenario of `folder/reprompt.json`.
+
+    Raises:
+        ValueError: the folder is not in that form.
+    """
+    path = folder / "reprompt.json"
+    defaults = _read_json(path).get("default_config")
+    if not isinstance(defaults, dict):
+        raise ValueError(f"{path} must hold a default_config, got {type(defaults).__name__}")
+    return [
+        _of_case(case, path, lambda case: _check_prompt(case, defaults)) for case in _cases_of(path)
+    ]
+
+
+def _cases_of(path: Path) -> list[Any]:
+    cases = _read_json(path).get("cases")
+    if not isinstance(cases, list):
+        raise ValueError(f"{path} must hold a list of cases, got {type(cases).__name__}")
+    return cases
+
+
+Check = TypeVar("Check")
+
+
+def _of_case(case: Any, path: Path, check: Callable[[Any], Check]) -> Check:  # noqa: ANN401
+    """Check one recorded case; whatever is wrong with its form is one line that names it."""
+    name = case.get("id") if isinstance(case, dict) else None
+    try:
+        return check(case)
+    # a missing key, a value or an array of another kind or shape, a file that is none
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        what = " ".join(str(error).split())[:300]
+    raise ValueError(f"case {name!r} of {path} must be in the recorded form, got {what}")
+
+
+def _chosen(config: Mapping[str, Any], name: str, among: Mapping[Any, Any]) -> Any:  # noqa: ANN401
+    """What a recorded setting stands for here."""
+    if config[name] not in among:
+        raise ValueError(f"{name} {config[name]!r}, known are {', '.join(map(repr, among))}")
+    return among[config[name]]
+
+
+def _only(known: Iterable[str], given: Iterable[str], what: str) -> None:
+    """A setting that is not known would be left out of the check without a word."""
+    if unknown := sorted(set(given) - set(known)):
+        raise ValueError(f"{what} {', '.join(unknown)}, which is not known")
 
 
 def _check_loss(folder: Path, case: Mapping[str, Any]) -> LossCheck:
-    arrays = {
-        name: torch.from_numpy(array) for name, array in np.load(folder / case["file"]).items()
-    }
+    _only(_LOSS_SETTINGS, case["config"], "the setting")
+    with np.load(folder / case["file"], allow_pickle=False) as file:
+        arrays = {name: torch.from_numpy(array) for name, array in file.items()}
+    _only(_ARRAYS, arrays, "the array")
     logits = arrays["student_logits"].requires_grad_()
     per_token = token_losses(
         logits,
@@ -92,9 +146,7 @@ def _check_loss(folder: Path, case: Mapping[str, Any]) -> LossCheck:
     mask = arrays["response_mask"].bool()
     if "self_distillation_mask" in arrays:
         mask = mask & arrays["self_distillation_mask"].bool().unsqueeze(-1)
-    aggregate = {"token-mean": token_mean, "seq-mean-token-mean": sequence_mean}[
-        case["config"]["loss_agg_mode"]
-    ]
+    aggregate = _chosen(case["config"], "loss_agg_mode", _AGGREGATIONS)
     loss = aggregate(per_token, mask)
     (gradient,) = torch.autograd.grad(loss, logits)
     tolerance = case["tolerance"]
@@ -109,19 +161,36 @@ def _check_loss(folder: Path, case: Mapping[str, Any]) -> LossCheck:
     )
 
 
+_AGGREGATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "token-mean": token_mean,
+    "seq-mean-token-mean": sequence_mean,
+    "seq-mean-token-sum": sequence_sum,
+    "seq-mean-token-sum-norm": sequence_sum_norm,
+}
+_LOSS_SETTINGS = (
+    "mode", "alpha", "distillation_topk", "add_tail", "is_clip", "temperature", "loss_agg_mode", "dtype",
+)  # fmt: skip
+_ARRAYS = (
+    "student_logits", "teacher_logits", "responses", "response_mask", "self_distillation_mask", "old_log_probs",
+    "rollout_is_weights", "student_topk_indices", "expected_loss", "expected_loss_float64", "expected_per_token",
+    "expected_grad_student_logits",
+)  # fmt: skip
+_PROMPT_SETTINGS = (
+    "success_reward_threshold", "dont_reprompt_on_self_success", "remove_thinking_from_demonstration",
+    "include_environment_feedback", "environment_feedback_only_without_solution", "reprompt_template",
+    "solution_template", "feedback_template",
+)  # fmt: skip
+
+
 def _distillation(config: Mapping[str, Any]) -> Distillation:
     """The recorded configuration in our terms: there, alpha 0 and 1 stand for the one-sided divergences."""
-    supports: dict[tuple[str, bool], SupportKind] = {
-        ("full", True): "full",
-        ("full", False): "full",
-        ("topk", True): "topk_tail",
-        ("topk", False): "topk_renormalised",
-        ("sampled", True): "sampled",
-        ("sampled", False): "sampled",
-    }
+    top_k: SupportKind = _chosen(
+        config, "add_tail", {True: "topk_tail", False: "topk_renormalised"}
+    )
+    supports: dict[str, SupportKind] = {"full": "full", "topk": top_k, "sampled": "sampled"}
     ends: dict[float, DivergenceKind] = {0.0: "forward_kl", 1.0: "reverse_kl"}
     return Distillation(
-        support=supports[config["mode"], config["add_tail"]],
+        support=_chosen(config, "mode", supports),
         divergence=ends.get(config["alpha"], "jensen_shannon"),
         alpha=config["alpha"],
         top_k=config["distillation_topk"] or 1,
@@ -136,6 +205,7 @@ def _deviation(actual: Tensor, expected: Tensor) -> float:
 
 def _check_prompt(case: Mapping[str, Any], defaults: Mapping[str, Any]) -> PromptCheck:
     config = {**defaults, **case["input"]["config"]}
+    _only(_PROMPT_SETTINGS, config, "the setting")
     rules = TeacherRules(
         exclude_self=config["dont_reprompt_on_self_success"],
         strip_thinking=config["remove_thinking_from_demonstration"],
@@ -196,9 +266,11 @@ def _prompt_difference(
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
-        return content
+        content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path} must be a readable JSON file: {error}; give a folder of recorded cases"
         ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
+    return content

@@ -17,6 +17,10 @@ _COLOURS = {
     "sdpo": "#d55e00",
     "hybrid": "#009e73",
     "audit": "#cc79a7",
+    "routed": "#56b4e9",
+    "rlsd": "#e69f00",
+    "anchored": "#5d3a9b",
+    "sft": "#000000",
 }
 """From the Okabe-Ito palette."""
 OUTCOME_COLOURS = ("#009e73", "#e69f00", "#0072b2", "#cc79a7", "#d55e00", "#56b4e9", "#9aa5b1")

@@ -19,15 +19,19 @@ def leaderboard(connection: duckdb.DuckDBPyConnection) -> Result:
 def eval_curve(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> Result:
-    """Return pass@1 of each training run's evaluations, by step."""
+    """Return pass@1 of each training run's evaluations, by step; mean@n where completions were sampled."""
     return of_runs(
         connection,
-        """SELECT policy_run_id AS run_id, algorithm, seed, step, k, n, pass_at_1, interval_low,
-                  interval_high, dataset, protocol, decoding
-           FROM eval_curve WHERE step IS NOT NULL AND {runs}
-           ORDER BY algorithm, seed, policy_run_id, dataset, step""",
+        """SELECT c.policy_run_id AS run_id, c.algorithm, c.seed, c.step, c.k, c.n,
+                  coalesce(m.mean_at_n, c.pass_at_1) AS pass_at_1,
+                  coalesce(m.interval_low, c.interval_low) AS interval_low,
+                  coalesce(m.interval_high, c.interval_high) AS interval_high,
+                  c.dataset, c.protocol, c.decoding
+           FROM eval_curve c LEFT JOIN mean_at_n m USING (run_id, eval_id)
+           WHERE c.step IS NOT NULL AND {runs}
+           ORDER BY c.algorithm, c.seed, c.policy_run_id, c.dataset, c.step""",
         run_ids,
-        column="policy_run_id",
+        column="c.policy_run_id",
     )
 
 

@@ -39,9 +39,14 @@ def audit(config_file, monkeypatch, hashed_grades):
     [
         {},
         {"support": "full", "divergence": "forward_kl", "aggregation": "reference"},
-        {"support": "sampled", "divergence": "reverse_kl"},
-        {"use_peft": False, "support": "topk_renormalised", "divergence": "reverse_kl"},
-        {"teacher": "trust_region", "trust_region_rate": 0.3},
+        {"support": "sampled", "divergence": "reverse_kl", "aggregation": "sequence_sum_norm"},
+        {
+            "use_peft": False,
+            "support": "topk_renormalised",
+            "divergence": "reverse_kl",
+            "aggregation": "sequence_mean",
+        },
+        {"teacher": "trust_region", "trust_region_rate": 0.3, "aggregation": "sequence_sum"},
         pytest.param(
             {"teacher": "trust_region", "trust_region_rate": 0.3, "use_peft": False},
             marks=pytest.mark.slow,

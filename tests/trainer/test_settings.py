@@ -3,11 +3,14 @@
 import json
 import math
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 import torch
 
+from analysis.queries import eval_curve, run_query
 from analysis.segment import scan
+from analysis.warehouse import connect, ingest
 from trainer.adapter import BenchTrainer, rows_of
 from trainer.config import ConfigError, parse_options
 from trainer.forward import completion_logits
@@ -19,7 +22,9 @@ from trainer.losses.oracle import (
     scaled_advantage_oracle,
 )
 from trainer.run import train
+from trainer.settings import check_settings
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 GRADIENT = 2e-4
 """Relative to the largest entry: float32 through two layers, against logits of a pass apart."""
 TAU, TOP_K = 0.7, 10
@@ -116,7 +121,7 @@ def watched(run, monkeypatch):
     """A run whose every micro-batch is compared with `expected`."""
     original = BenchTrainer._compute_loss
 
-    def go(expected, algorithm, **changes):
+    def go(expected, algorithm, *, n_micro_batches=6, **changes):
         watch = Watch(expected)
 
         def compute(self, model, inputs):
@@ -126,7 +131,7 @@ def watched(run, monkeypatch):
 
         monkeypatch.setattr(BenchTrainer, "_compute_loss", compute)
         finished = run(algorithm, **changes)
-        assert watch.n_checked == 6 and watch.largest > 1e-3
+        assert watch.n_checked == n_micro_batches and watch.largest > 1e-3
         return finished
 
     return go
@@ -264,6 +269,46 @@ def test_pass_rates_weigh_the_problems_of_a_distillation(watched):
     assert sorted(seen) == pytest.approx(sorted(exact), abs=1e-5)
 
 
+def test_the_rich_feedback_setting_updates_within_a_rollout_batch_with_importance_weights(watched):
+    """configs/sdpo-rich-feedback.yaml at a small size: two updates a rollout batch, one problem each."""
+    weights = []
+
+    def expected(trainer, inputs, mask, student, teacher):
+        old = inputs["old_per_token_logps"][mask]
+        exact = distillation(
+            student,
+            teacher,
+            inputs,
+            mask,
+            divergence="reverse_kl",
+            importance_clip=2.0,
+            old_logprobs=old,
+        )
+        logp = (student.double() / TAU).log_softmax(-1)
+        now = logp.gather(-1, inputs["completion_ids"][mask].unsqueeze(-1)).squeeze(-1)
+        weights.append(float(((now - old).exp() - 1).abs().max()))
+        # the reference's mean: over all sequences of the update, each over its own taught tokens
+        taught = of_rows(inputs["distill_mask"], mask).double()
+        lengths = of_rows(inputs["completion_mask"].sum(dim=1), mask)
+        return weighted(exact, taught / lengths / len(mask))
+
+    finished = watched(
+        expected,
+        "sdpo",
+        n_micro_batches=3,
+        gradient_accumulation_steps=1,
+        steps_per_generation=2,
+        support="topk_tail",
+        divergence="reverse_kl",
+        aggregation="reference",
+        ema_rate=0.01,
+        success_threshold=0.5,
+    )
+    assert {row["step"] for row in finished.rows["rollouts"]} == {1, 3}
+    assert weights[0] < 1e-3 and weights[2] < 1e-3, "fresh from the sampler, the weights are 1"
+    assert weights[1] > 1e-2, "the second update of a batch is off its policy"
+
+
 def test_an_audit_derives_the_weights_of_problems_too(run):
     finished = run("audit", problem_weight="pass_rate")
     assert all(layer.passed for layer in finished.layers)
@@ -303,3 +348,110 @@ def test_a_setting_that_would_not_be_what_its_name_says_is_refused(
 def test_a_setting_out_of_range_is_refused(config_file, changes):
     with pytest.raises(ConfigError, match=f"{next(iter(changes))} must be in range"):
         parse_options(config_file(**changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "changed"),
+    [
+        ("sdpo-reference", "sdpo", {"teacher_context": "reference"}),
+        ("sdpo-pass-rate", "sdpo", {"problem_weight": "pass_rate"}),
+        ("routed", "sdpo", {}),
+        ("rlsd", "sdpo", {"advantage_mix": 0.5, "advantage_mix_steps": 50}),
+        ("anchored", "sdpo", {"divergence": "reverse_kl", "teacher_context": "nothing"}),
+        ("sft", "grpo", {}),
+    ],
+)
+def test_a_setting_differs_from_what_it_is_compared_with_in_what_it_is_named_for(
+    name, base, changed
+):
+    ours, theirs = (
+        parse_options(CONFIGS / f"{n}.yaml", ["--bf16", "false"]).resolved() for n in (name, base)
+    )
+    for part in ours:
+        different = {
+            key: ours[part][key] for key in ours[part] if ours[part][key] != theirs[part][key]
+        }
+        assert different == (changed if part == "bench" else {})
+
+
+def test_the_rich_feedback_configuration_is_that_of_the_paper():
+    options = parse_options(CONFIGS / "sdpo-rich-feedback.yaml", ["--bf16", "false"])
+    bench, training = options.bench, options.training
+    assert (bench.divergence, bench.support, bench.distill_top_k) == ("reverse_kl", "topk_tail", 20)
+    assert (bench.ema_rate, bench.importance_clip, bench.success_threshold) == (0.01, 2.0, 0.5)
+    assert (training.learning_rate, training.get_warmup_steps(1600)) == (1e-6, 0)
+    assert training.num_generations == 8 and training.generation_batch_size == 32 * 8
+    a_step = training.per_device_train_batch_size * training.gradient_accumulation_steps
+    assert a_step == 8, "one problem an update"
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm"),
+    [
+        ("sdpo-reference", "sdpo"),
+        ("sdpo-pass-rate", "sdpo"),
+        ("sdpo-rich-feedback", "sdpo"),
+        ("routed", "routed"),
+        ("rlsd", "rlsd"),
+        ("anchored", "anchored"),
+        ("sft", "sft"),
+    ],
+)
+def test_every_shipped_setting_is_one_that_its_algorithm_accepts(name, algorithm):
+    options = parse_options(CONFIGS / f"{name}.yaml", ["--bf16", "false"])
+    check_settings(algorithm, options)
+    assert f"`sdpo-bench train {algorithm} --config configs/{name}.yaml`" in options.config_text
+
+
+def test_an_evaluation_on_the_way_also_samples_and_says_mean_at_n(
+    config_file, monkeypatch, hashed_grades, tmp_path
+):
+    monkeypatch.setattr("trainer.run.open_sandbox", lambda backend: hashed_grades)
+    monkeypatch.setattr("evaluator.evaluate.grade", hashed_grades.grade)
+    options = parse_options(
+        config_file(
+            max_steps=2,
+            max_completion_length=6,
+            evaluate_every=2,
+            eval_dataset="embedded/test",
+            eval_max_problems=3,
+            eval_samples=4,
+        )
+    )
+    said = []
+    result = train("sft", options, say=said.append)
+    finished = Finished(result)
+    by_eval = defaultdict(list)
+    for row in finished.rows["eval_results"]:
+        by_eval[row["eval_id"]].append(row)
+    assert {name: len(rows) for name, rows in by_eval.items()} == {
+        "step-0": 3,
+        "step-0-sampled": 12,
+        "step-2": 3,
+        "step-2-sampled": 12,
+    }
+    texts = [{row["completion"] for row in by_eval[f"step-{n}-sampled"]} for n in (0, 2)]
+    assert len(texts[0]) > 3, "the samples of a problem differ"
+    (decoding,) = {
+        row["decoding"] for row in finished.rows["evals"] if row["eval_id"].endswith("sampled")
+    }
+    assert decoding.startswith("temperature 0.7, top_p 1, n 4")
+    ingest(tmp_path / "runs", tmp_path / "results.duckdb")
+    with connect(tmp_path / "results.duckdb") as connection:
+        stored = run_query(connection, "FROM mean_at_n ORDER BY step").records()
+        curve = eval_curve(connection).records()
+    for row, step in zip(stored, (0, 2), strict=True):
+        shares = defaultdict(list)
+        for answer in by_eval[f"step-{step}-sampled"]:
+            shares[answer["task_id"]].append(answer["passed"])
+        p = [sum(passes) / 4 for passes in shares.values()]
+        mean = sum(p) / 3
+        deviation = math.sqrt(sum((x - mean) ** 2 for x in p) / 2)
+        assert (row["n_samples"], row["n_problems"]) == (4, 3)
+        assert row["mean_at_n"] == pytest.approx(mean)
+        assert row["interval_high"] == pytest.approx(min(1, mean + 1.959964 * deviation / 3**0.5))
+        again = math.sqrt(sum(x * (1 - x) / 3 for x in p)) / 3
+        assert row["sampling_error"] == pytest.approx(again)
+        assert f"mean@4 {mean:.1%}" in next(line for line in said if f"step {step}: pass@1" in line)
+        assert mean in [x["pass_at_1"] for x in curve if x["decoding"] == decoding]
+    assert [step for step, _ in result.evaluations] == [0, 2], "the greedy ones are the result"

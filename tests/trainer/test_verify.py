@@ -2,8 +2,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from trainer.cli import verify
 from trainer.verify import check_losses, check_prompts
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "sdpo"
@@ -39,6 +42,109 @@ def test_a_case_run_with_a_wrong_setting_fails(tmp_path, case, key, value):
     manifest["cases"][0]["config"][key] = value
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     assert not check_losses(tmp_path)[0].passed
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """A copy of the recorded cases with one of them changed."""
+
+    def write(change, file="manifest.json"):
+        shutil.copytree(GOLDEN, tmp_path, dirs_exist_ok=True)
+        content = json.loads((tmp_path / file).read_text())
+        change(content)
+        (tmp_path / file).write_text(json.dumps(content))
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "mode", ["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"]
+)
+def test_each_of_the_references_aggregations_is_checked_against_its_formula(changed, mode):
+    # case p13 aggregates by sequence means; its recorded token losses give the other scalars by hand
+    arrays = np.load(GOLDEN / "p13.npz")
+    mask = arrays["response_mask"].astype(bool)
+    if "self_distillation_mask" in arrays:
+        mask &= arrays["self_distillation_mask"].astype(bool)[:, None]
+    losses = np.where(mask, arrays["expected_per_token"], 0.0).astype(np.float64)
+    n_tokens = mask.sum(axis=1)
+    used = n_tokens > 0
+    expected = {
+        "token-mean": losses.sum() / n_tokens.sum(),
+        "seq-mean-token-mean": (losses.sum(axis=1)[used] / n_tokens[used]).mean(),
+        "seq-mean-token-sum": losses.sum(axis=1)[used].mean(),
+        "seq-mean-token-sum-norm": losses.sum() / mask.shape[1],
+    }[mode]
+
+    def change(content):
+        content["cases"] = [case for case in content["cases"] if case["id"] == "p13"]
+        content["cases"][0]["config"]["loss_agg_mode"] = mode
+        content["cases"][0]["file"] = "changed.npz"
+
+    folder = changed(change)
+    np.savez(folder / "changed.npz", **{**arrays, "expected_loss": np.asarray(expected)})
+    (check,) = check_losses(folder)
+    assert check.loss <= check.loss_tolerance
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("config", "loss_agg_mode"), "seq-median", "loss_agg_mode 'seq-median', known are 'token-mean'"),
+        (("config", "mode"), "nucleus", "mode 'nucleus', known are"),
+        (("config", "add_tail"), "perhaps", "add_tail 'perhaps'"),
+        (("config", "tail_power"), 2, "the setting tail_power, which is not known"),
+        (("config", "alpha"), None, "case 'p01'"),
+        (("config", "temperature"), 0.0, "temperature must be positive"),
+        (("config",), {}, "no 'loss_agg_mode'|no 'mode'|no 'add_tail'"),
+        (("config",), None, "case 'p01'"),
+        (("file",), "absent.npz", "absent.npz"),
+        (("file",), "reprompt.json", "case 'p01'"),
+        (("file",), 5, "case 'p01'"),
+        (("tolerance",), {}, "no 'loss_abs'"),
+    ],
+)  # fmt: skip
+def test_a_case_in_another_form_is_one_line_that_names_it(changed, place, value, said):
+    def change(content):
+        case = content["cases"][0]
+        for key in place[:-1]:
+            case = case[key]
+        case[place[-1]] = value
+
+    folder = changed(change)
+    with pytest.raises(ValueError, match=said) as error:
+        check_losses(folder)
+    assert "\n" not in str(error.value)
+    found = CliRunner().invoke(verify, [str(folder)])
+    assert found.exit_code == 1 and found.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.pop("cases"),
+        lambda content: content.pop("default_config"),
+        lambda content: content["cases"].append("no case"),
+        lambda content: content["cases"][0].pop("expected"),
+        lambda content: content["cases"][0]["input"]["config"].update(shout=True),
+        lambda content: content["default_config"].update(reprompt_template=3),
+        lambda content: content["cases"][0]["input"].update(rewards=[1.0]),
+    ],
+)
+def test_a_scenario_in_another_form_is_one_line(changed, change):
+    folder = changed(change, "reprompt.json")
+    with pytest.raises(ValueError, match=r"reprompt\.json must") as error:
+        check_prompts(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_an_array_that_is_not_known_is_named(changed):
+    arrays = dict(np.load(GOLDEN / "p01.npz"))
+    folder = changed(lambda content: content["cases"][0].update(file="more.npz"))
+    np.savez(folder / "more.npz", **arrays, token_weights=np.ones(3))
+    with pytest.raises(ValueError, match="the array token_weights"):
+        check_losses(folder)
 
 
 def test_a_folder_of_another_form_is_named(tmp_path):

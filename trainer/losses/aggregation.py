@@ -26,10 +26,39 @@ def token_mean(
 
 
 def sequence_mean(
-    per_token: Float[Tensor, "row token"], mask: Bool[Tensor, "row token"]
+    per_token: Float[Tensor, "row token"],
+    mask: Bool[Tensor, "row token"],
+    *,
+    n_rows: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean of each row's token mean, over the rows that have a masked token."""
-    return _row_means(per_token, mask).sum() / mask.any(dim=-1).sum().clamp_min(1)
+    """Mean of each row's token mean, over the rows that have a masked token.
+
+    `n_rows` is the number of those over a whole optimizer step, as `token_mean`'s `n_tokens`.
+    """
+    return _row_means(per_token, mask).sum() / _n_rows(mask, n_rows)
+
+
+def sequence_sum(
+    per_token: Float[Tensor, "row token"],
+    mask: Bool[Tensor, "row token"],
+    *,
+    n_rows: Float[Tensor, ""] | None = None,
+) -> Float[Tensor, ""]:
+    """Mean of each row's token sum, over the rows that have a masked token; `n_rows` as for `sequence_mean`."""
+    return _masked(per_token, mask).sum() / _n_rows(mask, n_rows)
+
+
+def sequence_sum_norm(
+    per_token: Float[Tensor, "row token"],
+    mask: Bool[Tensor, "row token"],
+    *,
+    n_padded: float | None = None,
+) -> Float[Tensor, ""]:
+    """Sum over the masked tokens / the length that rows are padded to, a constant of the run.
+
+    `n_padded` is that length where the rows at hand are shorter.
+    """
+    return _masked(per_token, mask).sum() / (mask.shape[1] if n_padded is None else n_padded)
 
 
 def all_sequences_mean(
@@ -40,6 +69,10 @@ def all_sequences_mean(
     What the reference's token-mean becomes when its micro-batches hold one sequence each (dp_actor.py).
     """
     return _row_means(per_token, mask).sum() / max(mask.shape[0], 1)
+
+
+def _n_rows(mask: Tensor, n_rows: Tensor | None) -> Tensor:
+    return (mask.any(dim=-1).sum() if n_rows is None else n_rows).clamp_min(1)
 
 
 def _row_means(per_token: Tensor, mask: Tensor) -> Tensor:
