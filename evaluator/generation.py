@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evaluator.adapter import ModelError
 from evaluator.memory import is_out_of_memory, what_was_asked
+from evaluator.modes import evaluation_mode
 
 if TYPE_CHECKING:
     import torch
@@ -177,15 +178,14 @@ def _sampling_mode(model: Any, seed: int) -> Iterator[None]:  # noqa: ANN401 - a
     """Evaluation mode and a seeded random state; both are put back."""
     import torch
 
-    was_training = model.training
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices), torch.inference_mode():
+    with (
+        torch.random.fork_rng(devices=devices),
+        torch.inference_mode(),
+        evaluation_mode(model),
+    ):
         torch.manual_seed(seed)
-        model.eval()
-        try:
-            yield
-        finally:
-            model.train(was_training)
+        yield
 
 
 def _end_ids(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluator.adapter import ModelError
+from evaluator.context_length import context_length
 from evaluator.generation import StopRule, generate_rows
 
 
@@ -236,7 +237,7 @@ def prompt_text(tokenizer: Any, conversation: Sequence[dict[str, str]] | str) ->
 
 def _check_context(policy: Policy, token_ids: list[list[int]], max_new_tokens: int) -> None:
     """Refuse prompts that leave no room for the completion."""
-    context = getattr(policy.model.config, "max_position_embeddings", None)
+    context = context_length(policy.model)
     longest = max(map(len, token_ids), default=0)
     if context is not None and longest + max_new_tokens > context:
         raise ModelError(

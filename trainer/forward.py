@@ -9,6 +9,8 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
+from evaluator.adapter import ModelError
+from evaluator.context_length import context_length
 from trainer.losses.lean import Head
 
 
@@ -25,7 +27,7 @@ class Rows(NamedTuple):
 
 def completion_hidden(model: Any, rows: Rows) -> Tensor:  # noqa: ANN401
     """Last hidden states at the positions that predict each completion token: (row, token, hidden)."""
-    hidden: Tensor = _causal_model(model).base_model(**_inputs(rows)).last_hidden_state
+    hidden: Tensor = _causal_model(model).base_model(**_inputs(model, rows)).last_hidden_state
     n_tokens = rows.completion_ids.shape[1]
     return hidden[:, -n_tokens - 1 : -1]
 
@@ -33,7 +35,7 @@ def completion_hidden(model: Any, rows: Rows) -> Tensor:  # noqa: ANN401
 def completion_logits(model: Any, rows: Rows) -> Tensor:  # noqa: ANN401
     """Raw logits at those positions: (row, token, vocabulary)."""
     n_tokens = rows.completion_ids.shape[1]
-    logits: Tensor = model(**_inputs(rows), logits_to_keep=n_tokens + 1).logits
+    logits: Tensor = model(**_inputs(model, rows), logits_to_keep=n_tokens + 1).logits
     return logits[:, -n_tokens - 1 : -1]
 
 
@@ -71,7 +73,16 @@ def head_problem(model: Any) -> str | None:  # noqa: ANN401
     return None
 
 
-def _inputs(rows: Rows) -> dict[str, Any]:
+def _inputs(model: Any, rows: Rows) -> dict[str, Any]:  # noqa: ANN401
+    n_tokens, context = (
+        rows.prompt_ids.shape[1] + rows.completion_ids.shape[1],
+        context_length(model),
+    )
+    if context is not None and n_tokens > context:
+        raise ModelError(
+            f"a sequence must fit the {context} tokens that the model takes, got {n_tokens}; lower "
+            "max_teacher_prompt_tokens or max_completion_length"
+        )
     return {
         "input_ids": torch.cat([rows.prompt_ids, rows.completion_ids], dim=1),
         "attention_mask": torch.cat([rows.prompt_mask, rows.completion_mask], dim=1),

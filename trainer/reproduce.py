@@ -69,7 +69,8 @@ def stages(
     eval_options: Sequence[str],
 ) -> list[Stage]:
     """Return the stages in order: the baseline, each method with each seed, an audit."""
-    baseline = ("eval", "--model", model, "--base-only", *eval_options)
+    precision = _precision(configs / "sdpo.yaml", overrides)
+    baseline = ("eval", "--model", model, "--base-only", *precision, *eval_options)
     found = [Stage("reproduce-baseline", baseline, 0, "baseline")]
     for seed in seeds:
         for method in METHODS:
@@ -95,6 +96,15 @@ def stages(
         )
     )
     return found
+
+
+def _precision(file: Path, overrides: Sequence[str]) -> list[str]:
+    """Options by which the baseline is measured on the weights that the methods train on."""
+    from trainer.config import parse_options
+
+    options = parse_options(file, list(overrides)).model
+    words = ["--dtype", options.dtype] if options.dtype else []
+    return [*words, "--load-in-4bit"] if options.load_in_4bit else words
 
 
 def _training(

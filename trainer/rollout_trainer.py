@@ -7,7 +7,8 @@ Private hooks of TRL 1.14 that it uses (tests/trainer/test_trl_contract.py fails
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from trl.trainer.utils import pad
 
 from analysis.journal import Journal
 from analysis.records import Metric
+from evaluator.context_length import context_length
+from evaluator.four_bit import is_four_bit
 from trainer.callbacks import NonFinite
 from trainer.config import Algorithm, BenchConfig
 from trainer.faults import Patience
@@ -50,7 +53,11 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         self.patience = patience
         cuda = torch.cuda.is_available()
         self.clock = PhaseClock(synchronize=torch.cuda.synchronize if cuda else lambda: None)
-        super().__init__(*args, reward_funcs=[grader.correctness, grader.format_score], **kwargs)
+        with _not_called_quantised(args[0]):
+            super().__init__(
+                *args, reward_funcs=[grader.correctness, grader.format_score], **kwargs
+            )
+        keep_float32(self.model)
         self.teacher: Teacher | None = None
         if algorithm != "grpo":
             self.teacher = make_teacher(
@@ -113,7 +120,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         return [answer for _, answers in groups for answer in answers]
 
     def _max_teacher_prompt_tokens(self) -> int:
-        context = getattr(self.model.config, "max_position_embeddings", None)
+        context = context_length(self.model)
         limit = self.config.max_teacher_prompt_tokens
         return limit if context is None else min(limit, context - self.max_completion_length)
 
@@ -263,6 +270,30 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
                         Metric(step=int(self.state.global_step), name=name, value=float(value))
                     )
             self.patience(self.journal.commit, "writing the journal")
+
+
+@contextmanager
+def _not_called_quantised(model: Any) -> Iterator[None]:  # noqa: ANN401
+    """Hide from TRL's constructor that the base is in 4 bits: it would cast the trained weights to bfloat16.
+
+    In bfloat16 a step of lr 5e-6 is rounded away at most weights: of the entries of lora_A 3.9 % ever
+    moved in 200 steps, in float32 all of them.
+    """
+    four_bit = is_four_bit(model)
+    if four_bit:
+        model.is_loaded_in_4bit = False
+    try:
+        yield
+    finally:
+        if four_bit:
+            model.is_loaded_in_4bit = True
+
+
+def keep_float32(model: Any) -> None:  # noqa: ANN401
+    """Have every trained weight in float32: what is smaller loses the steps."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
 
 
 def _gathered(rows: list[Any]) -> list[Any]:
