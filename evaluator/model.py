@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.adapter import ModelError, check_adapter, named_base
+from evaluator.doctor_gpu import compiler_problem, install_command
 from evaluator.four_bit import keep_gradients_on_cpu, nf4_config
 from evaluator.memory import is_out_of_memory, what_was_asked
 from evaluator.sampling import Decoding, Policy, Sample, generate, generate_batches
@@ -174,12 +175,12 @@ def _check_extras(device: str, *, load_in_4bit: bool, unsloth: bool) -> None:
     """Refuse what this machine or installation has not, before anything is read.
 
     Raises:
-        ModelError: a package is missing, or Unsloth is asked for without CUDA.
+        ModelError: a package or Triton's compiler is missing, or Unsloth is asked for without CUDA.
     """
     if load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
         raise ModelError(
             "4-bit weights must have the package bitsandbytes, got none; install the extra `train`: "
-            "`pip install '.[train]' --constraint requirements.lock`"
+            f"{install_command('train')}"
         )
     if not unsloth:
         return
@@ -190,9 +191,11 @@ def _check_extras(device: str, *, load_in_4bit: bool, unsloth: bool) -> None:
     if importlib.util.find_spec("unsloth") is None:
         raise ModelError(
             "Unsloth must be installed, got no package unsloth; install the extra `gpu`: "
-            "`pip install '.[gpu]' --constraint requirements.lock` (in the training container: "
-            "`make train-image EXTRAS=gpu`), or load without it (use_unsloth false)"
+            f"{install_command('gpu')} (for the training container: "
+            "make train-image EXTRAS=gpu), or load without it (use_unsloth false)"
         )
+    if device.startswith("cuda") and (problem := compiler_problem()) is not None:
+        raise ModelError(problem)
 
 
 def _load_with_transformers(

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from evaluator.doctor_gpu import compiler_problem, import_problem  # noqa: E402
 
-ALWAYS = ("peft", "trl")
-OF_EXTRA = {"gpu": ("bitsandbytes", "unsloth"), "ray": ("ray",)}
+ALWAYS = ("peft", "trl", "bitsandbytes")
+OF_EXTRA = {"gpu": ("unsloth",), "ray": ("ray",)}
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ def test_the_default_tests_pass_for_an_ordinary_user_without_docker(tmp_path):
             pytest.fail("the training image is required here; make train-image builds it")
         pytest.skip("no training image")
     kept = shutil.ignore_patterns(
-        ".venv", ".git", ".hypothesis", "runs", "results", "cache", ".*_cache", "build"
+        ".venv*", ".git", ".hypothesis", "runs", "results", "cache", ".*_cache", "build"
     )
     shutil.copytree(ROOT, tmp_path / "checkout", ignore=kept, symlinks=True)
     for part in [tmp_path, *tmp_path.parents][:3]:

@@ -81,3 +81,13 @@ def test_backbones_keep_the_padding_mask_and_the_banner_stays_off_stdout(fake, t
     assert fake.asked["dtype"] is torch.float32  # as `auto` is on a CPU
     assert tokenizer.convert_tokens_to_ids("<|pad|>") == tokenizer.pad_token_id  # not Unsloth's
     assert capsys.readouterr().out == ""
+
+
+def test_on_cuda_a_machine_without_a_compiler_is_told_before_anything_is_loaded(
+    fake, tiny_folder, monkeypatch
+):
+    """Triton would end the run in its first step."""
+    monkeypatch.setattr("evaluator.model.compiler_problem", lambda: "a C compiler must be there")
+    with pytest.raises(ModelError, match="a C compiler must be there"):
+        load_base(str(tiny_folder), device="cuda", unsloth=True)
+    assert fake.asked == {}
