@@ -64,7 +64,9 @@ def _locked_folder() -> tuple[Path, int]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=_PREFIX))
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        # A file system without locks: then nobody takes the folder for a stray, nor removes one.
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if path.exists():
             return path, lock
         os.close(lock)  # somebody took it for a stray before it was locked

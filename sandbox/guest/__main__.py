@@ -325,12 +325,11 @@ def _listen(path: str, owner: int) -> socket.socket:
 def _warm_up() -> None:
     """Load what programs import and grow the heap once, so that children share instead of copying it."""
     _import_random()
+    sys.path += [PACKAGES] if os.path.isdir(PACKAGES) else []
     for name in _PRELOADED:
         importlib.import_module(name)
     # Our own folder is no place for a program to import from.
     sys.path[:] = [path for path in sys.path if os.path.realpath(path) in _library_paths()]
-    if os.path.isdir(PACKAGES):
-        sys.path.append(PACKAGES)
     warnings.simplefilter("ignore")
     streams = sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__
     job = Job(("import math",), _WARM_UP, "", ((Call("f([1, 2, 3, 4], 5)"),) * 3,) * 3)
@@ -361,7 +360,7 @@ def _import_random() -> None:
 
 def _library_paths() -> set[str]:
     library = os.path.dirname(os.path.realpath(os.__file__))
-    return {library, os.path.join(library, "lib-dynload")}
+    return {library, os.path.join(library, "lib-dynload"), PACKAGES}
 
 
 if __name__ == "__main__":
