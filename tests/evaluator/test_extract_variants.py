@@ -270,21 +270,24 @@ def test_blocks_that_the_program_does_not_need_are_left_out():
 
 BARE = [
     "TWO = 2\n{}\nHope it helps!", "import math\nwith one more import that I left out\nfrom math import tan\n\n{}",
-    "Here is the program,\nfrom the definition above:\n\n{}\n", "My program is below\nimport math\n\n{}\n\nThanks a lot.",
+    "Here is the program,\nfrom the definition above:\n\n{}\n",
+    "My program is below\nimport math\n\n{}\n\nThanks a lot.",
     "x: int = 3\n{}\nDone.", "import the list first\n\n{}", "{}\n\nExplanation:\nThe function doubles.",
     "{}<|endoftext|>", "{}</s>", "{}<|im_end|>\n", "<|im_start|>assistant\n{}<|im_end|>", "{}<end_of_turn>",
     "[BEGIN]\n{}\n[DONE]", "{}\n[DONE]", "{}[DONE]", "[BEGIN]{}[DONE]", "[PYTHON]\n{}\n[/PYTHON]\nThe code",
     "<code>{}</code>", "<answer>\n{}\n</answer>", "{}<|endoftext|>def double_all(x):\n    return 0",
     "{}\n\nprint(double_all([1, 2]))  # [2, 4]", "{}\nOutput: 6", "TABLE = [\n1,\n2,\n]\n{}\nThe end is here.",
-    "from collections import Counter  # needed\n{}\nfrom here on it is easy", "class A:\n    x = 1\n\n{}\nclass is over",
+    "from collections import Counter  # needed\n{}\nfrom here on it is easy",
+    "class A:\n    x = 1\n\n{}\nclass is over",
     "Note: this works\n{}", "Sure\n\n{}", "# Solution\n\n{}\n\n## Explanation\nText goes here.",
-    "{}\n\ndouble_all([1]) -> [2]", "{}\n\n>>> double_all([2])\n[4]", "{}\n\nif __name__ == '__main__':\n    print(1)\nThanks!",
+    "{}\n\ndouble_all([1]) -> [2]", "{}\n\n>>> double_all([2])\n[4]",
+    "{}\n\nif __name__ == '__main__':\n    print(1)\nThanks!",
     "try:\n    import numpy\nexcept ImportError:\n    numpy = None\n{}\nThat is it.", "1. Loop\n2. Double\n\n{}",
     "A = 1; B = 2\n{}\nIt is done.", "(a, b) = 1, 2\n{}", "{}\n---\nText", "{}\n\n| a | b |\n|---|---|",
     "return the doubled ones:\n{}", "if you like:\n{}", "for example, with 1:\n{}\nwhile this is easy, try it",
     "{}\n\nprint the result to see", "{}\nassert that it works", '"""Module."""\nimport os\n\n{}\nBye now.',
     "async def g():\n    pass\n\n{}\nThe end.", "{}\n\nTime complexity: O(n)\nSpace: O(1)", "Let x = 3.\n{}",
-    "{}\n\n- bullet one\n- bullet two", "@staticmethod is not needed\n{}", "{}\r\nIt works.\r\n",
+    "{}\n\n- bullet one\n- bullet two", "@staticmethod: not needed\n{}", "{}\r\nIt works.\r\n",
 ]  # fmt: skip
 
 

@@ -5,7 +5,10 @@ from evaluator.function_body import function_beginning
 from evaluator.grade import grade
 from evaluator.problem import normalised_row, problem_from_row
 
-HEAD = 'from typing import List\n\n\ndef largest(xs: List[int]) -> int:\n    """Largest of a list.\n    >>> largest([1])\n    1\n    """\n'
+HEAD = (
+    "from typing import List\n\n\ndef largest(xs: List[int]) -> int:\n"
+    '    """Largest of a list.\n    >>> largest([1])\n    1\n    """\n'
+)
 BODY = "    best = xs[0]\n    for x in xs:\n        if x > best:\n            best = x\n    return best\n"
 STRIPPED = BODY.strip()
 LEFT = "\n".join(line[4:] for line in BODY.split("\n"))
@@ -43,11 +46,13 @@ def holds(completion, text=HEAD):
     [
         BODY, STRIPPED, LEFT, f"```python\n{BODY}```", f"```python\n{STRIPPED}\n```", f"```\n{LEFT}\n```",
         f"{BODY}\nThis function looks at each, I think.\n", f"{BODY}\n\nif __name__ == '__main__':\n    print(1)\n",
-        f"{BODY}\n\ndef other(x):\n    return 1\n", f"{BODY}\n\ndef other(x):\n    retu", f"{BODY.rstrip()}<|endoftext|>",
+        f"{BODY}\n\ndef other(x):\n    return 1\n", f"{BODY}\n\ndef other(x):\n    retu",
+        f"{BODY.rstrip()}<|endoftext|>",
         f"Here is the body:\n\n{BODY}", f"Here is the body:\n\n```python\n{BODY}```\nDone.", f"{BODY}[DONE]",
         f"<think>\n    return None\n</think>\n{BODY}", f"```python\n{BODY}", f"{BODY}```\nprose is here",
         f"```python\n{HEAD}```\nand its body\n```python\n{BODY}```", HEAD + BODY, f"```python\n{HEAD}{BODY}```",
-        BODY.replace("    ", "\t"), BODY.replace("    ", "  "), "    return max(xs)", "return max(xs)", "\n\n    return max(xs)\n",
+        BODY.replace("    ", "\t"), BODY.replace("    ", "  "), "    return max(xs)", "return max(xs)",
+        "\n\n    return max(xs)\n",
         "    def key(x):\n        return x\n    return max(xs, key=key)\n", "    # the largest\n    return max(xs)",
     ],
 )  # fmt: skip
