@@ -16,7 +16,7 @@ _MAX_LINE_CHARS = 300
 """Of a line, only its beginning tells what it is."""
 
 _MAY_BE_CODE = re.compile(
-    r"^[ \t]*(?:@\w|\"{3}|'{3}|#|[A-Za-z_*(][\w.,* \t]{0,80}(?:[-(\[=:+*/%&|^<>]|[ \t]*$)|(?:from|import)\b)",
+    r"^[ \t]*(?:@\w|\"{3}|'{3}|#|[A-Za-z_*(][\w.,* \t]{0,80}(?:[-(\[{=:+*/%&|^<>~\"']|[ \t]*$)|(?:from|import)\b)",
     re.MULTILINE,
 )
 """A first look, many lines at once; `reads_as_code` decides."""
@@ -25,12 +25,16 @@ _KEYWORDS = (
     "and as assert async await break class continue def del elif else except finally for from global if import"
     " in is lambda nonlocal not or pass raise return try while with yield match case type print exec"
 ).split()
-_DEFINITION = re.compile(r"(?:(?:async[ \t]+)?def[ \t]+\w|class[ \t]+\w+[ \t]*[:(\[]|@[A-Za-z_])")
+_DEFINITION = re.compile(
+    r"(?:(?:async[ \t]+)?def[ \t]+\w|class[ \t]+\w+[ \t]*[:(\[]|@[A-Za-z_][\w.]*[ \t]*(?:[(#]|$))"
+)
 _IMPORT = re.compile(
     r"import[ \t]+[\w.]+(?:[ \t]+as[ \t]+\w+)?(?:[ \t]*,[ \t]*[\w.]+(?:[ \t]+as[ \t]+\w+)?)*[ \t]*(?:[#;]|$)"
     r"|from[ \t]+[\w.]+[ \t]+import[ \t]+(?:\*|\(|\\|\w+(?:[ \t]+as[ \t]+\w+)?[ \t]*(?:[,#;]|$))"
 )
-_COMPOUND = re.compile(r"(?:if|elif|while|for|with|async[ \t]+(?:for|with)|match|case|except)\b.*:")
+_COMPOUND = re.compile(
+    r"(?:(?:if|elif|while|with|async[ \t]+with|match|case|except)\b|(?:async[ \t]+)?for\b.*\bin\b).*:"
+)
 _BARE_COMPOUND = re.compile(r"(?:try|else|finally|except)[ \t]*:")
 _SIMPLE = re.compile(
     r"(?:return|yield|raise|assert|del|global|nonlocal|await|print|exec)\b|(?:pass|break|continue)[ \t]*(?:[#;]|$)"
@@ -46,6 +50,7 @@ _CALL = re.compile(r"[A-Za-z_][\w.]*(?:\[[^\]]*\])*\(")
 _STRING = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'")
 _TWO_WORDS = re.compile(r"(?:\b(?P<left>[A-Za-z_]\w*)|[)\]}\d'])[ \t]+(?P<right>[A-Za-z_]\w*)")
 _PROSE_END = re.compile(r"[A-Za-z)\]'][.!?:;,]*[.!?]+[ \t]*$|->|=>|[→…⇒]")
+_NEXT_LINE = re.compile(r"(?:\n[ \t]*(?=\n)){0,8}\n([ \t]*)\S")
 _TOKEN = re.compile(r"\\.|\"{3}|'{3}|[\"'#()\[\]{}]")
 
 
@@ -61,7 +66,7 @@ def code_runs(text: str) -> Iterator[str]:
         if found is None:
             return
         line_end = _line_end(text, found.start())
-        if not reads_as_code(text[found.start() : min(line_end, found.start() + _MAX_LINE_CHARS)]):
+        if not _is_statement(text, found.start(), line_end):
             examined += 20  # a look costs something too
             at = line_end + 1
             if at > len(text):
@@ -110,7 +115,7 @@ def _run(text: str, at: int) -> tuple[list[str], int]:
             if (
                 not inside
                 and state.depth <= 0
-                and not (line.startswith(margin) and reads_as_code(line))
+                and not (line.startswith(margin) and _is_statement(text, at, end))
             ):
                 break
         lines.append(without_margin(line, margin))
@@ -120,6 +125,17 @@ def _run(text: str, at: int) -> tuple[list[str], int]:
     while lines and not lines[-1].strip():
         lines.pop()
     return lines, at
+
+
+def _is_statement(text: str, at: int, end: int) -> bool:
+    """Whether the line in a span reads as code; `if you like:` with nothing indented after it is prose."""
+    line = text[at : min(end, at + _MAX_LINE_CHARS)]
+    if not reads_as_code(line):
+        return False
+    if not (line.rstrip().endswith(":") and _COMPOUND.match(line.lstrip())):
+        return True
+    body = _NEXT_LINE.match(text, end)
+    return body is not None and len(body[1]) > len(line) - len(line.lstrip(" \t"))
 
 
 class _State:

@@ -45,12 +45,16 @@ class Side:
 
     @property
     def solved(self) -> NDArray[np.float64]:
-        """1 where solved, else 0: a row for each seed and sample, a column for each problem."""
+        """1 where solved, else 0: a row for each seed and sample, a column for each problem.
+
+        Samples count in their order; where problems have unequal numbers, as many as all of them have.
+        """
         rows = []
         for item in self.evals:
-            samples = sorted({sample for _, sample in item.results})
-            for sample in samples:
-                rows.append([float(item.results[t, sample].passed) for t in self.task_ids])
+            passed: dict[int, list[float]] = {task_id: [] for task_id in self.task_ids}
+            for (task_id, _), result in sorted(item.results.items()):
+                passed[task_id].append(float(result.passed))
+            rows += list(zip(*passed.values(), strict=False))
         return np.array(rows, dtype=np.float64)
 
 

@@ -42,7 +42,7 @@ def read_completions(path: Path, problem_set: ProblemSet) -> list[Answer]:
     """Read recorded completions, in order of task id and sample index.
 
     Each line is a JSON object with `task_id` and `completion`, and `sample_index` where a task has
-    several; other fields do not matter.
+    several: any number of them, numbered in any way. Other fields do not matter.
 
     Raises:
         CompletionsError: unreadable, no rows, a malformed or doubled row, or an unknown task.
@@ -82,22 +82,7 @@ def read_completions(path: Path, problem_set: ProblemSet) -> list[Answer]:
             f"a completions file must hold at least one row, got none in {str(path)!r}; "
             "record some or name another file"
         )
-    _check_balanced(answers, path)
     return sorted(answers, key=lambda answer: (answer.problem.task_id, answer.sample_index))
-
-
-def _check_balanced(answers: Sequence[Answer], path: Path) -> None:
-    """Refuse a file where some problems have fewer samples: pass@k would compare unlike things."""
-    counts: dict[int, int] = {}
-    for answer in answers:
-        counts[answer.problem.task_id] = counts.get(answer.problem.task_id, 0) + 1
-    most = max(counts.values())
-    short = sorted(task_id for task_id, count in counts.items() if count < most)
-    if short:
-        raise CompletionsError(
-            f"every task must have the same number of samples, got {counts[short[0]]} of {most} "
-            f"for task {short[0]} ({len(short)} such tasks) in {str(path)!r}; record the rest"
-        )
 
 
 def _is_count(value: object) -> bool:

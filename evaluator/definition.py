@@ -21,6 +21,7 @@ _DATA = frozenset(
 )
 """Builtins that return no function."""
 
+_DOING = ast.Call | ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr
 _DATA_NODES = (
     ast.Constant | ast.JoinedStr | ast.List | ast.Tuple | ast.Dict | ast.Set | ast.ListComp | ast.SetComp
     | ast.DictComp | ast.GeneratorExp | ast.Compare | ast.UnaryOp | ast.BinOp
@@ -104,10 +105,10 @@ def is_stub(body: list[ast.stmt]) -> bool:
 def _does_nothing(node: ast.stmt) -> bool:
     """Whether a statement stands for code that is not there."""
     match node:
-        case ast.Pass() | ast.Return(value=None):
+        case ast.Pass() | ast.Return(value=None) | ast.Import() | ast.ImportFrom():
             return True
-        case ast.Expr(value=ast.Constant() | ast.Name() | ast.Tuple() | ast.Attribute()):
-            return True
+        case ast.Expr(value=value):
+            return not any(isinstance(part, _DOING) for part in ast.walk(value))
         case ast.AnnAssign(value=None):
             return True
         case ast.Return(value=ast.Constant(value=value)):

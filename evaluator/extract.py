@@ -92,8 +92,8 @@ def extract(completion: str, callables: Sequence[str], beginning: str = "") -> E
     answer = answer_text(_with_lf(completion))
     readings = [_Reading(turn, callables, beginning) for turn in answer.turns[:_MAX_TURNS]]
     if not readings:
-        reason = "thinking without an end" if answer.thinking_open else "no code in the text"
-        return Extraction(None, reason, 0)
+        thought = answer.thinking_open
+        return Extraction(None, "thinking without an end" if thought else "no code in the text", 0)
     reading = readings[0]
     if len(readings) > 1:
         reading = next((one for one in readings if one.is_likely), reading)

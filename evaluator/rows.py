@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from analysis.records import Eval, EvalResult, ExecutionRow, Record, TestResult
 from evaluator.feedback import feedback
 from evaluator.grade import Grade
+from evaluator.stats import wilson
 from evaluator.summary import EvalSummary, GradedAnswer
 
 
@@ -64,7 +65,8 @@ def answer_rows(eval_id: str, item: GradedAnswer) -> Iterator[Record]:
 
 
 def eval_row(summary: EvalSummary, step: int | None) -> Eval:
-    """The row of the whole evaluation."""
+    """The row of the whole evaluation: of the first completions, the others are in `pass_at_k`."""
+    interval = wilson(summary.k, summary.n)
     return Eval(
         eval_id=summary.eval_id,
         step=step,
@@ -74,7 +76,7 @@ def eval_row(summary: EvalSummary, step: int | None) -> Eval:
         decoding=summary.decoding,
         n=summary.n,
         k=summary.k,
-        interval_low=summary.interval.low,
-        interval_high=summary.interval.high,
+        interval_low=interval.low,
+        interval_high=interval.high,
         wall_s=summary.wall_s,
     )

@@ -48,29 +48,39 @@ class EvalSummary:
 
     @property
     def k(self) -> int:
-        """Problems whose first completion passes every assert."""
+        """Problems whose first completion passes every assert: what is stored and compared."""
         return sum(grade.passed for grade in self.first_grades.values())
 
     @property
+    def n_passed(self) -> int:
+        """Completions that pass every assert."""
+        return sum(item.grade.passed for item in self.graded)
+
+    @property
     def pass_at_1(self) -> float:
-        """k/n, 0..1: of the first completions."""
-        return self.k / self.n
+        """The mean over problems of the share of their completions that pass, 0..1."""
+        return self.pass_at_k(1)[0] if self.most_samples > 1 else self.k / self.n
 
     @property
     def interval(self) -> Interval:
-        """95 % Wilson interval of k/n."""
-        return wilson(self.k, self.n)
+        """95 % interval of pass@1: Wilson's of k/n, with several completions a bootstrap over problems."""
+        return self.pass_at_k(1)[1] if self.most_samples > 1 else wilson(self.k, self.n)
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """Failure class -> first completions, the most frequent first; `passed` left out."""
-        counts = Counter(grade.outcome for grade in self.first_grades.values() if not grade.passed)
+        """Failure class -> completions, the most frequent first; `passed` left out."""
+        counts = Counter(item.grade.outcome for item in self.graded if not item.grade.passed)
         return dict(counts.most_common())
 
     @property
     def n_samples(self) -> int:
-        """Completions of each problem."""
-        return 1 + max(item.answer.sample_index for item in self.graded)
+        """Completions that every problem has: the least over the problems, and the largest k of pass@k."""
+        return min(self._n_drawn.values())
+
+    @property
+    def most_samples(self) -> int:
+        """Completions of the problem that has most."""
+        return max(self._n_drawn.values())
 
     @property
     def useful_k(self) -> list[int]:
@@ -79,11 +89,20 @@ class EvalSummary:
         return sorted({k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k <= n} | {n})
 
     def pass_at_k(self, k: int) -> tuple[float, Interval]:
-        """Return the unbiased pass@k over problems, 0..1, and its 95 % bootstrap interval."""
-        n_drawn = Counter(item.answer.problem.task_id for item in self.graded)
+        """Return the unbiased pass@k over problems, 0..1, and its 95 % bootstrap interval.
+
+        Raises:
+            ValueError: a problem has fewer than k completions.
+        """
+        n_drawn = self._n_drawn
         n_passed = Counter(item.answer.problem.task_id for item in self.graded if item.grade.passed)
         each = pass_at_k_each(list(n_drawn.values()), [n_passed[task_id] for task_id in n_drawn], k)
         return float(each.mean()), bootstrap_mean(each.tolist())
+
+    @property
+    def _n_drawn(self) -> Counter[int]:
+        """Task id -> completions."""
+        return Counter(item.answer.problem.task_id for item in self.graded)
 
     @property
     def failures(self) -> list[tuple[int, str, bool]]:
@@ -97,12 +116,13 @@ class EvalSummary:
 
     @property
     def near_misses(self) -> list[int]:
-        """Problems whose first completion passes all asserts but one, of at least two."""
-        return [
-            task_id
-            for task_id, grade in self.first_grades.items()
-            if grade.n_asserts > 1 and grade.n_passed == grade.n_asserts - 1
-        ]
+        """Problems with a completion that passes all asserts but one, of at least two."""
+        near = (
+            item.answer.problem.task_id
+            for item in self.graded
+            if item.grade.n_asserts > 1 and item.grade.n_passed == item.grade.n_asserts - 1
+        )
+        return list(dict.fromkeys(near))
 
     @property
     def n_truncated(self) -> int:
@@ -121,7 +141,9 @@ class EvalSummary:
                 for task_id, grade in self.first_grades.items()
             ],
         }
-        if self.n_samples > 1:
+        if self.most_samples > 1:
+            content["n_completions"] = len(self.graded)
+            content["n_passed"] = self.n_passed
             content["pass_at_k"] = {
                 str(k): {"mean": mean, "interval": list(interval)}
                 for k in self.useful_k

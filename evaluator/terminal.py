@@ -81,25 +81,37 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
 def print_summary(summary: EvalSummary, *, n_in_dataset: int) -> None:
     """Print the result, its failures, and what makes it doubtful."""
     low, high = summary.interval
+    several = summary.most_samples > 1
     print_table(
-        ("label", "dataset", "protocol", "solved", "pass@1", "95 % interval"),
+        (
+            *("label", "dataset", "protocol"),
+            "solved, of all completions" if several else "solved",
+            *("pass@1", "95 % interval"),
+        ),
         [
             (
                 summary.label,
                 summary.dataset,
                 summary.protocol,
-                f"{summary.k}/{summary.n}",
+                f"{summary.n_passed}/{len(summary.graded)}"
+                if several
+                else f"{summary.k}/{summary.n}",
                 f"{summary.pass_at_1:.1%}",
                 f"{low:.1%} to {high:.1%}",
             )
         ],
     )
-    if summary.n_samples > 1:
+    if several:
         rows = []
         for k in summary.useful_k:
             mean, interval = summary.pass_at_k(k)
             rows.append((f"pass@{k}", f"{mean:.1%}", f"{interval.low:.1%} to {interval.high:.1%}"))
         print_table(("estimate", "mean", "95 % bootstrap over problems"), rows)
+    if summary.n_samples < summary.most_samples:
+        print_line(
+            f"The problems have {summary.n_samples} to {summary.most_samples} completions: pass@k can be "
+            f"had for k up to {summary.n_samples}."
+        )
     if summary.outcomes:
         classes = ", ".join(f"{name} {count}" for name, count in summary.outcomes.items())
         print_line(f"Failures: {classes}")

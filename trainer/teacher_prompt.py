@@ -191,9 +191,8 @@ def _demonstrator(attempts: Sequence[Attempt], index: int, rules: TeacherRules) 
     for member, attempt in enumerate(attempts):
         if rules.exclude_self and member == index:
             continue
-        if (
-            attempt.success and _demonstration(attempt, rules).strip()
-        ):  # thinking alone shows nothing
+        only_thought = bool(attempt.text.strip()) and not _demonstration(attempt, rules).strip()
+        if attempt.success and not only_thought:
             return member
     return None
 

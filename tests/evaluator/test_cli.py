@@ -236,11 +236,6 @@ def test_an_adapter_of_another_model_is_one_line(invoke, tiny_folder, tmp_path):
     [
         ("", "must hold at least one row"),
         ('{"task_id": 25, "completion": "x"}\n' * 2, "must come once, got task 25"),
-        (
-            '{"task_id": 25, "completion": "x"}\n{"task_id": 26, "completion": "x"}\n'
-            '{"task_id": 26, "completion": "y", "sample_index": 1}\n',
-            "the same number of samples, got 1 of 2 for task 25",
-        ),
         ('{"task_id": 25, "completion": "x"}\n{"task_id": 26, "compl', "line 2"),
     ],
 )
@@ -364,10 +359,37 @@ def test_several_samples_give_pass_at_k(invoke, tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     result = invoke("--completions", path, "--json", "out.json")
     assert "pass@2" in result.stdout
+    assert " 4/8 " in result.stdout, (
+        "solved is of all completions, not of the first of each problem"
+    )
+    assert "50.0%" in result.stdout
+    assert "to 2 completions" not in result.stdout
     content = json.loads(Path("out.json").read_text())
     assert content["pass_at_1"] == 0.5
     assert content["pass_at_k"]["1"]["mean"] == 0.5
     assert content["pass_at_k"]["2"]["mean"] == 1.0
+
+
+def test_unequal_numbers_of_samples_are_graded_and_bound_k(invoke, tmp_path):
+    path = tmp_path / "answers.jsonl"
+    rows = [
+        {"task_id": p.task_id, "completion": text, "sample_index": sample}
+        for n, p in enumerate(PROBLEMS[:3], 2)
+        for sample, text in enumerate([p.reference, *["no"] * (n - 1)], 1)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = invoke("--completions", path, "--json", "out.json")
+    assert result.exit_code == 0, result.output
+    assert " 3/9 " in result.stdout
+    assert "have 2 to 4 completions: pass@k can be had for k up to 2." in result.stdout
+    assert "Failures: no_code 6" in result.stdout
+    content = json.loads(Path("out.json").read_text())
+    assert content["pass_at_1"] == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 3)
+    assert (content["n"], content["n_completions"], content["n_passed"]) == (3, 9, 3)
+    assert list(content["pass_at_k"]) == ["1", "2"]
+    (name,) = (run.name for run in Path("runs").iterdir())
+    compared = CliRunner().invoke(main, ["compare", name, name])
+    assert compared.exit_code == 0, compared.output
 
 
 def test_a_broken_harness_scores_no_model(invoke, monkeypatch, tiny_folder):

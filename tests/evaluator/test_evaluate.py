@@ -137,12 +137,12 @@ def test_hostile_completions_are_graded_and_stored(sandbox, journal):
     assert stored[2]["completion"] == answers[2].completion
 
 
-def test_failure_classes_are_counted_over_first_completions(sandbox):
+def test_failure_classes_are_counted_over_all_completions(sandbox):
     first, second = PROBLEMS.problems[:2]
     wrong = f"```\ndef {first.callables[0]}(*a):\n    return None\n```"
     answers = [Answer(first, wrong), Answer(first, "no", 1), Answer(second, "no")]
     summary = record(answers, sandbox)
-    assert summary.outcomes == {"wrong_answer": 1, "no_code": 1}
+    assert summary.outcomes == {"no_code": 2, "wrong_answer": 1}
     assert summary.failures == [(25, "wrong_answer", False), (26, "no_code", False)]
 
 

@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluator.extract import MAX_CODE_CHARS, extract, is_complete, parse
@@ -136,6 +136,48 @@ def test_time_grows_linearly_up_to_two_megabytes(unit):
     assert seconds(2_000_000) < 24 * seconds(250_000) + 0.2
 
 
+FRAGMENTS = [
+    *"` \t\"'\\#<([{)]>:=,.*0x\n\r\x00", "```", "```\n", "```python\n", "```python def add(a): return a", "~~~\n",
+    "    ", "def add(a, b):\n", "def add(", "    return a\n", "add = ", "lambda x: x\n", '"""', "'''", "<think>",
+    "</think>", "<|im_end|>", "[DONE]", "word ", "x=1\n", "import add\n", "from a import b\n", "@a\n", "class A:\n",
+    "if x:\n", "> ", "- ", "1. ", "add", "f'{", "if ", "for x in ", "else:\n", "try:\n", "a.b", "a b", "print(",
+]  # fmt: skip
+BEGINNING = 'def add(a, b):\n    """Add."""\n'
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.sampled_from(FRAGMENTS), max_size=2),
+    st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=6),
+)
+def test_two_megabytes_of_any_shape_are_read_within_a_second(before, parts):
+    unit = "".join(parts)
+    text = "".join(before) + unit * (2_000_000 // len(unit))
+    for read in (lambda: extract(text, F, BEGINNING), lambda: is_complete(text, F)):
+        started = time.process_time()
+        read()
+        assert time.process_time() - started < 1.0
+
+
+def test_a_thousand_answers_of_two_thousand_characters_take_a_second():
+    line = "    total = sum(value for value in values if value > 0)\n"
+    code = f"def add(a, b):\n{line * 12}    return a + b"
+    prose = "This function adds two numbers, and it is simple.\n" * 5
+    answers = [
+        f"{prose}```python\n{code}\n```\n{prose}",
+        f"{prose}```python\n{code}\n```\n{prose}```python\n{code}\n```",
+        f"{code}\n\n{prose}",
+        f"<think>\n{prose}```python\n{code}\n```\n</think>\n```python\n{code}\n```",
+    ]
+    n_chars = 0
+    started = time.process_time()
+    for index in range(1_000):
+        n_chars += len(answers[index % 4])
+        assert extract(answers[index % 4], F).code
+    assert (time.process_time() - started) / n_chars * 2_000_000 < 1.0
+
+
 def test_two_megabytes_of_prose_around_a_block_do_not_matter():
     prose = "word " * 200_000
     assert extract(f"{prose}\n```python\n{CODE}\n```\n{prose}", F).code == CODE
@@ -167,8 +209,14 @@ def test_an_answer_is_complete_when_a_closed_block_defines_the_function(text, do
     assert is_complete(text, F) is done
 
 
-@given(st.text(alphabet="`\npydefa():= ", max_size=120), st.text(max_size=40))
-def test_text_after_a_complete_answer_changes_nothing(text, rest):
-    text = f"```python\n{CODE}\n```\n{text}"
-    assert is_complete(text, F)
-    assert extract(text + "\n" + rest, F).code == extract(text, F).code == CODE
+@given(
+    st.text(alphabet="`~ \npyadef(b,):retun+=", max_size=60), st.text(alphabet="`\nx", max_size=9)
+)
+def test_an_answer_is_complete_only_with_the_program_that_is_graded(text, rest):
+    text = f"{text}\n```python\n{CODE}\n```\n{rest}"
+    for end in range(len(text) + 1):
+        if is_complete(text[:end], F):
+            extraction = extract(text[:end], F)
+            assert extraction.closed
+            assert parse(extraction.code) is not None
+            return

@@ -225,6 +225,21 @@ def test_bad_problem_file_is_one_line(tmp_path, content, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_checked_split_leaves_out_the_ill_formed_problems(mbpp_dir, monkeypatch):
+    monkeypatch.setattr(mbpp, "ILL_FORMED", frozenset({12}))
+    checked = load_problems("full/test-checked", mbpp_dir=mbpp_dir)
+    assert [problem.task_id for problem in checked.problems] == [11]
+    assert checked.name == "mbpp/full/test-checked"
+    assert len(load_problems("full/test", mbpp_dir=mbpp_dir).problems) == 2, (
+        "the default is unchanged"
+    )
+
+
+def test_the_ill_formed_problems_are_test_problems():
+    assert len(mbpp.ILL_FORMED) == 27
+    assert mbpp.ILL_FORMED <= set(mbpp.SPLITS["test"])
+
+
 needs_mbpp = pytest.mark.skipif(not os.environ.get("MBPP_DIR"), reason="MBPP_DIR is not set")
 
 
@@ -239,6 +254,9 @@ needs_mbpp = pytest.mark.skipif(not os.environ.get("MBPP_DIR"), reason="MBPP_DIR
         ("full/prompt", 10),
         ("sanitized/all", 427),
         ("sanitized/test", 257),
+        ("sanitized/test-checked", 230),
+        ("full/test-checked", 473),
+        ("sanitized/train-checked", 120),
         ("sanitized/train", 120),
         ("sanitized/validation", 43),
     ],

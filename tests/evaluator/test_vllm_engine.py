@@ -107,7 +107,7 @@ def test_an_answer_at_the_length_limit_is_cut_off_unless_its_program_is_complete
     vllm.finish_reason = "length"
     assert all(a.truncated for a in answers(vllm))
     name = PROBLEMS[0].callables[0]
-    vllm.text = f"```python\ndef {name}():\n    pass\n```\nand on and on"
+    vllm.text = f"```python\ndef {name}():\n    return 1\n```\nand on and on"
     assert [a.truncated for a in answers(vllm)[:2]] == [False, False]
 
 
