@@ -10,12 +10,12 @@ import transformers
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
-from trl import get_peft_config
 
 from analysis.journal import Journal, read_run_info
 from analysis.provenance import folder_sha256, run_info
 from analysis.records import Record
 from evaluator.mbpp import ProblemSet, load_problems
+from evaluator.memory import is_out_of_memory
 from evaluator.model import choose_device, load_base
 from evaluator.prompt import messages, protocol_for
 from sandbox.client import Sandbox
@@ -24,6 +24,7 @@ from trainer.audited import AuditedTrainer, EndOfStep
 from trainer.callbacks import StopOnNonFinite, TeacherUpdate
 from trainer.config import Algorithm, BenchConfig, ConfigError, Options
 from trainer.faults import Patience
+from trainer.option_checks import adapter_config, check_targets
 from trainer.position import KeepPosition
 from trainer.resume import MarkComplete
 from trainer.rollouts import RolloutGrader
@@ -213,18 +214,28 @@ def build_trainer(
     # the adapter's initial weights are drawn here, before TRL seeds
     transformers.set_seed(training.seed)
     kind = AuditedTrainer if algorithm == "audit" else BenchTrainer
-    trainer = kind(
-        model,
-        algorithm=algorithm,
-        config=bench,
-        grader=grader,
-        journal=journal,
-        patience=patience,
-        args=training,
-        train_dataset=Dataset.from_list(_rows(problems, bench)),
-        processing_class=tokenizer,
-        peft_config=get_peft_config(options.model),
-    )
+    peft_config = adapter_config(options.model)
+    check_targets(model, peft_config)
+    try:
+        trainer = kind(
+            model,
+            algorithm=algorithm,
+            config=bench,
+            grader=grader,
+            journal=journal,
+            patience=patience,
+            args=training,
+            train_dataset=Dataset.from_list(_rows(problems, bench)),
+            processing_class=tokenizer,
+            peft_config=peft_config,
+        )
+    # what PEFT, TRL and transformers find wrong with the options, each in types of its own
+    except (ValueError, ImportError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise ConfigError(
+            f"the options must go together, got {type(error).__name__}: {' '.join(str(error).split())[:400]}"
+        ) from error
     trainer.add_callback(StopOnNonFinite())
     if trainer.teacher is not None:
         trainer.add_callback(

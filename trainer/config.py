@@ -225,7 +225,12 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
     arguments = ["--output_dir", "unused", "--config", str(config), *overrides]
     try:
         *parsed, rest = parser.parse_args_and_config(arguments, return_remaining_strings=True)
-    except (ValueError, TypeError) as error:
+    except ZeroDivisionError as error:
+        raise ConfigError(
+            "batch sizes and num_generations must be at least 1, got 0 for one of them; set it so"
+        ) from error
+    # TRL and transformers check their options in types of their own
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
     if rest:
         raise ConfigError(

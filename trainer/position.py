@@ -23,6 +23,11 @@ from trainer.faults import Patience
 if TYPE_CHECKING:
     from trainer.rollout_trainer import RolloutTrainer
 
+# A process among several on CPUs calls its device cpu:0, to which torch.load does not know how to restore.
+torch.serialization.register_package(
+    15, lambda storage: None, lambda storage, place: storage if place == "cpu:0" else None
+)
+
 
 def planned_steps(checkpoint: Path) -> int:
     """Optimizer steps of the whole run that a checkpoint belongs to, however its length was given."""

@@ -8,6 +8,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from accelerate import PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -15,7 +16,7 @@ from trainer.config import Algorithm, ConfigError, Options, parse_options
 from trainer.faults import Patience
 
 EXPERIMENT = "experiment.json"
-"""In the run's folder: algorithm, text of the configuration file, command-line options."""
+"""In the run's folder: algorithm, text of the configuration file, command-line options, number of processes."""
 COMPLETE = "complete"
 """In a checkpoint's folder: written last, so a checkpoint without it was interrupted."""
 
@@ -26,6 +27,7 @@ def remember(run_dir: Path, algorithm: Algorithm, options: Options) -> None:
         "algorithm": algorithm,
         "config": options.config_text,
         "overrides": list(options.overrides),
+        "n_processes": PartialState().num_processes,
     }
     _write(run_dir / EXPERIMENT, json.dumps(content, indent=1))
 
@@ -34,7 +36,7 @@ def recall(run_dir: Path) -> tuple[Algorithm, Options]:
     """Read what `remember` wrote.
 
     Raises:
-        ConfigError: the folder holds no training run.
+        ConfigError: the folder holds no training run, or one of another number of processes.
     """
     path = run_dir / EXPERIMENT
     try:
@@ -44,6 +46,12 @@ def recall(run_dir: Path) -> tuple[Algorithm, Options]:
             f"--resume must name the folder of a training run, got {str(run_dir)!r} without a readable "
             f"{EXPERIMENT}; `sdpo-bench runs` lists them"
         ) from error
+    began, now = content.get("n_processes", 1), PartialState().num_processes
+    if began != now:
+        raise ConfigError(
+            f"a resumed run must have the {began} process(es) it started with, got {now}: its batches would be "
+            f"others; launch it with --num_processes {began}"
+        )
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
         config.write_text(content["config"])
@@ -80,7 +88,8 @@ class MarkComplete(TrainerCallback):  # type: ignore[misc]
         control: TrainerControl,
         **kwargs: object,
     ) -> None:
-        """Sync the checkpoint's files, then write the mark."""
+        """Sync the checkpoint's files, once every process has written its own, then write the mark."""
+        PartialState().wait_for_everyone()
         if state.is_world_process_zero:
             folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
             self._patience(lambda: _mark(folder), "marking the checkpoint")

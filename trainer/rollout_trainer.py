@@ -12,6 +12,7 @@ changes): `_generate_and_score_completions`, `_generate_single_turn`, `_calculat
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -47,11 +48,14 @@ from trainer.teacher_prompt import TeacherPrompt, coverage, teacher_prompts
 from trainer.timing import PhaseClock
 from trainer.token_stats import chosen_rows
 
+logger = logging.getLogger(__name__)
+
 
 class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
     """Samples, grades and records groups of completions, with what the teacher reads of each."""
 
     _step: int
+    aux_loss_enabled: bool
 
     def __init__(
         self,
@@ -80,6 +84,13 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         super().__init__(*args, reward_funcs=[grader.correctness, grader.format_score], **kwargs)
         # TRL would count a masked completion's tokens as none: it is masked here, after it is recorded
         self.mask_truncated_completions = False
+        if algorithm != "grpo" and self.aux_loss_enabled:
+            self.aux_loss_enabled = False
+            logger.warning(
+                "the balancing loss of the model's router is left out with %s; for a GRPO run to compare with, "
+                "set router_aux_loss_coef to 0",
+                algorithm,
+            )
         self._ends = end_ids(self.model, self._tokenizer)
         self.generation_config = training_settings(self.model, self._tokenizer, self.args)
         self.teacher: Teacher | None = None

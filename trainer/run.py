@@ -38,6 +38,7 @@ from trainer.callbacks import NonFinite, ProgressLine
 from trainer.config import Algorithm, ConfigError, Options
 from trainer.evaluation import Evaluation, Evaluator
 from trainer.faults import OutsideFault, Patience
+from trainer.option_checks import check_length, check_trackers, check_use, check_values
 from trainer.position import TakeUpPosition, planned_steps
 from trainer.resume import COMPLETE, checkpoint_step, last_checkpoint, recall, remember
 from trainer.rollout_trainer import training_settings
@@ -96,10 +97,14 @@ def train(
     if not PartialState().is_main_process:
         say = warn = _silent
     patience = Patience(bench.fault_patience_s, warn or say)
+    check_values(options)
+    check_use(algorithm, options)
+    check_trackers(options)
     problems = problems_of(bench, bench.dataset, bench.max_problems)
     eval_problems = None
     if bench.evaluate_every:
         eval_problems = problems_of(bench, bench.eval_dataset, bench.eval_max_problems)
+    check_length(options, len(problems.problems))
     check_audit(algorithm, options)
     check_settings(algorithm, options)
     if run_dir is not None:

@@ -1,17 +1,21 @@
 """Each way a run ends has its exit status, and its line for the person at the terminal."""
 
+import math
+
 import pytest
 
 from analysis.journal import StoreError
 from trainer import exit_codes
-from trainer.audit import Layer
+from trainer.audit import Auditor, Layer
 from trainer.calibration import Uncalibrated
 from trainer.callbacks import NonFinite, ProgressLine
 from trainer.cli import _run
 from trainer.config import ConfigError
 from trainer.faults import OutsideFault
+from trainer.losses.sdpo import Distillation
 from trainer.run import RunResult
 from trainer.stopping import Stopped
+from trainer.teacher_prompt import TeacherRules
 
 
 @pytest.mark.parametrize(
@@ -51,11 +55,47 @@ def test_a_bug_keeps_its_traceback(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("passed", "status"), [(True, 0), (False, 1)])
 def test_an_audit_that_fails_a_layer_fails_loudly(monkeypatch, tmp_path, capsys, passed, status):
-    layers = (Layer("loss", 9, 3e-7, 1e-6, True), Layer("ema", 9, 2e-3, 1e-6, passed))
+    layers = (
+        Layer("loss", 9, "loss.value", 3e-7, 1e-6, True),
+        Layer("ema", 9, "ema", 2e-3, 1e-6, passed),
+    )
     result = RunResult(tmp_path, tmp_path / "adapter", 5, (), layers)
     monkeypatch.setattr("trainer.run.resume", lambda *args, **kwargs: result)
     assert _run(None, None, tmp_path, []) == (status, str(tmp_path))
-    assert ("ema          FAIL" in capsys.readouterr().out) != passed
+    said = capsys.readouterr().out
+    assert ("ema          FAIL" in said) != passed
+    assert "9 checks, the worst loss.value: 3.0e-07 (threshold 1e-06)" in said
+
+
+def test_the_line_of_a_layer_shows_the_check_that_is_worst_by_its_own_threshold():
+    rows = []
+    auditor = Auditor(
+        Distillation(),
+        TeacherRules(),
+        aggregation="token_mean",
+        padded_length=4,
+        record=rows.append,
+    )
+    for layer, delta, threshold in (
+        ("loss.value", 3.9e-9, 1e-6), ("loss.student_logits", 1.42, 1e-5), ("loss.teacher_logits", 2.0, 9.0),
+        ("ema", 1e-9, 1e-6), ("ema", float("nan"), 1e-6), ("teacher", 0.0, 0.0),
+    ):  # fmt: skip
+        auditor._note(layer, delta, threshold, step=len(rows))
+    layers = {layer.name: layer for layer in auditor.layers()}
+    assert (layers["loss"].worst, layers["loss"].largest) == ("loss.student_logits", 1.42)
+    assert layers["loss"].threshold == 1e-5 and not layers["loss"].passed
+    assert math.isnan(layers["ema"].largest) and not layers["ema"].passed
+    assert layers["teacher"].passed and layers["teacher"].n_checks == 1
+    assert not layers["trl"].passed, "a layer that never ran has not passed"
+
+
+def test_two_checks_with_one_key_are_a_bug():
+    auditor = Auditor(
+        Distillation(), TeacherRules(), aggregation="token_mean", padded_length=4, record=print
+    )
+    auditor._note("loss.value", 0.0, 1.0, step=1)
+    with pytest.raises(RuntimeError, match="a row of its own"):
+        auditor._note("loss.value", 0.0, 1.0, step=1)
 
 
 def test_the_progress_line_says_where_the_time_went_and_what_is_left():

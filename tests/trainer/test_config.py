@@ -99,7 +99,7 @@ def test_hybrid_is_the_papers_mixture_for_weak_models_on_the_benchmarks_configur
         parse_options(CONFIGS / f"{name}.yaml", ["--bf16", "false"]) for name in ("hybrid", "sdpo")
     )
     assert hybrid.bench.hybrid_lambda == 0.9
-    assert hybrid.training.scale_rewards == "none", "reward - group mean, not over the spread"
+    assert hybrid.training.scale_rewards == sdpo.training.scale_rewards == "group", "as grpo.yaml"
     assert hybrid.bench == sdpo.bench and hybrid.model == sdpo.model
 
 

@@ -5,11 +5,11 @@ from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
-from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from analysis.segment import scan
 from analysis.warehouse import connect, ingest
+from tests.trainer.outcomes import outcome
 from trainer.config import parse_options
 from trainer.position import EpochSampler
 from trainer.rollout_trainer import RolloutTrainer
@@ -82,27 +82,6 @@ def rows(result):
         for line in scan(segment):
             found[line.table].append(json.loads(line.row))
     return found
-
-
-def outcome(result):
-    """Weights of student and teacher, and the rows that count."""
-    runs = result.run_dir.parent
-    ingest(runs, runs / "results.duckdb")
-    with connect(runs / "results.duckdb") as connection:
-        tables = [
-            connection.execute(query).fetchall()
-            for query in (
-                "SELECT step, group_index, member_index, completion, reward, advantage, teacher_prompt "
-                "FROM rollouts ORDER BY ALL",
-                "SELECT step, name, value FROM metrics "
-                "WHERE NOT regexp_matches(name, '^(step_time$|time/|memory/)') ORDER BY ALL",
-            )
-        ]
-    weights = [
-        load_file(result.run_dir / folder / "adapter_model.safetensors")
-        for folder in ("adapter", "teacher_adapter")
-    ]
-    return tables, [{n: t.numpy().tobytes() for n, t in w.items()} for w in weights]
 
 
 @ROLLOUTS
@@ -185,7 +164,7 @@ def test_a_run_resumed_in_the_midst_of_a_rollout_batch_ends_as_if_it_had_not_bee
     changes = SHAPES[name][0] | extra
     plain = go(name="plain", **changes)
     resumed = go(name="resumed", interrupt_after=1, **changes)
-    assert outcome(resumed) == outcome(plain)
+    assert outcome(resumed.run_dir.parent) == outcome(plain.run_dir.parent)
 
 
 @pytest.mark.slow
@@ -196,7 +175,7 @@ def test_a_run_of_epochs_goes_on_to_its_end_and_in_its_order(go, interrupt_after
     plain = go(name="plain", **changes)
     resumed = go(name="resumed", interrupt_after=interrupt_after, **changes)
     assert resumed.n_steps == plain.n_steps == 4
-    assert outcome(resumed) == outcome(plain)
+    assert outcome(resumed.run_dir.parent) == outcome(plain.run_dir.parent)
 
 
 def test_the_order_of_problems_depends_on_the_seed_and_the_epoch_and_is_trls():

@@ -10,9 +10,8 @@ import sys
 import time
 
 import pytest
-from safetensors.torch import load_file
 
-from analysis.warehouse import connect, ingest
+from tests.trainer.outcomes import outcome
 from trainer.config import ConfigError
 from trainer.resume import COMPLETE, last_checkpoint, recall
 
@@ -36,25 +35,6 @@ def config(config_file):
         )
 
     return write
-
-
-def outcome(runs):
-    """Weights of student and teacher, and all rows but the clock's, of the one run in the folder."""
-    (run_dir,) = (path for path in runs.iterdir() if path.is_dir())
-    ingest(runs, runs / "results.duckdb")
-    with connect(runs / "results.duckdb") as connection:
-        rollouts = connection.execute(
-            "SELECT step, group_index, member_index, completion, reward, teacher_prompt FROM rollouts ORDER BY ALL"
-        ).fetchall()
-        metrics = connection.execute(
-            "SELECT step, name, value FROM metrics "
-            "WHERE NOT regexp_matches(name, '^(step_time$|time/|memory/)') ORDER BY ALL"
-        ).fetchall()
-    weights = [
-        load_file(run_dir / folder / "adapter_model.safetensors")
-        for folder in ("adapter", "teacher_adapter")
-    ]
-    return rollouts, metrics, [{n: t.numpy().tobytes() for n, t in w.items()} for w in weights]
 
 
 def killed_and_resumed(config, runs, *, wait_for):

@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from analysis.segment import scan
+from tests.trainer.outcomes import outcome
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("two_processes.py")
@@ -19,11 +20,24 @@ WEIGHTS = 2e-4
 """Adam's first steps have the size of the learning rate, 0.01, and magnify the rounding of small gradients."""
 
 
-def run(config, runs, *, launcher=()):
-    subprocess.run(
-        [sys.executable, *launcher, str(SCRIPT), str(config)],
-        check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+# --multi_gpu is its launcher of processes on one machine; use_cpu in the configuration makes it gloo
+TWO = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+       "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")  # fmt: skip
+
+
+def call(*words, launcher=(), **options):
+    return subprocess.run(
+        [sys.executable, *launcher, str(SCRIPT), *map(str, words)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, **options,
     )  # fmt: skip
+
+
+def run(config, runs, *words, launcher=()):
+    call(config, "--scripted", *words, launcher=launcher, check=True)
+    return result(runs)
+
+
+def result(runs):
     (run_dir,) = runs.glob("train-*")
     rows = {"rollouts": [], "metrics": []}
     for segment in run_dir.glob("segment-*.jsonl"):
@@ -51,10 +65,8 @@ def test_two_processes_grade_group_and_teach_as_one(config_file, tmp_path, per_p
             gradient_accumulation_steps=accumulation,
         ),
         tmp_path / "two",
-        # --multi_gpu is its launcher of processes on one machine; use_cpu in the configuration makes it gloo
-        launcher=("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines",
-                  "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
-    )  # fmt: skip
+        launcher=TWO,
+    )
     rows_one, rows_two = (sorted(r[0]["rollouts"], key=key) for r in (one, two))
     assert len(rows_two) == len(rows_one) == 16, "once, by the main process"
     for ours, theirs in zip(rows_one, rows_two, strict=True):
@@ -73,3 +85,43 @@ def test_two_processes_grade_group_and_teach_as_one(config_file, tmp_path, per_p
     assert norms[0] == pytest.approx(norms[1], rel=1e-3) and min(norms[0]) > 1e-5
     for name, tensor in one[1].items():
         assert (tensor - two[1][name]).abs().max() < WEIGHTS
+
+
+SHAPES = {
+    "a batch a step": {"max_steps": 3},
+    "a batch for two steps": {"max_steps": 3, "num_iterations": 2},
+    # three micro-batches an epoch, two a step: the last step of each epoch has one
+    "an uneven last step": {
+        "max_steps": -1,
+        "num_train_epochs": 2,
+        "max_problems": 6,
+        "steps_per_generation": 1,
+        "gradient_accumulation_steps": 2,
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES)
+def test_two_processes_resumed_end_as_if_they_had_not_been(config_file, tmp_path, changes):
+    def config(name):
+        return config_file(
+            **{"gradient_accumulation_steps": 1, **changes},
+            save_strategy="steps",
+            save_steps=1,
+            max_completion_length=8,
+            lora_dropout=0.2,
+            runs_dir=str(tmp_path / name),
+        )
+
+    call(config("plain"), launcher=TWO, check=True)
+    call(config("resumed"), "--interrupt-after", 1, launcher=TWO, check=True)
+    (run_dir,) = (tmp_path / "resumed").glob("train-*")
+    alone = call("--resume", run_dir, stderr=subprocess.PIPE, text=True)
+    assert (
+        alone.returncode == 1
+        and "must have the 2 process(es) it started with, got 1" in alone.stderr
+    )
+    call("--resume", run_dir, launcher=TWO, check=True)
+    assert outcome(tmp_path / "resumed") == outcome(tmp_path / "plain")

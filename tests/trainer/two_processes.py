@@ -1,16 +1,19 @@
 """A run of the tiny model whose completions depend on prompt and place alone, however many processes share it.
 
-Run by tests/trainer/test_two_processes.py, alone and under a launcher: CONFIG FILE as the only argument.
+Run by tests/trainer/test_two_processes.py, alone and under a launcher; see `main` for its arguments.
 """
 
+import contextlib
 import random
 import sys
 from pathlib import Path
 
+from transformers import TrainerCallback
+
 import trainer.rollouts
 import trainer.run
 from tests.trainer.fakes import HashSandbox
-from trainer.config import parse_options
+from trainer.config import ConfigError, parse_options
 from trainer.rollout_trainer import RolloutTrainer
 
 N_TOKENS = 10
@@ -27,11 +30,43 @@ def generate(self, prompt_ids, *args, **kwargs):
     return completions, None
 
 
+class Interrupted(Exception):
+    """As a kill, but where the test wants it."""
+
+
+class InterruptAfter(TrainerCallback):
+    """Ends this process's work once the checkpoint of a step is whole."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_save(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise Interrupted
+
+
 def main() -> None:
-    RolloutTrainer._generate_single_turn = generate
+    """CONFIG FILE [--scripted] [--interrupt-after STEP], or --resume FOLDER."""
+    words = sys.argv[1:]
+    if "--scripted" in words:
+        RolloutTrainer._generate_single_turn = generate
     trainer.rollouts.grade = HashSandbox().grade
     trainer.run.open_sandbox = lambda backend: HashSandbox()
-    trainer.run.train("sdpo", parse_options(Path(sys.argv[1])), say=print)
+    if words[0] == "--resume":
+        try:
+            trainer.run.resume(Path(words[1]), say=print)
+        except ConfigError as error:
+            raise SystemExit(str(error)) from error
+        return
+    prepare = None
+    if "--interrupt-after" in words:
+        step = int(words[words.index("--interrupt-after") + 1])
+
+        def prepare(built):
+            built.add_callback(InterruptAfter(step))
+
+    with contextlib.suppress(Interrupted):
+        trainer.run.train("sdpo", parse_options(Path(words[0])), say=print, prepare=prepare)
 
 
 if __name__ == "__main__":
