@@ -56,6 +56,16 @@ test-slow: setup  ## run the slow tests: kills at random moments, deliberate bug
 	$(BENCH) sandbox build --if-docker
 	$(VENV)/bin/python -m pytest -q -m "slow and not gpu and not models" $(ARGS)
 
+$(VENV)-unsloth/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)-unsloth
+	$(VENV)-unsloth/bin/python -m pip install --quiet --requirement requirements.lock --editable ".[gpu]"
+	$(VENV)-unsloth/bin/python -m pip uninstall --quiet --yes torchvision  # it fits torch's CUDA builds only
+	touch $@
+
+.PHONY: test-unsloth
+test-unsloth: $(VENV)-unsloth/.installed  ## compare Unsloth's patched stack with stock transformers, on a CPU, in an environment of its own
+	$(VENV)-unsloth/bin/python -m pytest -q -m unsloth tests/unsloth $(ARGS)
+
 .PHONY: check
 check: setup  ## lint, types, import rules
 	$(VENV)/bin/ruff format --check

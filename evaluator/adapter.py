@@ -8,10 +8,18 @@ from typing import Any
 
 _CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
+_TRAINED_ON = "trained_on.json"
+"""Beside the adapter: the base it was trained on, in which precision. PEFT's own file does not say it."""
 
 
 class ModelError(Exception):
     """The model or adapter cannot be used as asked; the message says what to do."""
+
+
+def record_base(adapter: Path, *, model: str, load_in_4bit: bool) -> None:
+    """Write beside an adapter on which base model it was trained, and whether that was in 4 bits."""
+    content = {"model": model, "load_in_4bit": load_in_4bit}
+    (adapter / _TRAINED_ON).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def named_base(adapter: Path) -> str:
@@ -35,12 +43,14 @@ def check_adapter(
     tokenizer: Any,  # noqa: ANN401
     name: str,
     *,
+    load_in_4bit: bool,
     allow_other_base: bool = False,
 ) -> None:
-    """Refuse an adapter that was trained on another model or vocabulary.
+    """Refuse an adapter that was trained on another model, precision or vocabulary.
 
     PEFT itself loads what fits and only warns about the rest, and two models of one family have the
-    same shapes: names are compared as well.
+    same shapes: names are compared as well. An adapter also makes up for the error of the 4-bit weights
+    that it was trained on, which others do not have.
 
     Raises:
         ModelError: it does not belong to this model.
@@ -52,6 +62,8 @@ def check_adapter(
             f"the adapter's base model must be the model, got an adapter of {trained_on!r} for "
             f"{name!r}; {advice}, or pass --allow-other-base if it is the same under another name"
         )
+    if not allow_other_base:
+        _check_precision(adapter, load_in_4bit=load_in_4bit)
     for key, shape in _weight_shapes(adapter).items():
         problem = _misfit(key, shape, base)
         if problem is not None:
@@ -73,6 +85,25 @@ def _read_config(adapter: Path) -> dict[str, Any]:
             f"({_first_line(error)}); name the folder that training wrote"
         ) from error
     return config
+
+
+def _check_precision(adapter: Path, *, load_in_4bit: bool) -> None:
+    """Refuse an adapter of a 4-bit base on a 16-bit one, and the reverse; one that says nothing passes."""
+    try:
+        trained_in_4bit = json.loads((adapter / _TRAINED_ON).read_text())["load_in_4bit"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if trained_in_4bit and not load_in_4bit:
+        raise ModelError(
+            f"the adapter's base must be loaded as in training, got 16-bit weights for {str(adapter)!r}, which "
+            "was trained on 4-bit ones; pass --load-in-4bit, or --allow-other-base to evaluate it on these"
+        )
+    if load_in_4bit and not trained_in_4bit:
+        raise ModelError(
+            f"the adapter's base must be loaded as in training, got 4-bit weights for {str(adapter)!r}, which "
+            "was trained on 16-bit ones; leave --load-in-4bit out, or pass --allow-other-base to evaluate it "
+            "on these"
+        )
 
 
 def _weight_shapes(adapter: Path) -> dict[str, tuple[int, ...]]:

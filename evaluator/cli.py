@@ -154,11 +154,11 @@ EVAL_ID = "final"
     show_default=True,
     help="Number format of the weights; auto is bfloat16 on CUDA and float32 on a CPU.",
 )
-@click.option("--load-in-4bit", is_flag=True, help="Quantise the base model (CUDA only).")
+@click.option("--load-in-4bit", is_flag=True, help="Quantise the base model (NF4).")
 @click.option(
     "--allow-other-base",
     is_flag=True,
-    help="Accept an adapter whose base model has another name, as long as its shapes fit.",
+    help="Accept an adapter whose base model has another name or precision, as long as its shapes fit.",
 )
 @click.option(
     "--chat-template-kwargs",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evaluator.adapter import ModelError
+from evaluator.padding import causal_model
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def generation_settings(
 @contextmanager
 def alone(model: Any, settings: Any) -> Iterator[None]:  # noqa: ANN401
     """Within the block nothing but `settings` counts: transformers fills what they leave out from the model's own."""
-    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    inner = causal_model(model)
     own = getattr(inner, "generation_config", None)
     inner.generation_config = settings
     try:

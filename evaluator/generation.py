@@ -18,6 +18,7 @@ from evaluator.decoding import (
     up_to_end,
 )
 from evaluator.memory import is_out_of_memory, what_was_asked
+from evaluator.modes import evaluation_mode
 from evaluator.padding import check_padding
 
 if TYPE_CHECKING:
@@ -157,12 +158,11 @@ def _sampling_mode(model: Any, seed: int) -> Iterator[None]:  # noqa: ANN401 - a
     """Evaluation mode and a seeded random state; both are put back."""
     import torch
 
-    was_training = model.training
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices), torch.inference_mode():
+    with (
+        torch.random.fork_rng(devices=devices),
+        torch.inference_mode(),
+        evaluation_mode(model),
+    ):
         torch.manual_seed(seed)
-        model.eval()
-        try:
-            yield
-        finally:
-            model.train(was_training)
+        yield

@@ -1,15 +1,19 @@
-"""Loads a policy: a base model, or one with an adapter on it; the only importer of unsloth."""
+"""Loads a policy: a base model, or one with an adapter on it."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from evaluator.adapter import ModelError, check_adapter, named_base
+from evaluator.four_bit import keep_gradients_on_cpu, nf4_config
 from evaluator.memory import is_out_of_memory, what_was_asked
 from evaluator.sampling import Decoding, Policy, Sample, generate, generate_batches
+from evaluator.unsloth_loader import CPU_SWITCH, load_with_unsloth
 
 __all__ = [
     "Decoding",
@@ -42,9 +46,10 @@ def load_policy(
         adapter: PEFT adapter folder.
         device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.
         dtype: `auto` (bfloat16 on CUDA, float32 on a CPU), `float32`, `bfloat16` or `float16`.
-        load_in_4bit: quantise through bitsandbytes; needs CUDA.
+        load_in_4bit: quantise through bitsandbytes.
         unsloth: load through Unsloth; needs CUDA and the extra `gpu`.
-        allow_other_base: accept an adapter whose base model bears another name; shapes must fit.
+        allow_other_base: accept an adapter whose base model bears another name or has weights in another
+            number of bits; shapes must fit.
         chat_template_kwargs: given to the chat template beside the messages.
 
     Raises:
@@ -58,7 +63,14 @@ def load_policy(
         name, device=chosen, dtype=dtype, load_in_4bit=load_in_4bit, unsloth=unsloth
     )
     if adapter is not None:
-        check_adapter(adapter, base, tokenizer, name, allow_other_base=allow_other_base)
+        check_adapter(
+            adapter,
+            base,
+            tokenizer,
+            name,
+            load_in_4bit=load_in_4bit,
+            allow_other_base=allow_other_base,
+        )
         import peft
 
         base = peft.PeftModel.from_pretrained(base, str(adapter))
@@ -79,7 +91,7 @@ def load_base(
     dtype: str = "auto",
     load_in_4bit: bool = False,
     unsloth: bool = False,
-    max_tokens: int = 2048,
+    max_tokens: int | None = None,
 ) -> tuple[Any, Any]:
     """Load a base model and its tokenizer onto a device.
 
@@ -89,7 +101,8 @@ def load_base(
         dtype: see `load_policy`.
         load_in_4bit: quantise through bitsandbytes.
         unsloth: load through Unsloth.
-        max_tokens: longest sequence that Unsloth prepares for, prompt and completion together.
+        max_tokens: longest sequence that Unsloth prepares for, prompt and completion together; None is
+            all that the model allows. Without Unsloth the model's own limit holds.
 
     Raises:
         ModelError: it cannot be loaded; the message is one line.
@@ -104,19 +117,30 @@ def load_base(
         raise ModelError(
             f"the model must be an existing folder or a hub name, got {name!r}; correct the path"
         )
-    if (load_in_4bit or unsloth) and not device.startswith("cuda"):
-        raise ModelError(
-            f"4-bit loading and Unsloth must run on CUDA, got device {device!r}; leave them out"
-        )
+    _check_extras(device, load_in_4bit=load_in_4bit, unsloth=unsloth)
     import safetensors
     from huggingface_hub.utils import logging as hub_logging
 
     # The error says it once; the hub client would log each of its retries as well.
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
+        import torch
+        import transformers
+
+        if dtype == "auto":
+            dtype = "bfloat16" if device.startswith("cuda") else "float32"
+        number_format = getattr(torch, dtype)
+        # Unsloth's own tokenizer may have another padding token; the prompts are the same with and without it
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
         if unsloth:
-            return _load_with_unsloth(name, load_in_4bit=load_in_4bit, max_tokens=max_tokens)
-        return _load_with_transformers(name, device, dtype, load_in_4bit=load_in_4bit)
+            model = load_with_unsloth(
+                name, dtype=number_format, load_in_4bit=load_in_4bit, max_tokens=max_tokens
+            )
+        else:
+            model = _load_with_transformers(name, device, number_format, load_in_4bit=load_in_4bit)
+        if load_in_4bit:
+            keep_gradients_on_cpu(model)
+        return model, tokenizer
     # Missing files and the hub's errors are OSError; a broken config is ValueError or KeyError.
     except (
         OSError,
@@ -146,26 +170,46 @@ def choose_device(device: str) -> str:
     return device
 
 
+def _check_extras(device: str, *, load_in_4bit: bool, unsloth: bool) -> None:
+    """Refuse what this machine or installation has not, before anything is read.
+
+    Raises:
+        ModelError: a package is missing, or Unsloth is asked for without CUDA.
+    """
+    if load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(
+            "4-bit weights must have the package bitsandbytes, got none; install the extra `train`: "
+            "`pip install '.[train]' --constraint requirements.lock`"
+        )
+    if not unsloth:
+        return
+    if not device.startswith("cuda") and os.environ.get(CPU_SWITCH) != "1":
+        raise ModelError(
+            f"Unsloth must run on CUDA, got device {device!r}; load without it (use_unsloth false)"
+        )
+    if importlib.util.find_spec("unsloth") is None:
+        raise ModelError(
+            "Unsloth must be installed, got no package unsloth; install the extra `gpu`: "
+            "`pip install '.[gpu]' --constraint requirements.lock` (in the training container: "
+            "`make train-image EXTRAS=gpu`), or load without it (use_unsloth false)"
+        )
+
+
 def _load_with_transformers(
-    name: str, device: str, dtype: str, *, load_in_4bit: bool
-) -> tuple[Any, Any]:
+    name: str,
+    device: str,
+    dtype: Any,  # noqa: ANN401 - torch.dtype
+    *,
+    load_in_4bit: bool,
+) -> Any:  # noqa: ANN401
     """Load through transformers alone."""
-    import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    if dtype == "auto":
-        dtype = "bfloat16" if device.startswith("cuda") else "float32"
-    options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
+    options: dict[str, Any] = {"dtype": dtype}
     if load_in_4bit:
-        options["quantization_config"] = transformers.BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=getattr(torch, dtype),
-        )
+        options["quantization_config"] = nf4_config(dtype)
         options["device_map"] = {"": device}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(name)
     model, report = transformers.AutoModelForCausalLM.from_pretrained(
         name, output_loading_info=True, **options
     )
@@ -176,17 +220,7 @@ def _load_with_transformers(
             f"{min(report['missing_keys'])!r} and {len(report['missing_keys']) - 1} more; "
             "restore its files"
         )
-    return (model if load_in_4bit else model.to(device)), tokenizer
-
-
-def _load_with_unsloth(name: str, *, load_in_4bit: bool, max_tokens: int) -> tuple[Any, Any]:
-    """Load through Unsloth, whose import patches transformers: hence only when asked."""
-    import unsloth
-
-    model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
-        model_name=name, max_seq_length=max_tokens, load_in_4bit=load_in_4bit
-    )
-    return model, tokenizer
+    return model if load_in_4bit else model.to(device)
 
 
 def _load_failure(name: str, error: BaseException) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from evaluator.adapter import ModelError
+from evaluator.modes import evaluation_mode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,14 +38,14 @@ def check_padding(model: Any) -> None:  # noqa: ANN401
     if off > _tolerance(model):
         raise ModelError(
             "prompts of different lengths must not disturb each other, got logits that padding moves by "
-            f"{off:.2g} of the largest in {type(_causal(model)).__name__}; take another model, or in an "
+            f"{off:.2g} of the largest in {type(causal_model(model)).__name__}; take another model, or in an "
             "evaluation --batch-size 1"
         )
 
 
 def accepted(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
     """Those of the inputs that the model's forward takes."""
-    parameters = inspect.signature(_causal(model).forward).parameters
+    parameters = inspect.signature(causal_model(model).forward).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return inputs
     return {name: value for name, value in inputs.items() if name in parameters}
@@ -52,16 +53,11 @@ def accepted(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN
 
 @contextmanager
 def undisturbed(model: Any) -> Iterator[None]:  # noqa: ANN401
-    """For a forward pass apart from training: no dropout, no gradient, mode as before afterwards."""
+    """For a forward pass apart from training: no dropout, no gradient, modes as before afterwards."""
     import torch
 
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
+    with evaluation_mode(model), torch.no_grad():
+        yield
 
 
 def example(model: Any, n_tokens: int) -> Tensor:  # noqa: ANN401
@@ -74,7 +70,7 @@ def example(model: Any, n_tokens: int) -> Tensor:  # noqa: ANN401
 
 
 def _tried(model: Any) -> tuple[bool, float]:  # noqa: ANN401
-    inner = _causal(model)
+    inner = causal_model(model)
     if inner not in _FOUND:
         with undisturbed(model):
             _FOUND[inner] = _try(inner)
@@ -121,10 +117,7 @@ def _tolerance(model: Any) -> float:  # noqa: ANN401
     return max(1e-3, 16 * torch.finfo(model.get_input_embeddings().weight.dtype).eps)
 
 
-def _causal(model: Any) -> Any:  # noqa: ANN401
+def causal_model(model: Any) -> Any:  # noqa: ANN401
     """The causal language model inside an adapter's wrapper."""
-    return (
-        model.get_base_model()
-        if hasattr(model, "peft_config") and hasattr(model, "get_base_model")
-        else model
-    )
+    is_wrapper = hasattr(model, "peft_config") and hasattr(model, "get_base_model")
+    return model.get_base_model() if is_wrapper else model

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evaluator.adapter import ModelError
+from evaluator.context_length import context_length
 from evaluator.decoding import Filters
 from evaluator.generation import StopRule, generate_rows
 
@@ -256,7 +257,7 @@ def prompt_text(
 
 def _check_context(policy: Policy, token_ids: list[list[int]], max_new_tokens: int) -> None:
     """Refuse prompts that leave no room for the completion."""
-    context = getattr(policy.model.config, "max_position_embeddings", None)
+    context = context_length(policy.model)
     longest = max(map(len, token_ids), default=0)
     if context is not None and longest + max_new_tokens > context:
         raise ModelError(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from trl.models.utils import _ForwardRedirection
 
+from evaluator.modes import evaluation_mode
 from trainer.forward import (
     Rows,
     UnusualHead,
@@ -311,13 +312,8 @@ class BenchTrainer(RolloutTrainer):
     def as_teacher(self, model: Any) -> Iterator[Teacher]:  # noqa: ANN401
         """No dropout and so no random numbers, no gradient; mode and weights as before afterwards."""
         assert self.teacher is not None  # noqa: S101 - set for every algorithm but grpo
-        was_training = model.training
-        model.eval()
-        try:
-            with torch.no_grad(), self.clock("teacher"):
-                yield self.teacher
-        finally:
-            model.train(was_training)
+        with evaluation_mode(model), torch.no_grad(), self.clock("teacher"):
+            yield self.teacher
 
     def _per_process(self, count: Tensor) -> Tensor:
         """A count over the step and all processes as the loss divides by it: DDP averages their gradients."""

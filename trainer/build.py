@@ -14,6 +14,7 @@ from datasets import Dataset
 from analysis.journal import Journal, read_run_info
 from analysis.provenance import folder_sha256, run_info
 from analysis.records import Record
+from evaluator.context_length import context_length
 from evaluator.mbpp import ProblemSet, load_problems
 from evaluator.memory import is_out_of_memory
 from evaluator.model import choose_device, load_base
@@ -57,6 +58,7 @@ def load_model(options: Options) -> tuple[Any, Any]:
         ConfigError, ModelError: no model is named, or it cannot be loaded.
     """
     model = options.model
+    check_weights(options)
     if model.model_name_or_path is None:
         raise ConfigError(
             "model_name_or_path must name a model, got none; set it to a folder or hub name"
@@ -64,10 +66,38 @@ def load_model(options: Options) -> tuple[Any, Any]:
     return load_base(
         model.model_name_or_path,
         device=choose_device("cpu" if options.training.use_cpu else "auto"),
-        dtype=model.dtype or "auto",
+        dtype=(model.dtype or "auto") if model.use_peft else "float32",
         load_in_4bit=model.load_in_4bit,
         unsloth=options.bench.use_unsloth,
     )
+
+
+def check_weights(options: Options) -> None:
+    """Refuse number formats in which training does nothing or cannot work.
+
+    A step of lr 5e-6 is smaller than half the distance between two bfloat16 numbers at most weights, so the
+    sum is rounded back to where it was: of 26,944 weights 1,345 moved in four steps.
+
+    Raises:
+        ConfigError: with one line for the user.
+    """
+    model = options.model
+    if model.load_in_8bit:
+        raise ConfigError(
+            "base weights must be in 4, 16 or 32 bits, got load_in_8bit true; set load_in_4bit"
+        )
+    if model.use_peft:
+        return
+    if model.load_in_4bit:
+        raise ConfigError(
+            "4-bit weights cannot be trained themselves, got load_in_4bit true with use_peft false; set "
+            "use_peft to true, or load_in_4bit to false"
+        )
+    if model.dtype not in (None, "auto", "float32"):
+        raise ConfigError(
+            f"weights that are trained must be float32, got dtype {model.dtype} with use_peft false, in which "
+            "most steps are rounded away; set dtype to float32 (bf16: true keeps the arithmetic in bfloat16)"
+        )
 
 
 def check_audit(algorithm: Algorithm, options: Options) -> None:
@@ -102,14 +132,16 @@ def check_prompts(tokenizer: Any, model: Any, problems: ProblemSet, options: Opt
         raise ConfigError(
             "the tokenizer must have a chat template, got none; use an instruct model"
         )
-    context = getattr(model.config, "max_position_embeddings", None)
+    context = context_length(model)
     room = options.training.max_completion_length
     lengths = [
         (
             len(
                 tokenizer.apply_chat_template(
+                    # spelt out: Unsloth's import changes the default of `return_dict` for the whole process
                     row["prompt"],
                     add_generation_prompt=True,
+                    return_dict=True,
                     **(options.training.chat_template_kwargs or {}),
                 )["input_ids"]
             ),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 from torch.nn.functional import linear
 
-from evaluator.padding import accepted, example, position_ids, undisturbed
+from evaluator.adapter import ModelError
+from evaluator.context_length import context_length
+from evaluator.padding import accepted, causal_model, example, position_ids, undisturbed
 from trainer.losses.lean import Head
 
 
@@ -27,9 +28,7 @@ class Rows(NamedTuple):
 
 def completion_hidden(model: Any, rows: Rows) -> Tensor:  # noqa: ANN401
     """Last hidden states at the positions that predict each completion token: (row, token, hidden)."""
-    inner = _causal_model(model)
-    inputs = _inputs(model, rows)
-    hidden: Tensor = inner.base_model(**inputs).last_hidden_state
+    hidden: Tensor = causal_model(model).base_model(**_inputs(model, rows)).last_hidden_state
     n_tokens = rows.completion_ids.shape[1]
     return hidden[:, -n_tokens - 1 : -1]
 
@@ -63,7 +62,7 @@ def output_head(model: Any) -> Head:  # noqa: ANN401
     """
     if (problem := head_problem(model)) is not None:
         raise UnusualHead(problem)
-    head = _causal_model(model).get_output_embeddings()
+    head = causal_model(model).get_output_embeddings()
     return Head(head.weight, head.bias)
 
 
@@ -73,7 +72,7 @@ class UnusualHead(Exception):
 
 def head_problem(model: Any) -> str | None:  # noqa: ANN401
     """Why the head is no plain projection, or None where it is one; one small forward pass each way tells."""
-    head = _causal_model(model).get_output_embeddings()
+    head = causal_model(model).get_output_embeddings()
     if not isinstance(head, torch.nn.Linear):
         kind = "an adapter on it" if isinstance(head, BaseTunerLayer) else type(head).__name__
         return f"the output head must be a linear layer, got {kind}"
@@ -112,6 +111,12 @@ _ROUNDINGS = 8
 
 def _inputs(model: Any, rows: Rows) -> dict[str, Any]:  # noqa: ANN401
     mask = torch.cat([rows.prompt_mask, rows.completion_mask], dim=1)
+    n_tokens, context = mask.shape[1], context_length(model)
+    if context is not None and n_tokens > context:
+        raise ModelError(
+            f"a sequence must fit the {context} tokens that the model takes, got {n_tokens}; lower "
+            "max_teacher_prompt_tokens or max_completion_length"
+        )
     inputs = {
         "input_ids": torch.cat([rows.prompt_ids, rows.completion_ids], dim=1),
         "attention_mask": mask,
@@ -120,8 +125,3 @@ def _inputs(model: Any, rows: Rows) -> dict[str, Any]:  # noqa: ANN401
     if (positions := position_ids(model, mask)) is not None:
         inputs["position_ids"] = positions
     return inputs
-
-
-def _causal_model(model: Any) -> Any:  # noqa: ANN401
-    """The causal language model inside an adapter's wrapper."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model

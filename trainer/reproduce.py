@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 METHODS = ("grpo", "sdpo", "hybrid")
 PUBLISHED = {
     "grpo": "1.17 % (3 of 257)",
@@ -69,7 +71,8 @@ def stages(
     eval_options: Sequence[str],
 ) -> list[Stage]:
     """Return the stages in order: the baseline, each method with each seed, an audit."""
-    baseline = ("eval", "--model", model, "--base-only", *eval_options)
+    precision = _precision(configs / "sdpo.yaml", overrides)
+    baseline = ("eval", "--model", model, "--base-only", *precision, *eval_options)
     found = [Stage("reproduce-baseline", baseline, 0, "baseline")]
     for seed in seeds:
         for method in METHODS:
@@ -95,6 +98,16 @@ def stages(
         )
     )
     return found
+
+
+def _precision(file: Path, overrides: Sequence[str]) -> list[str]:
+    """Options by which the baseline is measured on the weights that the methods train on."""
+    given = dict(zip(overrides[::2], overrides[1::2], strict=False))
+    content = yaml.safe_load(file.read_text())
+    dtype = given.get("--dtype", content.get("dtype"))
+    in_4_bits = str(given.get("--load_in_4bit", content.get("load_in_4bit", False))).lower()
+    words = ["--dtype", dtype] if dtype else []
+    return [*words, "--load-in-4bit"] if in_4_bits == "true" else words
 
 
 def _training(

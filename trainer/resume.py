@@ -27,7 +27,7 @@ def remember(run_dir: Path, algorithm: Algorithm, options: Options) -> None:
         "algorithm": algorithm,
         "config": options.config_text,
         "overrides": list(options.overrides),
-        "n_processes": PartialState().num_processes,
+        "n_processes": _n_processes(),
     }
     _write(run_dir / EXPERIMENT, json.dumps(content, indent=1))
 
@@ -46,7 +46,7 @@ def recall(run_dir: Path) -> tuple[Algorithm, Options]:
             f"--resume must name the folder of a training run, got {str(run_dir)!r} without a readable "
             f"{EXPERIMENT}; `sdpo-bench runs` lists them"
         ) from error
-    began, now = content.get("n_processes", 1), PartialState().num_processes
+    began, now = content.get("n_processes", 1), _n_processes()
     if began != now:
         raise ConfigError(
             f"a resumed run must have the {began} process(es) it started with, got {now}: its batches would be "
@@ -56,6 +56,11 @@ def recall(run_dir: Path) -> tuple[Algorithm, Options]:
         config = Path(folder) / "config.yaml"
         config.write_text(content["config"])
         return content["algorithm"], parse_options(config, content["overrides"])
+
+
+def _n_processes() -> int:
+    """As the launcher says it; accelerate's state would be fixed before the options are read that decide it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def last_checkpoint(run_dir: Path) -> Path | None:

@@ -26,6 +26,7 @@ from trl.trainer.utils import pad
 
 from analysis.journal import Journal
 from analysis.records import Metric
+from evaluator.context_length import context_length
 from evaluator.decoding import (
     Filters,
     alone,
@@ -34,6 +35,8 @@ from evaluator.decoding import (
     generation_settings,
     up_to_end,
 )
+from evaluator.four_bit import is_four_bit
+from evaluator.modes import evaluation_mode
 from evaluator.padding import undisturbed
 from trainer.callbacks import NonFinite
 from trainer.config import Algorithm, BenchConfig
@@ -81,7 +84,11 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         """Those of the step that are still to be trained on."""
         self._n_groups = 0
         """Groups sampled so far in the step in work."""
-        super().__init__(*args, reward_funcs=[grader.correctness, grader.format_score], **kwargs)
+        with _not_called_quantised(args[0]):
+            super().__init__(
+                *args, reward_funcs=[grader.correctness, grader.format_score], **kwargs
+            )
+        keep_float32(self.model)
         # TRL would count a masked completion's tokens as none: it is masked here, after it is recorded
         self.mask_truncated_completions = False
         if algorithm != "grpo" and self.aux_loss_enabled:
@@ -266,7 +273,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         return [answer for _, answers in groups for answer in answers]
 
     def _max_teacher_prompt_tokens(self) -> int:
-        context = getattr(self.model.config, "max_position_embeddings", None)
+        context = context_length(self.model)
         limit = self.config.max_teacher_prompt_tokens
         return limit if context is None else min(limit, context - self.max_completion_length)
 
@@ -392,16 +399,10 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
     @contextmanager
     def _as_sampler(self) -> Iterator[None]:
         """No dropout, and no settings but ours."""
-        was_training = self.model.training
-        if (
-            not self.use_vllm
-        ):  # which has a model of its own; TRL reads from the mode how many to sample
-            self.model.eval()
-        try:
-            with alone(self.model, self.generation_config):
-                yield
-        finally:
-            self.model.train(was_training)
+        # vLLM has a model of its own, and TRL reads from the mode of this one how many it is to sample
+        mode = nullcontext() if self.use_vllm else evaluation_mode(self.model)
+        with mode, alone(self.model, self.generation_config):
+            yield
 
     def _ended(self, completion_ids: Any, logprobs: Any) -> tuple[Any, Any]:  # noqa: ANN401
         """Each completion up to its first end token; one of no token is the end alone: TRL reads the last."""
@@ -498,6 +499,30 @@ def filters_of(args: GRPOConfig) -> Filters:
             **(args.generation_kwargs or {}),
         },
     )
+
+
+@contextmanager
+def _not_called_quantised(model: Any) -> Iterator[None]:  # noqa: ANN401
+    """Hide from TRL's constructor that the base is in 4 bits: it would cast the trained weights to bfloat16.
+
+    In bfloat16 a step of lr 5e-6 is rounded away at most weights: of the entries of lora_A 3.9 % ever
+    moved in 200 steps, in float32 all of them.
+    """
+    four_bit = is_four_bit(model)
+    if four_bit:
+        model.is_loaded_in_4bit = False
+    try:
+        yield
+    finally:
+        if four_bit:
+            model.is_loaded_in_4bit = True
+
+
+def keep_float32(model: Any) -> None:  # noqa: ANN401
+    """Have every trained weight in float32: what is smaller loses the steps."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
 
 
 def _gathered(rows: list[Any]) -> list[Any]:

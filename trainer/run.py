@@ -15,8 +15,10 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from analysis.journal import Journal, StoreError
 from analysis.provenance import artifact_records, folder_sha256
+from evaluator.adapter import record_base
 from evaluator.decoding import stored
 from evaluator.evaluate import EvalSummary
+from evaluator.four_bit import is_four_bit
 from evaluator.memory import is_out_of_memory, what_was_asked
 from evaluator.model import Policy
 from evaluator.padding import check_padding
@@ -163,7 +165,8 @@ def train(
                 )
 
         adapter_dir = journal.run_dir / "adapter"
-        patience(lambda: _save(trainer, tokenizer, adapter_dir), "saving the adapter")
+        name = str(options.model.model_name_or_path)
+        patience(lambda: _save(trainer, tokenizer, adapter_dir, model=name), "saving the adapter")
         if trainer.accelerator.is_main_process:
             step = int(trainer.state.global_step)
             for record in artifact_records(journal.run_dir, adapter_dir, kind="adapter", step=step):
@@ -295,11 +298,16 @@ def _silent(line: str) -> None:
     """What processes other than the main one say."""
 
 
-def _save(trainer: BenchTrainer, tokenizer: Any, adapter_dir: Path) -> None:  # noqa: ANN401
+def _save(trainer: BenchTrainer, tokenizer: Any, adapter_dir: Path, *, model: str) -> None:  # noqa: ANN401
     """Write the student, and beside it the teacher, in the form that `eval --adapter` reads."""
     trainer.save_model(str(adapter_dir))
     tokenizer.save_pretrained(adapter_dir)
+    saved = [adapter_dir]
     has_weights = trainer.config.teacher in ("ema", "frozen")  # the others are no set of weights
     if trainer.teacher is not None and has_weights and trainer.accelerator.is_main_process:
         with trainer.teacher.weights():
-            trainer.save_model(str(adapter_dir.with_name("teacher_adapter")))
+            saved.append(adapter_dir.with_name("teacher_adapter"))
+            trainer.save_model(str(saved[-1]))
+    if trainer.accelerator.is_main_process:
+        for folder in saved:
+            record_base(folder, model=model, load_in_4bit=is_four_bit(trainer.model))

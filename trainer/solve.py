@@ -26,6 +26,7 @@ from analysis.journal import Journal
 from analysis.provenance import folder_sha256, run_info
 from evaluator.answer_end import stop_rule
 from evaluator.completions import Answer
+from evaluator.context_length import context_length
 from evaluator.evaluate import GradedAnswer, graded_batches, record
 from evaluator.feedback import feedback
 from evaluator.grade import Grade
@@ -203,7 +204,7 @@ class _Solver:
         ]
         text = prompt_text(policy.tokenizer, longer, policy.chat_template_kwargs)
         n_tokens = len(policy.tokenizer(text)["input_ids"])
-        context = getattr(policy.model.config, "max_position_embeddings", None)
+        context = context_length(policy.model)
         limit = self._first.bench.max_teacher_prompt_tokens
         room = limit if context is None else min(limit, context - self._max_new_tokens)
         return longer if n_tokens <= room else list(self._asked(item.answer.problem))

@@ -134,7 +134,7 @@ def twice_the_gradient(patch):
 def one_position_late(patch):
     def late(model, rows):
         n = rows.completion_ids.shape[1]
-        inner = trainer.forward._causal_model(model)
+        inner = trainer.forward.causal_model(model)
         return inner.base_model(**trainer.forward._inputs(rows)).last_hidden_state[:, -n:]
 
     patch.setattr(trainer.adapter, "completion_hidden", late)
