@@ -196,7 +196,9 @@ def teacher_gap(result: Result) -> alt.TopLevelMixin:
             y=alt.Y(
                 "shown:N",
                 title=None,
-                sort=["peer", "reference", "feedback", "wrong", "other"],
+                sort=None,
+                # in every panel the same rows, so that the first one's labels hold for all
+                scale=alt.Scale(domain=["peer", "reference", "feedback", "wrong", "other"]),
                 axis=alt.Axis(grid=False, labels=not panels, ticks=False),
             ),
             yOffset=alt.YOffset("name:N", sort=names),
@@ -204,6 +206,7 @@ def teacher_gap(result: Result) -> alt.TopLevelMixin:
                 "name:N",
                 title="model's run",
                 sort=names,
+                legend=alt.Legend(labelLimit=300),
                 scale=alt.Scale(range=["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#6b7280"]),
             ),
         )

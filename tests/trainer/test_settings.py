@@ -230,7 +230,10 @@ def test_an_anchored_run_is_grpo_with_a_divergence_from_its_own_moving_average(w
 
 
 def test_imitation_raises_the_likelihood_of_passing_rows_alone(watched):
+    divided_by = {}
+
     def expected(trainer, inputs, mask, student, teacher):
+        divided_by[trainer.state.global_step + 1] = float(inputs["n_passing_tokens"])
         assert teacher is None
         passing = of_rows(inputs["passing"], mask).double()
         exact = imitation_oracle(student, inputs["completion_ids"][mask], temperature=TAU)
@@ -242,6 +245,7 @@ def test_imitation_raises_the_likelihood_of_passing_rows_alone(watched):
     for step in (1, 2, 3):
         rows = [row for row in finished.rows["rollouts"] if row["step"] == step]
         assert {passed(row) for row in rows} == {True, False}
+        assert divided_by[step] == sum(row["n_completion_tokens"] for row in rows if passed(row))
     assert all(row["teacher_prompt"] is None for row in finished.rows["rollouts"])
 
 
