@@ -37,6 +37,8 @@ class Attack:
     program: Program
     expect_pass: bool
     must_finish_s: float
+    this_sandbox_only: bool = False
+    """Whether it spoils this sandbox's own channel and is otherwise right: no question to another grader."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ def load(folder: Path) -> list[Attack]:
                 program=program,
                 expect_pass=entry["expect"] == "pass",
                 must_finish_s=entry["must_finish_s"],
+                this_sandbox_only=entry.get("this_sandbox_only", False),
             )
         )
     return attacks

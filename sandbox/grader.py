@@ -49,6 +49,8 @@ def run(
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
         for attack in attacks:
+            if attack.this_sandbox_only:
+                continue
             report.add(result := _run_one(attack, words))
             progress(result)
     finally:

@@ -113,6 +113,12 @@ def test_a_command_that_is_none_is_refused():
         grader.run([], "/no/such", progress=print)
 
 
+def test_what_spoils_this_sandboxs_own_channel_is_no_question_to_others():
+    only_here = [a for a in attack.load(OWN) if a.this_sandbox_only]
+    assert len(only_here) == 3 and not any(a.expect_pass for a in only_here)
+    assert grader.run(only_here, EXIT_STATUS, progress=print).attacks == []
+
+
 def test_exit_status_0_is_forged_by_leaving_early(tmp_path):
     cheat = entry("import os\ndef f(x):\n    os._exit(0)\n")
     assert only([cheat], EXIT_STATUS).problems == ["forged_passes"]
