@@ -235,6 +235,8 @@ def build_trainer(
     """The trainer with what happens around its steps; sampling starts with `train`."""
     bench, training = options.bench, options.training
     training.output_dir = str(journal.run_dir / "checkpoints")
+    if algorithm == "audit":
+        training.disable_dropout = True  # the model's own, e.g. GPT-2's: no second pass would agree
     training.reward_weights = [1.0, bench.format_weight]  # in the order of the grader's functions
     grader = RolloutGrader(
         {problem.task_id: problem for problem in problems.problems},
@@ -262,8 +264,9 @@ def build_trainer(
             processing_class=tokenizer,
             peft_config=peft_config,
         )
-    # what PEFT, TRL and transformers find wrong with the options, each in types of its own
-    except (ValueError, ImportError, RuntimeError) as error:
+    # what PEFT, TRL and transformers find wrong with the options, each in types of its own; TRL also reaches
+    # for parts of a model by names that it may not have
+    except (ValueError, ImportError, RuntimeError, AttributeError) as error:
         if is_out_of_memory(error):
             raise
         raise ConfigError(

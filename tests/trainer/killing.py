@@ -9,12 +9,11 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import time
 from pathlib import Path
 
-from safetensors.torch import load_file
-
-from analysis.warehouse import connect, ingest
+from tests.trainer.outcomes import outcome
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["trainer.run", "bitsandbytes"])
@@ -34,7 +33,46 @@ def resume_in_a_fork(run_dir):
     assert process.exitcode == 0
 
 
-def check_kills(start, folder, *, n_kills, seed=11):
+class TwoProcesses:
+    """One run in two processes over gloo, as `accelerate launch` would start them."""
+
+    def __init__(self, target, *args):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self._ranks = [
+            _FORKS.Process(target=_as_rank, args=(rank, port, target, args)) for rank in range(2)
+        ]
+        for process in self._ranks:
+            process.start()
+
+    @property
+    def exitcode(self):
+        return self._ranks[0].exitcode
+
+    def is_alive(self):
+        return self._ranks[0].is_alive()
+
+    def join(self):
+        for process in self._ranks:
+            process.join()
+
+    def kill(self):
+        for process in self._ranks:
+            process.kill()
+
+
+def train_in_two_forks(algorithm, config, words):
+    return TwoProcesses(_train, algorithm, str(config), list(words))
+
+
+def resume_in_two_forks(run_dir):
+    processes = TwoProcesses(_resume, str(run_dir))
+    processes.join()
+    assert processes.exitcode == 0
+
+
+def check_kills(start, folder, *, n_kills, seed=11, resume=resume_in_a_fork):
     """`start(runs_dir)` starts one run; each of `n_kills` killed ones must end like one that was not."""
     whole = folder / "whole"
     process = start(whole)
@@ -48,7 +86,7 @@ def check_kills(start, folder, *, n_kills, seed=11):
         killed = kill_when(start(runs), runs, generator.uniform(0.02, 0.97) * n_bytes)
         n_killed += killed
         if killed:
-            resume_in_a_fork(_run_in(runs))
+            resume(_run_in(runs))
         check_same(outcome(runs), expected)
     assert n_killed >= 0.6 * n_kills, "most runs must really have been killed"
 
@@ -59,30 +97,11 @@ def kill_when(process, runs, n_bytes):
     while time.monotonic() < deadline and process.is_alive():
         found = [path for path in runs.glob("train-*") if (path / "experiment.json").exists()]
         if found and bytes_in(found[0]) > n_bytes:
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
             break
         time.sleep(0.001)
     process.join()
     return process.exitcode == -signal.SIGKILL
-
-
-def outcome(runs):
-    """Weights of student and teacher, and all rows but the clock's, of the one run in the folder."""
-    run_dir = _run_in(runs)
-    ingest(runs, runs / "results.duckdb")
-    with connect(runs / "results.duckdb") as connection:
-        rollouts = connection.execute(
-            "SELECT step, group_index, member_index, completion, reward, teacher_prompt FROM rollouts ORDER BY ALL"
-        ).fetchall()
-        metrics = connection.execute(
-            "SELECT step, name, value FROM metrics "
-            "WHERE NOT regexp_matches(name, '^(step_time$|time/|memory/)') ORDER BY ALL"
-        ).fetchall()
-    weights = [
-        load_file(run_dir / folder / "adapter_model.safetensors")
-        for folder in ("adapter", "teacher_adapter")
-    ]
-    return rollouts, metrics, [{n: t.numpy().tobytes() for n, t in w.items()} for w in weights]
 
 
 def check_same(found, expected):
@@ -104,6 +123,14 @@ def bytes_in(folder):
 def _run_in(runs):
     (run_dir,) = (path for path in runs.iterdir() if path.is_dir())
     return run_dir
+
+
+def _as_rank(rank, port, target, args):
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true",
+    }  # fmt: skip
+    target(*args)
 
 
 def _train(algorithm, config, words):
