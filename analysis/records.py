@@ -243,7 +243,9 @@ class TestResult(Record):
     execution_id: str = Field(description="key into executions, rollouts and eval_results")
     assert_index: int = Field(description="position of the assert in the problem, from 0")
     assertion: str = Field(description="source of the assert")
-    verdict: str = Field(description="passed, failed, error, timeout, memory, crashed or not_run")
+    verdict: str = Field(
+        description="passed, failed, error, timeout, memory, crashed, unjudged or not_run"
+    )
     trusted: bool = Field(
         description="false when it had to be evaluated beside the candidate; earns no reward"
     )

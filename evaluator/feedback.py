@@ -172,6 +172,10 @@ def _described(result: AssertResult, code: str) -> list[str]:
             return [f"- {call} used more memory than allowed.", *_source_line(result, code)]
         case Verdict.CRASHED:
             return [f"- {call} ended the whole process instead of returning a value."]
+        case Verdict.UNJUDGED:
+            return [
+                f"- {call} gave something that cannot be compared: {_part(result.message or '')}."
+            ]
         case Verdict.NOT_RUN | Verdict.PASSED:
             # A pass stands among the failures only where it is not trusted.
             return [f"- {_part(result.assertion)} can only be judged by the answer itself."]

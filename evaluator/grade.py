@@ -18,6 +18,7 @@ _CLASSES = {
     Verdict.CRASHED: "crashed",
     Verdict.NOT_RUN: "not_run",
     Verdict.PASSED: "untrusted",
+    Verdict.UNJUDGED: "untrusted",
 }
 """Failure class by the first verdict that earns nothing; an error goes by its exception's name."""
 
@@ -54,7 +55,8 @@ class Grade:
         """Failure class of the first assert that did not pass, or `passed`.
 
         Others are `no_code`, `wrong_answer`, an exception's name, `timeout`, `memory`, `crashed`,
-        `not_run` and `untrusted` (all passed, but some could only be judged beside the candidate).
+        `not_run` and `untrusted` (all passed, but some could only be judged beside the candidate; or a
+        value is too large to be compared, or of a class with an equality of its own).
         """
         if self.extraction.code is None:
             return "no_code"

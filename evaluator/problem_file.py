@@ -15,6 +15,7 @@ from evaluator.problem import (
     problem_from_row,
     rows_sha256,
 )
+from sandbox.assertion import parse
 
 
 def load_embedded(split: str) -> ProblemSet:
@@ -63,7 +64,7 @@ def load_problem_file(path: Path) -> ProblemSet:
 
 
 def _check_problems(problems: Sequence[Problem], path: Path) -> None:
-    """Refuse what could not be graded: no problems, doubled ids, asserts that call nothing."""
+    """Refuse what could not be graded: no problems, doubled ids, asserts without a trusted verdict."""
     if not problems:
         raise DatasetError(
             f"a problem file must hold at least one problem, got none in {str(path)!r}; add some"
@@ -81,3 +82,11 @@ def _check_problems(problems: Sequence[Problem], path: Path) -> None:
                 "the asserts must call a function that the reference solution defines, got none "
                 f"in task {problem.task_id} of {str(path)!r}; mend it"
             )
+        for source in problem.asserts:
+            parsed = parse(source, problem.callables)
+            if not parsed.trusted:
+                raise DatasetError(
+                    "each assert must be one that is judged outside the solution, got "
+                    f"{source[:200]!r} in task {problem.task_id} of {str(path)!r}: {parsed.reason}; "
+                    "compare a call with what it must give, written out"
+                )

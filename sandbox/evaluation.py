@@ -1,241 +1,238 @@
 """Evaluates what is left of an assert over decoded values: literals, operators, harmless functions.
 
-A small interpreter instead of `eval`: it knows the expressions it lists and no other, and none of its operators
-can be made expensive by the value that came back.
+The source is the assert's, so it is trusted; the values are not, but they are plain data. `Test` admits the
+expressions that name nothing else; what it admits is run by Python itself, so it means what Python says. Some
+are cheap: they take time and memory in proportion to the size of the values. All others are to be evaluated
+under limits (sandbox/judge_process.py).
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
+import collections
+import datetime
+import decimal
+import fractions
 import math
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from sandbox.decoding import Iterated
 from sandbox.guest.values import Value
 
-_MAX_SEQUENCE = 100_000
-_MAX_POWER_BITS = 100_000
+MAX_CHEAP_NDIGITS = 20
+"""Of round, where no limit runs: round(5, -10**9) computes that power of ten."""
 
 
 class Unsupported(Exception):
-    """The expression is none that is evaluated on the trusted side."""
+    """The expression is none that is evaluated on the trusted side; the text says which part."""
 
 
 class Hole(ast.expr):
     """Stands for a value from inside: that of call `index`, or of aside `index`."""
 
-    _fields = ("index", "aside")
+    _fields = ("index", "aside", "in_turn")
 
-    def __init__(self, index: int, *, aside: bool = False) -> None:
+    def __init__(self, index: int, *, aside: bool = False, in_turn: bool = False) -> None:
         super().__init__()
         self.index = index
         self.aside = aside
+        self.in_turn = in_turn
+        """Whether the value is a list of which each turn of a loop takes the next."""
 
 
-_COMPARE: dict[type[ast.cmpop], Callable[[Value, Value], Value]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Is: operator.is_,
-    ast.IsNot: operator.is_not,
-    ast.In: lambda left, right: left in right,
-    ast.NotIn: lambda left, right: left not in right,
+_TYPES = (int, float, str, bool, list, tuple, dict, set, frozenset, complex, bytes, bytearray)
+_FUNCTIONS = """
+    abs all any ascii bin chr divmod enumerate filter format hex isinstance iter len map max memoryview min next
+    object oct ord pow range repr reversed round slice sorted sum type zip
+"""
+_MODULES: dict[str, tuple[Any, ...]] = {
+    "collections": (
+        collections.Counter,
+        collections.OrderedDict,
+        collections.deque,
+        collections.defaultdict,
+        collections.ChainMap,
+    ),
+    "datetime": (datetime.date, datetime.time, datetime.timedelta, datetime.timezone),
+    "decimal": (decimal.Decimal,),
+    "fractions": (fractions.Fraction,),
 }
-_UNARY: dict[type[ast.unaryop], Callable[[Value], Value]] = {
-    ast.Not: operator.not_,
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-    ast.Invert: operator.invert,
+_NAMES: dict[str, Any] = {
+    **{t.__name__: t for t in _TYPES},
+    **{name: getattr(builtins, name) for name in _FUNCTIONS.split()},
+    **{t.__name__: t for types in _MODULES.values() for t in types},
+    **{f"{module}.{t.__name__}": t for module, types in _MODULES.items() for t in types},
+    **{f"math.{name}": value for name, value in vars(math).items() if name[0] != "_"},
+    "datetime.datetime": datetime.datetime,
+    "NotImplemented": NotImplemented,
+    "Ellipsis": ...,
 }
-_TYPES: dict[str, type] = {
-    t.__name__: t
-    for t in (int, float, str, bool, list, tuple, dict, set, frozenset, complex, bytes)
+"""All that an assert may name."""
+_ATTRIBUTES = {
+    name
+    for t in (*_TYPES, range, *(t for types in _MODULES.values() for t in types), datetime.datetime)
+    for name in dir(t)
+    if not name.startswith("_")
 }
-_FUNCTIONS: dict[str, Callable[..., Value]] = {
-    **{name: t for name, t in _TYPES.items() if name not in ("bytes",)},
-    "abs": abs,
-    "all": all,
-    "any": any,
-    "isinstance": isinstance,
-    "len": len,
-    "max": max,
-    "min": min,
-    "round": round,
-    "sorted": sorted,
-    "sum": sum,
-    "type": type,
-    "math.ceil": math.ceil,
-    "math.floor": math.floor,
-    "math.isclose": math.isclose,
-    "math.isnan": math.isnan,
-    "math.sqrt": math.sqrt,
+_CHEAP_CALLS: dict[str, tuple[int, tuple[str, ...]]] = {
+    **{name: (1, ()) for name in ("int", "float", "bool", "list", "tuple", "set", "frozenset")},
+    **{name: (1, ()) for name in ("dict", "len", "abs", "sum", "min", "max", "any", "all", "type")},
+    **{f"math.{name}": (1, ()) for name in ("ceil", "floor", "isnan", "isinf", "sqrt", "fabs")},
+    "sorted": (1, ("reverse",)),
+    "isinstance": (2, ()),
+    "math.isclose": (2, ("rel_tol", "abs_tol")),
 }
-_CONSTANTS: dict[str, Value] = {
-    **_TYPES,
-    "math.pi": math.pi,
-    "math.e": math.e,
-    "math.inf": math.inf,
-    "math.nan": math.nan,
-}
+"""Functions that are cheap with so many arguments at most, and these keywords."""
+_CHEAP_OPERATORS = (ast.Add, ast.Sub, ast.Div, ast.FloorDiv, ast.BitAnd, ast.BitOr, ast.BitXor)
+_PLAIN = (
+    (Hole, ast.Constant, ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
+    + (ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Subscript, ast.Slice)
+    + (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Starred, ast.JoinedStr, ast.FormattedValue)
+    + (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.comprehension)
+    + (ast.Call, ast.keyword, ast.Lambda, ast.arguments, ast.arg, ast.NamedExpr)
+)
+_CHEAP = (
+    (Hole, ast.Constant, ast.expr_context, ast.unaryop, ast.boolop, ast.cmpop, ast.UnaryOp)
+    + (ast.BoolOp, ast.Compare, ast.IfExp, ast.Subscript, ast.Slice, ast.List, ast.Tuple)
+    + (ast.Set, ast.Dict, ast.keyword, ast.operator, ast.Name)
+)
 
 
-def _name(node: ast.AST) -> str | None:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        return f"{node.value.id}.{node.attr}"
-    return None
+class Test:
+    """An expression with holes that is admitted, ready to be evaluated."""
+
+    def __init__(self, expression: ast.expr) -> None:
+        """Admit an expression.
+
+        Raises:
+            Unsupported: a part of it is not evaluated on the trusted side.
+        """
+        expression = _Dotted().visit(expression)
+        _check(expression, bound_names(expression))
+        self.cheap = _is_cheap(expression)
+        """Whether evaluating takes no more than the values' size says."""
+        self._in_turn = [
+            node.index for node in ast.walk(expression) if isinstance(node, Hole) and node.in_turn
+        ]
+        named = ast.fix_missing_locations(ast.Expression(_Named().visit(expression)))
+        self._code = compile(named, "<assert>", "eval", dont_inherit=True)
+
+    def evaluate(self, values: Sequence[Value], asides: Sequence[Value]) -> Value:
+        """Return the value of what is left of an assert, with the holes filled.
+
+        Raises:
+            Exception: whatever Python raises for these values; the assert would have raised it too.
+            Unjudged: a value was asked what it cannot answer here.
+        """
+        names = {**_NAMES, "__builtins__": {}}
+        names.update((_name(False, index), value) for index, value in enumerate(values))
+        names.update((_name(True, index), value) for index, value in enumerate(asides))
+        for index in self._in_turn:
+            names[_name(False, index)] = iter(values[index])
+        return eval(self._code, names)  # noqa: S307 - the assert's own words, each of them admitted
 
 
-def check(node: ast.AST) -> None:
-    """Raise Unsupported unless `evaluate` knows every part of the expression."""
-    match node:
-        case Hole() | ast.Constant():
-            return
-        case ast.Name() | ast.Attribute() if _name(node) in _CONSTANTS:
-            return
-        case ast.Call() if _name(node.func) in _FUNCTIONS and all(k.arg for k in node.keywords):
-            parts = [*node.args, *(keyword.value for keyword in node.keywords)]
-        case ast.Compare():
-            parts = [node.left, *node.comparators]
-            for operation, right in zip(node.ops, node.comparators, strict=True):
+def is_admitted(expression: ast.expr) -> bool:
+    """Whether an expression without holes could be evaluated here."""
+    try:
+        _check(_Dotted().visit(expression), bound_names(expression))
+    except Unsupported:
+        return False
+    return True
+
+
+def bound_names(expression: ast.AST) -> set[str]:
+    """Names that an expression binds itself: loop variables, parameters, `:=`."""
+    return {
+        part.arg if isinstance(part, ast.arg) else part.id
+        for part in ast.walk(expression)
+        if isinstance(part, ast.arg)
+        or (isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store))
+    }
+
+
+def _name(aside: bool, index: int) -> str:
+    """What a hole's value is called; no assert can write a space in a name."""
+    return f"{'aside' if aside else 'value'} {index}"
+
+
+class _Dotted(ast.NodeTransformer):
+    """Writes `math.isclose` as one name, so that no module is ever at hand."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if isinstance(node.value, ast.Name) and f"{node.value.id}.{node.attr}" in _NAMES:
+            return ast.copy_location(ast.Name(f"{node.value.id}.{node.attr}", ast.Load()), node)
+        return self.generic_visit(node)
+
+
+class _Named(ast.NodeTransformer):
+    """Writes holes as names."""
+
+    def visit_Hole(self, node: Hole) -> ast.AST:
+        name = ast.Name(_name(node.aside, node.index), ast.Load())
+        return ast.Call(ast.Name("next", ast.Load()), [name], []) if node.in_turn else name
+
+
+def _check(expression: ast.expr, bound: set[str]) -> None:
+    for node in ast.walk(expression):
+        if isinstance(node, ast.Name):
+            if node.id not in _NAMES and node.id not in bound:
+                raise Unsupported(f"it names {node.id}")
+        elif isinstance(node, ast.Attribute):
+            text = isinstance(node.value, ast.Constant | ast.JoinedStr)
+            # A format string of the program's could look into any object.
+            if node.attr not in _ATTRIBUTES or (node.attr.startswith("format") and not text):
+                raise Unsupported(f"it uses .{node.attr}")
+        elif not isinstance(node, _PLAIN):
+            raise Unsupported(f"it has a {type(node).__name__}")
+        if isinstance(node, ast.Compare):
+            for operation, (left, right) in zip(node.ops, _neighbours(node), strict=True):
                 # Identity means something only for the singletons: other values are copies here.
                 if isinstance(operation, ast.Is | ast.IsNot) and not (
-                    isinstance(right, ast.Constant) and right.value in (None, True, False)
+                    _is_singleton(left) or _is_singleton(right)
                 ):
-                    raise Unsupported
-        case ast.BoolOp():
-            parts = node.values
-        case ast.UnaryOp():
-            parts = [node.operand]
-        case ast.BinOp() if type(node.op) in _BINARY:
-            parts = [node.left, node.right]
-        case ast.List() | ast.Tuple() | ast.Set():
-            parts = node.elts
-        case ast.Dict() if all(key is not None for key in node.keys):
-            parts = [*(key for key in node.keys if key is not None), *node.values]
-        case ast.Subscript():
-            parts = [node.value, node.slice]
-        case ast.Slice():
-            parts = [part for part in (node.lower, node.upper, node.step) if part is not None]
-        case ast.IfExp():
-            parts = [node.test, node.body, node.orelse]
-        case _:
-            raise Unsupported
-    for part in parts:
-        check(part)
+                    raise Unsupported("`is` compares with no singleton")
 
 
-def evaluate(node: ast.AST, values: Sequence[Value], asides: Sequence[Value]) -> Value:
-    """Return the value of what is left of an assert, with the holes filled.
+def _neighbours(node: ast.Compare) -> Iterator[tuple[ast.expr, ast.expr]]:
+    return zip((node.left, *node.comparators), node.comparators, strict=False)
 
-    Raises:
-        Exception: whatever the operators raise for these values: TypeError, ValueError, ArithmeticError,
-            LookupError; the assert would have raised it too.
-    """
 
-    def value(part: ast.AST) -> Value:
-        return evaluate(part, values, asides)
+def _is_singleton(node: ast.expr) -> bool:
+    if isinstance(node, ast.Name):
+        value = _NAMES.get(node.id)
+        return isinstance(value, type) or value is ... or value is NotImplemented
+    return isinstance(node, ast.Constant) and (
+        node.value is None or node.value is ... or isinstance(node.value, bool)
+    )
 
+
+def _is_cheap(expression: ast.expr) -> bool:
+    return all(_is_cheap_node(node) for node in ast.walk(expression))
+
+
+def _is_cheap_node(node: ast.AST) -> bool:
     match node:
-        case Hole(index=index, aside=aside):
-            return (asides if aside else values)[index]
-        case ast.Constant():
-            return node.value
-        case ast.Name() | ast.Attribute():
-            return _CONSTANTS[_name(node) or ""]
-        case ast.Call():
-            keywords = {keyword.arg or "": value(keyword.value) for keyword in node.keywords}
-            return _call(_name(node.func) or "", [value(part) for part in node.args], keywords)
-        case ast.Compare():
-            left: Value = value(node.left)
-            result: Value = True
-            for operation, part in zip(node.ops, node.comparators, strict=True):
-                right = value(part)
-                result = _COMPARE[type(operation)](left, right)
-                if not result:
-                    return result
-                left = right
-            return result
-        case ast.BoolOp():
-            is_and = isinstance(node.op, ast.And)
-            for part in node.values:
-                result = value(part)
-                if bool(result) != is_and:
-                    return result
-            return result
-        case ast.UnaryOp():
-            return _UNARY[type(node.op)](value(node.operand))
         case ast.BinOp():
-            return _BINARY[type(node.op)](value(node.left), value(node.right))
-        case ast.List():
-            return [value(part) for part in node.elts]
-        case ast.Tuple():
-            return tuple(value(part) for part in node.elts)
-        case ast.Set():
-            return {value(part) for part in node.elts}
-        case ast.Dict():
-            return {value(k): value(v) for k, v in zip(node.keys, node.values, strict=True) if k}
-        case ast.Subscript():
-            return value(node.value)[value(node.slice)]
-        case ast.Slice():
-            bounds = (node.lower, node.upper, node.step)
-            return slice(*(None if bound is None else value(bound) for bound in bounds))
-        case ast.IfExp():
-            return value(node.body) if value(node.test) else value(node.orelse)
+            return isinstance(node.op, _CHEAP_OPERATORS)
+        case ast.Call(func=ast.Name(id="round"), args=[_, *digits], keywords=keywords):
+            allowed = [*digits, *(keyword.value for keyword in keywords)]
+            return all(_is_few(part) for part in allowed)
+        case ast.Call(func=ast.Name(id=name)) if name in _CHEAP_CALLS:
+            n_arguments, keyword_names = _CHEAP_CALLS[name]
+            return len(node.args) <= n_arguments and all(
+                keyword.arg in keyword_names for keyword in node.keywords
+            )
+        case Hole(in_turn=True):
+            return False
         case _:
-            raise Unsupported
+            return isinstance(node, _CHEAP)
 
 
-def _call(name: str, arguments: list[Value], keywords: Mapping[str, Value]) -> Value:
-    if name == "type" and len(arguments) != 1:
-        raise TypeError("type() takes one argument here")
-    if name in _TYPES and arguments and isinstance(arguments[0], Iterated):
-        arguments = [arguments[0].items, *arguments[1:]]
-    return _FUNCTIONS[name](*arguments, **keywords)
-
-
-def _is_number(value: Value) -> bool:
-    return isinstance(value, int | float | complex)
-
-
-def _multiply(left: Value, right: Value) -> Value:
-    """Multiply, but build no sequence or number that the value's author could make huge."""
-    for sequence, n in ((left, right), (right, left)):
-        if isinstance(sequence, str | bytes | list | tuple) and isinstance(n, int):
-            if len(sequence) * n > _MAX_SEQUENCE:
-                raise ValueError("a repeated sequence must be small")
-    return left * right
-
-
-def _power(left: Value, right: Value) -> Value:
-    if isinstance(left, int) and isinstance(right, int):
-        if left.bit_length() * abs(right) > _MAX_POWER_BITS:
-            raise ValueError("a power must be small")
-    elif not (_is_number(left) and _is_number(right)):
-        raise TypeError("a power must be of numbers")
-    return left**right
-
-
-def _modulo(left: Value, right: Value) -> Value:
-    if not _is_number(left):  # "%999999999d" % 1 takes a gigabyte
-        raise TypeError("a remainder must be of numbers")
-    return left % right
-
-
-_BINARY: dict[type[ast.operator], Callable[[Value, Value], Value]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: _multiply,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: _modulo,
-    ast.Pow: _power,
-    ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_,
-    ast.BitXor: operator.xor,
-}
+def _is_few(node: ast.expr) -> bool:
+    return (
+        isinstance(node, ast.Constant)
+        and type(node.value) is int
+        and abs(node.value) <= MAX_CHEAP_NDIGITS
+    )

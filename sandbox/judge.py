@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 import reprlib
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sandbox import decoding
+from sandbox import decoding, judge_process
 from sandbox.assertion import Assertion
-from sandbox.evaluation import evaluate
 from sandbox.guest.protocol import How, ProtocolError, ResponseHeader
 from sandbox.guest.values import Value
 from sandbox.program import AssertResult, Execution, Program, Verdict
 
+MAX_CHEAP_BYTES = 16_384
+"""Of a body that is judged in this process: ten milliseconds at the worst."""
 MAX_SHOWN = 300
 """Characters of a value or message in a result."""
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
 )
+_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -41,7 +42,7 @@ class Facts:
     loaded: bool
     load_failure: Failure | None
     steps: tuple[Failure | tuple[Value, ...], ...]
-    """For each assert that was reached: what it raised or the values of its calls."""
+    """For each assert that was reached: what it raised, or the documents of its calls' values."""
     output_tail: str
     output_truncated: bool
     ended: bool
@@ -53,7 +54,7 @@ def parse_body(body: bytes, n_steps: int) -> Facts:
     Raises:
         ProtocolError: not the lines of a child.
     """
-    documents = [_parse_line(line) for line in body.split(b"\n")[:-1]]
+    documents = [decoding.read_json(line) for line in body.split(b"\n")[:-1]]
     loaded = bool(documents)
     load_failure = None
     steps: list[Failure | tuple[Value, ...]] = []
@@ -62,28 +63,19 @@ def parse_body(body: bytes, n_steps: int) -> Facts:
         match document:
             case ["load", failure] if position == 0:
                 load_failure = _parse_failure(failure) if failure is not None else None
-            case ["assert", index, failure, None] if index == len(steps) == position - 1 < n_steps:
-                steps.append(_parse_failure(failure))
-            case ["assert", index, None, [*shipped]] if (
+            case ["assert", int(index), failure, None] if (
                 index == len(steps) == position - 1 < n_steps
             ):
-                steps.append(tuple(decoding.decode(value) for value in shipped))
+                steps.append(_parse_failure(failure))
+            case ["assert", int(index), None, [*shipped]] if (
+                index == len(steps) == position - 1 < n_steps
+            ):
+                steps.append(tuple(shipped))
             case ["end", str(tail), bool(truncated)] if 0 < position == len(documents) - 1:
                 ended = True
             case _:
                 raise ProtocolError(f"a line must be in its place, got {str(document)[:80]!r}")
     return Facts(loaded, load_failure, tuple(steps), clean(tail, 4096), truncated, ended)
-
-
-def _parse_line(line: bytes) -> Value:
-    try:
-        return json.loads(line, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"a line must be JSON: {error}") from error
-
-
-def _refuse(constant: str) -> Value:
-    raise ProtocolError(f"a number must be finite, got {constant}")
 
 
 def _parse_failure(document: Value) -> Failure:
@@ -109,6 +101,8 @@ def judge(
 ) -> Execution:
     """Judge every assert of a program from how its process ended and what it wrote.
 
+    What is provably cheap is judged here, everything else by a process with limits on time and memory.
+
     Args:
         program: what was asked.
         assertions: its asserts, taken apart.
@@ -116,33 +110,167 @@ def judge(
         body: the program's words.
         asides: values of the assertions' asides.
     """
-    try:
-        facts = parse_body(body, len(assertions))
-        garbled = None
-    except ProtocolError as error:
-        # Only hostile code writes such bytes: what it wrote counts for nothing, not even in part.
-        facts = Facts(False, None, (), "", False, False)
-        garbled = str(error)
-    results: list[AssertResult] = []
-    cause: tuple[Verdict, str] | None = None
-    for index, parsed in enumerate(assertions):
-        if facts.load_failure is not None:
-            results.append(_raised(parsed, facts.load_failure))
-        elif index < len(facts.steps):
-            results.append(_judge_step(parsed, facts.steps[index], asides))
-        elif cause is None:
-            cause = (Verdict.CRASHED, _garbled(garbled)) if garbled else _cause(header, program)
-            results.append(_ended(parsed, *cause))
-        else:
-            text = "not run: an earlier assert ended the program"
-            results.append(_ended(parsed, Verdict.NOT_RUN, text))
+    if len(body) <= MAX_CHEAP_BYTES and all(a.test is None or a.test.cheap for a in assertions):
+        try:
+            judging = Judging(program, assertions, header, body, asides, cheap=True)
+            return _execution(tuple(judging), header, judging.facts)
+        except (decoding.Costly, RecursionError):
+            pass
+    judged = judge_process.judge(program, assertions, header, body, asides)
+    results = list(judged.results)
+    for parsed in assertions[len(results) :]:
+        # The process was ended in the middle of the first of these.
+        results.append(
+            _ended(parsed, Verdict.NOT_RUN, "not run: an earlier assert cost too much to judge")
+            if len(results) > len(judged.results)
+            else unjudged(parsed, "the value takes too much time or memory to compare")
+        )
+    facts = Facts(True, None, (), judged.output_tail, judged.output_truncated, True)
+    return _execution(tuple(results), header, facts)
+
+
+def _execution(
+    results: tuple[AssertResult, ...], header: ResponseHeader, facts: Facts
+) -> Execution:
     return Execution(
-        results=tuple(results),
+        results=results,
         cpu_ms=header.cpu_us / 1000,
         wall_ms=header.wall_us / 1000,
         peak_memory_bytes=header.peak_memory_bytes,
         output_tail=facts.output_tail,
         output_truncated=facts.output_truncated,
+    )
+
+
+class Judging:
+    """The results of a program's asserts, one after the other."""
+
+    def __init__(
+        self,
+        program: Program,
+        assertions: Sequence[Assertion],
+        header: ResponseHeader,
+        body: bytes,
+        asides: Mapping[str, Value],
+        *,
+        cheap: bool = False,
+    ) -> None:
+        self._program = program
+        self._assertions = assertions
+        self._header = header
+        self._asides = asides
+        self._cheap = cheap
+        self._garbled: str | None = None
+        self.out_of_memory = False
+        """Whether an allocation failed on the way."""
+        try:
+            self.facts = parse_body(body, len(assertions))
+        except ProtocolError as error:
+            if cheap and isinstance(error, decoding.TooDeep):
+                raise decoding.Costly from error
+            # Only hostile code writes such bytes: what it wrote counts for nothing, not even in part.
+            self.facts = Facts(False, None, (), "", False, False)
+            self._garbled = str(error)
+
+    def __iter__(self) -> Iterator[AssertResult]:
+        """Judge the asserts in order.
+
+        Raises:
+            Costly: only where cheap was asked for.
+        """
+        over = False
+        for index, parsed in enumerate(self._assertions):
+            if over:
+                text = "not run: an earlier assert ended the program"
+                yield _ended(parsed, Verdict.NOT_RUN, text)
+            elif self.facts.load_failure is not None:
+                yield _raised(parsed, self.facts.load_failure)
+            elif index < len(self.facts.steps):
+                try:
+                    yield self._judge_step(parsed, self.facts.steps[index])
+                except ProtocolError as error:
+                    over = True
+                    yield _ended(parsed, Verdict.CRASHED, _garbled(str(error)))
+            else:
+                over = True
+                cause = _cause(self._header, self._program)
+                if self._garbled is not None:
+                    cause = Verdict.CRASHED, _garbled(self._garbled)
+                yield _ended(parsed, *cause)
+
+    def _judge_step(self, parsed: Assertion, step: Failure | tuple[Value, ...]) -> AssertResult:
+        if isinstance(step, Failure):
+            return _raised(parsed, step)
+        if len(step) != len(parsed.calls):
+            raise ProtocolError(f"{len(step)} values for {len(parsed.calls)} calls")
+        try:
+            values = [decoding.decode(document, cheap=self._cheap) for document in step]
+            return _compared(parsed, values, [self._asides[source] for source in parsed.asides])
+        except (MemoryError, RecursionError) as error:
+            if self._cheap:
+                raise
+            self.out_of_memory = self.out_of_memory or isinstance(error, MemoryError)
+            what = "too much memory" if isinstance(error, MemoryError) else "too many levels"
+            return unjudged(parsed, f"the value takes {what} to compare")
+
+
+def _compared(parsed: Assertion, values: Sequence[Value], asides: Sequence[Value]) -> AssertResult:
+    exception = message = None
+    try:
+        holds = bool(values[0] if parsed.test is None else parsed.test.evaluate(values, asides))
+        verdict = Verdict.PASSED if holds else Verdict.FAILED
+    except decoding.Unjudged as error:
+        verdict, message = Verdict.UNJUDGED, clean(str(error), MAX_SHOWN)
+    except RecursionError:
+        raise
+    except _AS_THE_ASSERT as error:
+        # As the assert itself would have: `int("x") == 3` raises.
+        verdict, exception = Verdict.ERROR, type(error).__name__
+        message = _text(error)
+    passed = verdict == Verdict.PASSED
+    return AssertResult(
+        assertion=parsed.source,
+        verdict=verdict,
+        trusted=parsed.trusted and verdict != Verdict.UNJUDGED,
+        exception=exception,
+        message=message,
+        call=None if passed else _cut(", ".join(call.source for call in parsed.calls)),
+        expected=None if passed else _cut(parsed.expected) or None,
+        got=None if passed else ", ".join(show(value) for value in values)[: 2 * MAX_SHOWN],
+    )
+
+
+def _text(error: Exception) -> str:
+    try:
+        return clean(str(error), MAX_SHOWN)
+    except ValueError:  # it names a huge number
+        return ""
+
+
+_AS_THE_ASSERT = (
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    NameError,
+    RuntimeError,
+    StopIteration,
+    BufferError,
+    # Python's answer to a format specification that is no text.
+    SystemError,
+)
+
+
+def unjudged(parsed: Assertion, message: str) -> AssertResult:
+    """The result of an assert whose value could not be compared."""
+    return AssertResult(
+        assertion=parsed.source,
+        verdict=Verdict.UNJUDGED,
+        trusted=False,
+        message=message,
+        call=_cut(", ".join(call.source for call in parsed.calls)),
+        expected=_cut(parsed.expected) or None,
     )
 
 
@@ -204,38 +332,6 @@ def _known_call(parsed: Assertion, call: str | None) -> str | None:
     return next((_cut(known.source) for known in parsed.calls if known.source == call), None)
 
 
-def _judge_step(
-    parsed: Assertion, step: Failure | tuple[Value, ...], asides: Mapping[str, Value]
-) -> AssertResult:
-    if isinstance(step, Failure):
-        return _raised(parsed, step)
-    if len(step) != len(parsed.calls):
-        text = _garbled(f"{len(step)} values for {len(parsed.calls)} calls")
-        return _ended(parsed, Verdict.CRASHED, text)
-    exception = message = None
-    try:
-        if parsed.test is None:
-            holds = bool(step[0])
-        else:
-            filled = [asides[source] for source in parsed.asides]
-            holds = bool(evaluate(parsed.test, step, filled))
-        verdict = Verdict.PASSED if holds else Verdict.FAILED
-    except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
-        # As the assert itself would have: `int("x") == 3` raises.
-        verdict, exception, message = Verdict.ERROR, type(error).__name__, clean(str(error), 300)
-    passed = verdict == Verdict.PASSED
-    return AssertResult(
-        assertion=parsed.source,
-        verdict=verdict,
-        trusted=parsed.trusted,
-        exception=exception,
-        message=message,
-        call=None if passed else _cut(", ".join(call.source for call in parsed.calls)),
-        expected=None if passed else _cut(parsed.expected) or None,
-        got=None if passed else ", ".join(show(value) for value in step)[: 2 * MAX_SHOWN],
-    )
-
-
 class _Repr(reprlib.Repr):
     """A repr that is cheap for huge values and never raises."""
 
@@ -246,6 +342,17 @@ class _Repr(reprlib.Repr):
         self.maxdict = 20
         self.maxstring = self.maxother = 200
         self.maxlong = 60
+
+    def repr1(self, x: object, level: int) -> str:
+        # Found by the name of its class otherwise, and that is the program's word.
+        return x.text[:200] if isinstance(x, decoding.Opaque) else super().repr1(x, level)
+
+    def repr_instance(self, x: object, level: int) -> str:
+        # Not as reprlib does, which shows an address of this process.
+        try:
+            return _cut(repr(x), self.maxother)
+        except (ValueError, RecursionError):  # a huge number has no decimal digits
+            return f"<{type(x).__name__}>"
 
     def repr_int(self, x: int, level: int) -> str:
         if x.bit_length() > 4000:  # decimal digits of a huge number take quadratic time
@@ -261,8 +368,12 @@ def show(value: Value) -> str:
 
 
 def clean(text: str, limit: int) -> str:
-    """Return text without control characters, bidirectional marks and lone surrogates, cut to `limit`."""
-    text = _CONTROL.sub("\ufffd", text[: limit * 2])
+    """Return text cut to `limit`, without what cannot be printed and without addresses.
+
+    That is control characters, bidirectional marks and lone surrogates; an address (`at 0x7f..`) says
+    where a process lies in memory and is another one in the next run.
+    """
+    text = _ADDRESS.sub("", _CONTROL.sub("\ufffd", text[: limit * 2]))
     return _cut(_SURROGATE.sub("\ufffd", text), limit)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from sandbox import judge
 from sandbox.assertion import Assertion, parse
-from sandbox.decoding import Opaque
+from sandbox.decoding import Opaque, decode
 from sandbox.exchange import Outcome
 from sandbox.guest.protocol import MAX_JOB_BYTES
 from sandbox.guest.values import Value
@@ -44,7 +44,7 @@ def aside_value(outcome: Outcome | None) -> Value:
     if outcome is not None:
         facts = judge.parse_body(outcome.body, 1)
         if facts.steps and isinstance(facts.steps[0], tuple) and len(facts.steps[0]) == 1:
-            return facts.steps[0][0]
+            return decode(facts.steps[0][0])
     return Opaque("aside", "<no value>", False)
 
 

@@ -18,6 +18,8 @@ class Verdict(StrEnum):
     MEMORY = "memory"
     CRASHED = "crashed"
     """The process went away (signal, exit) before the call returned."""
+    UNJUDGED = "unjudged"
+    """A value came back, or would have, that cannot be compared outside; never trusted, never a pass."""
     NOT_RUN = "not_run"
     """Nothing was tried: an earlier cause ended the program first."""
 
@@ -45,7 +47,7 @@ class AssertResult:
     assertion: str
     verdict: Verdict
     trusted: bool = True
-    """False where the assert's shape forced its evaluation beside the candidate: no reward for it."""
+    """False where the assert was evaluated beside the candidate, or could not be: no reward for it."""
     exception: str | None = None
     """Type name of what was raised, e.g. `TypeError`; None where nothing was."""
     message: str | None = None

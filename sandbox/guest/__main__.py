@@ -19,7 +19,6 @@ import socket
 import sys
 import time
 import traceback
-import warnings
 from typing import Any, NamedTuple
 
 from sandbox.guest import child, landlock, root, slot
@@ -330,7 +329,6 @@ def _warm_up() -> None:
         importlib.import_module(name)
     # Our own folder is no place for a program to import from.
     sys.path[:] = [path for path in sys.path if os.path.realpath(path) in _library_paths()]
-    warnings.simplefilter("ignore")
     streams = sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__
     job = Job(("import math",), _WARM_UP, "", ((Call("f([1, 2, 3, 4], 5)"),) * 3,) * 3)
     for _ in range(3):
@@ -343,6 +341,7 @@ def _warm_up() -> None:
     sys.stdin, sys.stdout, sys.stderr = streams[:3]
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = streams[3:]  # type: ignore[misc]
     del sys.modules["solution"]
+    child.set_stage()
     gc.collect()
     # Frozen objects are not touched by the children's collector, so their pages stay shared.
     gc.freeze()

@@ -7,6 +7,8 @@ passes; everything it writes is read by the host as hostile text.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` wraps calls in enums: 30 more pages to copy
+import _sitebuiltins
+import builtins
 import ctypes
 import fcntl
 import json
@@ -33,6 +35,11 @@ _MAX_FD = 4096
 # The lines that nearly every program has, ready to be written.
 _LOADED, _ENDED = b'["load",null]\n', b'["end","",false]\n'
 _NO_OUTPUT = ("", False)
+_NO_ROOM = '{"o":["object","<too large to ship>",true,false]}'
+"""A value after those that filled the pipe."""
+_FRAMES_BETWEEN = 2 if sys.version_info >= (3, 12) else 3
+"""Of `_evaluate` and of what it calls; before 3.12 a call of `eval` counts as one, too."""
+_RECURSION_LIMIT = sys.getrecursionlimit()
 _encode_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -113,74 +120,89 @@ def become(
         os._exit(status)
 
 
+def set_stage() -> None:
+    """Leave the interpreter as `python -c` leaves it: done once, before the forks.
+
+    This interpreter starts without `site`, and its arguments and main module are the supervisor's.
+    """
+    for name, text in (("exit", "Ctrl-D (i.e. EOF)"), ("quit", "Ctrl-D (i.e. EOF)")):
+        setattr(builtins, name, _sitebuiltins.Quitter(name, text))
+    for name in ("copyright", "credits", "license"):
+        setattr(builtins, name, _sitebuiltins._Printer(name, f"See {name} of Python."))
+    builtins.help = _sitebuiltins._Helper()
+    sys.argv, sys.orig_argv = ["-c"], [sys.executable, "-c"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+
+
 def run(job: Job, result: int, capture: Capture) -> None:
     """Run a program and write one JSON line for its loading, one for each assert, one for the end."""
     module = types.ModuleType("solution")
     sys.modules["solution"] = module
+    # A program has as many frames as it has on its own: ours do not count.
+    sys.setrecursionlimit(_RECURSION_LIMIT + _n_frames())
     ship = _Shipment(result)
     failure = _load(job, module.__dict__)
     if failure is not None:
-        ship.line(["load", failure])
+        ship.line(_encode_json(["load", failure]))
     else:
         os.write(result, _LOADED)
         for index, step in enumerate(job.steps):
-            ship.line(["assert", index, *_evaluate(step, module.__dict__)])
+            ship.line(_evaluate(index, step, module.__dict__, ship.left))
     tail = capture.tail()
     if tail == _NO_OUTPUT:
         os.write(result, _ENDED)
     else:
-        ship.line(["end", *tail])
+        ship.line(_encode_json(["end", *tail]))
+
+
+def _n_frames() -> int:
+    """Frames of ours below a program's first one, where `python -c` has none."""
+    n, frame = 0, sys._getframe(1)
+    while frame.f_back is not None:
+        n, frame = n + 1, frame.f_back
+    return n + _FRAMES_BETWEEN
 
 
 class _Shipment:
-    """Writes lines while they fit."""
+    """Writes lines and knows how much room is left for them."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._left = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) - RESERVED_BYTES
+        self.left = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) - RESERVED_BYTES
 
-    def line(self, document: list[Value]) -> None:
-        data = _encode_json(document).encode() + b"\n"
-        self._left -= len(data)
-        if self._left < 0 and document[0] == "assert":
-            data = _encode_json(["assert", document[1], _too_large(), None]).encode() + b"\n"
+    def line(self, text: str) -> None:
+        data = text.encode() + b"\n"
+        self.left -= len(data)
         os.write(self._fd, data)
-
-
-def _too_large() -> dict[str, Value]:
-    return {
-        "type": "ValueTooLarge",
-        "message": "the values of this program are too large to ship",
-        "line": None,
-        "call": None,
-    }
 
 
 def _load(job: Job, namespace: dict[str, Value]) -> dict[str, Value] | None:
     """Run imports, the program and the setup code; return the first failure."""
+    # Without dont_inherit each would be compiled with the `from __future__` of this module.
     try:
         for line in job.imports:
-            exec(compile(line, "<imports>", "exec"), namespace)
-        exec(compile(job.code, CANDIDATE, "exec"), namespace)
+            exec(compile(line, "<imports>", "exec", dont_inherit=True), namespace)
+        exec(compile(job.code, CANDIDATE, "exec", dont_inherit=True), namespace)
         if job.setup_code:
-            exec(compile(job.setup_code, "<setup>", "exec"), namespace)
+            exec(compile(job.setup_code, "<setup>", "exec", dont_inherit=True), namespace)
     except BaseException as raised:  # noqa: BLE001 - hostile code, any exception
         return _failure(raised, None)
     return None
 
 
-def _evaluate(
-    step: Value, namespace: dict[str, Value]
-) -> tuple[dict[str, Value] | None, list[Value] | None]:
-    """Evaluate the calls of one assert; return (failure, None) or (None, values)."""
-    shipped = []
+def _evaluate(index: int, step: Value, namespace: dict[str, Value], room: int) -> str:
+    """Evaluate the calls of one assert; return the line with their values, or with what one raised."""
+    texts = []
     for call in step:
         try:
-            value = eval(compile(call.source, "<call>", "eval"), namespace)  # noqa: S307
-            shipped.append(values.encode(value, iterate=call.iterate))
+            code = compile(call.source, "<call>", "eval", dont_inherit=True)
+            value = eval(code, namespace)  # noqa: S307
+            text = values.write(value, iterate=call.iterate, room=room)
         except BaseException as raised:  # noqa: BLE001 - hostile code, any exception
-            return _failure(raised, call.source), None
-    return None, shipped
+            return _encode_json(["assert", index, _failure(raised, call.source), None])
+        texts.append(text if len(text) < room else _NO_ROOM)
+        room -= len(text)
+    return f'["assert",{index},null,[{",".join(texts)}]]'
 
 
 def _failure(raised: BaseException, call: str | None) -> dict[str, Value]:

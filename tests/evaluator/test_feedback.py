@@ -78,6 +78,7 @@ def test_several_wrong_values_are_listed_up_to_three(problem):
         (Verdict.MEMORY, "used more memory than allowed"),
         (Verdict.CRASHED, "ended the whole process"),
         (Verdict.NOT_RUN, "1 was not reached"),
+        (Verdict.UNJUDGED, "gave something that cannot be compared"),
     ],
 )
 def test_each_cause_has_its_words(problem, verdict, words):

@@ -66,6 +66,7 @@ def test_a_sandbox_failure_is_no_grade(problem):
         ([result(Verdict.ERROR, exception="a b\x1b[31m")], "error"),
         ([result(Verdict.ERROR, exception="X" * 1000)], "error"),
         ([result(Verdict.PASSED), result(Verdict.PASSED, trusted=False)], "untrusted"),
+        ([result(Verdict.UNJUDGED, trusted=False)], "untrusted"),
         ([], "not_run"),
     ],
 )

@@ -215,6 +215,11 @@ def test_imports_that_only_the_asserts_need_come_from_the_reference(tmp_path):
         (json.dumps({**FULL, "code": "def ("}), "must be Python"),
         (json.dumps({**FULL, "code": "x = 1"}), "must call a function"),
         (json.dumps(FULL) + "\n" + json.dumps(FULL), "unique"),
+        (
+            json.dumps({**FULL, "test_list": ["assert helper(2) == helper(-2)"]}),
+            "judged outside the solution.*with each other",
+        ),
+        (json.dumps({**FULL, "test_list": ["assert helper(2) == known"]}), "it names known"),
     ],
 )
 def test_bad_problem_file_is_one_line(tmp_path, content, message):

@@ -10,10 +10,11 @@ PAGE = (ROOT / "docs/sandbox.md").read_text()
 
 
 def _tests():
-    for file in [*ROOT.glob("tests/sandbox/*.py"), *ROOT.glob("tests/contract/*.py")]:
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.FunctionDef):
-                yield node.name
+    for folder in ("sandbox", "contract", "differential"):
+        for file in (ROOT / "tests" / folder).glob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.FunctionDef):
+                    yield node.name
 
 
 def test_every_test_that_the_page_names_exists():

@@ -1,10 +1,11 @@
 import json
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox import judge
+from sandbox import decoding, judge
 from sandbox.assertion import parse
 from sandbox.decoding import Opaque
 from sandbox.guest.protocol import How, ProtocolError, Reply, ResponseHeader
@@ -76,8 +77,10 @@ def test_garbled_lines_count_for_nothing_not_even_in_part(data):
 
 
 def test_more_or_fewer_values_than_calls_are_no_pass():
-    data = body(LOAD, '["assert",0,null,[]]', '["assert",1,null,[3,3]]', END)
-    assert verdicts(data) == ["crashed", "crashed"]
+    data = body(LOAD, '["assert",0,null,[]]', '["assert",1,null,[3]]', END)
+    assert verdicts(data) == ["crashed", "not_run"]
+    data = body(LOAD, '["assert",0,null,[2]]', '["assert",1,null,[3,3]]', END)
+    assert verdicts(data) == ["passed", "crashed"]
 
 
 def test_a_line_cut_off_counts_for_nothing():
@@ -137,3 +140,20 @@ def test_showing_a_value_is_cheap_and_bounded():
     assert len(judge.show({i: "x" * 1000 for i in range(100)})) <= 300
     assert judge.show(Opaque("x", "\x1b[2J", True)) == "\ufffd[2J"
     assert judge.show([1, {"a": (2.5, None)}]) == "[1, {'a': (2.5, None)}]"
+
+
+def test_no_address_of_any_process_is_shown():
+    hostile = [
+        Opaque("map", "<map object at 0x7f1234abcd>", True),
+        memoryview(b"ab"),
+        {1: 10**5000}.keys(),
+        Fraction(10**5000),
+        [Fraction(10**5000), Opaque("int", "<x object at 0x55aa>", True)],
+        decoding.Large("list", "list", 5, None),
+    ]
+    for value in hostile:
+        text = judge.show(value)
+        assert "0x" not in text and text
+    assert judge.clean("'<' not supported: <a.b object at 0x7F00>", 100) == (
+        "'<' not supported: <a.b object>"
+    )

@@ -1,0 +1,2 @@
+def f(x: Union[int, Mystery]) -> Optional[int]:
+    return x * x

@@ -1,0 +1,4 @@
+def type(value):
+    return int
+def f(x):
+    return None
