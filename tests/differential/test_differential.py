@@ -14,6 +14,7 @@ from sandbox.client import open_sandbox
 from sandbox.image import current_image
 from sandbox.program import Program, Verdict
 from tests.differential import cases, plain
+from tests.scale import scaled
 
 PER_PROGRAM = 100
 MAX_EXPLAINED = 0.01
@@ -83,7 +84,7 @@ def test_two_thousand_drawn_cases_are_judged_as_plain_python_does(backend):
 @pytest.mark.timeout(1800)
 @pytest.mark.docker
 def test_fifty_thousand_drawn_cases_are_judged_as_plain_python_does():
-    check(50_000, "docker")
+    check(scaled(50_000), "docker")
 
 
 STAGE = """

@@ -18,6 +18,7 @@ from sandbox.pool import Pool
 from sandbox.process_backend import ProcessEndpoint
 from sandbox.program import Program, SandboxError
 from tests.sandbox.conftest import honest, verdicts
+from tests.scale import scaled
 
 HANGING = "import time\ndef f(x):\n    time.sleep(60)\n"
 CANARY = b'["load",null]\n["assert",0,null,[[7,%d]]]\n["end","",false]\n'
@@ -121,8 +122,8 @@ def test_a_hundred_clients_of_hanging_programs_restart_nothing():
     endpoint = DockerEndpoint(slots=2, number=0, image=current_image())
     try:
         instance = status(endpoint.socket_dir).facts["instance"]
-        seen = run_clients(endpoint, 100, [hanging(4.0), *honest(), hanging(4.0)])
-        assert seen == [(["timeout", "passed", "timeout"], 0, 0)] * 100
+        seen = run_clients(endpoint, scaled(100), [hanging(4.0), *honest(), hanging(4.0)])
+        assert seen == [(["timeout", "passed", "timeout"], 0, 0)] * scaled(100)
         assert status(endpoint.socket_dir).facts["instance"] == instance
     finally:
         endpoint.close()

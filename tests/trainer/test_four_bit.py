@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from evaluator.four_bit import is_four_bit
 from evaluator.model import load_base
 from sdpo_bench import main
+from tests.scale import scaled
 from tests.tiny_model import make_tiny_qwen
 from tests.trainer.killing import check_kills, train_in_a_fork
 from trainer.build import check_weights
@@ -164,7 +165,7 @@ def test_4_bit_runs_killed_at_random_moments_end_as_if_they_had_not_been(tiny_qw
         words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
         return train_in_a_fork("sdpo", CONFIGS / "smoke-cpu-4bit.yaml", words)
 
-    check_kills(start, tmp_path, n_kills=20)
+    check_kills(start, tmp_path, n_kills=scaled(20))
 
 
 def test_an_adapter_is_evaluated_on_the_base_it_was_trained_on(run, tiny_qwen, tmp_path):

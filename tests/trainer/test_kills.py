@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.scale import scaled
 from tests.trainer.killing import (
     check_kills,
     resume_in_a_fork,
@@ -49,4 +50,4 @@ def test_a_run_killed_at_any_moment_ends_bit_for_bit_as_if_it_had_not_been(
     def start(runs):
         return train("sdpo", config_file(**SAVING, **changes, runs_dir=str(runs)), [])
 
-    check_kills(start, tmp_path, n_kills=20, resume=resume)
+    check_kills(start, tmp_path, n_kills=scaled(20), resume=resume)
