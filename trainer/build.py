@@ -14,12 +14,14 @@ from datasets import Dataset
 from analysis.journal import Journal, read_run_info
 from analysis.provenance import folder_sha256, run_info
 from analysis.records import Record
+from evaluator.answer_text import opened_by
 from evaluator.context_length import context_length
 from evaluator.feedback import control_tokens
 from evaluator.mbpp import ProblemSet, load_problems
 from evaluator.memory import is_out_of_memory
 from evaluator.model import choose_device, load_base
 from evaluator.prompt import messages, protocol_for
+from evaluator.sampling import prompt_text
 from sandbox.client import Sandbox
 from trainer.adapter import BenchTrainer
 from trainer.audited import AuditedTrainer, EndOfStep
@@ -244,6 +246,9 @@ def build_trainer(
         timeout_s=bench.timeout_s,
         format_weight=bench.format_weight,
         special_tokens=control_tokens(tokenizer),
+        opening=opened_by(
+            prompt_text(tokenizer, [{"role": "user", "content": ""}], training.chat_template_kwargs)
+        ),
         patience=patience,
     )
     # the adapter's initial weights are drawn here, before TRL seeds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.records import Record, Rollout
 from evaluator.completions import gold_answers
@@ -58,8 +58,12 @@ class RolloutGrader:
         format_weight: float,
         patience: Patience,
         special_tokens: Sequence[str] = (),
+        opening: str = "",
     ) -> None:
-        """Grade for `problems`, by task id, in `sandbox`, for prompts of a tokenizer with these tokens."""
+        """Grade for `problems`, by task id, in `sandbox`, for prompts of a tokenizer with these tokens.
+
+        `opening` is the tag with which every prompt ends where the chat template opens the thinking.
+        """
         self._patience = patience
         self.graded: list[GradedRollout] = []
         self._problems = problems
@@ -67,6 +71,7 @@ class RolloutGrader:
         self._timeout_s = timeout_s
         self._format_weight = format_weight
         self._special_tokens = tuple(special_tokens)
+        self._opening = opening
 
     def correctness(
         self, completions: Sequence[Sequence[Message]], task_id: Sequence[int], **_: object
@@ -78,12 +83,16 @@ class RolloutGrader:
                 reward for that.
         """
         pairs = [
-            (self._problems[task], completion[0]["content"])
+            (self._problems[task], self._opening + completion[0]["content"])
             for task, completion in zip(task_id, completions, strict=True)
         ]
         grades = self._patience(
             lambda: grade(pairs, self._sandbox, timeout_s=self._timeout_s), "grading"
         )
+        grades = [
+            replace(g, completion=completion[0]["content"])
+            for g, completion in zip(grades, completions, strict=True)
+        ]
         self.graded = [
             GradedRollout(
                 grade=g,

@@ -10,3 +10,26 @@ def test_a_demonstration_keeps_its_blanks_and_holds_no_token_of_the_tokenizer():
             token in text.replace("\u200b", "") for token in ("<|im_end|>", "<tool>", "~~")
         )
         assert "\n    return x\n    # " in text
+
+
+def test_what_a_template_opened_as_thinking_earns_nothing_in_training():
+    from evaluator.mbpp import load_problems
+    from tests.trainer.fakes import HashSandbox
+    from trainer.rollouts import RolloutGrader
+
+    problem = load_problems("embedded/train").problems[0]
+    answer = f"```python\n{problem.reference}\n```"
+    texts = [f"perhaps {answer}", f"perhaps</think>{answer}"]
+
+    def graded(opening):
+        grader = RolloutGrader(
+            {problem.task_id: problem}, HashSandbox(), timeout_s=5.0, format_weight=0.3,
+            patience=lambda work, _: work(), opening=opening,
+        )  # fmt: skip
+        completions = [[{"role": "assistant", "content": text}] for text in texts]
+        grader.correctness(completions, [problem.task_id] * 2)
+        assert grader.format_score(completions)
+        return [rollout.grade.extraction.code is not None for rollout in grader.graded]
+
+    assert graded("<think>\n") == [False, True]
+    assert graded("") == [True, True]
