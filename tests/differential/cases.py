@@ -91,7 +91,7 @@ int str list tuple dict float
 OWN = """
 Point(1,2) Pair(1) Key(1) Color.RED Level.LOW Mode.A Money(3) Name('ab') Names([1,2]) Thing() Thing Bag([1,2])
 Sized([1,2]) Vector(3) object() nested(70) nested(150) table(60) counted([1,2,3]) counted('ab') ends_badly()
-itertools.count() itertools.repeat(1,3) map(str,[1,2]) filter(None,[0,1]) zip([1],[2]) iter([1,2]) reversed([1,2])
+itertools.repeat(1,3) map(str,[1,2]) filter(None,[0,1]) zip([1],[2]) iter([1,2]) reversed([1,2])
 enumerate('ab') (x for x in (1,2)) {1:2}.keys() {1:2}.values() {1:2}.items() re.match('a','ab') re.compile('a')
 len print (lambda x: x) type(None) Exception('x') ValueError SimpleNamespace(a=1) Level property classmethod(len)
 1/0 [][0] {}[1] int('x') None.x undefined 'a'+1 array('i',[1,2]) array('d',[1.5]) float.__add__

@@ -5,12 +5,15 @@ import subprocess
 import sys
 
 DRIVER = """
-import json, os, sys, types
+import json, os, resource, sys, types
 import collections, dataclasses, datetime, decimal, enum, fractions, pathlib, re, uuid
 for program in json.load(sys.stdin):
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
+        # What never ends, or takes all memory, ends here.
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+        resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
         module = types.ModuleType("solution")
         sys.modules["solution"] = module
         outcomes = []
@@ -55,7 +58,16 @@ def output(text, image=None, *, stdin=b"", hash_seed=0):
     command = [sys.executable, "-c", text]
     environment = {"PYTHONHASHSEED": str(hash_seed)}
     if image is not None:
-        options = ["--rm", "-i", "--network", "none", "--env", f"PYTHONHASHSEED={hash_seed}"]
+        options = [
+            "--rm",
+            "-i",
+            "--network",
+            "none",
+            "--memory",
+            "2g",
+            "--env",
+            f"PYTHONHASHSEED={hash_seed}",
+        ]
         command = ["docker", "run", *options, "--entrypoint", "python3", image, "-c", text]
         environment = None
     done = subprocess.run(
