@@ -67,7 +67,7 @@ def test_a_missing_runs_folder_is_one_line(tmp_path, command):
 def test_ingest_says_what_it_read(recorded_copy, tmp_path):
     result = invoke(recorded_copy, "ingest", "--rebuild", "--json", tmp_path / "report.json")
     assert result.exit_code == 0
-    assert "of 6 run(s)" in result.output
+    assert "of 7 run(s)" in result.output
     assert json.loads((tmp_path / "report.json").read_text())[0]["n_runs"] == 6
 
 

@@ -60,7 +60,15 @@ def test_a_package_is_no_option_of_pip(wheels, tmp_path, name):
 
 
 def test_make_and_the_command_pass_packages_on(monkeypatch):
-    command = ["make", "-n", "-o", ".venv/.installed", "sandbox", "PACKAGES=numpy six>=1.16"]
+    command = [
+        "make",
+        "--no-print-directory",
+        "-n",
+        "-o",
+        ".venv/.installed",
+        "sandbox",
+        "PACKAGES=numpy six>=1.16",
+    ]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert said.endswith('sandbox build --packages "numpy six>=1.16"\n')
     command[-1] = "PACKAGES="
