@@ -68,7 +68,7 @@ def test_ingest_says_what_it_read(recorded_copy, tmp_path):
     result = invoke(recorded_copy, "ingest", "--rebuild", "--json", tmp_path / "report.json")
     assert result.exit_code == 0
     assert "of 7 run(s)" in result.output
-    assert json.loads((tmp_path / "report.json").read_text())[0]["n_runs"] == 6
+    assert json.loads((tmp_path / "report.json").read_text())[0]["n_runs"] == 7
 
 
 def test_ingest_of_a_damaged_journal_reports_and_exits_with_1(recorded_copy):
