@@ -24,6 +24,7 @@ ELSEWHERE = {
     "sdpo-bench eval --engine ray --ray-address HOST:PORT": "tests/evaluator/test_ray.py",
     "sdpo-bench eval --model MODEL --engine ray --ray-address HEAD:6379": "tests/evaluator/test_ray.py",
     "sdpo-bench eval --engine vllm": "tests/evaluator/test_vllm_engine.py",
+    "sdpo-bench sandbox attack tests/attacks --grader COMMAND": "tests/sandbox/test_grader.py",
     "sdpo-bench watch": "tests/analysis/test_watch.py",
     "sdpo-bench sandbox ablate": "the same with a folder, below",
     "sdpo-bench compare": "a name of the command in a sentence",
