@@ -20,7 +20,7 @@ _MAX_LINE_CHARS = 4_000
 
 _MARK = re.compile(
     rf"""
-    (?=[<◁[]) (?:
+    (?=<[\ /|｜a-z] | <</?SYS | ◁ | \[) (?:  # most of what begins like a mark is none
       (?P<open>  <\ ?{_NAMES}(?:\s+\w+=[^<>\n]{{0,80}})?\ ?> | ◁{_NAMES}▷ | \[THINK\]
                | <\|begin_of_(?:thought|thinking)\|> | <\|channel\|>analysis(?:<\|message\|>)?)
     | (?P<close> <\ ?/\ ?{_NAMES}\ ?> | ◁/{_NAMES}▷ | \[/THINK\] | <\|end_of_(?:thought|thinking)\|>)

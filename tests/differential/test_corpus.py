@@ -4,16 +4,17 @@ SDPO_BENCH_CORPUS names a folder of *.jsonl files, one answer a line: dataset, t
 (the program run by plain Python, with the problem's asserts). MBPP_DIR names the folder of MBPP's two files.
 """
 
-import collections
 import json
 import os
 from pathlib import Path
 
 import pytest
 
-from evaluator.grade import grade
+from evaluator.grade import _program, grade
 from evaluator.mbpp import load_problems
 from sandbox.client import open_sandbox
+from sandbox.image import current_image
+from tests.differential import plain
 
 FOLDER = os.environ.get("SDPO_BENCH_CORPUS")
 EXPLAINED = {
@@ -58,10 +59,25 @@ def test_every_recorded_answer_gets_the_verdict_of_plain_python():
     with open_sandbox("docker", own=True) as sandbox:
         grades = grade(pairs, sandbox)
     differing = [
-        (row["dataset"], row["task_id"], row["native_passed"], item.outcome)
+        (row, item)
         for row, item in zip(recorded, grades, strict=True)
-        if item.passed != row["native_passed"]
+        if item.passed != row["native_passed"] and (row["dataset"], row["task_id"]) not in EXPLAINED
     ]
-    unexplained = [found for found in differing if found[:2] not in EXPLAINED]
-    assert len(unexplained) == 0, (collections.Counter(f[3] for f in differing), unexplained[:20])
-    assert len(differing) <= 3
+    # Where a text holds several programs, plain Python may have been given another than the one chosen here: then
+    # the one chosen here must have plain Python's verdict, and in the publisher's record the answer has it too.
+    chosen = [
+        _program(item.problem, item.extraction.code, timeout_s=60.0)
+        for _, item in differing
+        if item.extraction.code is not None
+    ]
+    outcomes = iter(plain.outcomes(chosen, current_image()))
+    unexplained, unlike_the_publisher = [], []
+    for row, item in differing:
+        found = (row["dataset"], row["task_id"], row["native_passed"], item.outcome)
+        natively = item.extraction.code is not None and set(next(outcomes)) == {"passed"}
+        if item.passed != natively:
+            unexplained.append(found)
+        if item.passed != row["recorded"]:
+            unlike_the_publisher.append(found)
+    assert unexplained == []
+    assert len(unlike_the_publisher) < 3, unlike_the_publisher
