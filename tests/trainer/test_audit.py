@@ -135,7 +135,7 @@ def one_position_late(patch):
     def late(model, rows):
         n = rows.completion_ids.shape[1]
         inner = trainer.forward.causal_model(model)
-        return inner.base_model(**trainer.forward._inputs(rows)).last_hidden_state[:, -n:]
+        return inner.base_model(**trainer.forward._inputs(model, rows)).last_hidden_state[:, -n:]
 
     patch.setattr(trainer.adapter, "completion_hidden", late)
 
@@ -155,19 +155,18 @@ def sequences_averaged(patch):
 
 
 def accumulation_twice(patch):
-    original = BenchTrainer._tokens_of_step
+    original = BenchTrainer._per_process
     patch.setattr(
         BenchTrainer,
-        "_tokens_of_step",
-        lambda self, inputs: original(self, inputs) * self.current_gradient_accumulation_steps,
+        "_per_process",
+        lambda self, count: original(self, count) * self.current_gradient_accumulation_steps,
     )
 
 
 def accumulation_forgotten(patch):
+    original = trainer.adapter.token_mean
     patch.setattr(
-        BenchTrainer,
-        "_tokens_of_step",
-        lambda self, inputs: inputs["completion_mask"].sum().float(),
+        trainer.adapter, "token_mean", lambda per_token, mask, n_tokens: original(per_token, mask)
     )
 
 
