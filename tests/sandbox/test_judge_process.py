@@ -83,8 +83,9 @@ COSTLY = [
 def test_no_bytes_cost_more_than_the_guarantee(source, shipped, monkeypatch):
     before = _cpu_s()
     assert verdict(source, *shipped) != "passed"
-    # Of this process; that of the judge's is limited, and added here once it has ended.
-    assert _cpu_s() - before < 1.0
+    # Of this process, the judge's and the start of its successor; on a busy machine each costs more. Without
+    # limits these cost 45 s and more.
+    assert _cpu_s() - before < 5.0
 
 
 def _cpu_s():

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -59,6 +60,7 @@ def test_a_package_is_no_option_of_pip(wheels, tmp_path, name):
         packages._install([name], tmp_path / "target", version="3.13", machine="x86_64")
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
 def test_make_and_the_command_pass_packages_on(monkeypatch):
     command = [
         "make",
