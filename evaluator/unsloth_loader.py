@@ -7,8 +7,10 @@ fused LoRA kernels (docs/gpu.md); its attention, norms, rotary embedding and dec
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
 from typing import Any
@@ -18,6 +20,8 @@ from evaluator.four_bit import is_four_bit
 
 CPU_SWITCH = "UNSLOTH_ALLOW_CPU"
 """Unsloth's own switch for its tests: 1 lets it import without a GPU."""
+_COMPILED = "UNSLOTH_COMPILE_LOCATION"
+"""Folder of the modules that Unsloth compiles."""
 
 
 def load_with_unsloth(
@@ -37,7 +41,7 @@ def load_with_unsloth(
             configuration allows. Never more than that: Unsloth would stretch the rotary embedding.
 
     Raises:
-        ModelError: another model was loaded than the one named.
+        ModelError: another model was loaded than the one named, or in 16 bits where 4 were asked.
     """
     import transformers
 
@@ -45,8 +49,10 @@ def load_with_unsloth(
         transformers.AutoConfig.from_pretrained(name), "max_position_embeddings", None
     )
     limits = [limit for limit in (max_tokens, context) if limit is not None]
-    # what it compiles it would write into the working directory, which need not be writable
-    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", tempfile.mkdtemp(prefix="sdpo-bench-"))
+    if _COMPILED not in os.environ:
+        # else it writes what it compiles into the working directory, which need not be writable
+        os.environ[_COMPILED] = tempfile.mkdtemp(prefix="sdpo-bench-")
+        atexit.register(shutil.rmtree, os.environ[_COMPILED], ignore_errors=True)
     with contextlib.redirect_stdout(sys.stderr):  # its banner is no part of any command's output
         import unsloth
 

@@ -272,7 +272,7 @@ def build_trainer(
     # what PEFT, TRL and transformers find wrong with the options, each in types of its own; TRL also reaches
     # for parts of a model by names that it may not have
     except (ValueError, ImportError, RuntimeError, AttributeError) as error:
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or (not isinstance(error, ValueError) and raised_here(error)):
             raise
         raise ConfigError(
             f"the options must go together, got {type(error).__name__}: {' '.join(str(error).split())[:400]}"
@@ -291,6 +291,15 @@ def build_trainer(
     trainer.add_callback(KeepPosition(trainer, patience))
     trainer.add_callback(MarkComplete(patience))  # after all that goes into a checkpoint
     return trainer
+
+
+def raised_here(error: BaseException) -> bool:
+    """Whether an error was raised by a line of this project: then it is a bug, and its traceback is wanted."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
+    return module.partition(".")[0] in ("analysis", "evaluator", "sandbox", "trainer")
 
 
 def _rows(problems: ProblemSet, bench: BenchConfig) -> list[dict[str, Any]]:

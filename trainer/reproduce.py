@@ -102,12 +102,15 @@ def stages(
 
 def _precision(file: Path, overrides: Sequence[str]) -> list[str]:
     """Options by which the baseline is measured on the weights that the methods train on."""
-    given = dict(zip(overrides[::2], overrides[1::2], strict=False))
+    words = [
+        part for word in overrides for part in word.split("=", 1)
+    ]  # both `--key value` and `--key=value`
+    given = dict(zip(words[::2], words[1::2], strict=False))
     content = yaml.safe_load(file.read_text())
     dtype = given.get("--dtype", content.get("dtype"))
     in_4_bits = str(given.get("--load_in_4bit", content.get("load_in_4bit", False))).lower()
-    words = ["--dtype", dtype] if dtype else []
-    return [*words, "--load-in-4bit"] if in_4_bits == "true" else words
+    found = ["--dtype", dtype] if dtype else []
+    return [*found, "--load-in-4bit"] if in_4_bits == "true" else found
 
 
 def _training(

@@ -236,7 +236,7 @@ def _what_takes_less(trainer: BenchTrainer) -> list[str]:
         )
     if not args.gradient_checkpointing:
         found.append("gradient_checkpointing true")
-    if args.device.type == "cuda" and not getattr(trainer.model, "is_loaded_in_4bit", False):
+    if args.device.type == "cuda" and not is_four_bit(trainer.model):
         found.append("load_in_4bit true")
     return [*found, f"max_completion_length under {args.max_completion_length}", "a smaller model"]
 

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 from trl import GRPOTrainer
 
 from tests.tiny_model import make_tiny_model
@@ -145,3 +146,15 @@ def test_four_bits_are_asked_of_bitsandbytes_without_unsloth(config_file, monkey
     )
     load_model(parse_options(config_file(), ["--load_in_4bit", "true", "--use_unsloth", "false"]))
     assert asked["load_in_4bit"] is True and asked["unsloth"] is False
+
+
+def test_an_error_of_our_own_lines_is_a_bug_and_keeps_its_traceback():
+    from trainer.build import raised_here
+    from trainer.teacher import make_teacher
+
+    with pytest.raises(AttributeError) as ours:
+        make_teacher(None, "ema", ema_rate=0.1, trust_region_rate=0.1)
+    assert raised_here(ours.value)
+    with pytest.raises(AttributeError) as theirs:
+        torch.nn.Linear(1, 1).no_such_part  # noqa: B018
+    assert not raised_here(theirs.value)

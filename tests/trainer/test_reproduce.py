@@ -36,7 +36,7 @@ def test_the_stages_are_a_baseline_each_method_with_each_seed_and_one_audit():
 def test_the_baseline_is_measured_on_the_weights_that_the_methods_train_on():
     words = plan()[0].words
     assert "--load-in-4bit" in words and words[words.index("--dtype") + 1] == "bfloat16"
-    words = plan(overrides=["--load_in_4bit", "false", "--dtype", "float32"])[0].words
+    words = plan(overrides=["--load_in_4bit=false", "--seed", "1", "--dtype", "float32"])[0].words
     assert "--load-in-4bit" not in words and words[words.index("--dtype") + 1] == "float32"
 
 

@@ -1,6 +1,5 @@
 """A run killed at any moment and resumed ends as if it had never been interrupted."""
 
-import contextlib
 import json
 import os
 import random
@@ -11,6 +10,7 @@ import time
 
 import pytest
 
+from tests.trainer.killing import bytes_in, check_same
 from tests.trainer.outcomes import outcome
 from trainer.config import ConfigError
 from trainer.resume import COMPLETE, last_checkpoint, recall
@@ -51,22 +51,6 @@ def killed_and_resumed(config, runs, *, wait_for):
     (run_dir,) = runs.glob("train-*")
     subprocess.run(command("--resume", run_dir), check=True, stderr=subprocess.DEVNULL)
     return killed
-
-
-def check_same(found, expected):
-    for ours, theirs in zip(found[:2], expected[:2], strict=True):
-        assert sorted(set(ours) ^ set(theirs), key=str)[:4] == []
-        assert len(ours) == len(theirs)
-    assert found[2] == expected[2]
-
-
-def bytes_in(folder):
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):  # an old checkpoint is being removed
-                total += os.stat(os.path.join(parent, name)).st_size
-    return total
 
 
 @pytest.mark.slow
