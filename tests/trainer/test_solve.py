@@ -160,7 +160,8 @@ def test_several_seeds_are_runs_of_their_own(solve, one_in, tmp_path):
         for seed in (1, 2)
     )
     assert first != second
-    assert [info["seed"] for _, info in runs(tmp_path, "train")] == [1, 2]
+    # two that began in one second have no order by name
+    assert sorted(info["seed"] for _, info in runs(tmp_path, "train")) == [1, 2]
 
 
 def test_grading_is_checked_on_these_problems_before_any_completion(
