@@ -30,7 +30,7 @@ from sandbox.guest.protocol import How, Reply, ResponseHeader
 from sandbox.guest.values import Value
 from sandbox.program import AssertResult, Program, SandboxError, Verdict
 
-CPU_S, CPU_S_EACH = 0.5, 0.005
+CPU_S, CPU_S_EACH = 0.7, 0.005
 """Processor time for the asserts of one program, all together: so much, and so much for each."""
 MEMORY_BYTES = 256 << 20
 """Address space of the process, the interpreter's own included."""
