@@ -3,6 +3,8 @@ PYTHON ?= python3
 STEPS ?=
 MODEL ?=
 ARGS ?=
+# test processes side by side; JOBS=0 runs the tests in one process, as a debugger wants
+JOBS ?= auto
 # where training and evaluation run: auto (the containers where both images are there), host, container
 IN ?= auto
 ONLINE ?=
@@ -20,7 +22,9 @@ STEPS_OPTION = $(if $(STEPS),--max_steps $(STEPS))
 
 .PHONY: help
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+	@awk -F ':.*## ' '/^##@ /{printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Set up
 
 # of the scripts that start containers; they need no packages
 .PHONY: python
@@ -41,6 +45,20 @@ setup: $(VENV)/.installed  ## make .venv with the locked packages
 setup-gpu: setup  ## add Unsloth to .venv, for the GPU configurations, without moving a locked package
 	$(VENV)/bin/python -m pip install --quiet --constraint requirements.lock --editable ".[gpu]"
 
+.PHONY: sandbox
+sandbox: setup  ## build the sandbox image (PACKAGES="numpy": with packages that programs may import)
+	$(BENCH) sandbox build $(if $(PACKAGES),--packages "$(PACKAGES)")
+
+.PHONY: train-image
+train-image: python  ## build the training container (WHEELS=DIR without a network, BASE_IMAGE=NAME, EXTRAS=gpu)
+	$(PYTHON) scripts/train_image.py $(if $(WHEELS),--wheels $(WHEELS)) $(if $(BASE_IMAGE),--base-image $(BASE_IMAGE)) $(if $(EXTRAS),--extras $(EXTRAS)) $(ARGS)
+
+.PHONY: wheels
+wheels: setup  ## fetch a wheel of every locked package into build/wheels (EXTRAS=gpu: of what that needs, too)
+	$(VENV)/bin/python -m pip download --quiet --dest build/wheels --requirement requirements.lock $(if $(EXTRAS),".[$(EXTRAS)]")
+
+##@ See it work
+
 .PHONY: demo
 demo: setup  ## GRPO, SDPO and both on a policy of our own, compared on held-out problems (ARGS=--short: for CI)
 	$(BENCH) sandbox build --if-docker
@@ -51,10 +69,49 @@ demo-control: setup  ## the same from a policy that cannot use a re-prompt: wher
 	$(BENCH) sandbox build --if-docker
 	$(BENCH) demo control $(ARGS)
 
+##@ Train, evaluate, look
+
+.PHONY: train-sdpo
+train-sdpo: python  ## train with SDPO (CONFIG=FILE MODEL=DIR STEPS=N ARGS="--key value")
+	$(LAUNCH) train sdpo --config $(or $(CONFIG),configs/sdpo.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
+
+.PHONY: train-grpo
+train-grpo: python  ## train with GRPO (the same variables)
+	$(LAUNCH) train grpo --config $(or $(CONFIG),configs/grpo.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
+
+.PHONY: train-hybrid
+train-hybrid: python  ## train with both mixed (the same variables)
+	$(LAUNCH) train hybrid --config $(or $(CONFIG),configs/hybrid.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
+
+.PHONY: train-audit
+train-audit: python  ## check every stage of an SDPO run against a second derivation (the same variables)
+	$(LAUNCH) train audit --config $(or $(CONFIG),configs/audit.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
+
+.PHONY: eval
+eval: python  ## measure pass@1 (MODEL=DIR ARGS="--adapter DIR --label L")
+	$(LAUNCH) eval --model $(or $(MODEL),Qwen/Qwen2.5-0.5B-Instruct) $(ARGS)
+
+.PHONY: reproduce
+reproduce: python  ## the whole benchmark, resumable (MODEL=DIR ARGS="--plan", ARGS="--seeds 42,43")
+	$(LAUNCH) reproduce $(if $(MODEL),--model $(MODEL)) $(ARGS)
+
+.PHONY: plots
+plots: setup  ## draw the charts of all runs
+	$(BENCH) plots $(ARGS)
+
+##@ Check the code
+
+.PHONY: check
+check: setup  ## lint, types, import rules
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+
 .PHONY: test
 test: setup  ## run the tests; those of the Docker sandbox where an engine answers
 	$(BENCH) sandbox build --if-docker
-	$(VENV)/bin/python -m pytest -q $(ARGS)
+	$(VENV)/bin/python -m pytest -q -n $(JOBS) --maxprocesses 4 --dist worksteal $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup  ## run the slow tests: kills at random moments, deliberate bugs, all references
@@ -84,78 +141,15 @@ test-vllm: build/vllm/.installed  ## the same verdicts through vLLM as through t
 test-hub: setup  ## data and model from a stand-in of the hub, then offline, then without a network
 	$(VENV)/bin/python -m pytest -q -m slow tests/hub $(ARGS)
 
+.PHONY: test-containers
+test-containers: setup  ## train across the two containers and look from inside whether they are shut in
+	$(VENV)/bin/python -m pytest -q -m containers $(ARGS)
+
 .PHONY: check-extra
 check-extra: setup  ## the extra `gpu` resolves beside the locked packages on each Python; nothing is installed
 	$(VENV)/bin/python -m pip install --quiet --target build/uv --upgrade uv
 	$(VENV)/bin/python scripts/check_extra.py --uv build/uv/bin/uv
 	$(VENV)/bin/python -m pip install --quiet --dry-run --constraint requirements.lock --editable ".[gpu]"
-
-.PHONY: check
-check: setup  ## lint, types, import rules
-	$(VENV)/bin/ruff format --check
-	$(VENV)/bin/ruff check
-	$(VENV)/bin/mypy
-	$(VENV)/bin/lint-imports --no-cache
-
-.PHONY: sandbox
-sandbox: setup  ## build the sandbox image (PACKAGES="numpy": with packages that programs may import)
-	$(BENCH) sandbox build $(if $(PACKAGES),--packages "$(PACKAGES)")
-
-.PHONY: train-image
-train-image: python  ## build the training container (WHEELS=DIR without a network, BASE_IMAGE=NAME, EXTRAS=gpu)
-	$(PYTHON) scripts/train_image.py $(if $(WHEELS),--wheels $(WHEELS)) $(if $(BASE_IMAGE),--base-image $(BASE_IMAGE)) $(if $(EXTRAS),--extras $(EXTRAS)) $(ARGS)
-
-.PHONY: wheels
-wheels: setup  ## fetch a wheel of every locked package into build/wheels (EXTRAS=gpu: of what that needs, too)
-	$(VENV)/bin/python -m pip download --quiet --dest build/wheels --requirement requirements.lock $(if $(EXTRAS),".[$(EXTRAS)]")
-
-.PHONY: test-containers
-test-containers: setup  ## train across the two containers and look from inside whether they are shut in
-	$(VENV)/bin/python -m pytest -q -m containers $(ARGS)
-
-.PHONY: gpu-check
-gpu-check: setup  ## check and measure this project on a CUDA machine (MODEL=DIR, or ARGS="--device cpu --tiny")
-	$(VENV)/bin/python scripts/gpu_check.py $(if $(MODEL),--model $(MODEL)) $(ARGS)
-
-.PHONY: soak
-soak: setup  ## run 100,000 programs in a row: nothing may grow
-	$(BENCH) sandbox soak --executions 100000 --max-seconds 900
-
-.PHONY: train-sdpo
-train-sdpo: python  ## train with SDPO (CONFIG=FILE MODEL=DIR STEPS=N ARGS="--key value")
-	$(LAUNCH) train sdpo --config $(or $(CONFIG),configs/sdpo.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
-
-.PHONY: train-grpo
-train-grpo: python  ## train with GRPO (the same variables)
-	$(LAUNCH) train grpo --config $(or $(CONFIG),configs/grpo.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
-
-.PHONY: train-hybrid
-train-hybrid: python  ## train with both mixed (the same variables)
-	$(LAUNCH) train hybrid --config $(or $(CONFIG),configs/hybrid.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
-
-.PHONY: train-audit
-train-audit: python  ## check every stage of an SDPO run against a second derivation (the same variables)
-	$(LAUNCH) train audit --config $(or $(CONFIG),configs/audit.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
-
-.PHONY: eval
-eval: python  ## measure pass@1 (MODEL=DIR ARGS="--adapter DIR --label L")
-	$(LAUNCH) eval --model $(or $(MODEL),Qwen/Qwen2.5-0.5B-Instruct) $(ARGS)
-
-.PHONY: reproduce
-reproduce: python  ## the whole benchmark, resumable (MODEL=DIR ARGS="--plan", ARGS="--seeds 42,43")
-	$(LAUNCH) reproduce $(if $(MODEL),--model $(MODEL)) $(ARGS)
-
-.PHONY: bench-loss
-bench-loss: setup  ## measure the loss's memory and time: plain, ours, TRL's (minutes)
-	$(VENV)/bin/python -m trainer.bench_loss $(ARGS)
-
-.PHONY: plots
-plots: setup  ## draw the charts of all runs
-	$(BENCH) plots $(ARGS)
-
-.PHONY: bench-analysis
-bench-analysis: setup  ## time journal, ingest, views and report at 10^4, 10^5 and 10^6 rollouts (ARGS="--size N")
-	$(VENV)/bin/python -m analysis.bench --chart-dir results/bench --json results/bench/bench.json $(ARGS)
 
 .PHONY: docs
 docs: setup  ## build the documentation's site into build/site, links checked
@@ -165,3 +159,21 @@ docs: setup  ## build the documentation's site into build/site, links checked
 .PHONY: lock
 lock: setup  ## print the versions in .venv, for requirements.lock
 	$(VENV)/bin/python -m pip freeze --exclude-editable
+
+##@ Measure
+
+.PHONY: gpu-check
+gpu-check: setup  ## check and measure this project on a CUDA machine (MODEL=DIR, or ARGS="--device cpu --tiny")
+	$(VENV)/bin/python scripts/gpu_check.py $(if $(MODEL),--model $(MODEL)) $(ARGS)
+
+.PHONY: soak
+soak: setup  ## run 100,000 programs in a row: nothing may grow
+	$(BENCH) sandbox soak --executions 100000 --max-seconds 900
+
+.PHONY: bench-loss
+bench-loss: setup  ## measure the loss's memory and time: plain, ours, TRL's (minutes)
+	$(VENV)/bin/python -m trainer.bench_loss $(ARGS)
+
+.PHONY: bench-analysis
+bench-analysis: setup  ## time journal, ingest, views and report at 10^4, 10^5 and 10^6 rollouts (ARGS="--size N")
+	$(VENV)/bin/python -m analysis.bench --chart-dir results/bench --json results/bench/bench.json $(ARGS)

@@ -53,12 +53,12 @@ def test_every_path_in_the_readmes_tree_exists():
 
 
 def test_every_link_of_the_docs_leads_somewhere():
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def _commands(text):
@@ -135,7 +135,7 @@ def test_every_page_is_in_the_sites_menu():
 
     menu = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
     assert {next(iter(entry.values())) for entry in menu} == {
-        p.name for p in (ROOT / "docs").glob("*.md")
+        p.name for p in (ROOT / "docs").rglob("*.md")
     }
 
 
