@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class JsonObject(click.ParamType[dict[str, Any]]):
@@ -89,7 +92,7 @@ RUNS_DIR = click.option(
 )
 
 
-def batch_size(default: int, *, more: str = "") -> Any:  # noqa: ANN401 - click's decorator
+def batch_size(default: int, *, more: str = "") -> Callable[[F], F]:
     """The option `--batch-size`; `more` ends its help."""
     return click.option(
         "--batch-size",
@@ -100,7 +103,7 @@ def batch_size(default: int, *, more: str = "") -> Any:  # noqa: ANN401 - click'
     )
 
 
-def json_path(help_text: str) -> Any:  # noqa: ANN401
+def json_path(help_text: str) -> Callable[[F], F]:
     """The option `--json FILE`; check it by `evaluator.terminal.check_json_path`."""
     return click.option(
         "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help=help_text
