@@ -218,6 +218,11 @@ class Rollout(Record):
     teacher_prompt: str | None = Field(
         description="templated prompt of the teacher; NULL when it had none"
     )
+    teacher_context: str | None = Field(
+        default=None,
+        description="what that prompt shows: peer (a member's solution), reference, feedback alone, or nothing (the "
+        "policy's own prompt); NULL where there is no such prompt, and in runs from before it was recorded",
+    )
 
 
 class ExecutionRow(Record):

@@ -253,24 +253,39 @@ COMMENT ON COLUMN teacher_coverage.demonstration_fraction IS 'completions whose 
 COMMENT ON COLUMN teacher_coverage.feedback_used_fraction IS 'completions whose teacher saw the feedback, 0..1';
 COMMENT ON COLUMN teacher_coverage.feedback_fraction IS 'completions that got feedback, 0..1';
 
+-- What the teacher of each rollout was shown.
+CREATE VIEW shown_to_teacher AS
+WITH shown AS (
+    -- a run from before the context was recorded says it by its configuration
+    SELECT r.*, coalesce(teacher_context,
+                         CASE WHEN demonstration_member IS NOT NULL THEN 'peer'
+                              WHEN config ->> '$.bench.teacher_context' IN ('nothing', 'reference')
+                              THEN config ->> '$.bench.teacher_context' ELSE 'feedback' END) AS context
+    FROM rollouts r JOIN runs USING (run_id))
+SELECT run_id, step, group_index, member_index,
+       CASE WHEN teacher_prompt IS NULL THEN 'none'
+            WHEN context = 'nothing' THEN 'own prompt'
+            WHEN context = 'feedback' THEN 'feedback'
+            ELSE if(context = 'peer', 'demonstration', context) || if(feedback_used, ' + feedback', '')
+       END AS teacher_kind,
+       reward
+FROM shown;
+COMMENT ON VIEW shown_to_teacher IS 'what the teacher of each rollout was shown';
+COMMENT ON COLUMN shown_to_teacher.run_id IS 'key into runs';
+COMMENT ON COLUMN shown_to_teacher.step IS 'optimizer step, from 1';
+COMMENT ON COLUMN shown_to_teacher.group_index IS 'problem among those sampled in the step, from 0';
+COMMENT ON COLUMN shown_to_teacher.member_index IS 'completion within its group, 0..G-1';
+COMMENT ON COLUMN shown_to_teacher.teacher_kind IS 'none (no teacher prompt), own prompt, feedback, demonstration (a peer''s solution) or reference, the last two also + feedback';
+COMMENT ON COLUMN shown_to_teacher.reward IS 'weighted sum of the parts';
+
 -- Reward and signal by what the teacher was shown.
 CREATE VIEW reward_by_teacher_kind AS
-SELECT run_id, step,
-       CASE WHEN teacher_prompt IS NULL THEN 'none'
-            WHEN demonstration_member IS NOT NULL AND feedback_used THEN 'demonstration + feedback'
-            WHEN demonstration_member IS NOT NULL THEN 'demonstration'
-            WHEN context = 'nothing' THEN 'own prompt'
-            WHEN context = 'reference' AND feedback_used THEN 'reference + feedback'
-            WHEN context = 'reference' THEN 'reference'
-            ELSE 'feedback' END AS teacher_kind,
-       count(*) AS n, avg(reward) AS reward_mean
-FROM rollouts
-JOIN (SELECT run_id, config ->> '$.bench.teacher_context' AS context FROM runs) USING (run_id)
-GROUP BY ALL;
+SELECT run_id, step, teacher_kind, count(*) AS n, avg(reward) AS reward_mean
+FROM shown_to_teacher GROUP BY ALL;
 COMMENT ON VIEW reward_by_teacher_kind IS 'reward by what the teacher was shown';
 COMMENT ON COLUMN reward_by_teacher_kind.run_id IS 'key into runs';
 COMMENT ON COLUMN reward_by_teacher_kind.step IS 'optimizer step, from 1';
-COMMENT ON COLUMN reward_by_teacher_kind.teacher_kind IS 'none, feedback, demonstration (a peer''s solution) or both, reference, own prompt';
+COMMENT ON COLUMN reward_by_teacher_kind.teacher_kind IS 'as in shown_to_teacher';
 COMMENT ON COLUMN reward_by_teacher_kind.n IS 'completions';
 COMMENT ON COLUMN reward_by_teacher_kind.reward_mean IS 'mean reward';
 

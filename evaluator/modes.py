@@ -6,6 +6,24 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+
+def switch_dropout_off(model: Any) -> None:  # noqa: ANN401 - any causal model
+    """Set every share that the model drops to 0, for good.
+
+    Some models drop by a module, some by a number that they read from themselves (Llama's attention) or from
+    their configuration.
+    """
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        for holder in (module, vars(module).get("config")):
+            for name, value in list(getattr(holder, "__dict__", {}).items()):
+                if "drop" in name and isinstance(value, float):
+                    setattr(holder, name, 0.0)
+
+
 _FLAGS = ("training", "gradient_checkpointing", "_flag_for_generation")
 """Of a module. The last is Unsloth's: its fast decoding reads it."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,27 +13,6 @@ from click.core import ParameterSource
 from evaluator.human_eval import HUMAN_EVAL
 from evaluator.prompt import COMPLETE_FUNCTION, PROTOCOLS, Protocol, VisibleTests, protocol_for
 from evaluator.sampling import Decoding
-
-
-class JsonObject(click.ParamType[dict[str, Any]]):
-    """A JSON object on the command line, as a dictionary."""
-
-    name = "JSON"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> dict[str, Any]:
-        """Read it."""
-        if isinstance(value, dict):
-            return value
-        try:
-            content = json.loads(str(value))
-        except ValueError:
-            content = None
-        if not isinstance(content, dict):
-            self.fail(f"must be a JSON object such as '{{\"a\": 1}}', got {value!r}", param, ctx)
-        return content
-
 
 _OF_THE_PLACE = {
     "resume",

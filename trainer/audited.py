@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from analysis.journal import Journal
 from trainer.adapter import BenchTrainer, rows_of
 from trainer.audit import Auditor, TokenBatch
 from trainer.forward import completion_logits
@@ -23,24 +24,28 @@ class AuditedTrainer(BenchTrainer):
     """Hands every stage's inputs and result to an `Auditor`; needs one process and no dropout."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
-        """Build the SDPO trainer, then take the float64 shadow of its teacher."""
+        """Build the SDPO trainer and its auditor."""
         super().__init__(*args, **kwargs)
-        assert self.teacher is not None  # noqa: S101 - audit runs have a teacher
         self.auditor = Auditor(
             # the temperature that sampling uses, not the one the loss believes in
             replace(self.distillation, temperature=self.args.temperature),
             self.config.teacher_rules(),
             aggregation=self.config.aggregation,
             padded_length=int(self.args.max_completion_length),
-            record=self.journal.append,
+            record=lambda row: self.journal.append(row),
         )
-        self.auditor.start_teacher(self.teacher.student(), self.teacher.state())
         self._micro_batch = 0
         self._n_micro_batches = 0
         """Of the whole run, counted here and not read from the trainer."""
         self._gradient = torch.zeros(0)
         self._read = torch.zeros(0), torch.zeros(0)
         """Features of student and teacher that the loss has read, (token, feature)."""
+
+    def begin(self, journal: Journal) -> None:
+        """As the trainer's; the teacher's first weights are the first row."""
+        super().begin(journal)
+        assert self.teacher is not None  # noqa: S101 - audit runs have a teacher
+        self.auditor.start_teacher(self.teacher.student(), self.teacher.state())
 
     def _add_teacher_tokens(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import transformers
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
+from transformers.trainer_optimizer import is_optimizer_factory
 
 from analysis.journal import Journal, read_run_info
 from analysis.provenance import folder_sha256, run_info
@@ -20,6 +22,7 @@ from evaluator.feedback import control_tokens
 from evaluator.mbpp import ProblemSet, load_problems
 from evaluator.memory import is_out_of_memory
 from evaluator.model import choose_device, load_base
+from evaluator.modes import switch_dropout_off
 from evaluator.prompt import messages, protocol_for
 from evaluator.sampling import prompt_text
 from sandbox.client import Sandbox
@@ -231,14 +234,16 @@ def build_trainer(
     tokenizer: Any,  # noqa: ANN401
     problems: ProblemSet,
     sandbox: Sandbox,
-    journal: Journal,
     patience: Patience,
 ) -> BenchTrainer:
-    """The trainer with what happens around its steps; sampling starts with `train`."""
+    """The trainer with what happens around its steps; it writes nothing before `begin` names the run.
+
+    Raises:
+        ConfigError: the options do not go together, or not with the model; one line for the user.
+    """
     bench, training = options.bench, options.training
-    training.output_dir = str(journal.run_dir / "checkpoints")
     if algorithm == "audit":
-        training.disable_dropout = True  # the model's own, e.g. GPT-2's: no second pass would agree
+        switch_dropout_off(model)  # the model's own: no second pass would agree
     training.reward_weights = [1.0, bench.format_weight]  # in the order of the grader's functions
     grader = RolloutGrader(
         {problem.task_id: problem for problem in problems.problems},
@@ -257,21 +262,23 @@ def build_trainer(
     peft_config = adapter_config(options.model)
     check_targets(model, peft_config)
     try:
-        trainer = kind(
-            model,
-            algorithm=algorithm,
-            config=bench,
-            grader=grader,
-            journal=journal,
-            patience=patience,
-            args=training,
-            train_dataset=Dataset.from_list(_rows(problems, bench)),
-            processing_class=tokenizer,
-            peft_config=peft_config,
-        )
+        # transformers makes the output folder at once; the run's own is named by `begin`
+        with tempfile.TemporaryDirectory() as training.output_dir:
+            trainer = kind(
+                model,
+                algorithm=algorithm,
+                config=bench,
+                grader=grader,
+                patience=patience,
+                args=training,
+                train_dataset=Dataset.from_list(_rows(problems, bench)),
+                processing_class=tokenizer,
+                peft_config=peft_config,
+            )
+        check_optimizer(trainer)
     # what PEFT, TRL and transformers find wrong with the options, each in types of its own; TRL also reaches
     # for parts of a model by names that it may not have
-    except (ValueError, ImportError, RuntimeError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, ImportError, RuntimeError, AttributeError) as error:
         if is_out_of_memory(error) or (not isinstance(error, ValueError) and raised_here(error)):
             raise
         raise ConfigError(
@@ -291,6 +298,26 @@ def build_trainer(
     trainer.add_callback(KeepPosition(trainer, patience))
     trainer.add_callback(MarkComplete(patience))  # after all that goes into a checkpoint
     return trainer
+
+
+def check_optimizer(trainer: BenchTrainer) -> None:
+    """Try optimizer and schedule on a number of their own: transformers makes them in the first step.
+
+    Raises:
+        ValueError, TypeError, ImportError: a package is not installed, or an option of theirs is not known.
+    """
+    args, number = trainer.args, torch.nn.Parameter(torch.zeros(1))
+    kind, settings = trainer.get_optimizer_cls_and_kwargs(args, trainer.model)
+    # some come with the model's parameters in them, which is for the trainer to hand over
+    if not is_optimizer_factory(kind) and not {"params", "model", "optimizer_dict"} & set(settings):
+        kind([number], **settings)
+    transformers.get_scheduler(
+        args.lr_scheduler_type,
+        optimizer=torch.optim.SGD([number], lr=1.0),
+        num_warmup_steps=args.get_warmup_steps(10),
+        num_training_steps=10,
+        scheduler_specific_kwargs=dict(args.lr_scheduler_kwargs or {}),
+    )
 
 
 def raised_here(error: BaseException) -> bool:

@@ -15,7 +15,7 @@ from accelerate import PartialState
 
 from analysis.journal import Journal
 from evaluator.evaluate import EvalSummary, evaluate
-from evaluator.mbpp import load_problems
+from evaluator.mbpp import ProblemSet, load_problems
 from evaluator.model import Decoding, Policy
 from evaluator.prompt import protocol_for
 from evaluator.suspicion import suspicion
@@ -63,7 +63,41 @@ def band_of(model_name: str) -> Band | None:
     return next((band for band in BANDS if any(part in name for part in band.names)), None)
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What a base model is asked, and where its pass@1 must lie."""
+
+    band: Band
+    problems: ProblemSet
+
+
+def calibration_of(options: Options) -> Calibration | None:
+    """The calibration that a run begins with; None where it is to train whatever the model does.
+
+    Raises:
+        ConfigError: nothing is known of the model, and `allow_uncalibrated` is not set.
+        DatasetError: the problems could not be read.
+    """
+    bench, name = options.bench, str(options.model.model_name_or_path)
+    if bench.allow_uncalibrated:
+        return None
+    band = band_of(name)
+    if band is None:
+        known = ", ".join(band.names[0] for band in BANDS)
+        raise ConfigError(
+            f"the base model's pass@1 must be known before training, got {Path(name).name!r}, which is not "
+            f"among {known}; measure it with `sdpo-bench eval` and set --allow_uncalibrated true"
+        )
+    problems = load_problems(
+        bench.eval_dataset,
+        mbpp_dir=None if bench.mbpp_dir is None else Path(bench.mbpp_dir),
+        limit=bench.calibration_problems,
+    )
+    return Calibration(band, problems)
+
+
 def calibrate(
+    calibration: Calibration,
     options: Options,
     policy: Policy,
     sandbox: Sandbox,
@@ -74,27 +108,12 @@ def calibrate(
     """Evaluate the base model on the sample and refuse one outside its band.
 
     Raises:
-        ConfigError: nothing is known of the model, and `allow_uncalibrated` is not set.
         Uncalibrated: its interval lies outside its band.
     """
-    bench, name = options.bench, str(options.model.model_name_or_path)
-    if bench.allow_uncalibrated:
-        return
-    band = band_of(name)
-    if band is None:
-        known = ", ".join(band.names[0] for band in BANDS)
-        raise ConfigError(
-            f"the base model's pass@1 must be known before training, got {Path(name).name!r}, which is not "
-            f"among {known}; measure it with `sdpo-bench eval` and set --allow_uncalibrated true"
-        )
+    bench = options.bench
     if PartialState().is_main_process:
-        problems = load_problems(
-            bench.eval_dataset,
-            mbpp_dir=None if bench.mbpp_dir is None else Path(bench.mbpp_dir),
-            limit=bench.calibration_problems,
-        )
         summary = evaluate(
-            problems,
+            calibration.problems,
             policy,
             sandbox,
             journal=journal,
@@ -106,7 +125,8 @@ def calibrate(
             batch_size=bench.eval_batch,
             timeout_s=bench.timeout_s,
         )
-        judge(summary, band, name=name, say=say)
+        name = str(options.model.model_name_or_path)
+        judge(summary, calibration.band, name=name, say=say)
     PartialState().wait_for_everyone()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -139,7 +138,10 @@ def _user_errors() -> tuple[type[Exception], ...]:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Write the table there too."
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the table there too.",
 )
 def verify(folder: Path, json_file: Path | None) -> None:
     """Check losses and teacher prompts against recorded cases of the reference.
@@ -150,8 +152,10 @@ def verify(folder: Path, json_file: Path | None) -> None:
     \b
     Example:  sdpo-bench verify tests/golden/sdpo
     """  # noqa: D301
+    from evaluator.terminal import check_json_path, write_json
     from trainer.verify import check_losses, check_prompts
 
+    check_json_path(json_file)
     try:
         losses, prompts = check_losses(folder), check_prompts(folder)
     except ValueError as error:
@@ -173,7 +177,7 @@ def verify(folder: Path, json_file: Path | None) -> None:
     if json_file is not None:
         rows = [{**vars(c), "passed": c.passed} for c in losses]
         rows += [{**vars(s), "passed": s.passed} for s in prompts]
-        json_file.write_text(json.dumps(rows, indent=1))
+        write_json(json_file, rows)
     if not all(passed):
         raise SystemExit(1)
 

@@ -229,6 +229,10 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
         raise ConfigError(
             "batch sizes and num_generations must be at least 1, got 0 for one of them; set it so"
         ) from error
+    except OverflowError as error:
+        raise ConfigError(
+            f"numbers must be finite, got one that is not ({error}); set it so"
+        ) from error
     # TRL and transformers check their options in types of their own
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise ConfigError(" ".join(str(error).split())) from error

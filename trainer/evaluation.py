@@ -10,7 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from evaluator.evaluate import EvalSummary, evaluate
 from evaluator.mbpp import ProblemSet
-from evaluator.model import Decoding, Policy
+from evaluator.model import Decoding
 from evaluator.prompt import protocol_for
 from sandbox.client import Sandbox
 from trainer.adapter import BenchTrainer
@@ -96,11 +96,7 @@ class Evaluator:
         trainer, bench = self._trainer, self._trainer.config
         return evaluate(
             self._problems,
-            Policy(
-                trainer.accelerator.unwrap_model(trainer.model),
-                trainer.processing_class,
-                chat_template_kwargs=trainer.chat_template_kwargs,
-            ),
+            trainer.policy(),
             self._sandbox,
             journal=trainer.journal,
             eval_id=eval_id,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from evaluator import command_options
+
 if TYPE_CHECKING:
     from analysis.journal import Journal
     from evaluator.mbpp import ProblemSet
@@ -40,11 +42,7 @@ WORDS = {
     show_default=True,
     help="Problems to ask: those that training would show, as in `eval`.",
 )
-@click.option(
-    "--mbpp-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder with mbpp.jsonl and sanitized-mbpp.json.  [default: MBPP_DIR, else the hub]",
-)
+@command_options.MBPP_DIR
 @click.option(
     "--limit",
     type=click.IntRange(min=3),
@@ -74,63 +72,18 @@ WORDS = {
     show_default=True,
     help="Sampling temperature; also divides the logits where answers are read.",
 )
-@click.option(
-    "--max-new-tokens",
-    type=click.IntRange(min=1),
-    default=256,
-    show_default=True,
-    help="Length limit of a completion, in tokens.",
-)
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    help="Completions sampled together; with --n-samples it decides which problems go together.",
-)
-@click.option("--seed", type=int, default=42, show_default=True, help="Seed of the sampling.")
-@click.option(
-    "--timeout-s",
-    type=click.FloatRange(min=0.0, min_open=True),
-    default=5.0,
-    show_default=True,
-    help="Time limit of each program, in seconds.",
-)
-@click.option(
-    "--sandbox",
-    "backend",
-    type=click.Choice(["auto", "docker", "process"]),
-    default="auto",
-    show_default=True,
-    help="Where programs run; auto takes docker where an engine answers.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-    default="auto",
-    show_default=True,
-    help="Number format of the weights; auto is bfloat16 on CUDA and float32 on a CPU.",
-)
-@click.option("--load-in-4bit", is_flag=True, help="Quantise the base model (CUDA only).")
-@click.option(
-    "--resume",
-    metavar="RUN",
-    help="Go on with an interrupted run, with its own options, where it stopped.",
-)
-@click.option(
-    "--runs-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder that gets the run's journal.",
-)
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write the figures to this file.",
-)
+@command_options.MAX_NEW_TOKENS
+@command_options.batch_size(32, more="; with --n-samples it decides which problems go together")
+@command_options.SEED
+@command_options.TIMEOUT_S
+@command_options.SANDBOX
+@command_options.DEVICE
+@command_options.DTYPE
+@command_options.LOAD_IN_4BIT
+@command_options.CHAT_TEMPLATE_KWARGS
+@command_options.RESUME
+@command_options.RUNS_DIR
+@command_options.json_path("Also write the figures to this file.")
 def gap(
     *, resume: str | None, runs_dir: Path, json_path: Path | None, **chosen: Any  # noqa: ANN401
 ) -> None:  # fmt: skip
@@ -185,6 +138,7 @@ def _measure(chosen: dict[str, Any], resume: str | None, runs_dir: Path) -> Path
             device=chosen["device"],
             dtype=chosen["dtype"],
             load_in_4bit=chosen["load_in_4bit"],
+            chat_template_kwargs=chosen["chat_template_kwargs"],
         )
         journal = stack.enter_context(
             _journal(chosen, options, problems, policy, sandbox.name, resume, runs_dir)

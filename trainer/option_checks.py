@@ -8,7 +8,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from peft import PeftConfig
@@ -21,6 +21,7 @@ _POLICY_LOSS = (
     "beta", "loss_type", "epsilon", "epsilon_high", "delta", "importance_sampling_level", "top_entropy_quantile",
     "off_policy_mask_threshold", "use_bias_correction_kl", "sapo_temperature_pos", "sapo_temperature_neg",
     "vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg", "sync_ref_model",
+    "ref_model_mixup_alpha", "ref_model_sync_steps",
 )  # fmt: skip
 """Of TRL's policy loss: the algorithms without one do not read them."""
 
@@ -37,6 +38,12 @@ _ELSEWHERE = {
     "model_init_kwargs": "dtype, load_in_4bit or use_unsloth",
     "eval_strategy": "evaluate_every",
     "eval_on_start": "evaluate_every",
+    "eval_steps": "evaluate_every",
+    "eval_delay": "evaluate_every",
+    "per_device_eval_batch_size": "eval_batch",
+    "eval_accumulation_steps": "eval_batch",
+    "label_smoothing_factor": "none: no loss here is smoothed",
+    "data_seed": "seed",
     "num_generations_eval": "eval_dataset",
     "load_best_model_at_end": "evaluate_every and save_steps",
     "resume_from_checkpoint": "`sdpo-bench train --resume`",
@@ -62,9 +69,12 @@ _AT_LEAST_1 = (
     "steps_per_generation", "lora_r", "eval_batch", "max_problems", "eval_max_problems", "pad_to_multiple_of",
     "max_teacher_prompt_tokens", "save_total_limit",
 )  # fmt: skip
-_AT_LEAST_0 = (
-    "beta", "weight_decay", "max_grad_norm", "warmup_steps", "top_k", "epsilon", "entropy_coef", "seed",
-)  # fmt: skip
+_MAY_BE_NEGATIVE = ("max_steps", "local_rank")
+"""What else is a number must be finite and at least 0."""
+_LARGEST = 2**63 - 1
+"""A run is described in integers of 64 bits."""
+_SEEDS = 2**32
+"""Numpy takes no seed from here on."""
 _SHARES = ("min_p", "top_entropy_quantile")
 _BELOW_1 = ("adam_beta1", "adam_beta2", "lora_dropout")
 _CHOICES = {
@@ -89,10 +99,11 @@ def check_values(options: Options) -> None:
         **vars(options.training),
         **vars(options.bench),
     }
+    _check_numbers(values)
     for names, holds, what in (
         (_MORE_THAN_0, lambda value: value > 0, "more than 0"),
         (_AT_LEAST_1, lambda value: value >= 1, "at least 1"),
-        (_AT_LEAST_0, lambda value: value >= 0, "at least 0"),
+        (("seed",), lambda value: value < _SEEDS, f"below {_SEEDS}"),
         (_SHARES, lambda value: 0 <= value <= 1, "in 0..1"),
         (_BELOW_1, lambda value: 0 <= value < 1, "at least 0 and below 1"),
         (("top_p",), lambda value: 0 < value <= 1, "more than 0 and at most 1"),
@@ -100,13 +111,25 @@ def check_values(options: Options) -> None:
     ):
         for name in names:
             value = values.get(name)
-            if value is not None and not (math.isfinite(value) and holds(value)):  # type: ignore[no-untyped-call]
+            if value is not None and not holds(value):  # type: ignore[no-untyped-call]
                 raise ConfigError(f"{name} must be {what}, got {value}; set it so")
     for name, choices in _CHOICES.items():
         if values[name] not in choices:
             known = ", ".join(str(choice) for choice in choices if choice)
             raise ConfigError(f"{name} must be one of {known}, got {values[name]!r}; choose one")
     _check_generation_kwargs(options.training.generation_kwargs)
+
+
+def _check_numbers(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if not math.isfinite(value) or abs(value) > _LARGEST:
+            raise ConfigError(
+                f"{name} must be a finite number of at most 64 bits, got {value}; set it so"
+            )
+        if value < 0 and name not in _MAY_BE_NEGATIVE:
+            raise ConfigError(f"{name} must be at least 0, got {value}; set it so")
 
 
 def _check_generation_kwargs(given: Any) -> None:  # noqa: ANN401 - whatever the file holds

@@ -34,6 +34,26 @@ def planned_steps(checkpoint: Path) -> int:
     return int(json.loads((checkpoint / TRAINER_STATE_NAME).read_text())["max_steps"])
 
 
+def take_up_teacher(trainer: RolloutTrainer, checkpoint: Path) -> None:
+    """Give the teacher the weights that a checkpoint holds, and see that it holds a position too.
+
+    Raises:
+        ConfigError: something is missing from it.
+    """
+    path = checkpoint / _file(trainer.args.process_index)
+    if not path.is_file():
+        raise ConfigError(
+            f"a checkpoint must hold {path.name}, got none in {checkpoint}; "
+            "start the run anew, or resume it with the version that wrote it"
+        )
+    if trainer.teacher is None:
+        return
+    try:
+        trainer.teacher.load(checkpoint)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
 class EpochSampler(RepeatSampler):  # type: ignore[misc]
     """TRL's order of problems as a function of seed and epoch: a resumed run goes on in it.
 
@@ -102,17 +122,8 @@ class TakeUpPosition(TrainerCallback):  # type: ignore[misc]
         control: TrainerControl,
         **kwargs: object,
     ) -> None:
-        """Take up a checkpoint's position; transformers has reset the sums of its log by now.
-
-        Raises:
-            ConfigError: the checkpoint holds none for this process.
-        """
+        """Take up a checkpoint's position; transformers has reset the sums of its log by now."""
         path = self._checkpoint / _file(args.process_index)
-        if not path.is_file():
-            raise ConfigError(
-                f"a checkpoint must hold {path.name}, got none in {self._checkpoint}; "
-                "start the run anew, or resume it with the version that wrote it"
-            )
         content = torch.load(path, map_location=torch.device(args.device.type), weights_only=True)
         self._trainer.set_position(content)
 

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ from evaluator.decoding import (
     up_to_end,
 )
 from evaluator.four_bit import is_four_bit
+from evaluator.model import Policy
 from evaluator.modes import evaluation_mode
 from evaluator.padding import undisturbed
 from trainer.callbacks import NonFinite
@@ -59,6 +61,8 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
 
     _step: int
     aux_loss_enabled: bool
+    journal: Journal
+    """Where the run's rows go; `begin` sets it."""
 
     def __init__(
         self,
@@ -66,7 +70,6 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         algorithm: Algorithm,
         config: BenchConfig,
         grader: RolloutGrader,
-        journal: Journal,
         patience: Patience,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
@@ -74,7 +77,6 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         self.algorithm = algorithm
         self.config = config
         self.grader = grader
-        self.journal = journal
         self.patience = patience
         cuda = torch.cuda.is_available()
         self.clock = PhaseClock(synchronize=torch.cuda.synchronize if cuda else lambda: None)
@@ -108,6 +110,20 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
                 ema_rate=config.ema_rate,
                 trust_region_rate=config.trust_region_rate,
             )
+
+    def begin(self, journal: Journal) -> None:
+        """Write into this run from now on."""
+        self.journal = journal
+        self.args.output_dir = str(journal.run_dir / "checkpoints")
+        Path(self.args.output_dir).mkdir(exist_ok=True)
+
+    def policy(self) -> Policy:
+        """What is trained, as evaluations ask it."""
+        return Policy(
+            self.accelerator.unwrap_model(self.model),
+            self.processing_class,
+            chat_template_kwargs=self.chat_template_kwargs,
+        )
 
     # optimizer steps and rollout batches
 

@@ -179,4 +179,5 @@ def _rollout(
         demonstration_member=None if teacher is None else teacher.demonstration_member,
         feedback_used=teacher is not None and teacher.feedback_used,
         teacher_prompt=rollout.teacher_prompt,
+        teacher_context=None if teacher is None else teacher.context,
     )

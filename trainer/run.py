@@ -20,7 +20,6 @@ from evaluator.decoding import stored
 from evaluator.evaluate import EvalSummary
 from evaluator.four_bit import is_four_bit
 from evaluator.memory import is_out_of_memory, what_was_asked
-from evaluator.model import Policy
 from evaluator.padding import check_padding
 from sandbox.client import open_sandbox
 from trainer.adapter import BenchTrainer
@@ -35,13 +34,13 @@ from trainer.build import (
     problems_of,
     resume_journal,
 )
-from trainer.calibration import calibrate
+from trainer.calibration import calibrate, calibration_of
 from trainer.callbacks import NonFinite, ProgressLine
 from trainer.config import Algorithm, ConfigError, Options
 from trainer.evaluation import Evaluation, Evaluator
 from trainer.faults import OutsideFault, Patience
 from trainer.option_checks import check_length, check_trackers, check_use, check_values
-from trainer.position import TakeUpPosition, planned_steps
+from trainer.position import TakeUpPosition, planned_steps, take_up_teacher
 from trainer.resume import COMPLETE, checkpoint_step, last_checkpoint, recall, remember
 from trainer.rollout_trainer import training_settings
 from trainer.settings import check_settings
@@ -109,15 +108,21 @@ def train(
     check_length(options, len(problems.problems))
     check_audit(algorithm, options)
     check_settings(algorithm, options)
+    checkpoint = None
     if run_dir is not None:
         _check_model(run_dir, options)
+        checkpoint = last_checkpoint(run_dir)
+    calibration = None if checkpoint is not None else calibration_of(options)
     model, tokenizer = load_model(options)
     check_prompts(tokenizer, model, problems, options)
     check_padding(model)
 
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(open_sandbox(bench.sandbox))
-        checkpoint = None if run_dir is None else last_checkpoint(run_dir)
+        # all that can be refused is refused before there is a folder, or a row more in one
+        trainer = build_trainer(algorithm, options, model, tokenizer, problems, sandbox, patience)
+        if checkpoint is not None:
+            take_up_teacher(trainer, checkpoint)
         if run_dir is None:
             decoding = stored(training_settings(model, tokenizer, options.training))
             journal = open_journal(algorithm, options, problems, sandbox, decoding=decoding)
@@ -134,14 +139,9 @@ def train(
         say(
             f"run {journal.info.run_id}: {algorithm}, {len(problems.problems)} problems, {sandbox.name}"
         )
-        if checkpoint is None:
-            policy = Policy(
-                model, tokenizer, chat_template_kwargs=options.training.chat_template_kwargs or {}
-            )
-            calibrate(options, policy, sandbox, journal, say=say)
-        trainer = build_trainer(
-            algorithm, options, model, tokenizer, problems, sandbox, journal, patience
-        )
+        trainer.begin(journal)
+        if calibration is not None:
+            calibrate(calibration, options, trainer.policy(), sandbox, journal, say=say)
         for callback in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(callback)
         trainer.add_callback(ProgressLine(say))
@@ -186,8 +186,6 @@ def _train_from(
     if checkpoint is None:
         trainer.train()
         return
-    if trainer.teacher is not None:
-        trainer.teacher.load(checkpoint)
     step, last = checkpoint_step(checkpoint) or 0, planned_steps(checkpoint)
     if step < last:
         trainer.add_callback(TakeUpPosition(trainer, checkpoint))

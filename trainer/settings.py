@@ -7,13 +7,15 @@ from dataclasses import fields
 from trainer.config import Algorithm, BenchConfig, ConfigError, Options
 
 _ONLY_IN: dict[str, tuple[Algorithm, ...]] = {
+    "hybrid_lambda": ("hybrid",),
     "problem_weight": ("sdpo", "hybrid", "audit"),
     "advantage_clip": ("rlsd",),
     "advantage_mix": ("rlsd",),
     "advantage_mix_steps": ("rlsd",),
     "anchor_weight": ("anchored",),
 }
-"""Options that are read by some algorithms alone."""
+"""Options that are read by some algorithms alone. Those of every teacher and distillation loss are not among them: a
+file that GRPO and SDPO share may hold them."""
 
 
 def check_settings(algorithm: Algorithm, options: Options) -> None:

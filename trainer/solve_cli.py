@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from evaluator import command_options
 from trainer.seeds import Seeds
 
 if TYPE_CHECKING:
@@ -62,19 +63,8 @@ if TYPE_CHECKING:
     metavar="NAME,NAME,...",
     help="Which methods to run.",
 )
-@click.option(
-    "--runs-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder that gets the journals.",
-)
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write the figures to this file.",
-)
+@command_options.RUNS_DIR
+@command_options.json_path("Also write the figures to this file.")
 @click.pass_context
 def solve(
     ctx: click.Context,

@@ -75,6 +75,15 @@ class TeacherPrompt:
     feedback_used: bool
     reference_used: bool = False
 
+    @property
+    def context(self) -> Context:
+        """What is shown; feedback may stand beside a solution, see `feedback_used`."""
+        if self.demonstration_member is not None:
+            return "peer"
+        if self.reference_used:
+            return "reference"
+        return "feedback" if self.feedback_used else "nothing"
+
 
 @dataclass(frozen=True)
 class Coverage:

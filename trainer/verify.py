@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +96,9 @@ def check_prompts(folder: Path) -> list[PromptCheck]:
 
 def _cases_of(path: Path) -> list[Any]:
     cases = _read_json(path).get("cases")
-    if not isinstance(cases, list):
-        raise ValueError(f"{path} must hold a list of cases, got {type(cases).__name__}")
+    if not isinstance(cases, list) or not cases:
+        what = "none" if cases == [] else type(cases).__name__
+        raise ValueError(f"{path} must hold a list of cases, got {what}")
     return cases
 
 
@@ -110,7 +113,7 @@ def _of_case(case: Any, path: Path, check: Callable[[Any], Check]) -> Check:  # 
     # a missing key, a value or an array of another kind or shape, a file that is none
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         what = " ".join(str(error).split())[:300]
     raise ValueError(f"case {name!r} of {path} must be in the recorded form, got {what}")
 
@@ -133,6 +136,7 @@ def _check_loss(folder: Path, case: Mapping[str, Any]) -> LossCheck:
     with np.load(folder / case["file"], allow_pickle=False) as file:
         arrays = {name: torch.from_numpy(array) for name, array in file.items()}
     _only(_ARRAYS, arrays, "the array")
+    _check_shapes(arrays)
     logits = arrays["student_logits"].requires_grad_()
     per_token = token_losses(
         logits,
@@ -149,16 +153,44 @@ def _check_loss(folder: Path, case: Mapping[str, Any]) -> LossCheck:
     aggregate = _chosen(case["config"], "loss_agg_mode", _AGGREGATIONS)
     loss = aggregate(per_token, mask)
     (gradient,) = torch.autograd.grad(loss, logits)
-    tolerance = case["tolerance"]
     return LossCheck(
-        case=case["id"],
+        case=str(case["id"]),
         loss=_deviation(loss, arrays["expected_loss"]),
-        loss_tolerance=tolerance["loss_abs"],
+        loss_tolerance=_tolerance(case, "loss_abs"),
         per_token=_deviation(per_token, arrays["expected_per_token"]),
-        per_token_tolerance=tolerance["per_token_abs"],
+        per_token_tolerance=_tolerance(case, "per_token_abs"),
         gradient=_deviation(gradient, arrays["expected_grad_student_logits"]),
-        gradient_tolerance=tolerance["grad_abs"],
+        gradient_tolerance=_tolerance(case, "grad_abs"),
     )
+
+
+def _check_shapes(arrays: Mapping[str, Tensor]) -> None:
+    """What can be stretched to fit would be compared with something that it does not stand for."""
+    logits = arrays["student_logits"]
+    if logits.dim() != 3:
+        raise ValueError(
+            f"student_logits of shape {list(logits.shape)}, not row, token, vocabulary"
+        )
+    tokens, rows = logits.shape[:2], logits.shape[:1]
+    for name, shape in {
+        "teacher_logits": logits.shape,
+        **dict.fromkeys(("responses", "response_mask", "old_log_probs"), tokens),
+        "rollout_is_weights": tokens,
+        "self_distillation_mask": rows,
+        "expected_loss": logits.shape[:0],
+        "expected_per_token": tokens,
+        "expected_grad_student_logits": logits.shape,
+    }.items():
+        if name in arrays and arrays[name].shape != shape:
+            raise ValueError(f"{name} of shape {list(arrays[name].shape)}, not {list(shape)}")
+
+
+def _tolerance(case: Mapping[str, Any], name: str) -> float:
+    """How far a case lets us be off; an endless one would pass whatever comes out."""
+    value = case["tolerance"][name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"the tolerance {name} {value!r}, which is no number from 0 on")
+    return float(value)
 
 
 _AGGREGATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -267,7 +299,7 @@ def _prompt_difference(
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} must be a readable JSON file: {error}; give a folder of recorded cases"
         ) from error

@@ -134,13 +134,8 @@ def teacher_kinds(
                   avg(k.reward) AS reward_mean,
                   avg(k.reward) - t_975(count(*) - 1) * stddev_samp(k.reward) / sqrt(count(*)) AS interval_low,
                   avg(k.reward) + t_975(count(*) - 1) * stddev_samp(k.reward) / sqrt(count(*)) AS interval_high
-           FROM (SELECT run_id, reward, CASE
-                     WHEN teacher_prompt IS NULL THEN 'no teacher'
-                     WHEN demonstration_member IS NOT NULL AND feedback_used
-                          THEN 'demonstration + feedback'
-                     WHEN demonstration_member IS NOT NULL THEN 'demonstration'
-                     ELSE 'feedback' END AS teacher_kind
-                 FROM rollouts WHERE {runs}) k
+           FROM (SELECT run_id, reward, replace(teacher_kind, 'none', 'no teacher') AS teacher_kind
+                 FROM shown_to_teacher WHERE {runs}) k
            JOIN runs r USING (run_id) WHERE r.algorithm <> 'grpo'
            GROUP BY ALL ORDER BY k.run_id, teacher_kind""",
         run_ids,

@@ -24,8 +24,10 @@ def outcome(runs: Path):
     ingest(runs, runs / "results.duckdb")
     with connect(runs / "results.duckdb") as connection:
         tables = [connection.execute(query).fetchall() for query in (ROLLOUTS, METRICS)]
+    folders = [run_dir / name for name in ("adapter", "teacher_adapter")]
     weights = [
-        load_file(run_dir / folder / "adapter_model.safetensors")
-        for folder in ("adapter", "teacher_adapter")
+        load_file(folder / "adapter_model.safetensors")
+        for folder in folders
+        if folder == folders[0] or folder.exists()
     ]
     return *tables, [{n: t.numpy().tobytes() for n, t in w.items()} for w in weights]

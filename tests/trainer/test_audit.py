@@ -1,9 +1,12 @@
 """An audit passes on the code as it is, and names the layer of each deliberate bug."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import trainer.adapter
 import trainer.forward
@@ -11,9 +14,10 @@ import trainer.losses.sdpo
 import trainer.losses.support
 import trainer.rollouts
 import trainer.teacher_prompt
+from tests.tiny_model import make_tiny_tokenizer
 from trainer.adapter import BenchTrainer
 from trainer.audit import LAYERS
-from trainer.config import BenchConfig, parse_options
+from trainer.config import BenchConfig, ConfigError, parse_options
 from trainer.losses import divergence, entries, support
 from trainer.losses.aggregation import sequence_mean, token_mean
 from trainer.rollouts import GradedRollout
@@ -64,6 +68,40 @@ def test_every_layer_passes_on_the_code_as_it_is(audit, changes):
     assert list(layers) == list(LAYERS)
     assert [name for name, layer in layers.items() if not layer.passed] == []
     assert all(layer.n_checks >= 2 for layer in layers.values())
+
+
+def dropping(kind, tiny_model, folder):
+    """A model that drops in training: by modules, or by a number that each attention layer reads."""
+    if kind == "numbers":
+        shutil.copytree(tiny_model, folder)
+        config = json.loads((folder / "config.json").read_text()) | {"attention_dropout": 0.5}
+        (folder / "config.json").write_text(json.dumps(config))
+        return folder
+    tokenizer = make_tiny_tokenizer()
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=2048, bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, resid_pdrop=0.5, attn_pdrop=0.5,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["numbers", "modules"])
+def test_a_model_with_dropout_of_its_own_is_audited_without_it(audit, tiny_model, tmp_path, kind):
+    folder = dropping(kind, tiny_model, tmp_path / "dropping")
+    layers = audit(model_name_or_path=str(folder), max_steps=1)
+    assert [name for name, layer in layers.items() if not layer.passed] == []
+
+
+def test_dropout_of_the_adapter_is_no_audit_and_makes_no_run(audit, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"without dropout, got lora_dropout 0\.1; set it to 0\.0"
+    ):
+        audit(lora_dropout=0.1)
+    assert not (tmp_path / "runs").exists()
 
 
 def no_temperature(patch):

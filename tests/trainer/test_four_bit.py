@@ -48,10 +48,18 @@ def run(tiny_qwen, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "algorithm",
-    ["sdpo", *(pytest.param(a, marks=pytest.mark.slow) for a in ("grpo", "hybrid", "audit"))],
-)
-def test_the_shipped_file_trains_two_steps_in_4_bits_without_unsloth(run, algorithm):
+    ("name", "algorithm"),
+    [
+        ("sdpo", "sdpo"),
+        *(
+            pytest.param(name, name.partition("-")[0], marks=pytest.mark.slow)
+            for name in (
+                "grpo", "hybrid", "audit", "routed", "rlsd", "anchored", "sft", "sdpo-reference", "sdpo-pass-rate",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_the_shipped_file_trains_two_steps_in_4_bits_without_unsloth(run, name, algorithm):
     seen = {}
 
     def look(trainer):
@@ -61,7 +69,7 @@ def test_the_shipped_file_trains_two_steps_in_4_bits_without_unsloth(run, algori
             seen["dtypes"] |= {t.dtype for t in trainer.teacher.state().values()}
 
     result = run(
-        f"{algorithm}.yaml", algorithm, look, max_steps=2, use_unsloth="false", load_in_4bit="true"
+        f"{name}.yaml", algorithm, look, max_steps=2, use_unsloth="false", load_in_4bit="true"
     )
     assert result.n_steps == 2 and seen == {"four_bit": True, "dtypes": {torch.float32}}
     assert all(layer.passed for layer in result.layers)

@@ -106,6 +106,46 @@ def test_rollouts_have_rows_of_their_own_and_the_teacher_moves_once_a_batch(go, 
     assert updates == expected_updates
 
 
+TRIPLES = [(3, 2, 1), (2, 5, 1), (3, 1, 2), (1, 3, 2), (4, 3, 1), (2, 1, 3), (5, 2, 2)]
+"""gradient_accumulation_steps, steps_per_generation, num_iterations: mostly no multiples of each other."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("triple", TRIPLES, ids=str)
+def test_whatever_the_shape_rollouts_teacher_audit_and_resume_follow_the_micro_batches(go, triple):
+    accumulation, generation, iterations = triple
+    a_rollout, n_steps = generation * iterations, 4
+    updates = []
+
+    def watch(trainer):
+        update = trainer.teacher.update
+        trainer.teacher.update = lambda: (updates.append(int(trainer.state.global_step)), update())
+
+    changes = {
+        "gradient_accumulation_steps": accumulation,
+        "steps_per_generation": generation,
+        "num_iterations": iterations,
+        "max_steps": n_steps,
+    }
+    plain = go("audit", name="plain", prepare=watch, **changes)
+    assert [layer.name for layer in plain.layers if not layer.passed] == []
+    found = rows(plain)
+    n_batches = -(-accumulation * n_steps // a_rollout)
+    sampled_in = [n * a_rollout // accumulation + 1 for n in range(n_batches)]
+    assert [r["step"] for r in found["rollouts"]] == [
+        s for s in sampled_in for _ in range(4 * generation)
+    ]
+    keys = {(r["step"], r["group_index"], r["member_index"]) for r in found["rollouts"]}
+    assert len(keys) == len(found["rollouts"])
+    used = [step * accumulation // a_rollout for step in range(n_steps + 1)]
+    assert updates == [step for step in range(1, n_steps + 1) if used[step] > used[step - 1]]
+    for step in (1, 3):
+        resumed = go(name=f"resumed-{step}", interrupt_after=step, **changes)
+        if step == 1:
+            plain = go(name="plain-sdpo", **changes)
+        assert outcome(resumed.run_dir.parent) == outcome(plain.run_dir.parent)
+
+
 def test_the_rows_of_a_step_with_several_batches_all_reach_the_database(go):
     result = go(steps_per_generation=1, max_steps=2)
     runs = result.run_dir.parent
@@ -164,6 +204,32 @@ def test_a_run_resumed_in_the_midst_of_a_rollout_batch_ends_as_if_it_had_not_bee
     changes = SHAPES[name][0] | extra
     plain = go(name="plain", **changes)
     resumed = go(name="resumed", interrupt_after=1, **changes)
+    assert outcome(resumed.run_dir.parent) == outcome(plain.run_dir.parent)
+
+
+SETTINGS = {
+    "routed": ("routed", {}),
+    "rlsd": ("rlsd", {"advantage_mix": 0.5, "advantage_mix_steps": 4}),
+    "anchored": ("anchored", {"teacher_context": "nothing", "divergence": "reverse_kl"}),
+    "sft": ("sft", {}),
+    "hybrid": ("hybrid", {}),
+    "grpo": ("grpo", {}),
+    "reference": ("sdpo", {"teacher_context": "reference"}),
+    "pass rate": ("sdpo", {"problem_weight": "pass_rate"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "changes"),
+    [
+        pytest.param(*setting, id=name, marks=() if name == "rlsd" else pytest.mark.slow)
+        for name, setting in SETTINGS.items()
+    ],
+)
+def test_every_setting_resumed_ends_as_if_it_had_not_been_interrupted(go, algorithm, changes):
+    changes = {**changes, "max_steps": 2, "lora_dropout": 0.2}
+    plain = go(algorithm, name="plain", **changes)
+    resumed = go(algorithm, name="resumed", interrupt_after=1, **changes)
     assert outcome(resumed.run_dir.parent) == outcome(plain.run_dir.parent)
 
 

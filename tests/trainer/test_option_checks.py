@@ -43,7 +43,12 @@ def options(config_file):
         ("dtype", "float99"), ("save_strategy", "often"), ("optim", "sgdd"), ("lr_scheduler_type", "zigzag"),
         ("generation_kwargs", "text"), ("generation_kwargs", {"num_beam": 2}), ("use_peft", "perhaps"),
         ("learning_rate", "fast"), ("chat_template_kwargs", "{nope"), ("aggregation", "median"),
-        ("deepspeed", "absent.json"), ("bf16", 3),
+        ("deepspeed", "absent.json"), ("bf16", 3), ("logging_steps", float("inf")),
+        ("timeout_s", float("inf")), ("format_weight", float("inf")), ("anchor_weight", float("nan")),
+        ("importance_clip", float("inf")), ("mismatch_clip", float("nan")), ("seed", 2**32), ("seed", 10**30),
+        ("max_problems", 10**30), ("dataloader_num_workers", -1), ("delta", -0.1), ("epsilon_high", float("nan")),
+        ("sapo_temperature_pos", -1), ("ref_model_mixup_alpha", float("inf")), ("ddp_timeout", -1),
+        ("max_problems", 1.5), ("max_problems", "two"), ("ema_rate", "slow"), ("evaluate_every", 0.5),
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_work_is_one_line(options, name, value):
@@ -115,6 +120,9 @@ def test_an_option_of_trls_own_forward_pass_is_grpos_alone(options, name, value)
         ("push_to_hub", True, "by hand"),
         ("torch_compile", True, "no compilation"),
         ("load_best_model_at_end", True, "evaluate_every"),
+        ("eval_steps", 5, "evaluate_every"),
+        ("per_device_eval_batch_size", 4, "eval_batch"),
+        ("data_seed", 3, "use seed"),
     ],
 )
 def test_an_option_that_no_run_reads_names_what_there_is_in_its_place(

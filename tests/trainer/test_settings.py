@@ -73,6 +73,7 @@ def test_a_reference_teacher_is_shown_the_reference_of_each_problem_and_no_peer(
     for row in finished.rows["rollouts"]:
         assert references[row["task_id"]] in row["teacher_prompt"]
         assert row["demonstration_member"] is None and not row["feedback_used"]
+        assert row["teacher_context"] == "reference"
     assert finished.metric("teacher/reprompted_fraction") == [1.0] * 3
     assert finished.metric("teacher/solution_fraction") == [1.0] * 3
 
@@ -82,6 +83,7 @@ def test_a_feedback_teacher_is_shown_feedback_alone(run):
     for row in finished.rows["rollouts"]:
         assert row["demonstration_member"] is None
         assert row["feedback_used"] == (not passed(row)) == (row["teacher_prompt"] is not None)
+        assert row["teacher_context"] == (None if passed(row) else "feedback")
 
 
 @pytest.mark.parametrize("context", ["reference", "feedback"])
@@ -224,7 +226,7 @@ def test_an_anchored_run_is_grpo_with_a_divergence_from_its_own_moving_average(w
         ema_rate=0.3,
     )
     for row in finished.rows["rollouts"]:
-        assert row["teacher_prompt"] == row["prompt"]
+        assert row["teacher_prompt"] == row["prompt"] and row["teacher_context"] == "nothing"
     drift = finished.metric("distill/loss")
     assert drift[0] == pytest.approx(0.0, abs=1e-6) and max(drift) > 1e-6
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -132,3 +134,23 @@ def test_where_only_failures_are_taught_a_success_has_no_teacher():
     rules = TeacherRules(failing_only=True)
     failed, *succeeded = prompts(FAILURE, SUCCESS, SUCCESS, rules=rules)
     assert failed.demonstration_member == 1 and succeeded == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("context", "expected"),
+    [
+        ("peer", ["peer", "peer", "feedback"]),
+        ("feedback", [None, None, "feedback"]),
+        ("reference", ["reference"] * 3),
+        ("nothing", ["nothing"] * 3),
+    ],
+)
+def test_each_prompt_says_what_it_shows(context, expected):
+    successes = [replace(SUCCESS, text=f"def f(): return {n}") for n in (1, 2)]
+    group = [*successes, FAILURE]
+    rules = TeacherRules(context=context)
+    members = prompts(*group, rules=rules, reference="def f(): return 3")
+    if context == "peer":
+        # alone, a failure has no peer to be shown
+        members[2] = prompts(FAILURE, rules=rules)[0]
+    assert [None if prompt is None else prompt.context for prompt in members] == expected

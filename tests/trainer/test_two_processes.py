@@ -87,6 +87,51 @@ def test_two_processes_grade_group_and_teach_as_one(config_file, tmp_path, per_p
         assert (tensor - two[1][name]).abs().max() < WEIGHTS
 
 
+SETTINGS = {
+    "routed": ("routed", {}),
+    "rlsd": ("rlsd", {"advantage_mix": 0.5, "advantage_mix_steps": 10}),
+    "anchored": (
+        "anchored",
+        {"teacher_context": "nothing", "divergence": "reverse_kl", "anchor_weight": 3.0},
+    ),
+    "sft": ("sft", {}),
+    "hybrid": ("hybrid", {}),
+    "reference": ("sdpo", {"teacher_context": "reference"}),
+    "pass rate": ("sdpo", {"problem_weight": "pass_rate"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("algorithm", "changes"), SETTINGS.values(), ids=SETTINGS)
+def test_every_setting_trains_in_two_processes_as_in_one(config_file, tmp_path, algorithm, changes):
+    # groups of four over two processes of two: routing, weights and counts must be those of the step
+    common = {"max_steps": 2, "temperature": 1.0, **changes}
+    words = ("--algorithm", algorithm)
+    one = run(config_file(**common, runs_dir=str(tmp_path / "one")), tmp_path / "one", *words)
+    two = run(
+        config_file(
+            **common,
+            runs_dir=str(tmp_path / "two"),
+            per_device_train_batch_size=2,
+            gradient_accumulation_steps=2,
+        ),
+        tmp_path / "two",
+        *words,
+        launcher=TWO,
+    )
+    rows_one, rows_two = (sorted(r[0]["rollouts"], key=key) for r in (one, two))
+    for ours, theirs in zip(rows_one, rows_two, strict=True):
+        for name in ("task_id", "completion", "reward", "teacher_context", "teacher_prompt"):
+            assert ours[name] == theirs[name], (key(ours), name)
+    norms = [
+        [m["value"] for m in rows[0]["metrics"] if m["name"] == "grad_norm"] for rows in (one, two)
+    ]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3) and min(norms[0]) > 1e-5
+    for name, tensor in one[1].items():
+        assert (tensor - two[1][name]).abs().max() < WEIGHTS
+
+
 SHAPES = {
     "a batch a step": {"max_steps": 3},
     "a batch for two steps": {"max_steps": 3, "num_iterations": 2},

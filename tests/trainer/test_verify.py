@@ -103,6 +103,10 @@ def test_each_of_the_references_aggregations_is_checked_against_its_formula(chan
         (("file",), "reprompt.json", "case 'p01'"),
         (("file",), 5, "case 'p01'"),
         (("tolerance",), {}, "no 'loss_abs'"),
+        (("tolerance", "loss_abs"), "small", "tolerance loss_abs 'small', which is no number"),
+        (("tolerance", "grad_abs"), float("inf"), "tolerance grad_abs inf"),
+        (("tolerance", "per_token_abs"), -1e-6, "tolerance per_token_abs -1e-06"),
+        (("tolerance", "per_token_abs"), float("nan"), "tolerance per_token_abs nan"),
     ],
 )  # fmt: skip
 def test_a_case_in_another_form_is_one_line_that_names_it(changed, place, value, said):
@@ -150,3 +154,56 @@ def test_an_array_that_is_not_known_is_named(changed):
 def test_a_folder_of_another_form_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"manifest\.json must be a readable JSON file"):
         check_losses(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("expected_loss", lambda a: a[None]),
+        ("expected_per_token", lambda a: a[:, :1]),
+        ("expected_grad_student_logits", lambda a: a[..., :1]),
+        ("response_mask", lambda a: a[:1]),
+        ("responses", lambda a: a[:, :-1]),
+        ("old_log_probs", lambda a: a[0]),
+        ("teacher_logits", lambda a: a[..., :-1]),
+        ("student_logits", lambda a: a[0]),
+    ],
+)
+def test_an_array_of_another_shape_is_named_and_never_stretched(changed, name, change):
+    arrays = dict(np.load(GOLDEN / "p01.npz"))
+    folder = changed(lambda content: content["cases"][0].update(file="other.npz"))
+    np.savez(folder / "other.npz", **{**arrays, name: change(arrays[name])})
+    with pytest.raises(ValueError, match="case 'p01'.* of shape "):
+        check_losses(folder)
+
+
+@pytest.mark.parametrize("name", ["student_logits", "teacher_logits", "expected_loss"])
+def test_a_value_that_is_no_number_fails_its_case(changed, name):
+    arrays = dict(np.load(GOLDEN / "p01.npz"))
+    folder = changed(lambda content: content["cases"][0].update(file="nan.npz"))
+    arrays[name] = arrays[name].copy()
+    arrays[name][...] = np.nan
+    np.savez(folder / "nan.npz", **arrays)
+    assert not check_losses(folder)[0].passed
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "reprompt.json", "p01.npz"])
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.95])
+def test_a_file_that_was_cut_off_is_one_line(tmp_path, file, share):
+    shutil.copytree(GOLDEN, tmp_path, dirs_exist_ok=True)
+    whole = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(whole[: int(share * len(whole))])
+    found = CliRunner().invoke(verify, [str(tmp_path)])
+    assert found.exit_code == 1 and found.output.count("\n") == 1 and "Error: " in found.output
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "reprompt.json"])
+def test_no_case_at_all_is_no_agreement(changed, file):
+    folder = changed(lambda content: content.update(cases=[]), file)
+    found = CliRunner().invoke(verify, [str(folder)])
+    assert found.exit_code == 1 and "must hold a list of cases, got none" in found.output
+
+
+def test_a_table_that_cannot_be_written_is_said_before_the_work(tmp_path):
+    found = CliRunner().invoke(verify, [str(GOLDEN), "--json", str(tmp_path / "none" / "t.json")])
+    assert found.exit_code == 1 and found.output.startswith("Error: --json must name a file")

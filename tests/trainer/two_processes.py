@@ -46,7 +46,7 @@ class InterruptAfter(TrainerCallback):
 
 
 def main() -> None:
-    """CONFIG FILE [--scripted] [--interrupt-after STEP], or --resume FOLDER."""
+    """CONFIG FILE [--algorithm NAME] [--scripted] [--interrupt-after STEP], or --resume FOLDER."""
     words = sys.argv[1:]
     if "--scripted" in words:
         RolloutTrainer._generate_single_turn = generate
@@ -65,8 +65,9 @@ def main() -> None:
         def prepare(built):
             built.add_callback(InterruptAfter(step))
 
+    algorithm = words[words.index("--algorithm") + 1] if "--algorithm" in words else "sdpo"
     with contextlib.suppress(Interrupted):
-        trainer.run.train("sdpo", parse_options(Path(words[0])), say=print, prepare=prepare)
+        trainer.run.train(algorithm, parse_options(Path(words[0])), say=print, prepare=prepare)
 
 
 if __name__ == "__main__":
