@@ -8,6 +8,8 @@ from collections.abc import Collection, Sequence
 from analysis.render import visible
 
 _LONGEST_CELL = 500
+_MOST_IN_VIEW = 10
+"""Rows of a table that may all be seen at once, on a phone too."""
 
 
 def text(value: object, longest: int = _LONGEST_CELL) -> str:
@@ -34,7 +36,7 @@ def table(
     label: str,
     numbers: Collection[int] = (),
 ) -> str:
-    """A table in a region that scrolls sideways; the first cell of a row names it.
+    """A table in a region that scrolls where it is wide or tall; the first cell of a row names it.
 
     Args:
         names: of the columns.
@@ -56,9 +58,11 @@ def table(
         return f"<tr>{''.join(marked)}</tr>"
 
     body = "".join(line(row, head=False) for row in rows)
+    tall = f'<p class="muted hint">{len(rows)} rows; the table scrolls.</p>'
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{text(label)}">'
         f"<table><thead>{line(names, head=True)}</thead><tbody>{body}</tbody></table></div>"
+        f"{tall if len(rows) > _MOST_IN_VIEW else ''}"
     )
 
 

@@ -32,6 +32,7 @@ _HERE = Path(__file__).parent
 _MOST_SAMPLES = 12
 """Completions that a page without its script shows."""
 _LONGEST_SAMPLE = 2000
+_LONGEST_SENTENCE = 2000
 _NO_RUN = "No run is recorded. `sdpo-bench demo` makes a first set, `sdpo-bench train sdpo` trains a model."
 
 
@@ -64,9 +65,9 @@ def build_report(
         "style": _file("report.css"),
         "script": script,
         "script_sha256": script_sha256,
-        "verdict": text(verdict(board, queries.flips(connection, run_ids))),
+        "verdict": text(verdict(board, queries.flips(connection, run_ids)), _LONGEST_SENTENCE),
         "about": text(_about(len(described), found)),
-        "notes": "".join(f"<li>{text(note)}</li>" for note in notes),
+        "notes": "".join(f"<li>{text(note, _LONGEST_SENTENCE)}</li>" for note in notes),
         "leaderboard": evaluations(board),
         **{f"{section}_figures": _figures(drawn, section) for section in _SECTIONS},
         "runs": runs(described),

@@ -14,6 +14,7 @@ from analysis.verdict import percent
 _OF_THE_RUN = ("algorithm", "seed", "model", "dataset", "protocol", "sandbox", "git_commit")
 """What is compared between runs beside their configurations."""
 _ABSENT = "–"
+_NO_ALGORITHM = {"eval": "evaluation", "train": ""}
 
 Run = Mapping[str, Any]
 
@@ -49,8 +50,8 @@ def runs(overview: Sequence[Run]) -> str:
             run["name"],
             run["state"] or "",
             _step(run),
-            f"{run['n_rollouts']:,}",
-            run["algorithm"] or run["kind"],
+            f"{run['n_rollouts']:,}" if run["kind"] == "train" else "",
+            run["algorithm"] or _NO_ALGORITHM.get(run["kind"], run["kind"]),
             "" if run["seed"] is None else run["seed"],
             short_model(run["model"]),
             run["error"] or "",
@@ -59,7 +60,7 @@ def runs(overview: Sequence[Run]) -> str:
     ]
     if not rows:
         return "<p>There are no runs.</p>"
-    names = ["run", "state", "step", "completions", "algorithm", "seed", "model", "error"]
+    names = ["run", "state", "step", "rollouts", "algorithm", "seed", "model", "error"]
     if not any(row[-1] for row in rows):
         names, rows = names[:-1], [row[:-1] for row in rows]  # type: ignore[misc]
     return table(names, rows, label="Runs", numbers={2, 3, 5})

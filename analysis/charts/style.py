@@ -75,7 +75,13 @@ def step_axis(field: str, rows: Rows) -> alt.X:
     return alt.X(
         f"{field}:Q",
         title="optimizer step",
-        axis=alt.Axis(grid=False, values=_whole_ticks([row["step"] for row in rows]), format="d"),
+        axis=alt.Axis(
+            grid=False,
+            values=_whole_ticks([row["step"] for row in rows]),
+            format="d",
+            labelOverlap=True,
+            labelSeparation=6,
+        ),
         scale=alt.Scale(nice=False, padding=8),
     )
 
@@ -159,7 +165,7 @@ class Parts(NamedTuple):
 
 def parts(chart: alt.TopLevelMixin) -> Parts:
     """Take a finished chart apart; the SVG has no title."""
-    bare: Any = chart.copy(deep=False)  # type: ignore[attr-defined]
+    bare: Any = chart.copy(deep=False)
     title, bare.title = bare.title, alt.Undefined
     out = io.StringIO()
     bare.save(out, format="svg")

@@ -94,7 +94,7 @@ def audit_deltas(result: Result) -> alt.TopLevelMixin:
         labelExpr=f"datum.value < {1.5 * powers[0]} ? '0' : format(datum.value, '.0e')",
         labelOverlap=True,
     )
-    rows = tipped(rows, "layer", "step", "delta", "threshold", "verdict")
+    rows = tipped(rows, "layer", "step", "delta", "threshold")
     scale = alt.Scale(type="log", domain=[powers[0], powers[-1]], nice=False, padding=8)
     title = "largest absolute difference of a step (unit of the layer)"
     n_layers = len({row["layer"] for row in rows})
