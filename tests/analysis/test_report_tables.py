@@ -1,9 +1,16 @@
 import json
 import re
 
+import analysis.completions
+from analysis import queries
+from analysis.completions import completions, describe
+from analysis.journal import Journal
 from analysis.markup import count, lines
+from analysis.records import Metric
 from analysis.render import Result
 from analysis.report_tables import evaluations, runs, settings, short_model
+from analysis.synthetic import synthetic_info, write_training_run
+from analysis.warehouse import connect, ingest
 
 
 def run(name, config, **more):
@@ -104,3 +111,35 @@ def test_lines_keep_their_breaks_and_say_what_was_cut():
     assert lines("a\n<b>\x1b\u202e", 100) == "a\n&lt;b&gt;\\x1b\\u202e"
     assert lines("x" * 50, 10).endswith("… cut at 10 characters")
     assert count(1, "row") == "1 row" and count(1200, "row") == "1,200 rows"
+
+
+def test_short_runs_beside_many_others_keep_completions_on_the_page(tmp_path, monkeypatch):
+    """Every nth step by its number left out all of a run that had fewer than n."""
+    for number in range(8):
+        write_training_run(tmp_path / "runs", f"run-{number}", n_steps=3, eval_every=0, seed=number)
+    ingest(tmp_path / "runs", tmp_path / "r.duckdb")
+    monkeypatch.setattr(analysis.completions, "MOST_ROLLOUTS", 64)
+    with connect(tmp_path / "r.duckdb") as connection:
+        found = completions(connection, None)
+    steps = [(row["run_id"], row["step"]) for row in found.rows.records()]
+    assert (found.n_rollouts, found.n_rollouts_kept) == (384, 64)
+    assert len(set(steps)) == 4 and all(steps.count(step) == 16 for step in steps)
+    assert "64 of 384 of training" in describe(found)
+    assert "The rest:" in describe(found)
+
+
+def test_curves_of_inside_sdpo_that_are_equal_are_drawn_once(tmp_path):
+    for name, factor in (("a", 1.0), ("b", 1.5)):
+        with Journal.create(tmp_path / name, synthetic_info("run")) as journal:
+            for step in range(1, 4):
+                journal.append(Metric(step=step, name="distill/per_token", value=0.1 / step))
+                journal.append(
+                    Metric(step=step, name="distill/loss", value=0.1 / step * factor + 1e-9)
+                )
+        ingest(tmp_path / name, tmp_path / f"{name}.duckdb")
+        with connect(tmp_path / f"{name}.duckdb") as connection:
+            rows = queries.sdpo_internals(connection).records()
+        equal, other = ("distillation loss", "divergence per token")
+        drawn = {row["quantity"] for row in rows}
+        assert drawn == ({f"{equal} = {other}"} if factor == 1 else {equal, other})
+        assert len(rows) == (3 if factor == 1 else 6)
