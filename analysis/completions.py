@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import duckdb
 
+from analysis.markup import count
 from analysis.queries import of_runs
 from analysis.render import Result
 
 MOST_ROLLOUTS = 3200
-"""Completions of training in a page; of more, whole steps are left out evenly."""
+"""Completions of training in a page; of more, whole steps of runs are left out evenly."""
 MOST_EVALUATED = 1600
 """Completions of evaluations in a page; of more, the later problems are left out."""
-_LONGEST_TEXT = 20_000
+LONGEST_TEXT = 20_000
 """Characters kept of a prompt or completion in the page; the results file has all."""
 
 
@@ -26,7 +27,15 @@ class Completions:
     n_rollouts: int
     n_rollouts_kept: int
     n_evaluated: int
+    """First completions of last evaluations."""
     n_evaluated_kept: int
+    n_other: int
+    """Further completions of evaluations: earlier ones, and samples beyond the first."""
+
+    @property
+    def n_stored(self) -> int:
+        """Every completion that the results hold of these runs."""
+        return self.n_rollouts + self.n_evaluated + self.n_other
 
 
 def completions(
@@ -41,19 +50,26 @@ def completions(
     counts = of_runs(
         connection,
         f"""SELECT (SELECT count(*) FROM rollouts WHERE {{runs}}),
-                   (SELECT count(*) FROM eval_results {last} WHERE {{runs}} AND sample_index = 0)""",  # noqa: S608
+                   (SELECT count(*) FROM eval_results {last} WHERE {{runs}} AND sample_index = 0),
+                   (SELECT count(*) FROM eval_results WHERE {{runs}})""",  # noqa: S608
         run_ids,
     )
-    n_rollouts, n_evaluated = counts.rows[0]
-    every = max(1, -(-n_rollouts // MOST_ROLLOUTS))
+    n_rollouts, n_evaluated, n_all_evaluated = counts.rows[0]
+    share = min(1.0, MOST_ROLLOUTS / max(n_rollouts, 1))
     rows = of_runs(
         connection,
-        f"""WITH kept AS (
+        f"""WITH steps AS (
+                SELECT run_id, step, row_number() OVER (ORDER BY run_id, step) AS place
+                FROM rollouts WHERE {{runs}} GROUP BY run_id, step),
+            chosen AS (
+                SELECT run_id, step FROM steps
+                WHERE floor(place * {share!r}::DOUBLE) > floor((place - 1) * {share!r}::DOUBLE)),
+            kept AS (
                 SELECT run_id, 'training' AS source, step, group_index, member_index, execution_id,
                        task_id, outcome, reward, advantage, n_passed, n_asserts,
                        n_completion_tokens, truncated, prompt, completion, feedback, teacher_prompt
-                FROM rollouts
-                WHERE {{runs}} AND (step % {every} = 0 OR {every} = 1)
+                FROM rollouts SEMI JOIN chosen USING (run_id, step)
+                WHERE {{runs}}
                 ORDER BY run_id, step, group_index, member_index LIMIT {MOST_ROLLOUTS}),
             evaluated AS (
                 SELECT r.run_id, 'evaluation' AS source, e.step, r.eval_id, r.execution_id,
@@ -70,10 +86,10 @@ def completions(
                 FROM test_results SEMI JOIN both_sources USING (run_id, execution_id) GROUP BY ALL)
             SELECT name, run_id, source, step, eval_id, group_index, member_index, task_id, outcome,
                    reward, advantage, n_passed, n_asserts, n_completion_tokens, truncated,
-                   left(prompt, {_LONGEST_TEXT}) AS prompt,
-                   left(completion, {_LONGEST_TEXT}) AS completion,
-                   left(feedback, {_LONGEST_TEXT}) AS feedback,
-                   left(teacher_prompt, {_LONGEST_TEXT}) AS teacher_prompt,
+                   left(prompt, {LONGEST_TEXT}) AS prompt,
+                   left(completion, {LONGEST_TEXT}) AS completion,
+                   left(feedback, {LONGEST_TEXT}) AS feedback,
+                   left(teacher_prompt, {LONGEST_TEXT}) AS teacher_prompt,
                    coalesce(tests, []) AS tests
             FROM both_sources LEFT JOIN tests USING (run_id, execution_id)
             JOIN {{names}} USING (run_id)
@@ -82,25 +98,33 @@ def completions(
     )
     place = rows.columns.index("source")
     n_kept = sum(row[place] == "training" for row in rows.rows)
-    return Completions(rows, n_rollouts, n_kept, n_evaluated, len(rows.rows) - n_kept)
+    n_evaluated_kept = len(rows.rows) - n_kept
+    n_other = n_all_evaluated - n_evaluated
+    return Completions(rows, n_rollouts, n_kept, n_evaluated, n_evaluated_kept, n_other)
 
 
 def describe(found: Completions) -> str:
-    """Say what the browser holds, and what it leaves out."""
+    """Say what the browser holds, what there is beside, and how to see that."""
+    if not found.n_stored:
+        return "These runs have no completions."
     parts = [
         _part(found.n_rollouts_kept, found.n_rollouts, "of training", "whole steps, spread evenly"),
         _part(
             found.n_evaluated_kept, found.n_evaluated, "of last evaluations", "the first problems"
         ),
+        f"none of {found.n_other:,} of earlier evaluations and further samples"
+        if found.n_other
+        else "",
     ]
-    said = [part for part in parts if part]
-    if not said:
-        return "These runs have no completions."
-    more = "" if len(found.rows.rows) == found.n_rollouts + found.n_evaluated else _ALL
-    return f"Completions: {' and '.join(said)}.{more}"
+    said = f"The results hold {count(found.n_stored, 'completion')} of these runs. On this page: "
+    said += ", ".join(part for part in parts if part) + "."
+    return said if len(found.rows.rows) == found.n_stored else said + _REST
 
 
-_ALL = " `sdpo-bench sql` has all."
+_REST = (
+    " The rest: `sdpo-bench report RUN` writes a page of one run, `sdpo-bench sql` reads the tables"
+    " rollouts and eval_results."
+)
 
 
 def _part(n_kept: int, n_total: int, what: str, which: str) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import duckdb
 
@@ -39,25 +39,27 @@ class Figure:
     chart: str
     settings: tuple[str, ...] = ()
     """Columns whose values must agree within a figure: each combination gets one of its own."""
+    section: Literal["evaluation", "training", "cost"] = "training"
+    """What it is about: where a page shows it."""
 
 
 _EVAL = ("dataset", "protocol", "decoding")
 _TRAIN = ("model", "dataset")
 FIGURES = (
-    Figure("pass_at_1", queries.eval_curve, "pass_at_1_over_steps", _EVAL),
+    Figure("pass_at_1", queries.eval_curve, "pass_at_1_over_steps", _EVAL, "evaluation"),
     Figure("training_reward", queries.reward_curve, "training_reward", _TRAIN),
     Figure("sdpo_internals", queries.sdpo_internals, "sdpo_internals"),
-    Figure("audit_deltas", queries.audits, "audit_deltas"),
-    Figure("comparison", queries.comparison, "comparison", _EVAL),
-    Figure("flips", queries.flips, "flips"),
-    Figure("solve_matrix", queries.solve_matrix, "solve_matrix"),
+    Figure("audit_deltas", queries.audits, "audit_deltas", section="cost"),
+    Figure("comparison", queries.comparison, "comparison", _EVAL, "evaluation"),
+    Figure("flips", queries.flips, "flips", section="evaluation"),
+    Figure("solve_matrix", queries.solve_matrix, "solve_matrix", section="evaluation"),
     Figure("failure_classes", queries.failure_classes, "failure_classes"),
-    Figure("pass_at_k", queries.pass_at_k, "pass_at_k"),
+    Figure("pass_at_k", queries.pass_at_k, "pass_at_k", section="evaluation"),
     Figure("group_signal", queries.signal, "signal", _TRAIN),
     Figure("teacher_kinds", queries.teacher_kinds, "teacher_kinds"),
     Figure("teacher_gap", queries.teacher_gap, "teacher_gap"),
-    Figure("step_time", queries.step_time, "step_time"),
-    Figure("sandbox_latency", queries.sandbox_latency, "sandbox_latency"),
+    Figure("step_time", queries.step_time, "step_time", section="cost"),
+    Figure("sandbox_latency", queries.sandbox_latency, "sandbox_latency", section="cost"),
     Figure("token_divergence", queries.token_divergence, "token_divergence"),
 )
 
@@ -70,6 +72,7 @@ class Drawn:
     """A figure with its rows."""
 
     name: str
+    figure: Figure
     rows: Result
     chart: altair.TopLevelMixin
 
@@ -88,7 +91,7 @@ def draw(
     for figure in figures:
         result = figure.query(connection, run_ids)
         for name, rows in _by_setting(figure, result):
-            drawn.append(Drawn(name, rows, _chart_function(figure.chart)(rows)))
+            drawn.append(Drawn(name, figure, rows, _chart_function(figure.chart)(rows)))
     return drawn
 
 

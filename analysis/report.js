@@ -1,16 +1,24 @@
 "use strict";
 // Everything from a run is put into the page with textContent: it is shown, never interpreted.
-const PAGE = 150;
+const PAGE = 150, MOST_PRINTED = 40;
 const byId = (id) => document.getElementById(id);
 const FILTERS = ["run", "source", "step", "task", "outcome", "text"];
 const CHOICES = [["run", "run_id", "name"], ["source", "source", "source"], ["step", "step", "step"],
   ["outcome", "outcome", "outcome"]];
 const TEXTS = ["prompt", "completion", "feedback", "teacher_prompt"];
-let rollouts = [], shown = [], limit = PAGE, current = 0, detailed = "";
+let rollouts = [], shown = [], limit = PAGE, current = 0, detailed = "", nStored = 0, longestText = Infinity;
+
+const number = (n) => n.toLocaleString("en");
+// Characters that hide or turn round what stands beside them are shown as their escapes.
+const HIDDEN = /(?![\n\t])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
+const visible = (text) => String(text).replace(HIDDEN, (char) => {
+  const code = char.codePointAt(0).toString(16);
+  return code.length <= 2 ? `\\x${code.padStart(2, "0")}` : code.length <= 4 ? `\\u${code.padStart(4, "0")}` : `\\U${code.padStart(8, "0")}`;
+});
 
 function element(tag, text, className) {
   const made = document.createElement(tag);
-  if (text !== undefined && text !== null) made.textContent = text;
+  if (text !== undefined && text !== null) made.textContent = visible(text);
   if (className) made.className = className;
   return made;
 }
@@ -23,6 +31,9 @@ async function unpack(text) {
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   const table = JSON.parse(await new Response(stream).text());
   rollouts = table.rows.map((row) => Object.fromEntries(table.columns.map((name, i) => [name, row[i]])));
+  nStored = table.n_stored;
+  longestText = table.longest_text;
+  byId("browser").hidden = rollouts.length === 0;
   for (const [id, field, label] of CHOICES) offer(byId(id), field, label);
 }
 
@@ -72,7 +83,9 @@ function filter(wanted) {
 }
 
 function list() {
-  byId("count").textContent = `${shown.length} of ${rollouts.length} completions`;
+  const beside = nStored > rollouts.length ? `; the results hold ${number(nStored)}` : "";
+  byId("count").textContent =
+    `${number(shown.length)} of ${number(rollouts.length)} completions on this page match${beside}.`;
   const items = shown.slice(0, limit).map((row, i) => {
     const item = element("li"), button = element("button");
     button.type = "button";
@@ -98,7 +111,10 @@ function list() {
 function select(index, focus) {
   current = index;
   const buttons = [...byId("list").querySelectorAll("button")];
-  buttons.forEach((button, i) => button.setAttribute("aria-current", String(i === index)));
+  buttons.forEach((button, i) => {
+    button.setAttribute("aria-current", String(i === index));
+    button.tabIndex = i === index || i >= limit ? 0 : -1; // one stop for the whole list, one for "show more"
+  });
   if (focus) buttons[index]?.focus();
   const key = keyOf(shown[index]) ?? "";
   if (key !== detailed || !key) detail(shown[index]); // what is read stays where it was scrolled to
@@ -116,44 +132,54 @@ function about(row) {
 }
 
 function detail(row) {
+  byId("detail").replaceChildren(...(row ? described(row, "h3") : []));
+}
+
+// All that a completion has, with headings of a level.
+function described(row, heading) {
   const parts = [];
   const block = (title, text, code) => {
     if (text === null || text === undefined) return;
     const pre = element("pre");
-    if (code) highlight(pre, text); else pre.textContent = text;
+    if (code) highlight(pre, visible(text)); else pre.textContent = visible(text);
     pre.tabIndex = 0;
-    pre.setAttribute("role", "region");
+    pre.setAttribute("role", "group");
     pre.setAttribute("aria-label", title);
-    parts.push(element("h3", title), pre);
+    parts.push(element(heading, title), pre);
+    if ([...text].length >= longestText)
+      parts.push(element("p", `Cut at ${number(longestText)} characters; the results hold all.`, "muted"));
   };
-  if (row) {
-    const line = element("p", "", "muted");
-    line.append(element("span", row.outcome, row.outcome === "passed" ? "passed" : "failed"), ` · ${about(row)}`);
-    parts.push(line);
-    block("Completion", row.completion, true);
-    if (row.tests.length) {
-      parts.push(element("h3", `Asserts: ${row.n_passed} of ${row.n_asserts} passed`));
-      const rows = row.tests.map((test) => {
-        const cells = element("tr"), assertion = element("td");
-        highlight(assertion, test.assertion);
-        const why = test.exception ? `${test.exception}${test.message ? ": " + test.message : ""}` :
-          test.got === null ? "" : `got ${test.got}`;
-        cells.append(element("td", test.verdict, test.verdict === "passed" ? "passed" : "failed"), assertion,
-          element("td", test.verdict === "passed" ? "" : why));
-        return cells;
-      });
-      const body = element("tbody"), table = element("table"), scroll = element("div", "", "scroll");
-      body.append(...rows);
-      table.append(body);
-      table.setAttribute("aria-label", "Asserts with their verdicts");
-      scroll.append(table);
-      parts.push(scroll);
-    }
-    block("Feedback", row.feedback);
-    block("Prompt", row.prompt, true);
-    block("Teacher prompt", row.teacher_prompt, true);
-  }
-  byId("detail").replaceChildren(...parts);
+  const line = element("p", "", "muted");
+  line.append(element("span", row.outcome, row.outcome === "passed" ? "passed" : "failed"), visible(` · ${about(row)}`));
+  parts.push(line);
+  block("Completion", row.completion, true);
+  if (row.tests.length)
+    parts.push(element(heading, `Asserts: ${row.n_passed} of ${row.n_asserts} passed`), asserts(row.tests));
+  block("Feedback", row.feedback);
+  block("Prompt", row.prompt, true);
+  block("Teacher prompt", row.teacher_prompt, true);
+  return parts;
+}
+
+function asserts(tests) {
+  const rows = tests.map((test) => {
+    const cells = element("tr"), assertion = element("td");
+    highlight(assertion, visible(test.assertion));
+    const why = test.exception ? `${test.exception}${test.message ? ": " + test.message : ""}` :
+      test.got === null ? "" : `got ${test.got}`;
+    cells.append(element("td", test.verdict, test.verdict === "passed" ? "passed" : "failed"), assertion,
+      element("td", test.verdict === "passed" ? "" : why));
+    return cells;
+  });
+  const body = element("tbody"), table = element("table"), scroll = element("div", "", "scroll");
+  body.append(...rows);
+  table.append(body);
+  table.setAttribute("aria-label", "Asserts with their verdicts");
+  scroll.append(table);
+  scroll.tabIndex = 0;
+  scroll.setAttribute("role", "group");
+  scroll.setAttribute("aria-label", "Asserts");
+  return scroll;
 }
 
 const TOKEN = new RegExp([
@@ -183,7 +209,7 @@ function highlight(target, text) {
 }
 
 // While runs go on: take over what has changed, and leave the reader's place, choice and filters as they are.
-const LIVE = ["verdict", "about", "leaderboard", "configs", "kept"];
+const LIVE = ["verdict", "about", "leaderboard", "runs", "configs", "kept"];
 let tag = "";
 
 async function refresh() {
@@ -208,13 +234,7 @@ async function takeOver(fresh) {
     const found = fresh.getElementById(id);
     if (found && found.innerHTML !== byId(id).innerHTML) byId(id).replaceChildren(...found.childNodes);
   }
-  const charts = byId("charts"), figures = [...fresh.getElementById("charts").children];
-  figures.forEach((figure, i) => {
-    const old = charts.children[i];
-    if (!old) charts.append(figure);
-    else if (old.innerHTML !== figure.innerHTML) old.replaceWith(figure);
-  });
-  while (charts.children.length > figures.length) charts.lastChild.remove();
+  for (const charts of document.querySelectorAll(".charts")) takeOverFigures(charts, fresh.getElementById(charts.id));
   const data = fresh.getElementById("data").textContent;
   if (data === byId("data").textContent) return;
   byId("data").textContent = data;
@@ -225,9 +245,71 @@ async function takeOver(fresh) {
   if (focused) select(current, true);
 }
 
+function takeOverFigures(charts, fresh) {
+  const figures = [...fresh.children];
+  figures.forEach((figure, i) => {
+    const old = charts.children[i];
+    const values = figure.querySelector("details");
+    if (values) values.open = old?.querySelector("details")?.open ?? false;
+    if (!old) charts.append(figure);
+    else if (old.innerHTML !== figure.innerHTML) old.replaceWith(figure);
+  });
+  while (charts.children.length > figures.length) charts.lastChild.remove();
+}
+
+// The mark nearest to the pointer says its values.
+function nearestMark(figure, x, y) {
+  let nearest = null, least = 24;
+  for (const mark of figure.querySelectorAll("[data-tip]")) {
+    const box = mark.getBoundingClientRect();
+    const outside = Math.hypot(Math.max(box.left - x, 0, x - box.right), Math.max(box.top - y, 0, y - box.bottom));
+    // Of marks that lie on each other the one whose middle is nearer.
+    const far = outside + Math.hypot(x - (box.left + box.right) / 2, y - (box.top + box.bottom) / 2) / 1000;
+    if (far < least) [nearest, least] = [mark, far];
+  }
+  return nearest;
+}
+
+function showTip(event) {
+  const tip = byId("tip"), figure = event.target.closest?.("figure .scroll[role=img]");
+  const mark = figure && nearestMark(figure, event.clientX, event.clientY);
+  tip.hidden = !mark;
+  if (!mark) return;
+  tip.textContent = mark.dataset.tip;
+  const box = tip.getBoundingClientRect();
+  tip.style.left = `${Math.max(4, Math.min(event.clientX + 12, innerWidth - box.width - 4))}px`;
+  tip.style.top = `${event.clientY + 16 + box.height > innerHeight ? event.clientY - box.height - 10 : event.clientY + 16}px`;
+}
+
+// On paper: what matches, one after the other, in full.
+function printed() {
+  const chosen = shown.slice(0, MOST_PRINTED);
+  const rest = shown.length > chosen.length ?
+    `The first ${number(chosen.length)} of ${number(shown.length)} that match; filter before printing to choose others.` : "";
+  byId("printed").replaceChildren(element("p", rest, "muted"), ...chosen.map((row) => {
+    const article = element("article");
+    article.append(element("h3", `${row.outcome}, task ${row.task_id}, ${row.name}`), ...described(row, "h4"));
+    return article;
+  }));
+}
+
+for (const name of ["pointermove", "pointerdown"]) document.addEventListener(name, showTip);
+for (const name of ["scroll", "keydown"]) document.addEventListener(name, () => { byId("tip").hidden = true; }, true);
+window.addEventListener("beforeprint", printed);
+window.addEventListener("afterprint", () => byId("printed").replaceChildren());
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("filters").addEventListener("input", () => { writeAddress(); filter(); });
-window.addEventListener("hashchange", () => { readAddress(); filter(); });
+byId("clear").addEventListener("click", () => { byId("filters").reset(); writeAddress(); filter(); });
+window.addEventListener("hashchange", () => {
+  if (location.hash && !location.hash.includes("=")) return; // a section of the page
+  readAddress();
+  filter();
+});
+for (const id of ["text", "task"]) byId(id).addEventListener("keydown", (event) => {
+  if (event.key !== "ArrowDown" || !shown.length) return;
+  event.preventDefault();
+  select(current, true);
+});
 byId("list").addEventListener("keydown", (event) => {
   const last = Math.min(shown.length, limit) - 1;
   const to = { ArrowDown: current + 1, ArrowUp: current - 1, j: current + 1, k: current - 1, Home: 0, End: last }[event.key];

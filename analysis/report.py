@@ -1,7 +1,8 @@
 """One self-contained HTML page of the results: opens from disk, asks the network for nothing.
 
 Text from completions reaches the page as compressed data that its script shows with textContent; what
-stands in the markup is escaped. The page's policy (CSP) allows its one script and nothing else.
+stands in the markup is escaped. The page's policy (CSP) allows its one script and nothing else. Without
+that script everything but the search in the completions can be read.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import html
-import io
 import json
 import math
 import re
@@ -22,15 +21,19 @@ from typing import Any
 import duckdb
 
 from analysis import queries
-from analysis.completions import completions, describe
+from analysis.completions import LONGEST_TEXT, Completions, completions, describe
+from analysis.markup import count, lines, text
 from analysis.plots import FIGURES, Drawn, draw
-from analysis.render import Result, visible
-from analysis.verdict import percent, verdict
+from analysis.report_figures import figure
+from analysis.report_tables import evaluations, runs, settings
+from analysis.verdict import verdict
 
 _HERE = Path(__file__).parent
-_LONGEST_CELL = 500
-_OF_THE_RUN = ("algorithm", "seed", "model", "dataset", "protocol", "sandbox", "git_commit")
-"""What is compared between runs beside their configurations."""
+_MOST_SAMPLES = 12
+"""Completions that a page without its script shows."""
+_LONGEST_SAMPLE = 2000
+_LONGEST_SENTENCE = 2000
+_NO_RUN = "No run is recorded. `sdpo-bench demo` makes a first set, `sdpo-bench train sdpo` trains a model."
 
 
 def build_report(
@@ -54,134 +57,99 @@ def build_report(
     """
     drawn = draw(connection, FIGURES, run_ids)
     found = completions(connection, run_ids)
-    script = (_HERE / "report.js").read_text(encoding="utf-8")
+    script = _file("report.js")
     script_sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     board = queries.comparison(connection, run_ids)
-    n_runs = len(_run_rows(connection, run_ids))
+    described = _run_rows(connection, run_ids)
     parts = {
+        "style": _file("report.css"),
         "script": script,
         "script_sha256": script_sha256,
-        "verdict": _text(verdict(board, queries.flips(connection, run_ids))),
-        "about": _text(
-            f"{n_runs} run(s), {found.n_rollouts:,} training completions; "
-            f"written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Intervals are 95 %."
-        ),
-        "notes": "".join(f"<li>{_text(note)}</li>" for note in notes),
-        "leaderboard": _leaderboard(board),
-        "charts": "".join(map(_figure, drawn)) or "<p>No rows for any figure.</p>",
-        "configs": _config_difference(_run_rows(connection, run_ids)),
-        "kept": _text(describe(found)),
-        "data": _packed(found.rows),
+        "verdict": text(verdict(board, queries.flips(connection, run_ids)), _LONGEST_SENTENCE),
+        "about": text(_about(len(described), found)),
+        "notes": "".join(f"<li>{text(note, _LONGEST_SENTENCE)}</li>" for note in notes),
+        "leaderboard": evaluations(board),
+        **{f"{section}_figures": _figures(drawn, section) for section in _SECTIONS},
+        "runs": runs(described),
+        "configs": settings(described),
+        "kept": text(describe(found)),
+        "sample": _sample(found),
+        "data": _packed(found),
         "refresh_s": str(refresh_s or 0),
         "connect": "'self'" if refresh_s else "'none'",
     }
-    return _fill((_HERE / "report.html").read_text(encoding="utf-8"), parts)
+    return _fill(_file("report.html"), parts)
+
+
+_SECTIONS = ("evaluation", "training", "cost")
+"""Of figures, as `plots.Figure` names them."""
+
+
+def _file(name: str) -> str:
+    """A part of the page as it lies beside this file."""
+    return (_HERE / name).read_text(encoding="utf-8")
 
 
 def _run_rows(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None
 ) -> list[dict[str, Any]]:
-    """The runs with their configurations."""
+    """The runs with their states and configurations."""
     return queries.of_runs(
         connection,
-        """SELECT name, run_id, algorithm, seed, model, dataset, protocol, sandbox, git_commit,
-                  config::VARCHAR AS config
-           FROM runs JOIN {names} USING (run_id) WHERE {runs} ORDER BY created_at, run_id""",
+        """SELECT name, o.*, r.protocol, r.sandbox, r.git_commit, r.config::VARCHAR AS config
+           FROM run_overview o JOIN runs r USING (run_id) JOIN {names} USING (run_id)
+           WHERE {runs} ORDER BY o.created_at, run_id""",
         run_ids,
     ).records()
 
 
-def _leaderboard(board: Result) -> str:
-    """The last evaluation of each run as a table."""
-    rows = [
-        (
-            row["name"],
-            row["algorithm"],
-            row["dataset"],
-            row["decoding"],
-            row["counts"],
-            percent(row["pass_at_1"]),
-            f"{percent(row['interval_low'])} to {percent(row['interval_high'])}",
-        )
-        for row in board.records()
-    ]
-    if not rows:
-        return "<p>No evaluation has finished.</p>"
-    names = ("policy", "algorithm", "problems", "decoding", "solved", "pass@1", "interval")
-    return _table(names, rows, n_text=4)
+def _about(n_runs: int, found: Completions) -> str:
+    """What the page is of."""
+    written = f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
+    if not n_runs:
+        return f"{_NO_RUN} {written}"
+    return (
+        f"{count(n_runs, 'run')}, {count(found.n_rollouts, 'training completion')}. {written} "
+        "Intervals are 95 %."
+    )
 
 
-def _config_difference(runs: list[dict[str, Any]]) -> str:
-    """Settings that are not the same in all runs, a column a run."""
-    settings = [
-        _flat(json.loads(run["config"])) | {name: run[name] for name in _OF_THE_RUN} for run in runs
-    ]
-    keys = sorted({key for each in settings for key in each})
-    absent = object()
-    rows = [
-        (key, *("" if each.get(key) is None else str(each[key]) for each in settings))
-        for key in keys
-        if len({json.dumps(each.get(key, repr(absent)), default=str) for each in settings}) > 1
-    ]
-    if not rows:
-        return "<p>Nothing.</p>"
-    return _table(("setting", *(run["name"] for run in runs)), rows, n_text=len(runs) + 1)
+def _figures(drawn: Sequence[Drawn], section: str) -> str:
+    """The figures of a section."""
+    mine = [figure(each) for each in drawn if each.figure.section == section]
+    return "".join(mine) or '<p class="muted">No rows for these figures.</p>'
 
 
-def _flat(config: Mapping[str, Any], lead: str = "") -> dict[str, Any]:
-    """A nested configuration with dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{lead}{key}.")
-        else:
-            flat[lead + key] = value
-    return flat
+def _sample(found: Completions) -> str:
+    """Some completions as markup: of each run the first that passed and the first that failed."""
+    chosen: dict[tuple[str, bool], dict[str, Any]] = {}
+    for row in found.rows.records():
+        chosen.setdefault((row["run_id"], row["outcome"] == "passed"), row)
+    shown = list(chosen.values())[:_MOST_SAMPLES]
+    return "".join(
+        f"<h3>{text(row['outcome'])}, task {text(row['task_id'])}, {text(row['name'])}, "
+        f"{_when(row)}</h3><pre>{lines(row['completion'], _LONGEST_SAMPLE)}</pre>"
+        for row in shown
+    )
 
 
-def _figure(drawn: Drawn) -> str:
-    """A chart as an image: an image cannot run what a label holds."""
-    svg = base64.b64encode(_svg(drawn).encode()).decode()
-    name = _text(_title(drawn))
-    return f'<figure><img alt="{name}" src="data:image/svg+xml;base64,{svg}"></figure>'
+def _when(row: Mapping[str, Any]) -> str:
+    """Where in a run a completion is from."""
+    at = "" if row["step"] is None else f" at step {row['step']}"
+    return f"{row['source']}{at}"
 
 
-def _svg(drawn: Drawn) -> str:
-    """Draw as SVG text."""
-    out = io.StringIO()
-    drawn.chart.save(out, format="svg")
-    return out.getvalue()
-
-
-def _title(drawn: Drawn) -> str:
-    """A chart's title and subtitle as one text."""
-    title = json.loads(drawn.chart.to_json())["title"]
-    return ". ".join([title["text"], *title["subtitle"]])
-
-
-def _table(names: Sequence[str], rows: Sequence[Sequence[str]], *, n_text: int) -> str:
-    """An HTML table; columns after the first `n_text` are numbers."""
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        marked = [
-            f"<{tag}{' class=number' if i >= n_text else ''}>{_text(cell)}</{tag}>"
-            for i, cell in enumerate(cells)
-        ]
-        return f"<tr>{''.join(marked)}</tr>"
-
-    body = "".join(line("td", row) for row in rows)
-    return f"<table><thead>{line('th', names)}</thead><tbody>{body}</tbody></table>"
-
-
-def _text(value: object) -> str:
-    """Text as markup that shows it: escaped, bounded, without control characters."""
-    return html.escape(visible(str(value), _LONGEST_CELL), quote=True)
-
-
-def _packed(rollouts: Result) -> str:
+def _packed(found: Completions) -> str:
     """Rows as compressed JSON in base64: a tenth of the size, and no character of markup."""
-    rows = [[_finite(value) for value in row] for row in rollouts.rows]
-    plain = json.dumps({"columns": rollouts.columns, "rows": rows}, allow_nan=False)
+    plain = json.dumps(
+        {
+            "columns": found.rows.columns,
+            "rows": [[_finite(value) for value in row] for row in found.rows.rows],
+            "n_stored": found.n_stored,
+            "longest_text": LONGEST_TEXT,
+        },
+        allow_nan=False,
+    )
     return base64.b64encode(gzip.compress(plain.encode(), mtime=0)).decode()
 
 

@@ -13,6 +13,7 @@ from analysis.charts.evaluations import (
     solve_matrix,
     teacher_gap,
 )
+from analysis.charts.style import Parts, parts
 from analysis.charts.training import (
     audit_deltas,
     failure_classes,
@@ -24,12 +25,14 @@ from analysis.charts.training import (
 )
 
 __all__ = [
+    "Parts",
     "audit_deltas",
     "bench_growth",
     "comparison",
     "failure_classes",
     "flips",
     "pass_at_1_over_steps",
+    "parts",
     "pass_at_k",
     "sandbox_latency",
     "sdpo_internals",

@@ -6,6 +6,7 @@ import altair as alt
 
 from analysis.charts.style import (
     OUTCOME_COLOURS,
+    TIP,
     algorithm,
     canvas,
     finish,
@@ -14,13 +15,15 @@ from analysis.charts.style import (
     records,
     seeds,
     span,
+    spots,
+    tipped,
 )
 from analysis.render import Result
 
 
 def step_time(result: Result) -> alt.TopLevelMixin:
     """Draw where the time of a step goes; rows of `queries.step_time`."""
-    rows = records(result)
+    rows = tipped(records(result), "phase", "seconds_mean", "n_steps")
     chart = (
         canvas(rows, width=560, height=max(70, 30 * len({row["run_id"] for row in rows})))
         .mark_bar(height=20)
@@ -28,7 +31,7 @@ def step_time(result: Result) -> alt.TopLevelMixin:
             x=alt.X("seconds_mean:Q", title="mean time of a step (seconds)", stack="zero"),
             y=alt.Y("name:N", title=None, axis=alt.Axis(grid=False, labelLimit=280)),
             color=alt.Color("phase:N", title="phase", scale=alt.Scale(range=OUTCOME_COLOURS)),
-            tooltip=["run_id:N", "phase:N", "seconds_mean:Q", "n_steps:Q"],
+            **TIP,
         )
     )
     return finish(
@@ -38,24 +41,22 @@ def step_time(result: Result) -> alt.TopLevelMixin:
 
 def sandbox_latency(result: Result) -> alt.TopLevelMixin:
     """Draw the distribution of execution times; rows of `queries.sandbox_latency`."""
-    rows = records(result)
-    chart = (
-        canvas(rows)
-        .mark_line(interpolate="step-after", strokeWidth=2)
-        .encode(
-            x=alt.X(
-                "wall_ms:Q",
-                title="wall-clock time of an execution (milliseconds)",
-                scale=alt.Scale(type="log"),
-                axis=alt.Axis(
-                    values=powers_of_ten([row["wall_ms"] for row in rows]), format=",.3~f"
-                ),
-            ),
-            y=percent("fraction", "executions at most that long (%)"),
-            color=algorithm(rows),
-            detail="run_id:N",
-            tooltip=["run_id:N", "wall_ms:Q", "fraction:Q"],
-        )
+    rows = tipped(records(result), "fraction", "wall_ms", "n")
+    shared = {
+        "x": alt.X(
+            "wall_ms:Q",
+            title="wall-clock time of an execution (milliseconds)",
+            scale=alt.Scale(type="log"),
+            axis=alt.Axis(values=powers_of_ten([row["wall_ms"] for row in rows]), format=",.3~f"),
+        ),
+        "y": percent("fraction", "executions at most that long (%)"),
+        "color": algorithm(rows),
+    }
+    lines = canvas(rows).mark_line(interpolate="step-after", strokeWidth=2)
+    # Spots at each tenth of a hundred: all of them would be most of a page's bytes.
+    tenths = [row for row in rows if round(100 * row["fraction"]) % 10 == 0]
+    chart = alt.layer(
+        lines.encode(**shared, detail="run_id:N"), spots(canvas(tenths).encode(**shared))
     )
     n = {row["run_id"]: row["n"] for row in rows}
     return finish(chart, "Sandbox latency", f"n = {sum(n.values()):,} executions; {seeds(rows)}")

@@ -7,6 +7,7 @@ import altair as alt
 from analysis.charts.style import (
     INK,
     SOLID,
+    TIP,
     Rows,
     algorithm,
     canvas,
@@ -17,7 +18,7 @@ from analysis.charts.style import (
     seeds,
     span,
     step_axis,
-    tips,
+    tipped,
 )
 from analysis.render import Result
 
@@ -27,11 +28,9 @@ def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
 
     Where an algorithm has several seeds, a thick line is their mean and thin ones are the runs.
     """
-    rows = _dodged(records(result))
+    rows = tipped(_dodged(records(result)), "step", "pass_at_1", "counts")
     several = len({row["run_id"] for row in rows}) > len({row["algorithm"] for row in rows})
-    base = canvas(rows).encode(
-        x=step_axis("position", sorted({row["step"] for row in rows})), color=algorithm(rows)
-    )
+    base = canvas(rows).encode(x=step_axis("position", rows), color=algorithm(rows))
     y = percent("pass_at_1", "pass@1 (% of problems)", zero=False)
     layers = [
         base.mark_rule(opacity=0.3 if several else 0.55, strokeWidth=1.5).encode(
@@ -40,13 +39,11 @@ def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
         base.mark_line(strokeWidth=1 if several else 2.2, opacity=0.4 if several else 1).encode(
             y=y, detail="run_id:N"
         ),
-        base.mark_point(filled=True, size=30 if several else 60, opacity=1).encode(
-            y=y, tooltip=tips(rows, "k", "n", "pass_at_1")
-        ),
+        base.mark_point(filled=True, size=30 if several else 60, opacity=1).encode(y=y, **TIP),
     ]
     if several:
         mean = percent("pass_at_1", "pass@1 (% of problems)", zero=False).aggregate("mean")
-        layers.append(base.mark_line(strokeWidth=3).encode(x=step_axis("step"), y=mean))
+        layers.append(base.mark_line(strokeWidth=3).encode(x=step_axis("step", rows), y=mean))
     return finish(
         alt.layer(*layers),
         "pass@1 over training",
@@ -58,7 +55,7 @@ def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
 
 def solve_matrix(result: Result) -> alt.TopLevelMixin:
     """Draw which evaluation solves which problem; rows of `queries.solve_matrix` for one run."""
-    rows = records(result)
+    rows = tipped(records(result), "task_id", "step", "n_solved", "n_samples")
     n_tasks = len({row["task_id"] for row in rows})
     chart = (
         canvas(rows, width=600, height=max(60, 26 * len({row["eval_id"] for row in rows})))
@@ -77,7 +74,7 @@ def solve_matrix(result: Result) -> alt.TopLevelMixin:
                 scale=alt.Scale(domain=[0, 1], range=["#f0f2f5", "#009e73"], interpolate="rgb"),
                 legend=alt.Legend(format=".0%"),
             ),
-            tooltip=["task_id:O", "step:O", "n_solved:Q", "n_samples:Q"],
+            **TIP,
         )
     )
     return finish(
@@ -89,7 +86,7 @@ def solve_matrix(result: Result) -> alt.TopLevelMixin:
 
 def flips(result: Result) -> alt.TopLevelMixin:
     """Draw problems gained and lost between two evaluations; rows of `queries.flips`."""
-    rows = records(result)
+    rows = tipped(records(result), "change", "n", "task_ids")
     bars = (
         canvas(rows, width=520, height=140)
         .mark_bar(height=26, cornerRadius=2)
@@ -104,7 +101,7 @@ def flips(result: Result) -> alt.TopLevelMixin:
                     range=["#009e73", "#d55e00", "#b8c4ce", "#e4e7eb"],
                 ),
             ),
-            tooltip=["change:N", "n:Q", "task_ids:N"],
+            **TIP,
         )
     )
     labels = bars.mark_text(align="left", dx=5, color=INK).encode(text="n:Q", color=alt.value(INK))
@@ -119,7 +116,7 @@ def flips(result: Result) -> alt.TopLevelMixin:
 
 def pass_at_k(result: Result) -> alt.TopLevelMixin:
     """Draw pass@k over k; rows of `queries.pass_at_k`."""
-    rows = records(result)
+    rows = tipped(records(result), "k", "pass_at_k", "n_problems", "n_samples")
     ks = sorted({row["k"] for row in rows})
     ticks = {"values": ks, "format": "d"} if len(ks) <= 16 else {"tickMinStep": 1}
     base = canvas(rows).encode(
@@ -136,9 +133,8 @@ def pass_at_k(result: Result) -> alt.TopLevelMixin:
                 y2="interval_high:Q",
                 strokeDash=SOLID,
             ),
-            base.mark_line(strokeWidth=2.2, point=True).encode(
-                y=y, tooltip=["series:N", "k:Q", "pass_at_k:Q", "n_problems:Q", "n_samples:Q"]
-            ),
+            base.mark_line(strokeWidth=2.2).encode(y=y),
+            base.mark_point(filled=True, size=40, opacity=1).encode(y=y, **TIP),
         ),
         "pass@k of the last evaluation",
         f"n = {span(rows, 'n_problems')} problems, {span(rows, 'n_samples')} completions each; "
@@ -149,7 +145,7 @@ def pass_at_k(result: Result) -> alt.TopLevelMixin:
 
 def comparison(result: Result) -> alt.TopLevelMixin:
     """Draw pass@1 of each policy as a forest plot; rows of `queries.comparison`."""
-    rows = records(result)
+    rows = tipped(records(result), "pass_at_1", "counts", "model")
     base = canvas(rows, width=560, height=max(80, 30 * len(rows))).encode(
         y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(grid=False, labelLimit=320)),
         color=algorithm(rows, legend=False),
@@ -168,7 +164,7 @@ def comparison(result: Result) -> alt.TopLevelMixin:
             base.mark_rule(strokeWidth=2.5).encode(
                 x=alt.X("interval_low:Q", title="pass@1 (% of problems)"), x2="interval_high:Q"
             ),
-            base.mark_point(filled=True, size=90, opacity=1).encode(x=x, tooltip=["counts:N"]),
+            base.mark_point(filled=True, size=90, opacity=1).encode(x=x, **TIP),
             label,
         ),
         "Every policy's last evaluation",
@@ -179,7 +175,9 @@ def comparison(result: Result) -> alt.TopLevelMixin:
 
 def teacher_gap(result: Result) -> alt.TopLevelMixin:
     """Draw what being shown something changes before training; rows of `queries.teacher_gap`."""
-    rows = records(result)
+    rows = tipped(
+        records(result), "model", "shown", "measure", "nothing", "value", "difference", "n"
+    )
     titles = {
         "pass_rate": "pass rate (fraction of problems)",
         "passing_logprob": "log p of its passing answers (nats a token)",
@@ -211,13 +209,12 @@ def teacher_gap(result: Result) -> alt.TopLevelMixin:
             ),
         )
         x = alt.X("difference:Q", title=title)
-        tooltip = ["name:N", "model:N", "shown:N", "n:Q", "nothing:Q", "value:Q", "difference:Q"]
         panels.append(
             alt.layer(
                 base.mark_rule(strokeWidth=2).encode(
                     x=alt.X("interval_low:Q", title=title), x2="interval_high:Q"
                 ),
-                base.mark_point(filled=True, size=60, opacity=1).encode(x=x, tooltip=tooltip),
+                base.mark_point(filled=True, size=60, opacity=1).encode(x=x, **TIP),
                 canvas([{"zero": 0}], width=190, height=height)
                 .mark_rule(color=INK, strokeDash=[3, 3])
                 .encode(x=alt.X("zero:Q", title=title)),
@@ -232,12 +229,16 @@ def teacher_gap(result: Result) -> alt.TopLevelMixin:
 
 
 def _dodged(rows: Rows) -> Rows:
-    """Add a position beside each step, so that runs at one step do not hide each other."""
+    """Add counts, and a position beside each step, so that runs at one step do not hide each other."""
     runs = list(dict.fromkeys(row["run_id"] for row in rows))
     span = max((row["step"] for row in rows), default=0) or 1
     gap = min(0.012, 0.06 / len(runs)) * span
     middle = (len(runs) - 1) / 2
     return [
-        {**row, "position": row["step"] + gap * (runs.index(row["run_id"]) - middle)}
+        {
+            **row,
+            "position": row["step"] + gap * (runs.index(row["run_id"]) - middle),
+            "counts": f"{row['k']:,} of {row['n']:,}",
+        }
         for row in rows
     ]

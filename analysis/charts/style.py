@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair as alt
 
 from analysis.render import Result, visible
+from analysis.words import said
 
 Rows = list[dict[str, Any]]
 
@@ -30,6 +32,12 @@ _PADDING = {"left": 26, "right": 20, "top": 14, "bottom": 14}
 """More than looks need: an SVG is laid out here and read with another machine's wider font."""
 _LONGEST_TEXT = 200
 SOLID = alt.value([1, 0])
+TIP = {"tooltip": "tip:N", "description": "tip:N"}
+"""The text of `tipped` on a mark: for a pointer, and as the mark's label in an SVG."""
+_MOST_DASHES = 6
+"""More seeds than this cannot be told apart by their dashes."""
+_MOST_SEEDS_NAMED = 8
+_MOST_TICKS = 12
 _FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 
 
@@ -47,20 +55,48 @@ def records(result: Result) -> Rows:
     ]
 
 
+def tipped(rows: Rows, *fields: str) -> Rows:
+    """Rows with what a pointer on their mark shows: who, then the fields, each with its name."""
+    return [{**row, "tip": said(row, fields)} for row in rows]
+
+
+def spots(base: alt.Chart) -> alt.Chart:
+    """Marks that nobody sees and a pointer finds: a line has one shape for all its values."""
+    return base.mark_point(filled=True, size=80, opacity=0).encode(**TIP)
+
+
 def canvas(rows: Rows, *, width: int = 560, height: int = 300) -> alt.Chart:
     """Start a chart over rows."""
     return alt.Chart(alt.Data(values=rows), width=width, height=height)
 
 
-def step_axis(field: str, values: list[int] | None = None) -> alt.X:
-    """Axis of optimizer steps, with ticks at the values where they are few."""
-    ticks = {"values": values} if values and len(values) <= 12 else {"tickMinStep": 1}
+def step_axis(field: str, rows: Rows) -> alt.X:
+    """Axis of optimizer steps, with ticks at whole ones: at those of the rows where these are few."""
     return alt.X(
         f"{field}:Q",
         title="optimizer step",
-        axis=alt.Axis(grid=False, **ticks),
+        axis=alt.Axis(
+            grid=False,
+            values=_whole_ticks([row["step"] for row in rows]),
+            format="d",
+            labelOverlap=True,
+            labelSeparation=6,
+        ),
         scale=alt.Scale(nice=False, padding=8),
     )
+
+
+def _whole_ticks(steps: list[float]) -> list[int]:
+    """Steps to mark: the given ones, or about ten round ones between the first and the last."""
+    marked = sorted({int(step) for step in steps if step == int(step)})
+    if len(marked) == len(set(steps)) <= _MOST_TICKS:
+        return marked
+    low, high = math.floor(min(steps)), math.ceil(max(steps))
+    power = 10 ** max(0, math.floor(math.log10(max(high - low, 1) / _MOST_TICKS)))
+    gap = next(
+        power * by for by in (1, 2, 5, 10, 20, 50) if (high - low) / (power * by) <= _MOST_TICKS
+    )
+    return list(range(-(-low // gap) * gap, high + 1, gap))
 
 
 def powers_of_ten(values: list[float]) -> list[float]:
@@ -89,17 +125,10 @@ def algorithm(rows: Rows, *, legend: bool = True) -> alt.Color:
 
 
 def seed(rows: Rows) -> alt.StrokeDash | alt.StrokeDashValue:
-    """Dash by seed where there are several, else none."""
-    if len({row["seed"] for row in rows}) < 2:
+    """Dash by seed where there are some, else none."""
+    if not 2 <= len({row["seed"] for row in rows}) <= _MOST_DASHES:
         return SOLID
     return alt.StrokeDash("seed:N", title="seed")
-
-
-def tips(rows: Rows, *fields: str) -> list[str]:
-    """Tooltip fields: who, where, what, and the interval where there is one."""
-    who = ["run_id:N"] if "run_id" in rows[0] else ["algorithm:N"]
-    intervals = [name for name in ("interval_low", "interval_high") if name in rows[0]]
-    return [*who, "seed:N", "step:Q", *(f"{name}:Q" for name in (*fields, *intervals))]
 
 
 def span(rows: Rows, field: str) -> str:
@@ -113,10 +142,34 @@ def seeds(rows: Rows) -> str:
     recorded = {str(row["seed"]) for row in rows if row["seed"] is not None}
     # Where seeds were pooled, a row has several, parted by commas.
     seeds = {seed for text in recorded for seed in text.split(", ")}
-    names = ", ".join(sorted(seeds, key=lambda seed: (len(seed), seed)))
+    if len(seeds) > _MOST_SEEDS_NAMED:
+        return f"{len(seeds)} seeds, {min(seeds, key=_as_number)} to {max(seeds, key=_as_number)}"
+    names = ", ".join(sorted(seeds, key=_as_number))
     if not names:
         return "no seed recorded"
     return f"seed {names}" if "," not in names else f"seeds {names}"
+
+
+def _as_number(seed: str) -> tuple[int, str]:
+    """The order of whole numbers written as text."""
+    return len(seed), seed
+
+
+class Parts(NamedTuple):
+    """A chart taken apart for a page that has its title as text."""
+
+    title: str
+    subtitle: list[str]
+    svg: str
+
+
+def parts(chart: alt.TopLevelMixin) -> Parts:
+    """Take a finished chart apart; the SVG has no title."""
+    bare: Any = chart.copy(deep=False)
+    title, bare.title = bare.title, alt.Undefined
+    out = io.StringIO()
+    bare.save(out, format="svg")
+    return Parts(str(title.text), [str(line) for line in title.subtitle], out.getvalue())
 
 
 def finish(chart: Any, title: str, *subtitle: str) -> alt.TopLevelMixin:  # noqa: ANN401

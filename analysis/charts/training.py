@@ -10,6 +10,7 @@ from analysis.charts.style import (
     INK,
     N_OUTCOMES,
     OUTCOME_COLOURS,
+    TIP,
     Rows,
     algorithm,
     canvas,
@@ -20,20 +21,22 @@ from analysis.charts.style import (
     seed,
     seeds,
     span,
+    spots,
     step_axis,
-    tips,
+    tipped,
 )
 from analysis.render import Result, visible
 
 _LINE_CHARS, _CHAR_PX, _LINE_PX = 72, 7, 20
 """A line of the heatmap over a completion's text: characters, and the size of one in pixels."""
+_MOST_LARGE_PANELS = 12
 _CODE_FONT = "Liberation Mono, DejaVu Sans Mono, monospace"
 
 
 def training_reward(result: Result) -> alt.TopLevelMixin:
     """Draw training reward over steps; rows of `queries.reward_curve`."""
-    rows = records(result)
-    base = canvas(rows).encode(x=step_axis("step"), color=algorithm(rows))
+    rows = tipped(records(result), "step", "reward_mean", "n_completions", "n_groups")
+    base = canvas(rows).encode(x=step_axis("step", rows), color=algorithm(rows))
     y = alt.Y("reward_mean:Q", title="mean reward (points)", scale=alt.Scale(zero=False))
     return finish(
         alt.layer(
@@ -41,9 +44,8 @@ def training_reward(result: Result) -> alt.TopLevelMixin:
                 y=alt.Y("interval_low:Q", title="mean reward (points)"),
                 y2="interval_high:Q",
             ),
-            base.mark_line(strokeWidth=2.2).encode(
-                y=y, tooltip=tips(rows, "n_completions", "n_groups", "reward_mean")
-            ),
+            base.mark_line(strokeWidth=2.2).encode(y=y),
+            spots(base.encode(y=y)),
         ),
         "Reward in training",
         f"n = {span(rows, 'n_completions')} completions a point; {seeds(rows)}",
@@ -53,23 +55,18 @@ def training_reward(result: Result) -> alt.TopLevelMixin:
 
 def sdpo_internals(result: Result) -> alt.TopLevelMixin:
     """Draw what the distillation does, a panel a quantity; rows of `queries.sdpo_internals`."""
-    rows = records(result)
+    rows = tipped(records(result), "step", "quantity", "value", "unit")
     panels = []
     for quantity in dict.fromkeys(row["quantity"] for row in rows):
         mine = [row for row in rows if row["quantity"] == quantity]
-        panels.append(
-            canvas(mine, height=120)
-            .mark_line(strokeWidth=1.8)
-            .encode(
-                x=step_axis("step"),
-                y=alt.Y("value:Q", title=mine[0]["unit"], scale=alt.Scale(zero=False)),
-                color=algorithm(rows),
-                detail="run_id:N",
-                strokeDash=seed(rows),
-                tooltip=tips(rows, "value"),
-            )
-            .properties(title=alt.Title(quantity, fontSize=12, subtitle=""))
+        base = canvas(mine, height=120).encode(
+            x=step_axis("step", rows),
+            y=alt.Y("value:Q", title=mine[0]["unit"], scale=alt.Scale(zero=False)),
+            color=algorithm(rows),
         )
+        lines = base.mark_line(strokeWidth=1.8).encode(detail="run_id:N", strokeDash=seed(rows))
+        title = alt.Title(quantity, fontSize=12, subtitle="")
+        panels.append(alt.layer(lines, spots(base)).properties(title=title))
     return finish(
         alt.vconcat(*panels, spacing=14),
         "Inside SDPO",
@@ -97,6 +94,7 @@ def audit_deltas(result: Result) -> alt.TopLevelMixin:
         labelExpr=f"datum.value < {1.5 * powers[0]} ? '0' : format(datum.value, '.0e')",
         labelOverlap=True,
     )
+    rows = tipped(rows, "layer", "step", "delta", "threshold")
     scale = alt.Scale(type="log", domain=[powers[0], powers[-1]], nice=False, padding=8)
     title = "largest absolute difference of a step (unit of the layer)"
     n_layers = len({row["layer"] for row in rows})
@@ -115,7 +113,7 @@ def audit_deltas(result: Result) -> alt.TopLevelMixin:
                     title=None,
                     scale=alt.Scale(domain=["passes", "deviates"], range=["#0072b2", "#d55e00"]),
                 ),
-                tooltip=["run_id:N", "layer:N", "step:Q", "delta:Q", "threshold:Q"],
+                **TIP,
             ),
         ),
         "Audit: training code against its independent derivation",
@@ -126,13 +124,13 @@ def audit_deltas(result: Result) -> alt.TopLevelMixin:
 
 def failure_classes(result: Result) -> alt.TopLevelMixin:
     """Draw how completions end over steps; rows of `queries.failure_classes`."""
-    rows = _largest_classes(records(result))
+    rows = tipped(_largest_classes(records(result)), "outcome", "steps", "fraction", "n")
     order = _class_order(rows)
     chart = (
-        canvas(rows, width=240, height=190)
+        canvas(rows)
         .mark_rect(stroke="white", strokeWidth=0.4)
         .encode(
-            x=step_axis("step"),
+            x=step_axis("step", rows),
             x2="step_end:Q",
             y=percent("low", "completions (%)").scale(domain=[0, 1]),
             y2="high:Q",
@@ -141,7 +139,7 @@ def failure_classes(result: Result) -> alt.TopLevelMixin:
                 title="outcome",
                 scale=alt.Scale(domain=order, range=OUTCOME_COLOURS[: len(order)]),
             ),
-            tooltip=["run_id:N", "step:Q", "step_end:Q", "outcome:N", "n:Q"],
+            **TIP,
         )
     )
     return finish(
@@ -153,18 +151,18 @@ def failure_classes(result: Result) -> alt.TopLevelMixin:
 
 def signal(result: Result) -> alt.TopLevelMixin:
     """Draw the share of groups without a signal for GRPO; rows of `queries.signal`."""
-    rows = records(result)
-    base = canvas(rows).encode(x=step_axis("step"), color=algorithm(rows))
+    rows = tipped(records(result), "step", "flat_fraction", "n_groups")
+    base = canvas(rows).encode(x=step_axis("step", rows), color=algorithm(rows))
     title = "groups of equal rewards (%)"
+    y = percent("flat_fraction", title)
     return finish(
         alt.layer(
             base.mark_area(opacity=0.15).encode(
                 y=percent("interval_low", title),
                 y2="interval_high:Q",
             ),
-            base.mark_line(strokeWidth=2.2).encode(
-                y=percent("flat_fraction", title), tooltip=tips(rows, "n_groups", "flat_fraction")
-            ),
+            base.mark_line(strokeWidth=2.2).encode(y=y),
+            spots(base.encode(y=y)),
         ),
         "Groups that teach GRPO nothing",
         f"n = {span(rows, 'n_groups')} groups a point; {seeds(rows)}",
@@ -174,7 +172,7 @@ def signal(result: Result) -> alt.TopLevelMixin:
 
 def teacher_kinds(result: Result) -> alt.TopLevelMixin:
     """Draw reward by what the teacher was shown; rows of `queries.teacher_kinds`."""
-    rows = records(result)
+    rows = tipped(records(result), "teacher_kind", "reward_mean", "n")
     base = canvas(rows, width=460, height=max(90, 34 * len({r["teacher_kind"] for r in rows})))
     base = base.encode(
         y=alt.Y("teacher_kind:N", title=None, axis=alt.Axis(grid=False)),
@@ -187,9 +185,7 @@ def teacher_kinds(result: Result) -> alt.TopLevelMixin:
             base.mark_rule(strokeWidth=2).encode(
                 x=alt.X("interval_low:Q", title="mean reward (points)"), x2="interval_high:Q"
             ),
-            base.mark_point(filled=True, size=60, opacity=1).encode(
-                x=x, tooltip=["run_id:N", "teacher_kind:N", "n:Q", "reward_mean:Q"]
-            ),
+            base.mark_point(filled=True, size=60, opacity=1).encode(x=x, **TIP),
         ),
         "Reward by what the teacher was shown",
         f"n = {sum(row['n'] for row in rows):,} completions; {seeds(rows)}",
@@ -200,7 +196,9 @@ def teacher_kinds(result: Result) -> alt.TopLevelMixin:
 def token_divergence(result: Result) -> alt.TopLevelMixin:
     """Draw where teacher and student differ over a completion's text; `queries.token_divergence`."""
     first = records(result)[0]
-    cells = _laid_out(result.records())
+    cells = tipped(
+        _laid_out(result.records()), "shown", "divergence", "student_logprob", "teacher_logprob"
+    )
     n_lines = 1 + max(cell["line"] for cell in cells)
     width = (_LINE_CHARS + 1) * _CHAR_PX
     base = canvas(cells, width=width, height=_LINE_PX * n_lines)
@@ -213,7 +211,7 @@ def token_divergence(result: Result) -> alt.TopLevelMixin:
         x2="end:Q",
         y=y,
         color=alt.Color("divergence:Q", title="divergence (nats)", scale=scale),
-        tooltip=["shown:N", "student_logprob:Q", "teacher_logprob:Q", "divergence:Q"],
+        **TIP,
     )
     texts = base.mark_text(align="left", font=_CODE_FONT, fontSize=11.5).encode(
         x=alt.X("text_start:Q", axis=None, scale=chars),
@@ -271,12 +269,18 @@ def _largest_classes(rows: Rows) -> Rows:
         cells = bins.setdefault((row["run_id"], row["step"]), {})
         cell = cells.setdefault(outcome, {**row, "outcome": outcome, "n": 0})
         cell["n"] += row["n"]
-    for cells in bins.values():
+    for (_, step), cells in bins.items():
         total, low = sum(cell["n"] for cell in cells.values()), 0.0
         for outcome in [*order, "other"]:
             if outcome in cells and "low" not in cells[outcome]:
                 high = low + cells[outcome]["n"] / total
-                cells[outcome] |= {"low": low, "high": high}
+                first, last = int(step + 0.5), int(cells[outcome]["step_end"] - 0.5)
+                cells[outcome] |= {
+                    "low": low,
+                    "high": high,
+                    "fraction": high - low,
+                    "steps": f"{first} to {last}" if last > first else str(first),
+                }
                 low = high
     return [cell for cells in bins.values() for cell in cells.values()]
 
@@ -290,8 +294,12 @@ def _class_order(rows: Rows) -> list[str]:
 
 
 def _facet(chart: alt.Chart, rows: Rows) -> alt.TopLevelMixin:
-    """One panel a run, two in a line; a single run needs none."""
-    if len({row["run_id"] for row in rows}) < 2:
+    """One panel a run, two in a line, more and smaller ones where there are many; one run needs none."""
+    n_runs = len({row["run_id"] for row in rows})
+    if n_runs < 2:
         return chart.properties(width=560, height=300)
-    header = alt.Header(title=None, labelFontSize=11, labelColor=INK, labelLimit=300)
-    return chart.facet(alt.Facet("name:N", header=header), columns=2)
+    n_columns, width, height = (2, 240, 190) if n_runs <= _MOST_LARGE_PANELS else (4, 110, 80)
+    header = alt.Header(title=None, labelFontSize=11, labelColor=INK, labelLimit=width)
+    return chart.properties(width=width, height=height).facet(
+        alt.Facet("name:N", header=header), columns=n_columns
+    )

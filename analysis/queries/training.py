@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import duckdb
 
@@ -41,15 +43,19 @@ def reward_curve(
 def sdpo_internals(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 50
 ) -> Result:
-    """Return teacher coverage and the `distill/` metrics by bin of steps."""
-    return of_runs(
+    """Return teacher coverage and the `distill/` metrics by bin of steps; equal curves once."""
+    found = of_runs(
         connection,
         f"""WITH points AS (
                 SELECT run_id, step, 'completions with a teacher' AS quantity,
                        'fraction (0 to 1)' AS unit, 0 AS rank, coverage_fraction AS value
                 FROM teacher_coverage WHERE {{runs}}
                 UNION ALL
-                SELECT run_id, step, replace(replace(name, '/', ' '), '_', ' '),
+                SELECT run_id, step,
+                       CASE name WHEN 'distill/loss' THEN 'distillation loss'
+                            WHEN 'distill/per_token' THEN 'divergence per token'
+                            WHEN 'distill/kl_per_token' THEN 'KL to the teacher per token'
+                            ELSE replace(replace(name, 'distill/', ''), '_', ' ') END,
                        CASE WHEN name LIKE '%fraction%' THEN 'fraction (0 to 1)'
                             WHEN name LIKE '%loss%' THEN 'loss'
                             WHEN name LIKE '%tokens%' THEN 'tokens' ELSE 'nats' END,
@@ -64,6 +70,35 @@ def sdpo_internals(
             WHERE algorithm <> 'grpo' AND step > 0
             GROUP BY ALL ORDER BY rank, quantity, run_id, step""",  # noqa: S608 - an int
         run_ids,
+    )
+    return _equal_once(found)
+
+
+def _equal_once(found: Result) -> Result:
+    """Join quantities whose values are the same in every run and bin: their curve is one.
+
+    The loss is the divergence per token unless problems are weighed or tokens counted otherwise.
+    """
+    curves: dict[str, dict[tuple[str, float], float]] = {}
+    for row in found.records():
+        curves.setdefault(row["quantity"], {})[row["run_id"], row["step"]] = row["value"]
+    names: dict[str, list[str]] = {}
+    for quantity, curve in curves.items():
+        first = next((name for name in names if _equal(curves[name], curve)), quantity)
+        names.setdefault(first, []).append(quantity)
+    place = found.columns.index("quantity")
+    rows = [
+        (*row[:place], " = ".join(names[row[place]]), *row[place + 1 :])
+        for row in found.rows
+        if row[place] in names
+    ]
+    return Result(found.columns, rows)
+
+
+def _equal(first: Mapping[Any, float], second: Mapping[Any, float]) -> bool:
+    """Whether two curves agree to what float32 sums keep."""
+    return first.keys() == second.keys() and all(
+        math.isclose(first[key], second[key], rel_tol=1e-4, abs_tol=1e-9) for key in first
     )
 
 

@@ -1,4 +1,4 @@
-"""A small results folder that looks real, made once a session; tests that write copy it."""
+"""A small results folder that looks real, made once a session; tests that write copy it. Its page in a browser."""
 
 import random
 import shutil
@@ -7,7 +7,9 @@ import pytest
 
 from analysis.journal import Journal
 from analysis.synthetic import eval_records, gap_records, synthetic_info, write_training_run
-from analysis.warehouse import ingest
+from analysis.warehouse import connect, ingest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +51,71 @@ def recorded(tmp_path_factory):
 def recorded_copy(recorded, tmp_path):
     """A copy of `recorded` that a test may change."""
     return shutil.copytree(recorded, tmp_path / "recorded")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's chromium without a window, through Playwright."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no chromium")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
+        )
+        yield opened
+        opened.close()
+
+
+class Reader:
+    """A page with everything that it asked for and that its console said."""
+
+    def __init__(self, browser, address, **options):
+        self.context = browser.new_context(**options)
+        self.page = self.context.new_page()
+        self.console, self.requests = [], []
+        self.page.on("console", lambda message: self.console.append(message.text))
+        self.page.on("pageerror", lambda error: self.console.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(address)
+        if options.get("java_script_enabled", True):
+            self.page.wait_for_function(
+                "document.getElementById('count').textContent.includes('completions')"
+            )
+
+    @property
+    def asks_only_its_own(self):
+        """A page from disk asks nobody, one that is served only its own server."""
+        local = ("file://", "data:", "blob:")
+        elsewhere = {url for url in self.requests if not url.startswith(local)}
+        own = self.page.url.split("#")[0]
+        return not elsewhere or (own.startswith("http://127.0.0.1:") and elsewhere == {own})
+
+
+@pytest.fixture(scope="session")
+def address(recorded, tmp_path_factory):
+    """Where the page of the recorded runs lies."""
+    pytest.importorskip("altair")
+    from analysis.report import build_report
+
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    with connect(recorded / "results" / "results.duckdb") as connection:
+        path.write_text(build_report(connection))
+    return f"file://{path}"
+
+
+@pytest.fixture
+def open_page(browser, request):
+    """Open a page, the recorded runs' one if none is named; at the end its console must be empty."""
+    readers = []
+
+    def opened(fragment="", where=None, **options):
+        where = where or request.getfixturevalue("address")
+        readers.append(Reader(browser, where + fragment, **options))
+        return readers[-1]
+
+    yield opened
+    for reader in readers:
+        assert reader.console == []
+        assert reader.asks_only_its_own
+        reader.context.close()

@@ -96,7 +96,7 @@ def test_inside_sdpo_shows_coverage_and_the_logged_metrics_and_no_grpo(connectio
     drawn = {
         row["step"]: row["value"]
         for row in rows
-        if row["run_id"] == "train-sdpo-42" and row["quantity"] == "distill loss"
+        if row["run_id"] == "train-sdpo-42" and row["quantity"] == "distillation loss"
     }
     assert drawn == logged
 
