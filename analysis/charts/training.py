@@ -35,6 +35,12 @@ def training_reward(result: Result) -> alt.TopLevelMixin:
     rows = records(result)
     base = canvas(rows).encode(x=step_axis("step"), color=algorithm(rows))
     y = alt.Y("reward_mean:Q", title="mean reward (points)", scale=alt.Scale(zero=False))
+    sampled = any(row["n_completions"] for row in rows)
+    n = (
+        f"n = {span(rows, 'n_completions')} completions a point"
+        if sampled
+        else "as the log gives it"
+    )
     return finish(
         alt.layer(
             base.mark_area(opacity=0.15).encode(
@@ -46,7 +52,7 @@ def training_reward(result: Result) -> alt.TopLevelMixin:
             ),
         ),
         "Reward in training",
-        f"n = {span(rows, 'n_completions')} completions a point; {seeds(rows)}",
+        f"{n}; {seeds(rows)}",
         "seeds pooled; bands: 95 % interval of the mean over groups, since a group shares its problem",
     )
 
