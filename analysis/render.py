@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import fcntl
-import io
 import json
 import os
 import re
@@ -101,11 +100,23 @@ def to_csv(result: Result, *, escape_formulas: bool = False) -> str:
     With `escape_formulas` a text that a spreadsheet would run as a formula gets an apostrophe before it.
     """
     escape = _no_formula if escape_formulas else _as_it_is
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
+    lines = _Lines()
+    # With this end of line the writer quotes a cell that holds CR alone; else a reader would see two rows.
+    writer = csv.writer(lines, lineterminator="\r\n")
     writer.writerow([escape(name) for name in result.columns])
     writer.writerows([escape(value) for value in row] for row in result.rows)
-    return out.getvalue()
+    return "".join(lines.written)
+
+
+class _Lines:
+    """What a CSV writer writes, a line a call, with LF at its end."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+
+    def write(self, line: str) -> None:
+        """Take one line."""
+        self.written.append(line.removesuffix("\r\n") + "\n")
 
 
 def _as_it_is(value: Any) -> Any:  # noqa: ANN401 - whatever SQL can return
