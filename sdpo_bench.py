@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -44,6 +47,31 @@ class LazyGroup(click.Group):
         module, attribute = _COMMANDS[name].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # noqa: ANN401 - click's
+        """Read the group's own words."""
+        with _harmless_errors():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's
+        """Run the command."""
+        with _harmless_errors():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _harmless_errors() -> Iterator[None]:
+    """Show what an error quotes, a file's name or a model's text, with nothing that a terminal would obey."""
+    try:
+        yield
+    except click.ClickException as error:
+        from analysis.render import printable
+
+        # Click declares it final, and has no other place where every message passes.
+        error.message = printable(error.message)  # type: ignore[misc]
+        if isinstance(error, click.FileError):
+            error.ui_filename = printable(error.ui_filename, line_breaks=False)  # type: ignore[misc]
+        raise
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

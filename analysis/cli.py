@@ -14,17 +14,28 @@ import duckdb
 
 from analysis.export import export_parquet
 from analysis.journal import is_being_written
-from analysis.options import INGEST, JSON_FILE, RESULTS, RUNS_DIR, one_line_errors, say
+from analysis.options import (
+    INGEST,
+    JSON_FILE,
+    RESULTS,
+    RUNS_DIR,
+    one_line_errors,
+    read_journals,
+    say,
+)
 from analysis.queries import refused, run_query, runs_overview
 from analysis.render import (
     Result,
+    echo,
     print_table,
-    temporary_beside,
+    printable,
     to_csv,
     to_json,
-    unwritable,
+    visible,
     write_text,
+    written_whole,
 )
+from analysis.run_list import print_runs
 from analysis.warehouse import connect
 from analysis.warehouse import ingest as ingest_journals
 
@@ -55,7 +66,7 @@ def ingest(
     report = ingest_journals(runs_dir, results, rebuild=rebuild, fold=fold)
     seconds = time.monotonic() - started
     why = f"; built anew: {report.rebuilt}" if report.rebuilt else ""
-    click.echo(
+    echo(
         f"{results}: read {report.n_rows:,} rows of {report.n_runs} run(s) "
         f"({report.n_bytes / 1e6:.1f} MB) in {seconds:.1f} s{why}"
     )
@@ -87,6 +98,11 @@ def ingest(
     help="Write the output to this file instead of the terminal.",
 )
 @click.option(
+    "--escape-formulas",
+    is_flag=True,
+    help="In CSV put ' before a text that a spreadsheet would run: one that begins with = + - @, tab or CR.",
+)
+@click.option(
     "--max-rows",
     type=click.IntRange(1),
     default=100,
@@ -104,6 +120,7 @@ def sql(
     file: Any,  # noqa: ANN401 - an open text file, of a type that click keeps to itself
     form: str,
     output: Path | None,
+    escape_formulas: bool,
     max_rows: int,
     runs_dir: Path,
     results: Path,
@@ -114,6 +131,9 @@ def sql(
 
     The query is an argument, a file, or standard input; with neither, on a terminal, the duckdb
     shell opens. DESCRIBE a table to see its columns; their comments have units and ranges.
+
+    On a terminal, control characters are shown as escapes; in a file or pipe the text is as it was stored.
+    CSV for a spreadsheet: --escape-formulas.
 
     \b
     Example:  sdpo-bench sql "FROM leaderboard"
@@ -126,7 +146,7 @@ def sql(
         raise click.UsageError("give the query as an argument or with --file, not both")
     interactive = query is None and file is None and sys.stdin.isatty()
     if ingest_first:
-        say(ingest_journals(runs_dir, results, fold=interactive))
+        read_journals(runs_dir, results, fold=interactive)
     if interactive:
         _open_shell(results)
         return
@@ -144,11 +164,12 @@ def sql(
     if form == "table" and output is None:
         _print(result, max_rows=max_rows)
         return
-    text = {"csv": to_csv, "json": to_json}.get(form, to_csv)(result)
-    if output is None:
-        click.echo(text.rstrip("\n"))
-    else:
+    text = to_json(result) if form == "json" else to_csv(result, escape_formulas=escape_formulas)
+    if output is not None:
         write_text(output, text)
+    else:
+        # A terminal must not obey a model; a program behind a pipe gets every byte.
+        click.echo((printable(text) if sys.stdout.isatty() else text).rstrip("\n"))
 
 
 @click.command()
@@ -167,7 +188,7 @@ def runs(runs_dir: Path, results: Path, *, ingest_first: bool, json_file: Path |
               sdpo-bench runs --json runs.json
     """  # noqa: D301 - click reads the backspace
     if ingest_first:
-        say(ingest_journals(runs_dir, results))
+        read_journals(runs_dir, results)
     with connect(results) as connection:
         result = runs_overview(connection)
     state, run_id = result.columns.index("state"), result.columns.index("run_id")
@@ -181,9 +202,9 @@ def runs(runs_dir: Path, results: Path, *, ingest_first: bool, json_file: Path |
     if json_file:
         write_text(json_file, to_json(result))
     if not rows:
-        click.echo(f"no runs under {runs_dir}; start one with `sdpo-bench train` or `eval`")
+        echo(f"no runs under {runs_dir}; start one with `sdpo-bench train` or `eval`")
         return
-    print_table(result, max_rows=len(rows))
+    print_runs(result)
 
 
 @click.command()
@@ -205,11 +226,11 @@ def export(*, folder: Path, runs_dir: Path, results: Path, ingest_first: bool) -
     Example:  sdpo-bench export --parquet results/parquet
     """  # noqa: D301 - click reads the backspace
     if ingest_first:
-        say(ingest_journals(runs_dir, results))
+        read_journals(runs_dir, results)
     with connect(results) as connection:
         rows = export_parquet(connection, folder)
     for table, n_rows in rows:
-        click.echo(f"{folder / table}: {n_rows:,} rows")
+        echo(f"{folder / table}: {n_rows:,} rows")
 
 
 def _print(result: Result, *, max_rows: int) -> None:
@@ -217,7 +238,7 @@ def _print(result: Result, *, max_rows: int) -> None:
     if not result.columns:
         click.echo("done; the statement returns no rows")
     elif not result.rows:
-        click.echo(f"no rows (columns: {', '.join(result.columns)})")
+        echo(f"no rows (columns: {', '.join(visible(name, 60) for name in result.columns)})")
     else:
         print_table(result, max_rows=max_rows)
 
@@ -236,14 +257,8 @@ def _open_shell(results: Path) -> None:
 
 def _write_parquet(connection: duckdb.DuckDBPyConnection, query: str, output: Path) -> None:
     """Write a query's rows as a Parquet file, whole or not at all."""
-    temporary = temporary_beside(output)
     try:
-        temporary.touch()
-        connection.sql(query).write_parquet(str(temporary))
-        os.replace(temporary, output)
+        with written_whole(output) as temporary:
+            connection.sql(query).write_parquet(str(temporary))
     except duckdb.Error as error:
-        temporary.unlink(missing_ok=True)
         raise refused(error) from error
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise unwritable(output, error) from error

@@ -7,15 +7,25 @@ from typing import Any
 
 import click
 
-from analysis.options import INGEST, JSON_FILE, RESULTS, RUNS_DIR, check_runs, one_line_errors, say
+from analysis.options import (
+    INGEST,
+    JSON_FILE,
+    RESULTS,
+    RUNS_DIR,
+    chosen_runs,
+    one_line_errors,
+    read_journals,
+)
 from analysis.plots import FIGURES, draw, save
-from analysis.render import Result, to_json, write_text
+from analysis.render import Result, echo, to_json, write_text
 from analysis.warehouse import connect
 from analysis.warehouse import ingest as ingest_journals
 
 
 @click.command()
-@click.option("--run", "run_ids", multiple=True, help="Only this run; may be repeated.")
+@click.option(
+    "--run", "run_ids", multiple=True, help="Only this run, by its id or label; may be repeated."
+)
 @click.option(
     "--figure",
     "names",
@@ -62,10 +72,10 @@ def plots(
               sdpo-bench plots --figure pass_at_1 --run RUN_ID --form svg
     """  # noqa: D301 - click reads the backspace
     if ingest_first:
-        say(ingest_journals(runs_dir, results))
+        read_journals(runs_dir, results)
     figures = [figure for figure in FIGURES if not names or figure.name in names]
     with connect(results) as connection:
-        check_runs(connection, run_ids)
+        run_ids = chosen_runs(connection, run_ids)
         drawn = draw(connection, figures, run_ids or None)
     rows: list[tuple[Any, ...]] = []
     for figure in drawn:
@@ -78,7 +88,7 @@ def plots(
         click.echo("no rows for any figure; train or evaluate first")
         return
     for name, n_rows, paths in rows:
-        click.echo(f"{name} ({n_rows} rows): {paths}")
+        echo(f"{name} ({n_rows} rows): {paths}")
 
 
 @click.command()
@@ -108,7 +118,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page: verdict, leaderboard, figures, completions.
 
-    It opens from disk and asks the network for nothing.
+    It opens from disk and asks the network for nothing. A run is named as in `compare`: by its id or label.
 
     \b
     Example:  sdpo-bench report
@@ -117,13 +127,13 @@ def report(
     from analysis.report import build_report
 
     if ingest_first:
-        say(ingest_journals(runs_dir, results))
+        read_journals(runs_dir, results)
     with connect(results) as connection:
-        check_runs(connection, run_ids)
+        run_ids = chosen_runs(connection, run_ids)
         page = build_report(connection, run_ids or None, notes=notes)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, page)
-    click.echo(f"{output} ({len(page) / 1e6:.1f} MB)")
+    echo(f"{output} ({len(page) / 1e6:.1f} MB)")
 
 
 @click.command()
@@ -161,17 +171,17 @@ def watch(
     from analysis.watch import ADDRESS, LivePage, make_server
 
     def build() -> str:
-        ingest_journals(runs_dir, results)
+        ingest_journals(runs_dir, results, may_replace=False)
         with connect(results) as connection:
-            return build_report(connection, run_ids or None, refresh_s=refresh_s)
+            return build_report(connection, chosen or None, refresh_s=refresh_s)
 
-    say(ingest_journals(runs_dir, results))
+    read_journals(runs_dir, results)
     with connect(results) as connection:
-        check_runs(connection, run_ids)
+        chosen = chosen_runs(connection, run_ids)
     with make_server(LivePage(runs_dir, build), port) as server:
         try:
             address = f"http://{ADDRESS}:{server.server_address[1]}/"
-            click.echo(f"{address} shows {runs_dir}; Ctrl-C ends it")
+            echo(f"{address} shows {runs_dir}; Ctrl-C ends it")
             server.serve_forever()
         except KeyboardInterrupt:
             click.echo("ended")

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from scipy.stats import binomtest
 
+from analysis.foreign_evals import (
+    Answer,
+    Imported,
+    evalplus_results,
+    evaluation,
+    harness_reader,
+    is_lm_eval_sample,
+    lm_eval_results,
+    lm_eval_samples,
+)
 from analysis.journal import StoreError
-from analysis.log_files import read_table
-from analysis.records import Eval, EvalResult, Metric, Record, Rollout
+from analysis.log_files import read_content, read_table
+from analysis.records import Metric, Rollout
 from analysis.render import Result, visible
 
 _STEP = ("step", "global_step", "train/global_step", "_step", "trainer/global_step")
@@ -25,41 +33,100 @@ _TRUE, _FALSE = (
     {"true", "1", "1.0", "yes", "pass", "passed"},
     {"false", "0", "0.0", "no", "fail", "failed"},
 )
-_NO_METRIC = ("epoch", "_runtime", "_timestamp", "relative time (process)")
+_NO_METRIC = ("epoch", "_runtime", "_timestamp", "relative time (process)", "wall time", *_STEP)
+_ENVELOPE = ("__MIN", "__MAX")
+"""What Weights & Biases adds to each column of a chart: least and largest value of a smoothed point."""
+_OF_RUN = " - "
+"""What stands between a run's name and a metric's in such a column."""
+_TRACKED_IN_TRAINING = "train/"
+"""What transformers puts before a metric's name when it tells a tracker; its own log has none."""
 
 
-@dataclass
-class Imported:
-    """What a file held."""
-
-    form: str
-    """metrics, completions or evaluation."""
-    records: list[Record] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    """Columns that are no numbers."""
-
-
-def read_log(path: Path, *, label: str, dataset: str) -> Imported:
+def read_log(
+    path: Path, *, label: str, dataset: str | None = None, run: str | None = None
+) -> Imported:
     """Read one file.
 
     Args:
-        path: .csv, .parquet, .jsonl or .json; the latter may be TRL's trainer_state.json.
+        path: .csv, .parquet, .jsonl or .json; the latter may be TRL's trainer_state.json or a harness' results.
         label: what a person calls the run, for an evaluation.
-        dataset: the problem set, for an evaluation.
+        dataset: the problem set, for an evaluation; None takes the name that the file gives.
+        run: which run of a chart's export is meant, where it shows several.
 
     Raises:
         StoreError: the file cannot be read, or its columns are none of the forms.
     """
     try:
-        return _recognised(path, read_table(path), label=label, dataset=dataset)
+        if path.suffix.lower() == ".json":
+            content = read_content(path)
+            match harness_reader(content):
+                case "lm-eval":
+                    return lm_eval_results(path, content, label=label, dataset=dataset)
+                case "evalplus":
+                    return evalplus_results(path, content, label=label, dataset=dataset)
+        table = read_table(path)
+        if is_lm_eval_sample(dict.fromkeys(table.columns)):
+            return lm_eval_samples(path, table.records(), label=label, dataset=dataset)
+        return _recognised(path, _of_one_run(path, table, run), label=label, dataset=dataset)
     except ValidationError as error:
         raise StoreError(
             f"a log must hold values that can be stored, got {str(path)!r} "
-            f"({error.errors()[0]['msg']}); mend it"
+            f"({visible(error.errors()[0]['msg'], 200)}); mend it"
         ) from error
 
 
-def _recognised(path: Path, table: Result, *, label: str, dataset: str) -> Imported:
+def _of_one_run(path: Path, table: Result, run: str | None) -> Result:
+    """Take the names of runs off the columns of a chart's export, and its envelopes away.
+
+    Raises:
+        StoreError: it shows several runs and none is chosen, or not the chosen one.
+    """
+    names = [name.strip() for name in table.columns]
+    plain = [name for name in names if not name.endswith(_ENVELOPE)]
+    runs = dict.fromkeys(name.rpartition(_OF_RUN)[0] for name in plain if _OF_RUN in name)
+    others = [name for name in plain if _OF_RUN not in name]
+    is_chart = bool(runs) and all(name.lower() in _NO_METRIC for name in others)
+    if not is_chart:
+        if run is not None:
+            raise StoreError(
+                f"--run must stand with a chart's export, got {str(path)!r} without names of runs; "
+                "leave it out"
+            )
+        kept = [i for i, name in enumerate(names) if not _is_envelope(name, plain)]
+        return _columns(table, kept, [names[i] for i in kept])
+    if run is None and len(runs) > 1:
+        shown = ", ".join(repr(visible(name, 40)) for name in list(runs)[:4])
+        raise StoreError(
+            f"a log must be of one run, got {len(runs)} ({shown}) in {str(path)!r}; "
+            "name one by --run, and import the others as runs of their own"
+        )
+    chosen = next(iter(runs)) if run is None else run
+    if chosen not in runs:
+        raise StoreError(
+            f"--run must be one of the runs in {str(path)!r}, got {run!r}; "
+            f"there are: {visible(', '.join(runs), 200)}"
+        )
+    kept = [
+        i
+        for i, name in enumerate(names)
+        if not name.endswith(_ENVELOPE)
+        and (name.rpartition(_OF_RUN)[0] == chosen or _OF_RUN not in name)
+    ]
+    return _columns(table, kept, [names[i].rpartition(_OF_RUN)[2] for i in kept])
+
+
+def _is_envelope(name: str, plain: Sequence[str]) -> bool:
+    """Whether a column is the envelope of another one."""
+    return name.endswith(_ENVELOPE) and name[: -len(_ENVELOPE[0])] in plain
+
+
+def _columns(table: Result, kept: Sequence[int], names: Sequence[str]) -> Result:
+    """Some columns of a table under other names; rows that hold nothing in them but a step are dropped."""
+    rows = [tuple(row[i] for i in kept) for row in table.rows]
+    return Result(tuple(names), rows)
+
+
+def _recognised(path: Path, table: Result, *, label: str, dataset: str | None) -> Imported:
     """Read a table in the form that its columns tell."""
     names = {name.strip().lower(): i for i, name in enumerate(table.columns)}
     step = next((names[name] for name in _STEP if name in names), None)
@@ -72,7 +139,8 @@ def _recognised(path: Path, table: Result, *, label: str, dataset: str) -> Impor
     if step is not None:
         return _metrics(path, table, step)
     raise StoreError(
-        "a log must have the columns step and numbers, or step and completion, or task_id and passed, "
+        "a log must have the columns step and numbers, or step and completion, or task_id and passed, or be "
+        "one of lm-eval, evalplus, TRL or Weights & Biases, "
         f"got {visible(', '.join(table.columns), 200)!r} in {str(path)!r}; rename its columns"
     )
 
@@ -80,8 +148,9 @@ def _recognised(path: Path, table: Result, *, label: str, dataset: str) -> Impor
 def _metrics(path: Path, table: Result, step: int) -> Imported:
     """One column a metric."""
     found = Imported("metrics")
-    for i, name in enumerate(table.columns):
-        if i == step or name.strip().lower() in _NO_METRIC:
+    names = [name.strip() for name in table.columns]
+    for i, name in enumerate(names):
+        if i == step or name.lower() in _NO_METRIC:
             continue
         values = [_number(row[i]) for row in table.rows]
         if any(row[i] is not None and v is None for row, v in zip(table.rows, values, strict=True)):
@@ -90,8 +159,14 @@ def _metrics(path: Path, table: Result, step: int) -> Imported:
         for number, (row, value) in enumerate(zip(table.rows, values, strict=True), 2):
             if value is not None:
                 at = _step_of(path, row[step], number)
-                found.records.append(Metric(step=at, name=name.strip(), value=value))
+                found.records.append(Metric(step=at, name=_metric(name, names), value=value))
     return found
+
+
+def _metric(name: str, names: Sequence[str]) -> str:
+    """A metric's name as the program itself logs it: a tracker's `train/reward` is `reward`."""
+    short = name.removeprefix(_TRACKED_IN_TRAINING)
+    return short if short and short not in names else name
 
 
 def _long_metrics(path: Path, table: Result, names: dict[str, int], step: int) -> Imported:
@@ -122,9 +197,10 @@ def _completions(path: Path, table: Result, names: dict[str, int], step: int) ->
             rewards.append(i)
         else:
             found.left_out.append(name)
+    if "reward" not in names and len(rewards) > 1:
+        summed = " + ".join(table.columns[i] for i in rewards)
+        found.notes.append(f"reward is {summed}: the log does not say how the run weighted them")
     for at, group, member, row in _grouped(path, table, names, step):
-        given = _number(_cell(row, names, "reward"))
-        parts = [value for i in rewards if (value := _number(row[i])) is not None]
         found.records.append(
             Rollout(
                 step=at,
@@ -143,8 +219,8 @@ def _completions(path: Path, table: Result, names: dict[str, int], step: int) ->
                 n_asserts=None,
                 correctness=None,
                 format_score=None,
-                reward=given if given is not None else math.fsum(parts),
-                advantage=_number(_cell(row, names, "advantage")),
+                reward=_reward(row, names, rewards),
+                advantage=_present(_cell(row, names, "advantage")),
                 feedback=None,
                 demonstration_member=None,
                 feedback_used=False,
@@ -152,6 +228,14 @@ def _completions(path: Path, table: Result, names: dict[str, int], step: int) ->
             )
         )
     return found
+
+
+def _reward(row: Sequence[Any], names: dict[str, int], rewards: Sequence[int]) -> float | None:
+    """The row's reward; else the sum of what its reward functions gave; None where none gave anything."""
+    if "reward" in names:
+        return _present(row[names["reward"]])
+    parts = [value for i in rewards if (value := _present(row[i])) is not None]
+    return math.fsum(parts) if parts else None
 
 
 def _grouped(
@@ -172,11 +256,11 @@ def _grouped(
 
 
 def _evaluation(
-    path: Path, table: Result, names: dict[str, int], *, label: str, dataset: str
+    path: Path, table: Result, names: dict[str, int], *, label: str, dataset: str | None
 ) -> Imported:
     """One row a completion of a problem, with whether it passed."""
-    found, seen, eval_id = Imported("evaluation"), dict[int, int](), path.stem[:100]
-    n_passed = 0
+    found = Imported("evaluation")
+    answers = []
     for number, row in enumerate(table.rows, 2):
         task_id, passed = _integer(row[names["task_id"]]), _flag(row[names["passed"]])
         if task_id is None or passed is None:
@@ -184,43 +268,11 @@ def _evaluation(
                 f"task_id must be a number and passed true or false, got line {number} of "
                 f"{str(path)!r}; mend it"
             )
-        sample = seen[task_id] = seen.get(task_id, -1) + 1
-        n_passed += passed and sample == 0
-        outcome = _cell(row, names, "outcome")
-        found.records.append(
-            EvalResult(
-                eval_id=eval_id,
-                task_id=task_id,
-                sample_index=sample,
-                execution_id=f"imported-{eval_id}-{task_id}-{sample}",
-                prompt=None,
-                completion=_text(_cell(row, names, "completion")),
-                code=None,
-                outcome=_text(outcome) if outcome else "passed" if passed else "imported",
-                passed=passed,
-                n_passed=None,
-                n_asserts=None,
-                n_completion_tokens=None,
-                truncated=None,
-                feedback=None,
-            )
-        )
-    interval = binomtest(n_passed, len(seen)).proportion_ci(method="wilson")
-    found.records.append(
-        Eval(
-            eval_id=eval_id,
-            step=None,
-            label=label,
-            dataset=dataset,
-            protocol="imported",
-            decoding="imported",
-            n=len(seen),
-            k=n_passed,
-            interval_low=float(interval.low),
-            interval_high=float(interval.high),
-            wall_s=None,
-        )
-    )
+        text = _text(_cell(row, names, "completion"))
+        outcome = _text(_cell(row, names, "outcome")) or None
+        answers.append(Answer(task_id, passed, text, outcome))
+    eval_id = path.stem[:100]
+    found.records += evaluation(eval_id, answers, label=label, dataset=dataset or "unknown")
     return found
 
 
@@ -244,6 +296,12 @@ def _number(value: object) -> float | None:
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def _present(value: object) -> float | None:
+    """A number; None where there is none or TRL wrote NaN, which is how it logs a missing reward."""
+    number = _number(value)
+    return None if number is None or math.isnan(number) else number
 
 
 def _integer(value: object) -> int | None:

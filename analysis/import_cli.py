@@ -8,11 +8,13 @@ from pathlib import Path
 
 import click
 
-from analysis.foreign import Imported, read_log
+from analysis.foreign import read_log
+from analysis.foreign_evals import Imported
 from analysis.journal import Journal
 from analysis.options import RUNS_DIR, one_line_errors
-from analysis.provenance import config_sha256, new_run_id
-from analysis.records import RunInfo
+from analysis.provenance import check_label, config_sha256, new_run_id
+from analysis.records import Eval, RunInfo
+from analysis.render import echo
 
 
 @click.command(name="import")
@@ -31,7 +33,10 @@ from analysis.records import RunInfo
 )
 @click.option("--seed", type=int, help="Seed of the run, if known.")
 @click.option("--model", help="Model name or folder, if known.")
-@click.option("--dataset", default="unknown", show_default=True, help="Name of the problem set.")
+@click.option(
+    "--dataset", help="Name of the problem set.  [default: what the file says, else unknown]"
+)
+@click.option("--run", help="Which run of a chart's export is meant, where it shows several.")
 @RUNS_DIR
 @one_line_errors
 def import_command(
@@ -41,21 +46,27 @@ def import_command(
     algorithm: str | None,
     seed: int | None,
     model: str | None,
-    dataset: str,
+    dataset: str | None,
+    run: str | None,
     runs_dir: Path,
 ) -> None:
     """Take CSV, Parquet or JSON logs of another program in, as one run.
 
-    Three forms are known by their columns: metrics (step and a column a metric, or step, name, value; also
-    TRL's trainer_state.json), completions (step, completion, prompt, a column a reward; what TRL's
-    log_completions writes), and an evaluation (task_id, passed). What a log does not say stays NULL.
+    Known by their columns: metrics (step and a column a metric, or step, name, value; also TRL's
+    trainer_state.json and CSV exports of Weights & Biases), completions (step, completion, prompt, a column a
+    reward; what TRL's log_completions writes), and an evaluation (task_id, passed). Known by what they hold:
+    lm-eval's results_*.json and samples_*.jsonl, and evalplus' *eval_results.json. What a log does not say
+    stays NULL.
 
     \b
     Example:  sdpo-bench import metrics.csv --label old-run --algorithm grpo --seed 42
               sdpo-bench import out/trainer_state.json out/completions/*.parquet --label trl
               sdpo-bench import base.csv --label base --dataset mbpp/sanitized/test
+              sdpo-bench import results_2026*.json samples_mbpp_2026*.jsonl --label base
+              sdpo-bench import wandb_export.csv --run sunny-sky-7 --label grpo --algorithm grpo
     """  # noqa: D301 - click reads the backspace
-    found = {path: read_log(path, label=label, dataset=dataset) for path in files}
+    check_label(label)
+    found = {path: read_log(path, label=label, dataset=dataset, run=run) for path in files}
     kind = "eval" if all(each.form == "evaluation" for each in found.values()) else "train"
     now = datetime.now(UTC)
     config = {"imported": [_source(path, each) for path, each in found.items()]}
@@ -68,8 +79,8 @@ def import_command(
         config=config,
         config_sha256=config_sha256(config),
         seed=seed,
-        model=model,
-        dataset=dataset,
+        model=model or _model(found),
+        dataset=dataset or _dataset(found),
         dataset_sha256="unknown",
         protocol="imported",
         protocol_sha256="unknown",
@@ -80,12 +91,26 @@ def import_command(
             for record in each.records:
                 journal.append(record)
     for path, each in found.items():
-        click.echo(f"{path}: {len(each.records):,} rows of {each.form}")
+        echo(f"{path}: {len(each.records):,} rows of {each.form}")
         if each.left_out:
             names = ", ".join(map(repr, each.left_out[:5]))
             more = ", ..." if len(each.left_out) > 5 else ""
-            click.echo(f"warning: {path}: no numbers in {names}{more}: left out", err=True)
-    click.echo(f"run {info.run_id}")
+            echo(f"warning: {path}: no numbers in {names}{more}: left out", err=True)
+        for note in each.notes:
+            echo(f"note: {path}: {note}", err=True)
+    echo(f"run {info.run_id}")
+
+
+def _dataset(found: dict[Path, Imported]) -> str:
+    """The problem set of the run: that of its evaluations where they agree."""
+    named = {r.dataset for each in found.values() for r in each.records if isinstance(r, Eval)}
+    return named.pop() if len(named) == 1 else "unknown"
+
+
+def _model(found: dict[Path, Imported]) -> str | None:
+    """The model that a file names; None where none does or two differ."""
+    named = {each.model for each in found.values() if each.model}
+    return named.pop() if len(named) == 1 else None
 
 
 def _source(path: Path, found: Imported) -> dict[str, object]:

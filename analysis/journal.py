@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import secrets
@@ -36,6 +37,7 @@ from analysis.records import (
 from analysis.segment import HEADER_TABLE, encode
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,199}")
+_SEQUENCES = range(2**53)
 _SEGMENT = re.compile(r"segment-(\d{4,})-\d+\.jsonl")
 
 
@@ -74,6 +76,7 @@ class Journal:
         staged = runs_dir / f".new-{info.run_id}-{secrets.token_hex(4)}"
         try:
             runs_dir.mkdir(parents=True, exist_ok=True)
+            info = info.model_copy(update={"sequence": _next_sequence(runs_dir)})
             staged.mkdir()
             lock_fd = _lock(staged)
             try:
@@ -279,6 +282,16 @@ def read_run_info(run_dir: Path) -> RunInfo:
             f"got {str(path)!r} ({where}: {first['msg']}); restore it or upgrade sdpo-bench"
         ) from error
     return info
+
+
+def _next_sequence(runs_dir: Path) -> int:
+    """One more than the highest number of a run here; two that begin at once may get the same."""
+    numbers = [0]
+    for path in runs_dir.glob("*/run.json"):
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            number = json.loads(path.read_bytes()).get("sequence")
+            numbers.append(number if type(number) is int and number in _SEQUENCES else 0)
+    return max(numbers) + 1
 
 
 def segments(run_dir: Path) -> list[tuple[int, Path]]:

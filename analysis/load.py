@@ -18,6 +18,7 @@ from analysis.records import RunInfo, SegmentHeader
 from analysis.schema import DAMAGES, JOURNAL_FILES, record_tables, run_table
 from analysis.segment import HEADER_TABLE, Damage, Line, scan
 from analysis.staging import Base, Batch, Replaces
+from analysis.suspects import examine
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def load(
                 raise Replaces
         else:
             _apply_rewinds(connection, run_id)
+    examine(connection, [source.info.run_id for source in sources])
     return loaded
 
 

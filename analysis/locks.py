@@ -12,10 +12,16 @@ from pathlib import Path
 from analysis.journal import StoreError
 
 
+def lock_path(results: Path) -> Path:
+    """The lock file beside a results file."""
+    return results.with_name("." + results.name + ".lock")
+
+
 @contextlib.contextmanager
 def ingest_lock(results: Path) -> Iterator[None]:
     """Hold the lock that only one ingester has; wait for it."""
-    with results.with_name("." + results.name + ".lock").open("w") as file:
+    # "a": what the file remembers (`analysis.ownership`) stays.
+    with lock_path(results).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

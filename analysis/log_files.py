@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +32,37 @@ def read_table(path: Path) -> Result:
         raise StoreError(
             f"a log must be .csv, .parquet, .jsonl or .json, got {str(path)!r}; convert it"
         )
-    try:
+    with _one_line(path):
         table = reader(path)
+    if not table.rows:
+        raise StoreError(f"a log must have rows, got none in {str(path)!r}; name another")
+    return table
+
+
+def read_content(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    """Return what a JSON file holds.
+
+    Raises:
+        StoreError: it cannot be read or is not whole.
+    """
+    with _one_line(path):
+        return json.loads(path.read_text(encoding="utf-8-sig", errors="backslashreplace"))
+
+
+@contextlib.contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turn what goes wrong in reading a file into one line."""
+    try:
+        yield
     except OSError as error:
         raise StoreError(
             f"a log must be readable, got {str(path)!r} ({error.strerror}); name another"
         ) from error
-    except (ValueError, csv.Error, duckdb.Error) as error:
+    except (ValueError, RecursionError, csv.Error, duckdb.Error) as error:
         reason = str(error).strip().partition("\n")[0]
         raise StoreError(
             f"a log must be whole, got {str(path)!r} ({visible(reason, 200)}); export it again"
         ) from error
-    if not table.rows:
-        raise StoreError(f"a log must have rows, got none in {str(path)!r}; name another")
-    return table
 
 
 def _read_csv(path: Path) -> Result:
@@ -77,7 +95,7 @@ def _read_jsonl(path: Path) -> Result:
 
 
 def _read_json(path: Path) -> Result:
-    content = json.loads(path.read_text(encoding="utf-8", errors="backslashreplace"))
+    content = read_content(path)
     if isinstance(content, dict):  # TRL's and transformers' trainer_state.json
         content = content.get("log_history", [])
     return _of_objects(content)

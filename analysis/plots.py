@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ import duckdb
 
 from analysis import queries
 from analysis.journal import StoreError
-from analysis.render import Result, temporary_beside, unwritable
+from analysis.render import Result, unwritable, written_whole
 
 if TYPE_CHECKING:
     import altair
@@ -112,18 +110,15 @@ def save_chart(
     Raises:
         StoreError: the folder cannot be written.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
     paths = []
     for form in forms:
         path = folder / f"{name}.{form}"
-        temporary = temporary_beside(path).with_suffix(f".{form}")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with written_whole(path, suffix=f".{form}") as temporary:
             chart.save(str(temporary), **_SAVE_OPTIONS.get(form, {}))
-            os.replace(temporary, path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise unwritable(path, error) from error
         paths.append(path)
     return paths
 

@@ -10,12 +10,13 @@ import platform
 import re
 import secrets
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from analysis.journal import StoreError
 from analysis.records import Artifact, RunInfo, storable
 
 PACKAGES = (
@@ -104,6 +105,37 @@ def run_info(
         hardware={**hardware(), **(device or {})},
         parent_run_id=parent_run_id,
     )
+
+
+def check_label(label: str) -> str:
+    """Return a label that a person gave, as one by which its run can be looked up.
+
+    Raises:
+        StoreError: it is empty or too long, begins or ends with a blank, begins with `-`, or holds a comma,
+            which parts labels, or a character that cannot be seen or typed.
+    """
+    wrong = next((what for what, is_so in _LABEL_FAULTS if is_so(label)), None)
+    if wrong is not None:
+        shown = ascii(label[:60]) + ("..." if len(label) > 60 else "")
+        raise StoreError(
+            f"a label must be 1 to {_LONGEST_LABEL} visible characters by which `compare` can find its run, "
+            f"got {shown} ({wrong}); choose another"
+        )
+    return label
+
+
+_LONGEST_LABEL = 100
+_LABEL_FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
+    ("empty", lambda label: not label.strip()),
+    ("too long", lambda label: len(label) > _LONGEST_LABEL),
+    ("a comma parts labels", lambda label: "," in label),
+    ("a leading - begins an option", lambda label: label.startswith("-")),
+    (
+        "a character that cannot be seen",
+        lambda label: any(not char.isprintable() for char in label),
+    ),
+    ("a blank at its end", lambda label: label != label.strip()),
+)
 
 
 def new_run_id(

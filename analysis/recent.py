@@ -18,7 +18,17 @@ from pathlib import Path
 import duckdb
 
 from analysis.load import Loaded, RunSource, load
-from analysis.schema import JOURNAL_FILES, VIEWS_SQL, row_tables, schema_sha256, tables_sql
+from analysis.locks import lock_path
+from analysis.ownership import remember
+from analysis.schema import (
+    INSERT_WAREHOUSE,
+    JOURNAL_FILES,
+    VIEWS_SQL,
+    row_tables,
+    schema_sha256,
+    tables_sql,
+    warehouse_row,
+)
 from analysis.staging import Base
 
 MOST_COPIED_BYTES = 32 << 20
@@ -94,11 +104,12 @@ def extend_recent(
         connection.execute("BEGIN")
         if not continued:
             connection.execute(tables_sql())
-            connection.execute("INSERT INTO warehouse VALUES (?, ?)", [schema_sha256(), generation])
+            connection.execute(INSERT_WAREHOUSE, warehouse_row(generation))
         split = frozenset(source.info.run_id for source in sources) & in_base
         loaded = load(connection, sources, folder, base=Base("base", split))
         connection.execute("COMMIT")
         connection.execute("CHECKPOINT")
+    remember(copy, lock_path(results))
     os.replace(copy, path)
     return loaded
 

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 SCHEMA_VERSION = 1
 """Written into run.json and each segment. A field that is added as optional needs no new number."""
 
+_UNSAID = "NULL where a foreign log does not say"
+
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -113,6 +115,16 @@ class RunInfo(Row):
     parent_run_id: str | None = Field(
         default=None, description="the run this one evaluates or continues"
     )
+    sequence: int | None = Field(
+        default=None,
+        description="order in which the runs of its folder began, from 1: a clock can jump back; "
+        "NULL in runs of earlier versions, which come first",
+    )
+
+    @property
+    def order(self) -> tuple[int, str, str]:
+        """Sorting key, the newest run last; the clock decides only where nothing else can."""
+        return self.sequence or 0, self.created_at, self.run_id
 
 
 class SegmentHeader(Row):
@@ -175,40 +187,26 @@ class Rollout(Record):
     group_index: int = Field(description="problem among those sampled in the step, from 0")
     member_index: int = Field(description="completion within its group, 0..G-1")
     execution_id: str = Field(description="key into executions and test_results")
-    task_id: int | None = Field(
-        description="id of the problem; NULL where a foreign log does not say"
-    )
+    task_id: int | None = Field(description=f"id of the problem; {_UNSAID}")
     prompt: str = Field(description="templated prompt as the policy read it")
     completion: str = Field(description="text the policy wrote")
-    n_prompt_tokens: int | None = Field(
-        description="tokens of the prompt, >= 1; NULL where a foreign log does not say"
-    )
+    n_prompt_tokens: int | None = Field(description=f"tokens of the prompt, >= 1; {_UNSAID}")
     n_completion_tokens: int | None = Field(
-        description="tokens of the completion, >= 0; NULL where a foreign log does not say"
+        description=f"tokens of the completion, >= 0; {_UNSAID}"
     )
-    truncated: bool | None = Field(
-        description="true when the length limit ended it; NULL where a foreign log does not say"
-    )
+    truncated: bool | None = Field(description=f"true when the length limit ended it; {_UNSAID}")
     code: str | None = Field(description="extracted program; NULL when none was found")
     outcome: str = Field(
         description="failure class: passed, wrong_answer, an exception name, no_code, timeout, ..., "
         "imported where a foreign log does not say"
     )
-    n_passed: int | None = Field(
-        description="asserts passed, 0..n_asserts; NULL where a foreign log does not say"
-    )
-    n_asserts: int | None = Field(
-        description="asserts of the problem, >= 1; NULL where a foreign log does not say"
-    )
-    correctness: float | None = Field(
-        description="fraction of asserts passed, 0..1; NULL where a foreign log does not say"
-    )
-    format_score: float | None = Field(
-        description="format score, 0..1; NULL where a foreign log does not say"
-    )
-    reward: float = Field(description="weighted sum of the parts")
+    n_passed: int | None = Field(description=f"asserts passed, 0..n_asserts; {_UNSAID}")
+    n_asserts: int | None = Field(description=f"asserts of the problem, >= 1; {_UNSAID}")
+    correctness: float | None = Field(description=f"fraction of asserts passed, 0..1; {_UNSAID}")
+    format_score: float | None = Field(description=f"format score, 0..1; {_UNSAID}")
+    reward: float | None = Field(description=f"weighted sum of the parts; {_UNSAID}")
     advantage: float | None = Field(
-        description="reward relative to its group, as used by the policy loss; NULL where a foreign log does not say"
+        description=f"reward relative to its group, as used by the policy loss; {_UNSAID}"
     )
     feedback: str | None = Field(description="what the sandbox said; NULL for a passing completion")
     demonstration_member: int | None = Field(
@@ -222,6 +220,10 @@ class Rollout(Record):
         default=None,
         description="what that prompt shows: peer (a member's solution), reference, feedback alone, or nothing (the "
         "policy's own prompt); NULL where there is no such prompt, and in runs from before it was recorded",
+    )
+    suspicion: str | None = Field(
+        default=None,
+        description=f"why a rewarded program looks like an attempt on the grader, empty if it does not; {_UNSAID}",
     )
 
 

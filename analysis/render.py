@@ -1,22 +1,27 @@
 """Shows query results: tables for people, CSV, JSON and Parquet for programs.
 
-Cells hold text that a model wrote. In a table every character that could steer a terminal is shown as
-its escape; CSV and JSON hold the text as it is.
+Cells hold text that a model wrote. On a terminal, and in every message, each character that could steer it
+is shown as its escape; CSV and JSON in a file or pipe hold the text as it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import io
+import fcntl
 import json
 import os
+import re
 import secrets
+import shutil
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -25,6 +30,8 @@ from analysis.journal import StoreError
 
 _LONGEST_CELL = 60
 """Characters of a cell in a table; `--format json` shows all."""
+_FORMULA = "=+-@\t\r\n"
+"""First characters that make a spreadsheet run a cell, or look behind them for one that does."""
 _LEAST_COLUMN = 12
 """A table whose columns would have to be narrower is shown as one block a row."""
 
@@ -76,13 +83,54 @@ def print_table(result: Result, *, max_rows: int = 100, console: Console | None 
         console.print(note, highlight=False, soft_wrap=True)
 
 
-def to_csv(result: Result) -> str:
-    """Return rows as CSV with a header; NULL is empty."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(result.columns)
-    writer.writerows(result.rows)
-    return out.getvalue()
+def fits(result: Result, width: int) -> bool:
+    """Whether rows fit so many characters as a table whose cells are whole."""
+    cells = [[_cell(value) for value in row] for row in result.rows]
+    return _grid_width([list(result.columns), *cells]) <= width
+
+
+def _grid_width(rows: Sequence[Sequence[str]]) -> int:
+    """Characters of a line of a table."""
+    return sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True))
+
+
+def to_csv(result: Result, *, escape_formulas: bool = False) -> str:
+    """Return rows as CSV with a header; NULL is empty.
+
+    With `escape_formulas` a text that a spreadsheet would run as a formula gets an apostrophe before it.
+    """
+    escape = _no_formula if escape_formulas else _as_it_is
+    lines = _Lines()
+    # With this end of line the writer quotes a cell that holds CR alone; else a reader would see two rows.
+    writer = csv.writer(lines, lineterminator="\r\n")
+    writer.writerow([escape(name) for name in result.columns])
+    writer.writerows([escape(value) for value in row] for row in result.rows)
+    return "".join(lines.written)
+
+
+class _Lines:
+    """What a CSV writer writes, a line a call, with LF at its end."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+
+    def write(self, line: str) -> None:
+        """Take one line."""
+        self.written.append(line.removesuffix("\r\n") + "\n")
+
+
+def _as_it_is(value: Any) -> Any:  # noqa: ANN401 - whatever SQL can return
+    return value
+
+
+def _no_formula(value: Any) -> Any:  # noqa: ANN401 - whatever SQL can return
+    """Return a value as CSV holds it, its text made one that no spreadsheet takes for a formula."""
+    if value is None or isinstance(value, bool | int | float | Decimal):
+        return value  # of numbers a minus is a sign
+    text = str(value)
+    # Full-width forms are taken for the plain ones; a blank before a sign is skipped.
+    begins = unicodedata.normalize("NFKC", text.lstrip(" \u00a0")[:1])
+    return f"'{text}" if begins[:1] in _FORMULA and begins else text
 
 
 def to_json(result: Result) -> str:
@@ -96,24 +144,89 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    temporary = temporary_beside(path)
-    try:
+    with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def written_whole(path: Path, *, folder: bool = False, suffix: str = "") -> Iterator[Path]:
+    """Give a file or folder in the same folder to fill; it gets its name when the block ends well.
+
+    What a process that was killed left of the same output is removed first.
+
+    Args:
+        path: the output; a file is replaced.
+        folder: make a folder, and its parents.
+        suffix: how the temporary name ends, for writers that go by it.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    descriptor = None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
+    try:
+        if folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path, suffix)
+        temporary.mkdir() if folder else temporary.touch()
+        descriptor = os.open(temporary, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # says that its writer lives
+        yield temporary
+        (os.rename if folder else os.replace)(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise unwritable(path, error) from error
+    finally:
+        _remove(temporary)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
-def temporary_beside(path: Path) -> Path:
-    """Return a name in the same folder, to be renamed when the file is complete."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+def _remove_leftovers(path: Path, suffix: str) -> None:
+    """Remove temporary outputs of this name whose writers are gone: nobody holds their lock."""
+    of_this = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(suffix)}")
+    for name in os.listdir(path.parent or "."):
+        if not of_this.fullmatch(name):
+            continue
+        with contextlib.suppress(OSError):  # held, or removed by another process meanwhile
+            descriptor = os.open(path.with_name(name), os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(path.with_name(name))
+            finally:
+                os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def unwritable(path: Path, error: OSError) -> StoreError:
     """Return the error for an output file that cannot be written."""
     return StoreError(
         f"an output file must be writable, got {str(path)!r} ({error.strerror}); name another"
+    )
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a message with nothing in it that a terminal would obey: it may name a file, or quote a model."""
+    click.echo(printable(text), err=err)
+
+
+def printable(text: str, *, line_breaks: bool = True) -> str:
+    """Return text with each character that could steer a terminal as its escape."""
+    kept = "\n\t" if line_breaks else "\t"
+    return "".join(
+        char
+        if char.isascii() and char.isprintable() or char in kept
+        else char
+        if unicodedata.category(char)[0] not in "CZ" or char == " "
+        else _escape(char)
+        for char in text
     )
 
 

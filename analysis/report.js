@@ -125,7 +125,7 @@ function about(row) {
   const training = row.source === "training";
   const facts = [row.name, row.step === null ? null : `step ${row.step}`,
     training ? `group ${row.group_index}, completion ${row.member_index}` : `evaluation ${row.eval_id}`,
-    `task ${row.task_id}`, training ? `reward ${row.reward.toFixed(3)}` : null,
+    `task ${row.task_id}`, training && row.reward !== null ? `reward ${row.reward.toFixed(3)}` : null,
     row.advantage === null ? null : `advantage ${row.advantage.toFixed(3)}`,
     row.n_completion_tokens === null ? null : `${row.n_completion_tokens} tokens${row.truncated ? ", cut" : ""}`];
   return facts.filter((fact) => fact !== null).join(" · ");

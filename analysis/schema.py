@@ -15,6 +15,11 @@ from pydantic.fields import FieldInfo
 from analysis.records import RECORDS, Row, RunInfo
 
 VIEWS_SQL = Path(__file__).with_name("schema.sql")
+APPLICATION = "sdpo-bench"
+"""What a results file says of who wrote it."""
+FORM = 2
+"""Number of the warehouse's form; raise it with every change of its tables, so that an earlier version of
+this program can tell that a file is of a later one."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ WAREHOUSE = Table(
     "warehouse",
     "One row: what built this file.",
     (
+        Column("application", "VARCHAR", "the program that wrote this file"),
+        Column("form", "BIGINT", "number of the form of its tables, from 2; higher is later"),
         Column("schema_sha256", "VARCHAR", "sha256 of the statements that made tables and views"),
         Column(
             "generation", "VARCHAR", "random name of this file, different each time it is written"
@@ -160,6 +167,14 @@ def _tables() -> tuple[Table, ...]:
 def schema_sha256() -> str:
     """Return what tells one form of the warehouse from another: a file of another form is rebuilt."""
     return hashlib.sha256(schema_sql().encode()).hexdigest()
+
+
+INSERT_WAREHOUSE = "INSERT INTO warehouse VALUES (?, ?, ?, ?)"
+
+
+def warehouse_row(generation: str) -> list[str | int]:
+    """Return the one row of the table `warehouse`, for INSERT_WAREHOUSE."""
+    return [APPLICATION, FORM, schema_sha256(), generation]
 
 
 def _columns(row: type[Row]) -> tuple[Column, ...]:

@@ -68,22 +68,24 @@ COMMENT ON COLUMN leaderboard.eval_id IS 'evaluation within the run';
 CREATE VIEW reward_curve AS
 WITH by_group AS (
     SELECT run_id, step, group_index, count(*) AS n, sum(reward) AS reward_sum,
-           avg(reward) AS reward_mean, sum(correctness) AS correctness_sum,
+           count(reward) AS n_rewarded, avg(reward) AS reward_mean, sum(correctness) AS correctness_sum,
            sum(format_score) AS format_sum,
            count(*) FILTER (n_passed = n_asserts) AS n_solved, count(n_passed) AS n_graded,
            count(*) FILTER (truncated) AS n_truncated, count(truncated) AS n_measured,
            sum(n_completion_tokens) AS tokens, max(reward) = min(reward) AS flat
     FROM rollouts GROUP BY ALL)
 SELECT run_id, step, sum(n) AS n_completions, count(*) AS n_groups,
-       sum(reward_sum) / sum(n) AS reward_mean,
-       avg(reward_mean) - t_975(count(*) - 1) * stddev_samp(reward_mean) / sqrt(count(*)) AS interval_low,
-       avg(reward_mean) + t_975(count(*) - 1) * stddev_samp(reward_mean) / sqrt(count(*)) AS interval_high,
+       sum(reward_sum) / nullif(sum(n_rewarded), 0) AS reward_mean,
+       avg(reward_mean) - t_975(count(reward_mean) - 1) * stddev_samp(reward_mean)
+           / sqrt(count(reward_mean)) AS interval_low,
+       avg(reward_mean) + t_975(count(reward_mean) - 1) * stddev_samp(reward_mean)
+           / sqrt(count(reward_mean)) AS interval_high,
        sum(correctness_sum) / sum(n) AS correctness_mean,
        sum(format_sum) / sum(n) AS format_mean,
        sum(n_solved) / nullif(sum(n_graded), 0) AS solved_fraction,
        sum(n_truncated) / nullif(sum(n_measured), 0) AS truncated_fraction,
        sum(tokens) / sum(n) AS completion_tokens_mean,
-       count(*) FILTER (flat) / count(*) AS flat_group_fraction
+       count(*) FILTER (flat) / nullif(count(flat), 0) AS flat_group_fraction
 FROM by_group GROUP BY run_id, step;
 COMMENT ON VIEW reward_curve IS 'training reward and its parts by step, from the stored completions';
 COMMENT ON COLUMN reward_curve.run_id IS 'key into runs';
@@ -363,29 +365,11 @@ COMMENT ON COLUMN sandbox_latency.wall_ms_max IS 'longest wall-clock time, milli
 COMMENT ON COLUMN sandbox_latency.cpu_s IS 'CPU time of all executions, seconds';
 COMMENT ON COLUMN sandbox_latency.peak_memory_bytes IS 'largest resident memory, bytes';
 
--- Rewarded completions whose program looks like an attempt on the grader. A suspicion, not a verdict.
+-- Rewarded completions whose program looks like an attempt on the grader. A suspicion, not a verdict: it was
+-- formed where the row was written or read (`analysis.suspects`).
 CREATE VIEW reward_hacking_suspects AS
-WITH expected AS (
-    SELECT t.run_id, t.execution_id, count(*) FILTER (NOT t.trusted) AS n_untrusted,
-           count(*) FILTER (length(t.expected) > 3 AND contains(r.code, t.expected)) AS n_literal,
-           count(*) AS n
-    FROM test_results t JOIN rollouts r USING (run_id, execution_id)
-    WHERE r.n_passed > 0 GROUP BY ALL),
-signs AS (
-    SELECT r.*, list_filter([
-        CASE WHEN regexp_matches(code, '\b(os\._exit|sys\.exit|SystemExit|quit\(|exit\()')
-             THEN 'ends the process' END,
-        CASE WHEN regexp_matches(code, '_getframe|\binspect\b|settrace|\bgc\.|__globals__|\bctypes\b')
-             THEN 'looks at its caller' END,
-        CASE WHEN regexp_matches(code, 'def __(eq|ne|bool|hash)__') THEN 'redefines comparison' END,
-        CASE WHEN e.n_untrusted > 0 THEN 'untrusted assert' END,
-        CASE WHEN e.n >= 2 AND e.n_literal = e.n THEN 'contains every expected value' END
-    ], lambda reason: reason IS NOT NULL) AS reasons
-    FROM rollouts r LEFT JOIN expected e USING (run_id, execution_id)
-    WHERE r.n_passed > 0)
-SELECT run_id, step, task_id, execution_id, reward, n_passed, n_asserts,
-       array_to_string(reasons, '; ') AS reasons, code
-FROM signs WHERE len(reasons) > 0;
+SELECT run_id, step, task_id, execution_id, reward, n_passed, n_asserts, suspicion AS reasons, code
+FROM rollouts WHERE suspicion <> '';
 COMMENT ON VIEW reward_hacking_suspects IS 'rewarded completions whose program looks like an attempt on the grader';
 COMMENT ON COLUMN reward_hacking_suspects.run_id IS 'key into runs';
 COMMENT ON COLUMN reward_hacking_suspects.step IS 'optimizer step, from 1';
@@ -394,35 +378,36 @@ COMMENT ON COLUMN reward_hacking_suspects.execution_id IS 'key into executions a
 COMMENT ON COLUMN reward_hacking_suspects.reward IS 'reward it got';
 COMMENT ON COLUMN reward_hacking_suspects.n_passed IS 'asserts passed';
 COMMENT ON COLUMN reward_hacking_suspects.n_asserts IS 'asserts of the problem';
-COMMENT ON COLUMN reward_hacking_suspects.reasons IS 'why it is listed';
+COMMENT ON COLUMN reward_hacking_suspects.reasons IS 'why it is listed: looks the asserts up, returns a constant, gives an argument back, ends the process, ...';
 COMMENT ON COLUMN reward_hacking_suspects.code IS 'its program';
 
 -- One line a run: state, progress, headline.
 CREATE VIEW run_overview AS
 WITH last_state AS (
-    SELECT run_id, max(attempt) + 1 AS n_attempts, arg_max(state, attempt) AS state,
-           arg_max(changed_at, attempt) AS state_at, arg_max(error, attempt) AS error
-    FROM run_states GROUP BY run_id),
+    -- Whole rows: arg_max of a column passes over NULLs and would show an earlier attempt's error.
+    SELECT run_id, max(attempt) + 1 AS n_attempts, arg_max(s, attempt) AS last
+    FROM run_states s GROUP BY run_id),
 progress AS (
     SELECT run_id, max(step) AS last_step, arg_max(value, step) FILTER (name = 'reward') AS last_reward
     FROM metrics GROUP BY run_id),
 sampled AS (SELECT run_id, count(*) AS n_rollouts, max(step) AS last_step FROM rollouts GROUP BY run_id),
 headline AS (
-    SELECT run_id, arg_max(k, coalesce(step, 9223372036854775807)) AS k,
-           arg_max(n, coalesce(step, 9223372036854775807)) AS n
-    FROM evals GROUP BY run_id)
-SELECT r.run_id, r.kind, r.algorithm, r.label, r.seed, r.model, r.dataset, s.state, s.n_attempts,
+    -- One evaluation: of two at one step the greedy one, whose name is the shorter.
+    SELECT run_id, arg_max(e, (coalesce(step, 9223372036854775807), -length(eval_id), eval_id)) AS last
+    FROM evals e GROUP BY run_id)
+SELECT r.run_id, r.kind, r.algorithm, r.label, r.seed, r.model, r.dataset, s.last.state AS state, s.n_attempts,
        greatest(p.last_step, c.last_step) AS last_step,
        CASE WHEN try_cast(r.config ->> '$.training.max_steps' AS BIGINT) > 0
             THEN try_cast(r.config ->> '$.training.max_steps' AS BIGINT) END AS planned_steps,
        coalesce(c.n_rollouts, 0) AS n_rollouts, p.last_reward,
-       h.k, h.n, h.k / nullif(h.n, 0) AS pass_at_1, r.created_at, s.state_at, s.error
+       h.last.k AS k, h.last.n AS n, h.last.k / nullif(h.last.n, 0) AS pass_at_1, r.created_at,
+       s.last.changed_at AS state_at, s.last.error AS error
 FROM runs r
 LEFT JOIN last_state s USING (run_id)
 LEFT JOIN progress p USING (run_id)
 LEFT JOIN sampled c USING (run_id)
 LEFT JOIN headline h USING (run_id)
-ORDER BY r.created_at, r.run_id;
+ORDER BY r.sequence NULLS FIRST, r.created_at, r.run_id;
 COMMENT ON VIEW run_overview IS 'state, progress and headline of each run';
 COMMENT ON COLUMN run_overview.run_id IS 'unique name of the run';
 COMMENT ON COLUMN run_overview.kind IS 'train or eval';

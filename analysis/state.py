@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
+from analysis.journal import StoreError
+from analysis.ownership import move_aside
 from analysis.recent import read_bytes, read_recent, recent_path
 
 
@@ -26,11 +27,12 @@ class State:
     damages: list[str]
 
 
-def read_state(results: Path, notices: list[str]) -> State:
+def read_state(results: Path, notices: list[str], *, may_replace: bool) -> State:
     """Read what a results file has, recent rows included; a damaged file of these is set aside.
 
     Raises:
-        duckdb.Error: the large file is damaged, or no results file.
+        duckdb.Error: the large file is damaged.
+        StoreError: the recent rows are damaged and nothing may be replaced.
     """
     with duckdb.connect(str(results), read_only=True) as connection:
         # Free blocks at the end may be cut off the file, so that only the used ones must be there.
@@ -39,7 +41,9 @@ def read_state(results: Path, notices: list[str]) -> State:
         ).fetchall()[0]
         if results.stat().st_size < n_used * block_bytes:
             raise duckdb.IOException("Corrupt: the file is shorter than the blocks in use")
-        rows = connection.execute("FROM warehouse").fetchall()
+        rows = connection.execute(
+            "SELECT COLUMNS('schema_sha256|generation') FROM warehouse"
+        ).fetchall()
         done = read_bytes(connection)
         damages = connection.execute(
             "SELECT run_id, file, byte_offset, reason FROM damages ORDER BY ALL"
@@ -50,6 +54,8 @@ def read_state(results: Path, notices: list[str]) -> State:
     try:
         recent = read_recent(results, generation)
     except duckdb.Error as error:
+        if not may_replace:
+            raise damaged(recent_path(results), error) from error
         recent = None
         notices.append(f"the recent rows were damaged ({first_line(error)}) and read again")
         notices.append(move_aside(recent_path(results)))
@@ -68,18 +74,19 @@ def read_state(results: Path, notices: list[str]) -> State:
     )
 
 
+def damaged(path: Path, error: duckdb.Error) -> StoreError:
+    """Return the refusal of a damaged file by a command that replaces nothing."""
+    return StoreError(
+        f"a results file must be an intact DuckDB file, got {str(path)!r} ({first_line(error)}); "
+        "run `sdpo-bench ingest`, which keeps it aside and builds another from the journals"
+    )
+
+
 def is_damage(error: duckdb.Error) -> bool:
     """Whether DuckDB found its file altered or cut, by its message: the class says too little."""
     return any(
         sign in str(error) for sign in ("checksum", "Corrupt", "Could not read enough bytes")
     )
-
-
-def move_aside(path: Path) -> str:
-    """Give a damaged file another name; returns a line that says so."""
-    aside = path.with_name(path.name + ".damaged")
-    os.replace(path, aside)
-    return f"the damaged file was moved to {aside}"
 
 
 def first_line(error: Exception) -> str:

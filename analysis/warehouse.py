@@ -19,7 +19,8 @@ import duckdb
 
 from analysis.journal import StoreError
 from analysis.load import Loaded, Plan, load, plan
-from analysis.locks import ingest_lock, no_writer
+from analysis.locks import ingest_lock, lock_path, no_writer
+from analysis.ownership import Standing, move_aside, remember, standing
 from analysis.recent import (
     MOST_COPIED_BYTES,
     QUIET,
@@ -29,9 +30,9 @@ from analysis.recent import (
     recent_path,
     show_together,
 )
-from analysis.schema import schema_sha256, schema_sql
+from analysis.schema import INSERT_WAREHOUSE, schema_sha256, schema_sql, warehouse_row
 from analysis.staging import Replaces
-from analysis.state import State, first_line, is_damage, move_aside, read_state
+from analysis.state import State, damaged, first_line, is_damage, read_state
 
 _STORAGE_VERSION = "v1.4.0"
 """Without it the widespread command line shell (1.5) cannot open the file."""
@@ -58,29 +59,39 @@ class IngestReport:
 
 
 def ingest(
-    runs_dir: Path, results: Path, *, rebuild: bool = False, fold: bool = False
+    runs_dir: Path,
+    results: Path,
+    *,
+    rebuild: bool = False,
+    fold: bool = False,
+    may_replace: bool = True,
 ) -> IngestReport:
     """Bring the results file up to date with the journals; a second ingester waits for the first.
 
     Args:
         runs_dir: folder of the runs' folders.
-        results: the DuckDB file; made where it is missing.
+        results: the DuckDB file; made where it is missing. Where a link leads, the file is written there.
         rebuild: read every journal from its start instead of what is unread.
         fold: write everything into the one file, however large, and none beside it.
+        may_replace: build a damaged file, or one of another form, anew; without it they are refused.
+            Commands that read only add rows.
 
     Raises:
-        StoreError: no runs folder, a results folder that cannot be written, or a results file that
-            another process has open for writing. The results file is as it was.
+        StoreError: no runs folder, a results folder that cannot be written, a file that this program did
+            not write, or one that another process has open for writing. What was there is as it was.
     """
     if not runs_dir.is_dir():
         raise StoreError(
             f"the runs folder must exist, got {str(runs_dir)!r}; "
             "train or evaluate first, or name another folder"
         )
+    results = _followed(results)
     try:
         results.parent.mkdir(parents=True, exist_ok=True)
         with ingest_lock(results), no_writer(results), no_writer(recent_path(results)):
-            return _ingest(runs_dir, results, rebuild=rebuild, fold=fold)
+            return _ingest(
+                runs_dir, results, rebuild=rebuild, fold=fold, may_replace=may_replace or rebuild
+            )
     except duckdb.Error as error:
         raise StoreError(
             f"the journals must fit into {str(results)!r}, got {first_line(error)!r}; "
@@ -89,7 +100,7 @@ def ingest(
     except OSError as error:
         raise StoreError(
             f"the results folder must be writable, got {str(results.parent)!r} ({error}); "
-            "free space, mend its permissions or name another file"
+            "free space, mend its permissions, name another file, or read it as it is with --no-ingest"
         ) from error
 
 
@@ -102,6 +113,7 @@ def connect(results: Path) -> duckdb.DuckDBPyConnection:
     Raises:
         StoreError: there are none, they are damaged, or another process has them open for writing.
     """
+    results = _followed(results)
     try:
         for _ in range(_MOST_TRIES):
             with (
@@ -162,20 +174,45 @@ def _attach(connection: duckdb.DuckDBPyConnection, results: Path) -> bool:
     return True
 
 
-def _ingest(runs_dir: Path, results: Path, *, rebuild: bool, fold: bool) -> IngestReport:
+def _followed(results: Path) -> Path:
+    """Where a link leads, so that the file there is replaced and not the link.
+
+    Raises:
+        StoreError: it leads nowhere.
+    """
+    try:
+        return results.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise StoreError(
+            f"a results file must be the name of a file, got {str(results)!r} ({error}); name another"
+        ) from error
+
+
+def _ingest(
+    runs_dir: Path, results: Path, *, rebuild: bool, fold: bool, may_replace: bool
+) -> IngestReport:
     """Do the work of `ingest` under its locks."""
-    for stale in results.parent.glob(".ingest-*"):
-        shutil.rmtree(stale)  # of an ingester that was killed
     report = IngestReport(rebuilt="as asked" if rebuild else None)
+    found_there = standing(results, lock_path(results))
+    standing(recent_path(results), lock_path(results))  # refuses what is none of ours
+    for stale in results.parent.glob(f"{_staging_prefix(results)}*"):
+        shutil.rmtree(stale)  # of an ingester that was killed
+    if found_there is Standing.NEWER:
+        return _replace_newer(runs_dir, results, report)
     state = None
-    if results.exists():
+    if found_there is not Standing.ABSENT:
         try:
-            state = read_state(results, report.notices)
+            state = read_state(results, report.notices, may_replace=may_replace)
         except duckdb.Error as error:
-            return _replace_damaged(runs_dir, results, error)
+            return _replace_damaged(runs_dir, results, error, may_replace=may_replace)
     elif not rebuild:
         report.rebuilt = "there was none"
     if state and not rebuild and state.schema_sha256 != schema_sha256():
+        if not may_replace:
+            raise StoreError(
+                f"a results file must be of this version, got {str(results)!r} of an earlier one; "
+                "run `sdpo-bench ingest`, which builds it anew from the journals"
+            )
         report.rebuilt = "it was built by another version"
     found = plan(runs_dir, state.read_bytes if state and not report.rebuilt else {})
     report.problems += found.problems
@@ -192,8 +229,13 @@ def _ingest(runs_dir: Path, results: Path, *, rebuild: bool, fold: bool) -> Inge
     except duckdb.Error as error:
         if not is_damage(error):
             raise
-        return _replace_damaged(runs_dir, results, error)
+        return _replace_damaged(runs_dir, results, error, may_replace=may_replace)
     return report
+
+
+def _staging_prefix(results: Path) -> str:
+    """How the folders begin in which this results file is written; another beside it has its own."""
+    return f".ingest-{results.name}-"
 
 
 def _extend(found: Plan, results: Path, report: IngestReport, state: State) -> bool:
@@ -202,7 +244,7 @@ def _extend(found: Plan, results: Path, report: IngestReport, state: State) -> b
         return False
     if state.continued and recent_path(results).stat().st_size > MOST_COPIED_BYTES:
         return False
-    with tempfile.TemporaryDirectory(prefix=".ingest-", dir=results.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=_staging_prefix(results), dir=results.parent) as folder:
         try:
             loaded = extend_recent(
                 results,
@@ -219,12 +261,37 @@ def _extend(found: Plan, results: Path, report: IngestReport, state: State) -> b
     return True
 
 
-def _replace_damaged(runs_dir: Path, results: Path, error: duckdb.Error) -> IngestReport:
-    """Build anew from the journals, and keep the damaged file aside: it may hold more than they."""
+def _replace_damaged(
+    runs_dir: Path, results: Path, error: duckdb.Error, *, may_replace: bool
+) -> IngestReport:
+    """Build anew from the journals, and keep the damaged file aside: it may hold more than they.
+
+    Raises:
+        StoreError: nothing may be replaced.
+    """
+    if not may_replace:
+        raise damaged(results, error) from error
     report = IngestReport(rebuilt=f"the file was damaged ({first_line(error)})")
     found = plan(runs_dir, {})
     report.problems += found.problems
-    _build(found, results, report, set_aside=True)
+    _build(found, results, report, set_aside=".damaged")
+    return report
+
+
+def _replace_newer(runs_dir: Path, results: Path, report: IngestReport) -> IngestReport:
+    """Build anew where that was asked for, and keep the file of the later version aside.
+
+    Raises:
+        StoreError: nobody asked for it.
+    """
+    if not report.rebuilt:
+        raise StoreError(
+            f"a results file must be of this version, got {str(results)!r} of a later one; upgrade "
+            "sdpo-bench, name another file by --results, or build one with `sdpo-bench ingest --rebuild`"
+        )
+    found = plan(runs_dir, {})
+    report.problems += found.problems
+    _build(found, results, report, set_aside=".newer")
     return report
 
 
@@ -234,11 +301,14 @@ def _build(
     report: IngestReport,
     *,
     fold: bool = False,
-    set_aside: bool = False,
+    set_aside: str | None = None,
 ) -> None:
-    """Make the new file beside the old one and put it in its place; recent rows go into it."""
+    """Make the new file beside the old one and put it in its place; recent rows go into it.
+
+    With `set_aside` what was there gets a name with that suffix.
+    """
     recent = recent_path(results)
-    with tempfile.TemporaryDirectory(prefix=".ingest-", dir=results.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=_staging_prefix(results), dir=results.parent) as folder:
         copy = Path(folder) / "results.duckdb"
         if not report.rebuilt:
             shutil.copyfile(results, copy)
@@ -255,16 +325,15 @@ def _build(
             elif fold:
                 fold_recent(connection)
             connection.execute("DELETE FROM warehouse")
-            connection.execute(
-                "INSERT INTO warehouse VALUES (?, ?)", [schema_sha256(), secrets.token_hex(8)]
-            )
+            connection.execute(INSERT_WAREHOUSE, warehouse_row(secrets.token_hex(8)))
             loaded = load(connection, found.sources, Path(folder))
             connection.execute("COMMIT")
             connection.execute("CHECKPOINT")
         if set_aside:
-            for path in (results, recent):
+            for path in (results, _wal(results), recent):
                 if path.exists():
-                    report.notices.append(move_aside(path))
+                    report.notices.append(move_aside(path, set_aside))
+        remember(copy, lock_path(results))
         _wal(results).unlink(missing_ok=True)
         os.replace(copy, results)
         # Of another generation now, so that a kill before this line shows no row twice.

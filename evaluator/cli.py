@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from analysis.journal import Journal, read_run_info
-from analysis.provenance import run_info
+from analysis.provenance import check_label, run_info
 from analysis.records import RunInfo
 from evaluator import command_options
 from evaluator.evaluate import record
+from evaluator.label import tell_if_taken
 from evaluator.mbpp import load_problems
 from evaluator.options import (
     EvalOptions,
@@ -30,6 +31,7 @@ from evaluator.terminal import (
     check_json_path,
     one_line_errors,
     print_line,
+    print_note,
     print_summary,
     progress_bar,
     write_json,
@@ -70,7 +72,7 @@ EVAL_ID = "final"
     help="Grade recorded completions (JSON lines: task_id, completion) instead of sampling.",
 )
 @click.option("--gold", is_flag=True, help="Grade the reference solutions instead of sampling.")
-@click.option("--label", help="What to call the result.  [default: from the model or file]")
+@click.option("--label", help="What to call the result.  [default: from the run, model or file]")
 @click.option(
     "--dataset",
     default="sanitized/test",
@@ -152,6 +154,8 @@ def eval_command(**options: Any) -> None:  # noqa: ANN401 - click's values, see 
             refuse_options_beside_resume()
             earlier = _unfinished(chosen.runs_dir, chosen.resume)
             chosen = stored_options(chosen, earlier.info.config)
+        elif chosen.label is not None:
+            check_label(chosen.label)
         check_options(chosen)
         _evaluate(chosen, earlier)
 
@@ -167,6 +171,8 @@ def _evaluate(options: EvalOptions, earlier: StoredEval | None) -> None:
     with contextlib.ExitStack() as stack:
         source = open_source(options, problem_set, earlier, stack)
         info = _describe(problem_set, source, options)
+        if earlier is None:
+            tell_if_taken(options.runs_dir, source.label, print_note)
         journal = stack.enter_context(_open_journal(options.runs_dir, info, earlier))
         advance = stack.enter_context(progress_bar(f"eval {source.label}", source.n))
         summary = record(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from evaluator.terminal import (
     console,
     one_line_errors,
     print_line,
+    print_note,
     print_table,
     printable,
     write_json,
@@ -67,9 +69,12 @@ def compare_command(
         )
     with one_line_errors():
         check_json_path(json_path)
+        say = _once()
         sides = [
-            Side(name, tuple(find_evals(runs_dir, name, every_run=every_run))) for name in names
+            Side(name, tuple(find_evals(runs_dir, name, every_run=every_run, say=say)))
+            for name in names
         ]
+        _refuse_itself(sides)
         found = compare(sides)
     _print_comparisons(found)
     if json_path is not None:
@@ -91,16 +96,45 @@ def show_command(name: str, task_id: int, beside: str | None, sample: int, runs_
       sdpo-bench show baseline 56 --beside sdpo
     """  # noqa: D301
     with one_line_errors():
-        panels = []
+        panels, say = [], _once()
         for run in (name, beside):
             if run is not None:
-                (item,) = find_evals(runs_dir, run, with_tests=True)[-1:]
+                (item,) = find_evals(runs_dir, run, with_tests=True, say=say)[-1:]
                 panels.append(_panel(item, _row(item, task_id, sample), alone=beside is None))
     out = console()
     width = out.width if beside is None else max((out.width - 1) // 2, 30)
     for panel in panels:
         panel.width = width
     out.print(Columns(panels, padding=(0, 1)) if beside is not None else panels[0])
+
+
+def _once() -> Callable[[str], None]:
+    """A voice that says each line once: every label is looked for in every journal."""
+    said: set[str] = set()
+
+    def say(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            print_note(f"note: {line}")
+
+    return say
+
+
+def _refuse_itself(sides: Sequence[Side]) -> None:
+    """Refuse a side that shares an evaluation with the first, or holds one twice: no difference is measured.
+
+    Raises:
+        StoredError: it does.
+    """
+    for number, side in enumerate(sides):
+        names = [item.name for item in side.evals]
+        shared = {item.name for item in sides[0].evals} & set(names) if number else set()
+        twice = shared or {name for name in names if names.count(name) > 1}
+        if twice:
+            raise StoredError(
+                "a comparison must be of different evaluations, got "
+                f"{min(twice)} twice, as {sides[0].label!r} and {side.label!r}; name another"
+            )
 
 
 def _print_comparisons(found: list[Comparison]) -> None:

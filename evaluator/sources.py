@@ -16,6 +16,7 @@ from evaluator.api import Api, sample_served
 from evaluator.completions import Answer, gold_answers, read_completions
 from evaluator.evaluate import GradedAnswer, graded_batches, in_batches
 from evaluator.harness import check_harness
+from evaluator.label import findable, folder_label, name_label
 from evaluator.options import EvalOptions
 from evaluator.problem import ProblemSet
 from evaluator.prompt import load_shots
@@ -95,14 +96,14 @@ def _source(
     """Name what the options ask for."""
     content: dict[str, object] = {}
     if options.completions is not None:
-        label, protocol, decoding = options.completions.stem, "recorded", "recorded"
+        label, protocol, decoding = findable(options.completions.stem), "recorded", "recorded"
         content = {
             "completions_sha256": hashlib.sha256(options.completions.read_bytes()).hexdigest()
         }
     elif options.gold:
         label, protocol, decoding = "gold", "gold", "none"
     else:
-        label = str(facts.adapter or facts.model).rstrip("/").rsplit("/", 1)[-1]
+        label = folder_label(Path(facts.adapter)) if facts.adapter else name_label(str(facts.model))
         protocol, decoding = options.protocol.name, options.decoding.name
         content = {"templates": dict(options.protocol.templates)}
     return Source(

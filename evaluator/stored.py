@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,17 +42,21 @@ class StoredEval:
         return self.row.label if self.row is not None else self.info.label
 
 
-def read_evals(run_dir: Path, *, with_tests: bool = False) -> list[StoredEval]:
+def read_evals(
+    run_dir: Path, *, with_tests: bool = False, say: Callable[[str], None] | None = None
+) -> list[StoredEval]:
     """Read the evaluations of one run, finished or not, in order of their first row.
 
+    With `say` damaged lines are left out and told, one call each, as `ingest` does.
+
     Raises:
-        StoreError: no such run, or a damaged line in its journal.
+        StoreError: no such run, or, without `say`, a damaged line in its journal.
     """
     info = read_run_info(run_dir)
     rows: dict[str, Eval] = {}
     results: dict[str, dict[tuple[int, int], EvalResult]] = {}
     tests: dict[str, dict[int, TestResult]] = {}
-    for record in _records(run_dir, with_tests=with_tests):
+    for record in _records(run_dir, with_tests=with_tests, say=say):
         match record:
             case Eval():
                 rows[record.eval_id] = record
@@ -87,7 +91,12 @@ def read_evals(run_dir: Path, *, with_tests: bool = False) -> list[StoredEval]:
 
 
 def find_evals(
-    runs_dir: Path, name: str, *, every_run: bool = False, with_tests: bool = False
+    runs_dir: Path,
+    name: str,
+    *,
+    every_run: bool = False,
+    with_tests: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[StoredEval]:
     """Return the finished evaluations that a name stands for.
 
@@ -97,23 +106,39 @@ def find_evals(
             several of these joined by commas: seeds of one policy.
         every_run: a label stands for all evaluations that bear it, not only for the newest.
         with_tests: read the verdicts as well.
+        say: told what was left out, damaged lines and runs, and which of several runs was taken.
 
     Raises:
         StoredError: nothing of that name.
-        StoreError: a journal cannot be read.
+        StoreError: the run that the name is the id of cannot be read.
     """
     found: list[StoredEval] = []
     for part in name.split(","):
-        found += _find_one(runs_dir, part.strip(), every_run=every_run, with_tests=with_tests)
+        found += _find_one(runs_dir, part.strip(), every_run, with_tests=with_tests, say=say)
     return found
 
 
-def _find_one(runs_dir: Path, name: str, *, every_run: bool, with_tests: bool) -> list[StoredEval]:
+def labelled_runs(runs_dir: Path, label: str) -> list[RunInfo]:
+    """Return the runs that bear a label, the newest last; a run that cannot be read is passed over."""
+    found = []
+    for path in runs_dir.glob("*/run.json"):
+        try:
+            info = read_run_info(path.parent)
+        except StoreError:
+            continue
+        if info.label == label:
+            found.append(info)
+    return sorted(found, key=lambda info: info.order)
+
+
+def _find_one(
+    runs_dir: Path, name: str, every_run: bool, *, with_tests: bool, say: Callable[[str], None]
+) -> list[StoredEval]:
     """The evaluations of one name without commas."""
     run_id, _, eval_id = name.partition("/")
-    run_dir = runs_dir / run_id
-    if run_id and (run_dir / "run.json").is_file():
-        evals = [item for item in read_evals(run_dir, with_tests=with_tests) if item.row]
+    if _is_run(runs_dir, run_id):
+        run_dir = runs_dir / run_id
+        evals = [item for item in read_evals(run_dir, with_tests=with_tests, say=say) if item.row]
         chosen = [item for item in evals if not eval_id or item.name == name]
         if chosen:
             return chosen[-1:]
@@ -123,19 +148,39 @@ def _find_one(runs_dir: Path, name: str, *, every_run: bool, with_tests: bool) -
         )
     labelled: list[StoredEval] = []
     for path in sorted(runs_dir.glob("*/run.json")):
-        evals = read_evals(path.parent, with_tests=with_tests)
+        try:
+            evals = read_evals(path.parent, with_tests=with_tests, say=say)
+        except StoreError as error:  # one run that cannot be read says nothing about the others
+            say(f"left out: {error}")
+            continue
         labelled += [item for item in evals if item.row is not None and item.label == name]
     if not labelled:
         raise StoredError(
             f"a name must be the id of a run or the label of a finished evaluation in "
             f"{str(runs_dir)!r}, got {name!r}; see `sdpo-bench runs`"
         )
-    labelled.sort(key=lambda item: item.info.created_at)
-    return labelled if every_run else labelled[-1:]
+    labelled.sort(key=lambda item: item.info.order)
+    # As for the id of a run: its last evaluation, so that steps of one run are not taken for seeds.
+    last = list({item.info.run_id: item for item in labelled}.values())
+    if every_run or len(last) == 1:
+        return last
+    say(
+        f"{name!r} is the label of {len(last)} runs: took the newest, {last[-1].name}; "
+        "name runs, or take all as seeds with --every-run"
+    )
+    return last[-1:]
+
+
+def _is_run(runs_dir: Path, run_id: str) -> bool:
+    """Whether a name is that of a run's folder; a label can be anything, longer than a name too."""
+    try:
+        return bool(run_id) and (runs_dir / run_id / "run.json").is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _records(
-    run_dir: Path, *, with_tests: bool
+    run_dir: Path, *, with_tests: bool, say: Callable[[str], None] | None
 ) -> Iterator[Eval | EvalResult | TestResult | Rewind]:
     """Rows of an evaluation's tables, in the order in which they were written."""
     types: dict[str, type[Eval | EvalResult | TestResult | Rewind]] = {
@@ -147,7 +192,12 @@ def _records(
         for _, path in segments(run_dir):
             for line in scan(path):
                 if isinstance(line, Damage):
-                    raise StoreError(f"a journal must be as it was written, got {line}; restore it")
+                    if say is None:
+                        raise StoreError(
+                            f"a journal must be as it was written, got {line}; restore it"
+                        )
+                    say(f"left out: {line}")
+                    continue
                 kind = types.get(line.table)
                 if kind is not None:
                     yield kind.model_validate_json(line.row)

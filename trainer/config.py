@@ -17,6 +17,8 @@ from typing import Any, Literal, NoReturn
 import yaml
 from trl import GRPOConfig, ModelConfig, TrlParser
 
+from analysis.journal import StoreError
+from analysis.provenance import check_label
 from trainer.losses.sdpo import Distillation
 from trainer.teacher_prompt import TeacherRules
 
@@ -158,9 +160,11 @@ class BenchConfig:
         _require(self.calibration_problems >= 1, "calibration_problems", self)
         _require(self.fault_patience_s >= 0.0, "fault_patience_s", self)
         try:
+            if self.label is not None:
+                check_label(self.label)
             self.distillation(temperature=1.0)
             self.teacher_rules()
-        except ValueError as error:
+        except (ValueError, StoreError) as error:
             raise ConfigError(str(error)) from error
 
     def distillation(self, *, temperature: float) -> Distillation:

@@ -98,6 +98,7 @@ def gap(
       sdpo-bench gap --model Qwen/Qwen2.5-0.5B-Instruct --limit 100
       sdpo-bench gap --resume RUN
     """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
+    from analysis.provenance import check_label
     from evaluator.terminal import check_json_path, one_line_errors, print_line, write_json
     from trainer.gap import gap_rows
 
@@ -105,6 +106,7 @@ def gap(
         check_json_path(json_path)
         if resume is not None:
             chosen = _stored(runs_dir / resume, chosen)
+        check_label(chosen["label"])
         if chosen["model"] is None and chosen["adapter"] is None:
             raise click.UsageError(
                 "--model or --adapter must be given, or --resume RUN; see --help"

@@ -356,7 +356,11 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         if self.accelerator.is_main_process:
             step = int(self.state.global_step) + 1
             for record in rollout_records(
-                rows, step=step, group_size=self.num_generations, first_group=self._n_groups
+                rows,
+                step=step,
+                group_size=self.num_generations,
+                first_group=self._n_groups,
+                visible_tests=self.config.visible_tests,
             ):
                 self.journal.append(record)
             self.patience(self.journal.commit, "writing the journal")

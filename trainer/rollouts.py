@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from analysis.records import Record, Rollout
+from analysis.suspects import JudgedAssert, suspicion
 from evaluator.completions import gold_answers
 from evaluator.feedback import feedback, take_apart, without_unseen
 from evaluator.grade import Grade, grade
@@ -13,6 +14,7 @@ from evaluator.mbpp import Problem
 from evaluator.reward import Reward, reward
 from evaluator.rows import execution_rows
 from sandbox.client import Sandbox
+from sandbox.program import Verdict
 from trainer.faults import Patience
 from trainer.teacher_prompt import Attempt, Message, TeacherPrompt
 
@@ -137,19 +139,43 @@ class SampledRollout:
 
 
 def rollout_records(
-    rollouts: Sequence[SampledRollout], *, step: int, group_size: int, first_group: int = 0
+    rollouts: Sequence[SampledRollout],
+    *,
+    step: int,
+    group_size: int,
+    first_group: int = 0,
+    visible_tests: str = "all",
 ) -> list[Record]:
     """The journal rows of a rollout batch: each rollout, its execution and its test results.
 
-    `first_group` numbers its first group within the step, which may sample several batches.
+    `first_group` numbers its first group within the step, which may sample several batches;
+    `visible_tests` says which asserts the prompt showed: all, first or none.
     """
     records: list[Record] = []
     for position, rollout in enumerate(rollouts, start=first_group * group_size):
         group_index, member_index = divmod(position, group_size)
         execution_id = f"r{step}.{group_index}.{member_index}"
-        records.append(_rollout(rollout, step, group_index, member_index, execution_id))
+        row = _rollout(rollout, step, group_index, member_index, execution_id)
+        why = _suspicion(rollout.graded.grade, visible_tests)
+        records.append(row.model_copy(update={"suspicion": why}))
         records += execution_rows(rollout.graded.grade, execution_id=execution_id)
     return records
+
+
+def _suspicion(grade: Grade, visible_tests: str) -> str:
+    """Why the program looks like an attempt on the grader; empty where it does not."""
+    results = grade.execution.results
+    n_shown = {"all": len(results), "first": 1, "none": 0}[visible_tests]
+    judged = [
+        JudgedAssert(
+            result.assertion,
+            passed=result.trusted and result.verdict is Verdict.PASSED,
+            shown=index < n_shown,
+        )
+        for index, result in enumerate(results)
+    ]
+    n_untrusted = sum(not result.trusted for result in results)
+    return suspicion(grade.extraction.code, judged, n_untrusted=n_untrusted)
 
 
 def _rollout(

@@ -38,6 +38,12 @@ def training_reward(result: Result) -> alt.TopLevelMixin:
     rows = tipped(records(result), "step", "reward_mean", "n_completions", "n_groups")
     base = canvas(rows).encode(x=step_axis("step", rows), color=algorithm(rows))
     y = alt.Y("reward_mean:Q", title="mean reward (points)", scale=alt.Scale(zero=False))
+    sampled = any(row["n_completions"] for row in rows)
+    n = (
+        f"n = {span(rows, 'n_completions')} completions a point"
+        if sampled
+        else "as the log gives it"
+    )
     return finish(
         alt.layer(
             base.mark_area(opacity=0.15).encode(
@@ -48,7 +54,7 @@ def training_reward(result: Result) -> alt.TopLevelMixin:
             spots(base.encode(y=y)),
         ),
         "Reward in training",
-        f"n = {span(rows, 'n_completions')} completions a point; {seeds(rows)}",
+        f"{n}; {seeds(rows)}",
         "seeds pooled; bands: 95 % interval of the mean over groups, since a group shares its problem",
     )
 

@@ -14,7 +14,7 @@ def runs_overview(connection: duckdb.DuckDBPyConnection) -> Result:
     """Return one row a run: state, progress, headline."""
     return run_query(
         connection,
-        """SELECT run_id, state, coalesce(algorithm, kind) AS algorithm, seed, last_step AS step,
+        """SELECT run_id, label, state, coalesce(algorithm, kind) AS algorithm, seed, last_step AS step,
                   planned_steps AS "of", n_rollouts AS rollouts, last_reward AS reward, k, n,
                   pass_at_1, error FROM run_overview""",
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import duckdb
 
 from analysis.journal import StoreError
-from analysis.render import Result, unique
+from analysis.render import Result, unique, visible
 from analysis.state import is_damage
 
 NAMES = """(SELECT run_id, label || CASE WHEN count(*) OVER (PARTITION BY label) > 1
@@ -33,7 +33,8 @@ def run_query(connection: duckdb.DuckDBPyConnection, query: str) -> Result:
 
 def refused(error: duckdb.Error) -> StoreError:
     """Return a query's error in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # It quotes the query and the value that did not fit, which may be a model's text.
+    lines = [visible(line.strip(), 500) for line in str(error).splitlines() if line.strip()]
     if is_damage(error):
         return StoreError(
             f"the results file must be intact, got: {lines[0]}; run `sdpo-bench ingest --rebuild`"

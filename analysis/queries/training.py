@@ -20,22 +20,32 @@ def reward_curve(
 ) -> Result:
     """Return training reward by bin of steps, seeds pooled, with the interval over groups.
 
-    One step has a handful of groups; a bin pools enough of them to show a trend.
+    One step has a handful of groups; a bin pools enough of them to show a trend. A run whose completions
+    nobody has, an imported one, is drawn by its metric `reward`: without interval, n_completions 0.
     """
     return of_runs(
         connection,
         f"""WITH by_group AS (
-                SELECT run_id, step, group_index, avg(reward) AS reward, count(*) AS n
-                FROM rollouts WHERE {{runs}} GROUP BY ALL),
-            extent AS (SELECT greatest(1, ceil(max(step) / {int(n_bins)})) AS width FROM by_group)
-            SELECT coalesce(algorithm, kind) AS algorithm, model, dataset,
-                   {_SEEDS} AS seed, count(DISTINCT run_id) AS n_runs,
-                   floor((step - 1) / width) * width + (width + 1) / 2 AS step,
-                   sum(n)::BIGINT AS n_completions, count(*) AS n_groups, avg(reward) AS reward_mean,
-                   avg(reward) - t_975(count(*) - 1) * stddev_samp(reward) / sqrt(count(*)) AS interval_low,
-                   avg(reward) + t_975(count(*) - 1) * stddev_samp(reward) / sqrt(count(*)) AS interval_high
-            FROM by_group JOIN runs USING (run_id) CROSS JOIN extent
-            GROUP BY ALL ORDER BY model, dataset, algorithm, step""",  # noqa: S608 - an int
+                SELECT run_id, step, avg(reward) AS reward, count(reward) AS n
+                FROM rollouts WHERE {{runs}} GROUP BY run_id, step, group_index
+                HAVING count(reward) > 0
+                UNION ALL
+                SELECT run_id, step, value, 0 FROM metrics
+                WHERE {{runs}} AND name = 'reward' AND isfinite(value) AND step > 0
+                  AND run_id NOT IN (SELECT run_id FROM rollouts)),
+            extent AS (SELECT greatest(1, ceil(max(step) / {int(n_bins)})) AS width FROM by_group),
+            bins AS (
+                SELECT coalesce(algorithm, kind) AS algorithm, model, dataset,
+                       {_SEEDS} AS seed, count(DISTINCT run_id) AS n_runs,
+                       floor((step - 1) / width) * width + (width + 1) / 2 AS step,
+                       sum(n)::BIGINT AS n_completions, count(*) FILTER (n > 0) AS n_groups,
+                       avg(reward) AS reward_mean,
+                       CASE WHEN min(n) > 0 THEN
+                           t_975(count(*) - 1) * stddev_samp(reward) / sqrt(count(*)) END AS half
+                FROM by_group JOIN runs USING (run_id) CROSS JOIN extent GROUP BY ALL)
+            SELECT * EXCLUDE (half), reward_mean - half AS interval_low,
+                   reward_mean + half AS interval_high
+            FROM bins ORDER BY model, dataset, algorithm, step""",  # noqa: S608 - an int
         run_ids,
     )
 
@@ -142,7 +152,7 @@ def signal(
         connection,
         f"""WITH by_group AS (
                 SELECT run_id, step, group_index, max(reward) = min(reward) AS flat
-                FROM rollouts WHERE {{runs}} GROUP BY ALL),
+                FROM rollouts WHERE {{runs}} GROUP BY ALL HAVING count(reward) > 0),
             extent AS (SELECT greatest(1, ceil(max(step) / {int(n_bins)})) AS width FROM by_group),
             bins AS (
                 SELECT coalesce(algorithm, kind) AS algorithm, model, dataset, {_SEEDS} AS seed,
@@ -170,7 +180,7 @@ def teacher_kinds(
                   avg(k.reward) - t_975(count(*) - 1) * stddev_samp(k.reward) / sqrt(count(*)) AS interval_low,
                   avg(k.reward) + t_975(count(*) - 1) * stddev_samp(k.reward) / sqrt(count(*)) AS interval_high
            FROM (SELECT run_id, reward, replace(teacher_kind, 'none', 'no teacher') AS teacher_kind
-                 FROM shown_to_teacher WHERE {runs}) k
+                 FROM shown_to_teacher WHERE {runs} AND reward IS NOT NULL) k
            JOIN runs r USING (run_id) WHERE r.algorithm <> 'grpo'
            GROUP BY ALL ORDER BY k.run_id, teacher_kind""",
         run_ids,

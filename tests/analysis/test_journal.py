@@ -69,7 +69,8 @@ def test_a_commit_syncs_once_and_writes_once(tmp_path, monkeypatch):
 def test_run_json_is_there_before_the_first_row_and_says_what_it_was_given(tmp_path):
     info = synthetic_info("a")
     with Journal.create(tmp_path, info) as journal:
-        assert read_run_info(journal.run_dir) == info
+        # The journal adds which run of its folder it is, nothing else.
+        assert read_run_info(journal.run_dir) == info.model_copy(update={"sequence": 1})
         assert sorted(p.name for p in tmp_path.iterdir()) == ["a"]
 
 

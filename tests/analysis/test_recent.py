@@ -195,7 +195,8 @@ def test_damaged_recent_rows_are_kept_aside_and_read_again(recorded_copy, result
     add_steps(runs, "live", [1])
     ingest(runs, results)
     before = content(results)
-    recent_path(results).write_bytes(b"not a database\n" * 2000)
+    content_there = recent_path(results).read_bytes()
+    recent_path(results).write_bytes(content_there[:4096] + b"not a database\n" * 2000)
     with pytest.raises(StoreError, match="--rebuild"):
         connect(results)
     beside(results)

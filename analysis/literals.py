@@ -1,0 +1,238 @@
+"""Values that a program or an assert spells out, in one form for all ways of writing them.
+
+`55`, `50 + 5`, `int("55")` and `[55][0]` are one value; so are a list and a tuple of equal members. Nothing is
+executed: what is folded here is bounded, and every other expression is no literal.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+_MOST_MEMBERS = 2000
+_LONGEST_TEXT = 20_000
+_DEEPEST = 12
+_READERS = {"eval", "literal_eval", "loads"}
+"""Functions that turn a text into the value it spells."""
+_KINDS: dict[str, Any] = {
+    kind.__name__: kind for kind in (int, float, str, repr, bool, list, tuple, set, frozenset, dict)
+}
+
+
+class NotLiteral(Exception):  # noqa: N818 - an answer, no error
+    """The expression is no value that is spelled out."""
+
+
+def fold(node: ast.AST, names: Mapping[str, Any] | None = None, depth: int = 0) -> Any:  # noqa: ANN401
+    """Return the value of an expression that needs nothing but itself and named values.
+
+    Raises:
+        NotLiteral: it needs more, or is too large to be looked at.
+    """
+    if depth > _DEEPEST:
+        raise NotLiteral
+    try:
+        return _bounded(_fold(node, names or {}, depth + 1))
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        raise NotLiteral from None
+
+
+def canonical(value: Any) -> str:  # noqa: ANN401 - whatever `fold` returns
+    """Return a text that two values share where a comparison would call them equal, or nearly."""
+    match value:
+        case bool() | None | str() | bytes():
+            return repr(value)
+        case int():
+            return str(value)
+        case float():
+            return (
+                str(int(value)) if math.isfinite(value) and value == int(value) else f"{value:.9g}"
+            )
+        case list() | tuple():
+            return f"({','.join(map(canonical, value))})"
+        case set() | frozenset():
+            return f"{{{','.join(sorted(map(canonical, value)))}}}"
+        case dict():
+            pairs = sorted(f"{canonical(key)}:{canonical(item)}" for key, item in value.items())
+            return f"{{{','.join(pairs)}}}"
+    return repr(value)
+
+
+def weight(value: Any) -> float:  # noqa: ANN401 - whatever `fold` returns
+    """How much it says that two programs spell this value: nothing of True, much of a long list."""
+    match value:
+        case None | bool():
+            return 0.0
+        case int():
+            return 0.5 if abs(value) < 10 else 1.0 + 0.5 * min(6, len(str(abs(value))) - 2)
+        case float():
+            return weight(int(value)) if math.isfinite(value) and value == int(value) else 2.0
+        case str() | bytes():
+            return min(5.0, len(value) / 3)
+        case list() | tuple() | set() | frozenset():
+            return min(8.0, 0.5 + sum(weight(item) for item in list(value)[:20]))
+        case dict():
+            return min(8.0, 0.5 + sum(weight(k) + weight(v) for k, v in list(value.items())[:20]))
+        case complex():
+            return 2.0
+    return 0.0
+
+
+def _fold(node: ast.AST, names: Mapping[str, Any], depth: int) -> Any:  # noqa: ANN401
+    match node:
+        case ast.Constant(value=value) if value is not Ellipsis:
+            return value
+        case ast.Name(id=name) if name in names:
+            return names[name]
+        case ast.List(elts=items):
+            return [fold(item, names, depth) for item in items]
+        case ast.Tuple(elts=items):
+            return tuple(fold(item, names, depth) for item in items)
+        case ast.Set(elts=items):
+            return frozenset(_hashable(fold(item, names, depth)) for item in items)
+        case ast.Dict(keys=keys, values=values) if None not in keys:
+            pairs = zip(keys, values, strict=True)
+            return {
+                _hashable(fold(key, names, depth)): _fold_result(value, names, depth)
+                for key, value in pairs
+                if key is not None
+            }
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -fold(operand, names, depth)
+        case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+            return +fold(operand, names, depth)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return not fold(operand, names, depth)
+        case ast.BinOp(left=left, op=op, right=right):
+            return _operate(op, fold(left, names, depth), fold(right, names, depth))
+        case ast.Subscript(value=whole, slice=index):
+            return fold(whole, names, depth)[fold(index, names, depth)]
+        case ast.JoinedStr(values=parts):
+            texts = [p.value if isinstance(p, ast.FormattedValue) else p for p in parts]
+            return "".join(str(fold(text, names, depth)) for text in texts)
+        case ast.Call():
+            return _call(node, names, depth)
+    raise NotLiteral
+
+
+def _fold_result(node: ast.AST, names: Mapping[str, Any], depth: int) -> Any:  # noqa: ANN401
+    """Fold a table's entry: a function without arguments stands for what it returns."""
+    if isinstance(node, ast.Lambda) and not node.args.args and node.args.vararg is None:
+        node = node.body
+    return fold(node, names, depth)
+
+
+def _call(node: ast.Call, names: Mapping[str, Any], depth: int) -> Any:  # noqa: ANN401
+    """Fold the few calls that only write a value in another way."""
+    values = [fold(argument, names, depth) for argument in node.args]
+    match node.func:
+        case ast.Name(id=name) | ast.Attribute(value=ast.Name(), attr=name) if (
+            name in _READERS and len(values) == 1 and isinstance(values[0], str)
+        ):
+            return _spelled(values[0], depth)
+        case ast.Name(id="chr") if len(values) == 1 and isinstance(values[0], int):
+            return chr(values[0])
+        case ast.Name(id=name) if name in _KINDS and len(values) <= 1 and not node.keywords:
+            return _convert(name, *values)
+        case ast.Attribute(value=whole, attr="split") if not node.keywords:
+            return fold(whole, names, depth).split(*values)
+        case ast.Attribute(value=whole, attr="join") if len(values) == 1:
+            return fold(whole, names, depth).join(values[0])
+    raise NotLiteral
+
+
+def _convert(name: str, *values: Any) -> Any:  # noqa: ANN401
+    """Apply one of the builtin types."""
+    if name == "int" and values and isinstance(values[0], str) and len(values[0]) > 100:
+        raise NotLiteral
+    if name in ("set", "frozenset"):
+        return frozenset(map(_hashable, values[0])) if values else frozenset()
+    return _KINDS[name](*values)
+
+
+def _spelled(text: str, depth: int) -> Any:  # noqa: ANN401
+    """The value that a text spells, as Python or JSON."""
+    try:
+        return fold(ast.parse(text.strip(), mode="eval").body, None, depth)
+    except (SyntaxError, NotLiteral, MemoryError):
+        return json.loads(text)
+
+
+def spelled(text: str) -> Any:  # noqa: ANN401
+    """Return the value that a text spells.
+
+    Raises:
+        NotLiteral: it spells none.
+    """
+    if len(text) > _LONGEST_TEXT:
+        raise NotLiteral
+    try:
+        return _bounded(_spelled(text, _DEEPEST - 4))
+    except (ValueError, RecursionError):
+        raise NotLiteral from None
+
+
+def _operate(op: ast.operator, left: Any, right: Any) -> Any:  # noqa: ANN401
+    """Fold one operation whose result stays small."""
+    if any(isinstance(side, int) and abs(side) > 10**18 for side in (left, right)):
+        raise NotLiteral
+    match op:
+        case ast.Add():
+            return left + right
+        case ast.Sub():
+            return left - right
+        case ast.Mult():
+            sizes = [len(side) for side in (left, right) if hasattr(side, "__len__")]
+            times = [side for side in (left, right) if isinstance(side, int)]
+            if sizes and times and sizes[0] * times[0] > _MOST_MEMBERS:  # before it is made
+                raise NotLiteral
+            return left * right
+        case ast.Div():
+            return left / right
+        case ast.FloorDiv():
+            return left // right
+        case ast.Mod() if not isinstance(left, str | bytes):
+            return left % right
+        case ast.Pow() if isinstance(right, int) and 0 <= right <= 64 and abs(left) < 10**6:
+            return left**right
+    raise NotLiteral
+
+
+def _bounded(value: Any) -> Any:  # noqa: ANN401
+    """Refuse a value that takes long to compare: members count, at every depth, and so do characters."""
+    if _room(value, _LONGEST_TEXT) < 0:
+        raise NotLiteral
+    return value
+
+
+def _room(value: Any, room: int) -> int:  # noqa: ANN401
+    """What is left of some room when a value was put into it; stops where nothing is."""
+    match value:
+        case str() | bytes():
+            return room - len(value)
+        case int() | bool():
+            return room - value.bit_length() // 4 - 1
+        case list() | tuple() | set() | frozenset():
+            members: Any = value
+        case dict():
+            members = (*value.keys(), *value.values())
+        case _:
+            return room - 1
+    room -= len(members)
+    for member in members:
+        if room < 0:
+            break
+        room = _room(member, room)
+    return room
+
+
+def _hashable(value: Any) -> Any:  # noqa: ANN401
+    """A value as a key: a list as a tuple."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_hashable, value))
+    if isinstance(value, set):
+        return frozenset(value)
+    return tuple(sorted(value.items())) if isinstance(value, dict) else value
