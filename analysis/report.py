@@ -23,12 +23,13 @@ import duckdb
 
 from analysis import queries
 from analysis.completions import completions, describe
+from analysis.headline import headline, percent
 from analysis.plots import FIGURES, Drawn, draw
 from analysis.render import Result, visible
-from analysis.verdict import percent, verdict
 
 _HERE = Path(__file__).parent
 _LONGEST_CELL = 500
+_LONGEST_VERDICT = 3000
 _OF_THE_RUN = ("algorithm", "seed", "model", "dataset", "protocol", "sandbox", "git_commit")
 """What is compared between runs beside their configurations."""
 
@@ -61,7 +62,7 @@ def build_report(
     parts = {
         "script": script,
         "script_sha256": script_sha256,
-        "verdict": _text(verdict(board, queries.flips(connection, run_ids))),
+        "verdict": _text(headline(connection, run_ids)[0], longest=_LONGEST_VERDICT),
         "about": _text(
             f"{n_runs} run(s), {found.n_rollouts:,} training completions; "
             f"written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Intervals are 95 %."
@@ -173,9 +174,9 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]], *, n_text: int) 
     return f"<table><thead>{line('th', names)}</thead><tbody>{body}</tbody></table>"
 
 
-def _text(value: object) -> str:
+def _text(value: object, *, longest: int = _LONGEST_CELL) -> str:
     """Text as markup that shows it: escaped, bounded, without control characters."""
-    return html.escape(visible(str(value), _LONGEST_CELL), quote=True)
+    return html.escape(visible(str(value), longest), quote=True)
 
 
 def _packed(rollouts: Result) -> str:
