@@ -157,6 +157,10 @@ plots: setup  ## draw the charts of all runs
 bench-analysis: setup  ## time journal, ingest, views and report at 10^4, 10^5 and 10^6 rollouts (ARGS="--size N")
 	$(VENV)/bin/python -m analysis.bench --chart-dir results/bench --json results/bench/bench.json $(ARGS)
 
+.PHONY: simulate
+simulate: setup  ## how often the verdict is wrong: false positives, coverage and power by simulation (minutes)
+	$(VENV)/bin/python -m benchmarks.verdict $(ARGS)
+
 .PHONY: docs
 docs: setup  ## build the documentation's site into build/site, links checked
 	$(VENV)/bin/python -m pip install --quiet --target build/mkdocs --upgrade --requirement requirements-docs.lock
