@@ -25,6 +25,10 @@ from analysis.paired import crossed
 EFFECT = 0.1
 """True difference of pass rates at which power is measured, 0..1; half of it at a rate of 5 %."""
 
+SHARES = ((0.75, 0.05), (0.4, 0.1), (0.7, 0.25))
+"""Of the problems, and of what a method makes of them: hard problems are hard for all; chance decides much;
+the seeds of one method agree with each other."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -99,11 +103,11 @@ def measure(world: World, *, n_pairs: int, seed: int = 0) -> Measured:
 
 def worlds() -> Iterator[World]:
     """Those of the table: 2 to 5 seeds, seed noise of 0 to 5 points, 50 to 500 problems, 5 to 80 %."""
-    sides = [((m, m), False) for m in (2, 3, 4, 5)]
+    sides = [((m, m), False) for m in (2, 3, 5)]
     sides += [((2, 5), False), ((1, 3), True), ((1, 3), False)]
     for (seeds, fixed), noise, n, rate, shares in itertools.product(
-        sides, (0.0, 0.01, 0.02, 0.05), (50, 120, 257, 500), (0.05, 0.4, 0.8), ((0.75, 0.05), (0.4, 0.1))
-    ):  # fmt: skip
+        sides, (0.0, 0.01, 0.02, 0.05), (50, 120, 257, 500), (0.05, 0.4, 0.8), SHARES
+    ):
         yield World(seeds, noise, n, rate, *shares, fixed=fixed)
 
 

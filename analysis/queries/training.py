@@ -30,8 +30,8 @@ def reward_curve(
                    {_SEEDS} AS seed, count(DISTINCT run_id) AS n_runs,
                    floor((step - 1) / width) * width + (width + 1) / 2 AS step,
                    sum(n)::BIGINT AS n_completions, count(*) AS n_groups, avg(reward) AS reward_mean,
-                   avg(reward) - t_975(count(*) - 1) * stddev_samp(reward) / sqrt(count(*)) AS interval_low,
-                   avg(reward) + t_975(count(*) - 1) * stddev_samp(reward) / sqrt(count(*)) AS interval_high
+                   avg(reward) - t_half(count(*), stddev_samp(reward)) AS interval_low,
+                   avg(reward) + t_half(count(*), stddev_samp(reward)) AS interval_high
             FROM by_group JOIN runs USING (run_id) CROSS JOIN extent
             GROUP BY ALL ORDER BY model, dataset, algorithm, step""",  # noqa: S608 - an int
         run_ids,
@@ -112,13 +112,10 @@ def signal(
             bins AS (
                 SELECT coalesce(algorithm, kind) AS algorithm, model, dataset, {_SEEDS} AS seed,
                        floor((step - 1) / width) * width + (width + 1) / 2 AS step,
-                       count(*) AS n, count(*) FILTER (flat) / count(*) AS p, 1.96 * 1.96 AS zz
+                       count(*) AS n, count(*) FILTER (flat) / count(*) AS p
                 FROM by_group JOIN runs USING (run_id) CROSS JOIN extent GROUP BY ALL)
             SELECT algorithm, model, dataset, seed, step, n AS n_groups, p AS flat_fraction,
-                   (p + zz / (2 * n) - 1.96 * sqrt(p * (1 - p) / n + zz / (4 * n * n)))
-                       / (1 + zz / n) AS interval_low,
-                   (p + zz / (2 * n) + 1.96 * sqrt(p * (1 - p) / n + zz / (4 * n * n)))
-                       / (1 + zz / n) AS interval_high
+                   wilson_low(p, n) AS interval_low, wilson_high(p, n) AS interval_high
             FROM bins ORDER BY model, dataset, algorithm, step""",  # noqa: S608 - an int
         run_ids,
     )
@@ -132,8 +129,8 @@ def teacher_kinds(
         connection,
         """SELECT k.run_id, r.algorithm, r.seed, k.teacher_kind, count(*) AS n,
                   avg(k.reward) AS reward_mean,
-                  avg(k.reward) - t_975(count(*) - 1) * stddev_samp(k.reward) / sqrt(count(*)) AS interval_low,
-                  avg(k.reward) + t_975(count(*) - 1) * stddev_samp(k.reward) / sqrt(count(*)) AS interval_high
+                  avg(k.reward) - t_half(count(*), stddev_samp(k.reward)) AS interval_low,
+                  avg(k.reward) + t_half(count(*), stddev_samp(k.reward)) AS interval_high
            FROM (SELECT run_id, reward, CASE
                      WHEN teacher_prompt IS NULL THEN 'no teacher'
                      WHEN demonstration_member IS NOT NULL AND feedback_used
