@@ -177,3 +177,7 @@ bench-loss: setup  ## measure the loss's memory and time: plain, ours, TRL's (mi
 .PHONY: bench-analysis
 bench-analysis: setup  ## time journal, ingest, views and report at 10^4, 10^5 and 10^6 rollouts (ARGS="--size N")
 	$(VENV)/bin/python -m analysis.bench --chart-dir results/bench --json results/bench/bench.json $(ARGS)
+
+.PHONY: simulate
+simulate: setup  ## how often the verdict is wrong: false positives, coverage and power by simulation (minutes)
+	$(VENV)/bin/python -m benchmarks.verdict $(ARGS)

@@ -22,17 +22,17 @@ import duckdb
 
 from analysis import queries
 from analysis.completions import LONGEST_TEXT, Completions, completions, describe
+from analysis.headline import headline
 from analysis.markup import count, lines, text
 from analysis.plots import FIGURES, Drawn, draw
 from analysis.report_figures import figure
 from analysis.report_tables import evaluations, runs, settings
-from analysis.verdict import verdict
 
 _HERE = Path(__file__).parent
 _MOST_SAMPLES = 12
 """Completions that a page without its script shows."""
 _LONGEST_SAMPLE = 2000
-_LONGEST_SENTENCE = 2000
+_LONGEST_SENTENCE = 3000
 _NO_RUN = "No run is recorded. `sdpo-bench demo` makes a first set, `sdpo-bench train sdpo` trains a model."
 
 
@@ -65,7 +65,7 @@ def build_report(
         "style": _file("report.css"),
         "script": script,
         "script_sha256": script_sha256,
-        "verdict": text(verdict(board, queries.flips(connection, run_ids)), _LONGEST_SENTENCE),
+        "verdict": text(headline(connection, run_ids)[0], _LONGEST_SENTENCE),
         "about": text(_about(len(described), found)),
         "notes": "".join(f"<li>{text(note, _LONGEST_SENTENCE)}</li>" for note in notes),
         "leaderboard": evaluations(board),

@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.markup import count, folded, table
 from analysis.render import Result
-from analysis.verdict import percent
+from analysis.headline import percent
 
 _OF_THE_RUN = ("algorithm", "seed", "model", "dataset", "protocol", "sandbox", "git_commit")
 """What is compared between runs beside their configurations."""

@@ -6,6 +6,22 @@
 CREATE MACRO t_975(df) AS CASE WHEN df >= 2 THEN
     1.959964 + 2.372271 / df + 2.822499 / (df * df) + 2.555850 / (df * df * df) END;
 
+-- Half the interval of a mean by Student's t. NULL where all values agree: they show no spread to tell it by.
+CREATE MACRO t_half(n, deviation) AS CASE WHEN deviation > 0 THEN
+    t_975(n - 1) * deviation / sqrt(n) END;
+
+-- Ends of Wilson's interval of a rate over n problems; at 0 and 1 it still has a width.
+CREATE MACRO wilson_low(rate, n) AS least(rate, greatest(0,
+    (rate + 1.920729 / n - 1.959964 * sqrt(rate * (1 - rate) / n + 0.960365 / (n * n))) / (1 + 3.841459 / n)));
+CREATE MACRO wilson_high(rate, n) AS greatest(rate, least(1,
+    (rate + 1.920729 / n + 1.959964 * sqrt(rate * (1 - rate) / n + 0.960365 / (n * n))) / (1 + 3.841459 / n)));
+
+-- How many zeros and ones n values in 0..1 are worth, by their sum and their sum of squares, a 0 and a 1 added:
+-- evaluator.stats.wilson_of_mean. A single value has no interval but 0 to 1.
+CREATE MACRO worth(n, total, squares) AS CASE WHEN n > 1 THEN
+    n * (total + 1) / (n + 2) * (1 - (total + 1) / (n + 2))
+      / ((squares + 1) / (n + 2) - (total + 1) / (n + 2) * (total + 1) / (n + 2)) ELSE 1e-9 END;
+
 -- pass@1 of every evaluation, with what was evaluated. A run of kind eval that names a parent
 -- evaluates the parent's policy: its algorithm and seed are the parent's.
 CREATE VIEW eval_curve AS
@@ -76,10 +92,8 @@ WITH by_group AS (
     FROM rollouts GROUP BY ALL)
 SELECT run_id, step, sum(n) AS n_completions, count(*) AS n_groups,
        sum(reward_sum) / nullif(sum(n_rewarded), 0) AS reward_mean,
-       avg(reward_mean) - t_975(count(reward_mean) - 1) * stddev_samp(reward_mean)
-           / sqrt(count(reward_mean)) AS interval_low,
-       avg(reward_mean) + t_975(count(reward_mean) - 1) * stddev_samp(reward_mean)
-           / sqrt(count(reward_mean)) AS interval_high,
+       avg(reward_mean) - t_half(count(reward_mean), stddev_samp(reward_mean)) AS interval_low,
+       avg(reward_mean) + t_half(count(reward_mean), stddev_samp(reward_mean)) AS interval_high,
        sum(correctness_sum) / sum(n) AS correctness_mean,
        sum(format_sum) / sum(n) AS format_mean,
        sum(n_solved) / nullif(sum(n_graded), 0) AS solved_fraction,
@@ -93,8 +107,8 @@ COMMENT ON COLUMN reward_curve.step IS 'optimizer step, from 1';
 COMMENT ON COLUMN reward_curve.n_completions IS 'completions of the step';
 COMMENT ON COLUMN reward_curve.n_groups IS 'problems of the step';
 COMMENT ON COLUMN reward_curve.reward_mean IS 'mean reward of the completions';
-COMMENT ON COLUMN reward_curve.interval_low IS 'lower end of the interval of the mean over groups; NULL below three groups';
-COMMENT ON COLUMN reward_curve.interval_high IS 'upper end of the interval of the mean over groups; NULL below three groups';
+COMMENT ON COLUMN reward_curve.interval_low IS 'lower end of the interval of the mean over groups; NULL below three groups or where all agree';
+COMMENT ON COLUMN reward_curve.interval_high IS 'upper end of the interval of the mean over groups; NULL below three groups or where all agree';
 COMMENT ON COLUMN reward_curve.correctness_mean IS 'mean fraction of asserts passed, 0..1';
 COMMENT ON COLUMN reward_curve.format_mean IS 'mean format score, 0..1';
 COMMENT ON COLUMN reward_curve.solved_fraction IS 'completions that pass every assert, 0..1';
@@ -118,13 +132,17 @@ estimates AS (
     SELECT n, c, k, 1 - product(greatest(n - c - k + 1, 0) / (n - k + 1))
         OVER (PARTITION BY n, c ORDER BY k) AS estimate
     FROM ks)
-SELECT a.run_id, a.eval_id, e.step, s.k, sum(a.n_problems)::BIGINT AS n_problems, a.n_samples,
-       sum(a.n_problems * s.estimate) / sum(a.n_problems) AS pass_at_k
-FROM alike a
-JOIN estimates s USING (n, c)
-LEFT JOIN evals e USING (run_id, eval_id)
-WHERE s.k <= a.n_samples
-GROUP BY ALL;
+SELECT * EXCLUDE (total, squares), wilson_low(pass_at_k, worth(n_problems, total, squares)) AS interval_low,
+       wilson_high(pass_at_k, worth(n_problems, total, squares)) AS interval_high
+FROM (
+    SELECT a.run_id, a.eval_id, e.step, s.k, sum(a.n_problems)::BIGINT AS n_problems, a.n_samples,
+           sum(a.n_problems * s.estimate) AS total, sum(a.n_problems * s.estimate * s.estimate) AS squares,
+           total / sum(a.n_problems) AS pass_at_k
+    FROM alike a
+    JOIN estimates s USING (n, c)
+    LEFT JOIN evals e USING (run_id, eval_id)
+    WHERE s.k <= a.n_samples
+    GROUP BY ALL);
 COMMENT ON VIEW pass_at_k IS 'unbiased pass@k of each evaluation';
 COMMENT ON COLUMN pass_at_k.run_id IS 'key into runs';
 COMMENT ON COLUMN pass_at_k.eval_id IS 'evaluation within the run';
@@ -133,6 +151,8 @@ COMMENT ON COLUMN pass_at_k.k IS 'tries allowed, 1..n_samples';
 COMMENT ON COLUMN pass_at_k.n_problems IS 'problems evaluated';
 COMMENT ON COLUMN pass_at_k.n_samples IS 'completions a problem: the least over its problems';
 COMMENT ON COLUMN pass_at_k.pass_at_k IS 'probability that one of k completions passes, 0..1';
+COMMENT ON COLUMN pass_at_k.interval_low IS 'lower end of its 95 % interval over problems: Wilson, by how many zeros and ones the values are worth';
+COMMENT ON COLUMN pass_at_k.interval_high IS 'upper end of that interval';
 
 -- mean@n of each evaluation that sampled several completions a problem: the share of completions that pass.
 CREATE VIEW mean_at_n AS
@@ -141,11 +161,11 @@ WITH by_task AS (
     FROM eval_results GROUP BY ALL),
 summed AS (
     SELECT run_id, eval_id, min(n) AS n_samples, count(*) AS n_problems, avg(share) AS mean_at_n,
-           1.959964 * coalesce(stddev_samp(share), 0) / sqrt(count(*)) AS half,
+           worth(count(*), sum(share), sum(share * share)) AS worth,
            sqrt(sum(share * (1 - share) / nullif(n - 1, 0))) / count(*) AS sampling_error
     FROM by_task GROUP BY ALL)
 SELECT s.run_id, s.eval_id, e.step, n_samples, n_problems, mean_at_n,
-       greatest(mean_at_n - half, 0) AS interval_low, least(mean_at_n + half, 1) AS interval_high,
+       wilson_low(mean_at_n, worth) AS interval_low, wilson_high(mean_at_n, worth) AS interval_high,
        sampling_error
 FROM summed s LEFT JOIN evals e USING (run_id, eval_id)
 WHERE n_samples > 1;
@@ -156,7 +176,7 @@ COMMENT ON COLUMN mean_at_n.step IS 'optimizer step of the policy; NULL outside 
 COMMENT ON COLUMN mean_at_n.n_samples IS 'completions a problem: the least over its problems';
 COMMENT ON COLUMN mean_at_n.n_problems IS 'problems evaluated';
 COMMENT ON COLUMN mean_at_n.mean_at_n IS 'mean over problems of the share of completions that pass, 0..1';
-COMMENT ON COLUMN mean_at_n.interval_low IS 'lower end of the 95 % normal interval over problems, 0..1';
+COMMENT ON COLUMN mean_at_n.interval_low IS 'lower end of the 95 % interval over problems, 0..1: Wilson, by how many zeros and ones the shares are worth';
 COMMENT ON COLUMN mean_at_n.interval_high IS 'upper end of that interval, 0..1';
 COMMENT ON COLUMN mean_at_n.sampling_error IS 'standard error that sampling these problems again would show, 0..1: what two checkpoints on the same problems differ by';
 
@@ -318,7 +338,7 @@ halves AS (
     SELECT *, CASE WHEN measure = 'pass_rate' THEN up - down ELSE difference END AS middle,
            CASE WHEN measure = 'pass_rate'
                 THEN 1.959964 * sqrt((up + down - (up - down) * (up - down)) / (n + 2))
-                ELSE t_975(n - 1) * deviation / sqrt(n) END AS half
+                ELSE t_half(n, deviation) END AS half
     FROM sums)
 SELECT s.run_id, r.model, s.measure, s.shown, s.n, s.nothing, s.value, s.difference,
        CASE WHEN shown = 'nothing' THEN NULL WHEN measure = 'pass_rate'
@@ -335,7 +355,7 @@ COMMENT ON COLUMN teacher_gap.n IS 'problems that have both';
 COMMENT ON COLUMN teacher_gap.nothing IS 'the same problems when nothing is shown: rate 0..1, or mean log p, nats';
 COMMENT ON COLUMN teacher_gap.value IS 'when it is shown: rate 0..1, or mean log p of a token, nats';
 COMMENT ON COLUMN teacher_gap.difference IS 'value - nothing, paired by problem';
-COMMENT ON COLUMN teacher_gap.interval_low IS 'lower end of the 95 % interval of the difference: adjusted Wald for rates, Student''s t over problems for log p';
+COMMENT ON COLUMN teacher_gap.interval_low IS 'lower end of the 95 % interval of the difference: adjusted Wald for rates, Student''s t over problems for log p, NULL below three or where all agree';
 COMMENT ON COLUMN teacher_gap.interval_high IS 'upper end of that interval';
 
 -- Where a step's time goes: metrics named time/<phase>_s.

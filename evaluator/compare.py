@@ -1,30 +1,18 @@
-"""Compares evaluations problem by problem, and says in one sentence what the figures can show."""
+"""Compares stored evaluations problem by problem; `analysis.verdict` says what the figures can show."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import NamedTuple
+import hashlib
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from evaluator.stats import (
-    Interval,
-    bootstrap_difference,
-    holm,
-    mcnemar_exact,
-    paired_difference,
-    smallest_visible_difference,
-)
+from analysis.conditions import conditions
+from analysis.journal import StoreError, read_run_info
+from analysis.records import RunInfo
+from analysis.verdict import Arm, Evaluated, Finding, judge
 from evaluator.stored import StoredEval
-
-LEVEL = 0.05
-"""Level of the tests, after Holm's correction."""
-
-_USUAL_FLIPS = 0.10
-"""Share of flipping problems assumed for the smallest visible effect where fewer were seen."""
 
 
 class ComparisonError(Exception):
@@ -38,100 +26,13 @@ class Side:
     label: str
     evals: tuple[StoredEval, ...]
 
-    @property
-    def task_ids(self) -> tuple[int, ...]:
-        """Problems that it was evaluated on."""
-        return tuple(sorted({task_id for task_id, _ in self.evals[0].results}))
-
-    @property
-    def solved(self) -> NDArray[np.float64]:
-        """1 where solved, else 0: a row for each seed and sample, a column for each problem.
-
-        Samples count in their order; where problems have unequal numbers, as many as all of them have.
-        """
-        rows = []
-        for item in self.evals:
-            passed: dict[int, list[float]] = {task_id: [] for task_id in self.task_ids}
-            for (task_id, _), result in sorted(item.results.items()):
-                passed[task_id].append(float(result.passed))
-            rows += list(zip(*passed.values(), strict=False))
-        return np.array(rows, dtype=np.float64)
+    def arm(self) -> Arm:
+        """The side as the verdict reads it."""
+        return Arm(self.label, tuple(_evaluated(item) for item in self.evals))
 
 
-class VisibleEffect(NamedTuple):
-    """What a comparison of so many problems can show with 80 % power."""
-
-    difference: float | None
-    """Least true difference of pass rates, 0..1; None where no difference would show."""
-    flip_fraction: float
-    """Share of flipping problems that this assumes."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What a paired comparison of two policies shows."""
-
-    first: str
-    second: str
-    n: int
-    """Problems."""
-    n_rows: tuple[int, int]
-    """Seeds and samples of each side."""
-    rates: tuple[float, float]
-    """Mean pass rates, 0..1."""
-    gained: int
-    """Problems that only the second solves; by its first row."""
-    lost: int
-    """Problems that only the first solves."""
-    p: float | None
-    """Exact McNemar p-value; None with several rows, where the interval decides."""
-    p_adjusted: float | None
-    """After Holm's correction over all comparisons made together."""
-    difference: float
-    """Rate of the second minus that of the first, -1..1."""
-    interval: Interval
-    """95 % interval of the difference: Bonett-Price, or a bootstrap over problems and seeds."""
-    gained_tasks: tuple[int, ...]
-    lost_tasks: tuple[int, ...]
-
-    @cached_property
-    def visible(self) -> VisibleEffect:
-        """The least difference that this many problems can show."""
-        flips = (self.gained + self.lost) / self.n
-        least = smallest_visible_difference(self.n, flips) if flips else None
-        if least is None:
-            flips = max(flips, _USUAL_FLIPS)
-            least = smallest_visible_difference(self.n, flips)
-        return VisibleEffect(least, flips)
-
-    @property
-    def distinguishable(self) -> bool:
-        """Whether the difference is more than noise at the 5 % level."""
-        if self.p_adjusted is not None:
-            return self.p_adjusted < LEVEL
-        return self.interval.low > 0 or self.interval.high < 0
-
-    @property
-    def sentence(self) -> str:
-        """The finding in plain words."""
-        seen = f"{self.gained} gained, {self.lost} lost"
-        if self.p_adjusted is not None and self.p is not None:
-            seen += f", p = {self.p:.2g}" if self.p < 0.1 else f", p = {self.p:.2f}"
-            if self.p_adjusted != self.p:
-                seen += f", {self.p_adjusted:.2g} after Holm's correction"
-        else:
-            low, high = self.interval
-            seen = (
-                f"difference {low * 100:+.1f} to {high * 100:+.1f} points over problems and seeds"
-            )
-        if not self.distinguishable:
-            return f"{self.first} and {self.second}: not distinguishable ({seen})"
-        word = "better" if self.difference > 0 else "worse"
-        return f"{self.second} is {word} than {self.first} ({seen})"
-
-
-def compare(sides: Sequence[Side]) -> list[Comparison]:
-    """Compare each further policy with the first, Holm-corrected over all of them.
+def compare(sides: Sequence[Side], *, every_pair: bool = False) -> list[Finding]:
+    """Compare each further policy with the first, or every two, Holm-corrected over all of them.
 
     Raises:
         ComparisonError: dataset, protocol, decoding or problems differ.
@@ -139,41 +40,56 @@ def compare(sides: Sequence[Side]) -> list[Comparison]:
     for side in sides:
         for item in side.evals:
             _check_alike(sides[0].evals[0], item)
-    pairs = [_compare_two(sides[0], other) for other in sides[1:]]
-    tested = [pair.p for pair in pairs if pair.p is not None]
-    adjusted = iter(holm(tested))
-    return [
-        replace(pair, p_adjusted=next(adjusted)) if pair.p is not None else pair for pair in pairs
-    ]
-
-
-def _compare_two(first: Side, second: Side) -> Comparison:
-    """One comparison, not yet corrected."""
-    before, after = first.solved, second.solved
-    task_ids = first.task_ids
-    n = len(task_ids)
-    gained = tuple(t for t, a, b in zip(task_ids, before[0], after[0], strict=True) if b > a)
-    lost = tuple(t for t, a, b in zip(task_ids, before[0], after[0], strict=True) if a > b)
-    single = len(before) == len(after) == 1
-    return Comparison(
-        first=first.label,
-        second=second.label,
-        n=n,
-        n_rows=(len(before), len(after)),
-        rates=(float(before.mean()), float(after.mean())),
-        gained=len(gained),
-        lost=len(lost),
-        p=mcnemar_exact(len(gained), len(lost)) if single else None,
-        p_adjusted=None,
-        difference=float(after.mean() - before.mean()),
-        interval=(
-            paired_difference(len(gained), len(lost), n)
-            if single
-            else bootstrap_difference(before, after)
-        ),
-        gained_tasks=gained,
-        lost_tasks=lost,
+    arms = [side.arm() for side in sides]
+    return judge(
+        list(combinations(arms, 2)) if every_pair else [(arms[0], other) for other in arms[1:]]
     )
+
+
+def _evaluated(item: StoredEval) -> Evaluated:
+    """An evaluation with the run that made its policy."""
+    passed: dict[int, list[float]] = {}
+    for (task_id, _), result in item.results.items():
+        passed.setdefault(task_id, []).append(float(result.passed))
+    policy = _policy(item)
+    return Evaluated(
+        {task_id: sum(each) / len(each) for task_id, each in passed.items()},
+        repeat=_repeat(policy, item.info),
+        answers=_digest(item),
+        conditions=conditions(policy, step=item.row.step if item.row is not None else None),
+    )
+
+
+def _policy(item: StoredEval) -> RunInfo:
+    """The run that trained the evaluated policy, where it can be found; else the evaluation's own."""
+    folders = []
+    if item.info.parent_run_id is not None:
+        folders.append(item.run_dir.parent / item.info.parent_run_id)
+    if item.info.adapter is not None:
+        folders.append(Path(item.info.adapter).parent)
+    for folder in folders:
+        try:
+            return read_run_info(folder)
+        except StoreError:
+            continue
+    return item.info
+
+
+def _repeat(policy: RunInfo, evaluation: RunInfo) -> Hashable:
+    """What makes an evaluation a repeat of its own: the seed that its policy was trained with."""
+    if policy.algorithm is not None:
+        return policy.seed
+    if evaluation.model is None and evaluation.adapter is None:
+        return None  # recorded answers: only they can tell
+    return (evaluation.model, evaluation.adapter, evaluation.seed)
+
+
+def _digest(item: StoredEval) -> str:
+    """The same for evaluations that hold the same answers; how often each was drawn does not count."""
+    answers = {
+        (task_id, result.completion, result.passed) for (task_id, _), result in item.results.items()
+    }
+    return hashlib.sha256(repr(sorted(answers)).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def _check_alike(first: StoredEval, other: StoredEval) -> None:

@@ -13,7 +13,8 @@ from rich.panel import Panel
 from rich.text import Text
 
 from analysis.records import EvalResult
-from evaluator.compare import Comparison, Side, compare
+from analysis.verdict import Finding, p_text
+from evaluator.compare import Side, compare
 from evaluator.stored import StoredError, StoredEval, find_evals
 from evaluator.terminal import (
     check_json_path,
@@ -42,6 +43,9 @@ _RUNS_DIR = click.option(
     is_flag=True,
     help="A label stands for all runs that bear it, as seeds of one policy; else for the newest.",
 )
+@click.option(
+    "--every-pair", is_flag=True, help="Compare every two sides, not only each with the first."
+)
 @_RUNS_DIR
 @click.option(
     "--json",
@@ -50,13 +54,19 @@ _RUNS_DIR = click.option(
     help="Also write the comparisons to this file.",
 )
 def compare_command(
-    names: tuple[str, ...], every_run: bool, runs_dir: Path, json_path: Path | None
+    names: tuple[str, ...],
+    *,
+    every_run: bool,
+    every_pair: bool,
+    runs_dir: Path,
+    json_path: Path | None,
 ) -> None:
     """Compare evaluations problem by problem with the first, and say what the figures show.
 
     A name is a label, the id of a run, or `run/evaluation`; several joined by commas are seeds of
-    one policy. One run a side: exact McNemar test and Bonett-Price interval. Several: bootstrap over
-    problems and seeds. With several comparisons the p-values are Holm-corrected.
+    one policy. One run a side: exact McNemar test and Bonett-Price interval, over problems. Several:
+    Student's t over problems and seeds. All p-values are Holm-corrected together. A winner is named only
+    between sides that differ in the algorithm alone; docs/statistics.md says what the figures cover.
 
     \b
     Example:
@@ -75,7 +85,7 @@ def compare_command(
             for name in names
         ]
         _refuse_itself(sides)
-        found = compare(sides)
+        found = compare(sides, every_pair=every_pair)
     _print_comparisons(found)
     if json_path is not None:
         write_json(json_path, {"comparisons": [_as_json(item) for item in found]})
@@ -137,45 +147,44 @@ def _refuse_itself(sides: Sequence[Side]) -> None:
             )
 
 
-def _print_comparisons(found: list[Comparison]) -> None:
+def _print_comparisons(found: list[Finding]) -> None:
     """Print a table and a sentence for each comparison."""
-    rows = []
-    for item in found:
-        low, high = item.interval
-        rows.append(
-            (
-                item.first,
-                item.second,
-                f"{item.n}",
-                f"{item.rates[0]:.1%}",
-                f"{item.rates[1]:.1%}",
-                f"{item.gained}",
-                f"{item.lost}",
-                "-" if item.p is None else f"{item.p:.3g}",
-                "-" if item.p_adjusted is None else f"{item.p_adjusted:.3g}",
-                f"{item.difference * 100:+.1f} ({low * 100:+.1f} to {high * 100:+.1f})",
-            )
-        )
-    print_table(
-        ("first", "second", "n", "pass@1", "pass@1", "gained", "lost", "p", "p Holm", "points"),
-        rows,
-    )
+    rows = [
+        (f"{item.first}, {item.second}", *(("-",) * 4 if item.spoilt else _figures(item)))
+        for item in found
+    ]
+    print_table(("sides", "pass@1", "points (95 %)", "p", "p Holm"), rows, wrapping="sides")
     for item in found:
         print_line(item.sentence + ".")
+        if item.spoilt:
+            continue
         least, flips = item.visible
         if least is not None:
+            given = "this spread of seeds" if flips is None else f"{flips:.1%} of problems flipping"
             print_line(
                 f"  {item.n} problems can show a difference of {least * 100:.1f} points or more "
-                f"(80 % power, {flips:.1%} of problems flipping)."
+                f"(80 % power, {given})."
             )
 
 
-def _as_json(item: Comparison) -> dict[str, Any]:
+def _figures(item: Finding) -> tuple[str, ...]:
+    """The cells of one comparison behind its names; no p-value is ever cut."""
+    low, high = item.interval
+    return (
+        f"{item.rates[0]:.1%} {item.rates[1]:.1%}",
+        f"{item.difference * 100:+.1f} ({low * 100:+.1f} to {high * 100:+.1f})",
+        p_text(item.p),
+        p_text(item.p_adjusted),
+    )
+
+
+def _as_json(item: Finding) -> dict[str, Any]:
     """One comparison as the `--json` option writes it."""
     return {
         "first": item.first,
         "second": item.second,
         "n": item.n,
+        "n_seeds": list(item.n_seeds),
         "pass_at_1": list(item.rates),
         "gained": list(item.gained_tasks),
         "lost": list(item.lost_tasks),
@@ -185,6 +194,8 @@ def _as_json(item: Comparison) -> dict[str, Any]:
         "interval": list(item.interval),
         "smallest_visible_difference": item.visible.difference,
         "distinguishable": item.distinguishable,
+        "winner": item.winner,
+        "differs": list(item.differs),
         "sentence": item.sentence,
     }
 

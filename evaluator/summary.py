@@ -9,7 +9,7 @@ from typing import Any
 from evaluator.completions import Answer
 from evaluator.grade import Grade
 from evaluator.pass_at_k import pass_at_k_each
-from evaluator.stats import Interval, bootstrap_mean, wilson
+from evaluator.stats import Interval, wilson, wilson_of_mean
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class EvalSummary:
 
     @property
     def interval(self) -> Interval:
-        """95 % interval of pass@1: Wilson's of k/n, with several completions a bootstrap over problems."""
+        """95 % interval of pass@1: Wilson's of k/n; with several completions of their mean over problems."""
         return self.pass_at_k(1)[1] if self.most_samples > 1 else wilson(self.k, self.n)
 
     @property
@@ -89,7 +89,7 @@ class EvalSummary:
         return sorted({k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k <= n} | {n})
 
     def pass_at_k(self, k: int) -> tuple[float, Interval]:
-        """Return the unbiased pass@k over problems, 0..1, and its 95 % bootstrap interval.
+        """Return the unbiased pass@k over problems, 0..1, and its 95 % interval (`wilson_of_mean`).
 
         Raises:
             ValueError: a problem has fewer than k completions.
@@ -97,7 +97,7 @@ class EvalSummary:
         n_drawn = self._n_drawn
         n_passed = Counter(item.answer.problem.task_id for item in self.graded if item.grade.passed)
         each = pass_at_k_each(list(n_drawn.values()), [n_passed[task_id] for task_id in n_drawn], k)
-        return float(each.mean()), bootstrap_mean(each.tolist())
+        return float(each.mean()), wilson_of_mean(each.tolist())
 
     @property
     def _n_drawn(self) -> Counter[int]:

@@ -106,7 +106,7 @@ def print_summary(summary: EvalSummary, *, n_in_dataset: int) -> None:
         for k in summary.useful_k:
             mean, interval = summary.pass_at_k(k)
             rows.append((f"pass@{k}", f"{mean:.1%}", f"{interval.low:.1%} to {interval.high:.1%}"))
-        print_table(("estimate", "mean", "95 % bootstrap over problems"), rows)
+        print_table(("estimate", "mean", "95 % interval over problems"), rows)
     if summary.n_samples < summary.most_samples:
         print_line(
             f"The problems have {summary.n_samples} to {summary.most_samples} completions: pass@k can be "
@@ -128,11 +128,22 @@ def print_summary(summary: EvalSummary, *, n_in_dataset: int) -> None:
         print_line(f"Warning: {doubt.text}")
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; cells are text, never markup."""
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, wrapping: str | None = None
+) -> None:
+    """Print a table; cells are text, never markup.
+
+    Args:
+        headings: one a column.
+        rows: one cell a column.
+        wrapping: the column that gives way on a narrow terminal, no other being cut; None shrinks all.
+    """
     table = Table(box=box.SIMPLE)
     for heading in headings:
-        table.add_column(heading)
+        if wrapping is None:
+            table.add_column(heading)
+        else:
+            table.add_column(heading, no_wrap=heading != wrapping, overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     console().print(table)

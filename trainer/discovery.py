@@ -14,13 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.verdict import Arm, Evaluated, Finding, judge
 from evaluator.pass_at_k import pass_at_k_each
-from evaluator.stats import (
-    Interval,
-    mcnemar_exact,
-    paired_difference,
-    wilson_of_mean,
-)
+from evaluator.stats import Interval, wilson_of_mean
 
 
 @dataclass(frozen=True)
@@ -59,11 +55,7 @@ class Trials:
         return np.array(rows, dtype=np.float64)
 
     def discovery(self, k: int) -> tuple[float, Interval]:
-        """Return discovery@k, 0..1, and its 95 % interval over problems.
-
-        Wilson's interval of the mean with one vote a problem: right for one seed, too wide for the
-        mean of several and for pass@k, whose values spread less than zeros and ones.
-        """
+        """Return discovery@k, 0..1, and its 95 % interval over problems (`wilson_of_mean`)."""
         each = self.found(k).mean(axis=0)
         return float(each.mean()), wilson_of_mean(each.tolist())
 
@@ -73,62 +65,29 @@ class Trials:
         return int((self.found(self.budget).max(axis=0) > 0).sum())
 
 
-@dataclass(frozen=True)
-class Difference:
-    """One method against another on the same problems at the whole budget."""
-
-    first: str
-    second: str
-    gained: int
-    lost: int
-    """Problems that the second solves more often, or less often, than the first, over the seeds."""
-    p: float | None
-    """Exact McNemar p-value with one seed a side; None with several, where the interval decides."""
-    difference: float
-    interval: Interval
-    """95 % interval, Bonett-Price: right for one seed a side and too wide for means over several,
-    whose differences spread less than -1, 0 and 1. A bootstrap of so few problems that all came out
-    alike would have no width at all."""
-
-    @property
-    def sentence(self) -> str:
-        """The finding in plain words."""
-        low, high = self.interval
-        points = f"{self.difference * 100:+.0f} points, {low * 100:+.0f} to {high * 100:+.0f}"
-        seen = f"{self.gained} gained, {self.lost} lost; {points}"
-        if self.p is not None:
-            seen += f"; p = {self.p:.2g}"
-        shown = self.p < 0.05 if self.p is not None else low > 0 or high < 0
-        if not shown:
-            return f"{self.second} and {self.first}: not distinguishable ({seen})"
-        word = "more" if self.difference > 0 else "fewer"
-        return f"{self.second} solves {word} than {self.first} ({seen})"
-
-
-def compare_trials(first: Trials, second: Trials) -> Difference:
-    """Compare two methods at the whole budget.
+def compare_trials(pairs: Sequence[tuple[Trials, Trials]]) -> list[Finding]:
+    """Compare each second method with its first at the whole budget, corrected over all pairs.
 
     Raises:
         ValueError: they did not try the same problems with the same budget.
     """
-    if (first.task_ids, first.budget) != (second.task_ids, second.budget):
-        raise ValueError(
-            f"compared methods must try the same problems with one budget, got {first.method} and "
-            f"{second.method} apart; run both alike"
-        )
-    before, after = first.found(first.budget), second.found(second.budget)
-    change = after.mean(axis=0) - before.mean(axis=0)
-    gained, lost = int((change > 0).sum()), int((change < 0).sum())
-    single = len(before) == len(after) == 1
-    return Difference(
-        first.method,
-        second.method,
-        gained,
-        lost,
-        p=mcnemar_exact(gained, lost) if single else None,
-        difference=float(change.mean()),
-        interval=paired_difference(
-            float(change[change > 0].sum()), float(-change[change < 0].sum()), len(change)
+    for first, second in pairs:
+        if (first.task_ids, first.budget) != (second.task_ids, second.budget):
+            raise ValueError(
+                f"compared methods must try the same problems with one budget, got {first.method} and "
+                f"{second.method} apart; run both alike"
+            )
+    return judge([(_arm(first), _arm(second)) for first, second in pairs])
+
+
+def _arm(trials: Trials) -> Arm:
+    """A method as the verdict reads it: its seeds are those of sampling, on problems tried one by one."""
+    rows = trials.found(trials.budget)
+    return Arm(
+        trials.method,
+        tuple(
+            Evaluated(dict(zip(trials.task_ids, map(float, row), strict=True)), repeat=seed)
+            for seed, row in enumerate(rows)
         ),
     )
 

@@ -78,7 +78,7 @@ class GapRow:
     nothing: float
     value: float
     interval: Interval | None
-    """95 %, of the paired difference; None below three problems."""
+    """95 %, of the paired difference; None of mean log p below three problems, or where all agree."""
 
     @property
     def difference(self) -> float:
@@ -390,7 +390,7 @@ def _gap_row(
     if kind != "nothing" and measure == "pass_rate":
         gained = sum(after > before for before, after in pairs)
         interval = paired_difference(gained, sum(after < before for before, after in pairs), n)
-    elif kind != "nothing" and n > 2:
+    elif kind != "nothing" and n > 2 and len({after - before for before, after in pairs}) > 1:
         interval = mean_interval([after - before for before, after in pairs])
     return GapRow(
         measure,

@@ -189,8 +189,19 @@ def _figures(result: SolveResult) -> dict[str, Any]:
         "budget": last.budget,
         "methods": methods,
         "comparisons": [
-            {**vars(found), "interval": list(found.interval), "sentence": found.sentence}
-            for found in (compare_trials(other, last) for other in result.trials[:-1])
+            {
+                "first": found.first,
+                "second": found.second,
+                "gained": found.gained,
+                "lost": found.lost,
+                "p": found.p,
+                "p_holm": found.p_adjusted,
+                "difference": found.difference,
+                "interval": list(found.interval),
+                "winner": found.winner,
+                "sentence": found.sentence,
+            }
+            for found in compare_trials([(other, last) for other in result.trials[:-1]])
         ],
         "run": str(result.run_dir),
     }
@@ -207,8 +218,8 @@ def _print(result: SolveResult) -> None:
         ("method", "solved", *(f"discovery@{k}" for k in ks)),
         [_row(trials, ks) for trials in result.trials],
     )
-    for other in result.trials[:-1]:
-        print_line(compare_trials(other, last).sentence + ".")
+    for found in compare_trials([(other, last) for other in result.trials[:-1]]):
+        print_line(found.sentence + ".")
     print_line(f"Run: {result.run_dir}")
 
 

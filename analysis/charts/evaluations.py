@@ -139,7 +139,7 @@ def pass_at_k(result: Result) -> alt.TopLevelMixin:
         "pass@k of the last evaluation",
         f"n = {span(rows, 'n_problems')} problems, {span(rows, 'n_samples')} completions each; "
         f"{seeds(rows)}",
-        "unbiased estimator; bands: 95 % normal interval over problems",
+        "unbiased estimator; bands: 95 % interval over problems (Wilson)",
     )
 
 

@@ -69,7 +69,7 @@ def solve_matrix(
 def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None) -> Result:
     """Return gained, lost and unchanged problems between two policies' last evaluations.
 
-    Two runs are compared with each other, GRPO with SDPO of one seed where there are several; one run,
+    Two runs of one model are compared with each other, GRPO with SDPO of one seed where there are several; one run,
     its first evaluation with its last. The p-value is McNemar's exact one.
     """
     result = of_runs(
@@ -85,6 +85,7 @@ def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None =
                       b.seed, b.dataset, b.protocol, b.decoding
                FROM ordered a JOIN ordered b
                  ON a.dataset = b.dataset AND a.protocol = b.protocol AND a.decoding = b.decoding
+                AND a.model IS NOT DISTINCT FROM b.model
                 AND b.back = 1
                 AND (a.run_id = b.run_id AND a.nth = 1 AND a.eval_id <> b.eval_id
                      OR a.run_id <> b.run_id AND a.back = 1 AND a.seed IS NOT DISTINCT FROM b.seed)
@@ -129,10 +130,7 @@ def pass_at_k(
            SELECT p.run_id || ' ' || p.eval_id AS series, p.run_id,
                   r.algorithm, r.seed, p.k, p.pass_at_k,
                   p.n_problems, p.n_samples,
-                  greatest(0, p.pass_at_k - 1.96 * sqrt(p.pass_at_k * (1 - p.pass_at_k) / p.n_problems))
-                      AS interval_low,
-                  least(1, p.pass_at_k + 1.96 * sqrt(p.pass_at_k * (1 - p.pass_at_k) / p.n_problems))
-                      AS interval_high
+                  p.interval_low, p.interval_high
            FROM pass_at_k p JOIN last USING (run_id, eval_id)
            JOIN eval_curve r USING (run_id, eval_id)
            ORDER BY series, k""",

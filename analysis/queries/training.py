@@ -40,8 +40,7 @@ def reward_curve(
                        floor((step - 1) / width) * width + (width + 1) / 2 AS step,
                        sum(n)::BIGINT AS n_completions, count(*) FILTER (n > 0) AS n_groups,
                        avg(reward) AS reward_mean,
-                       CASE WHEN min(n) > 0 THEN
-                           t_975(count(*) - 1) * stddev_samp(reward) / sqrt(count(*)) END AS half
+                       CASE WHEN min(n) > 0 THEN t_half(count(*), stddev_samp(reward)) END AS half
                 FROM by_group JOIN runs USING (run_id) CROSS JOIN extent GROUP BY ALL)
             SELECT * EXCLUDE (half), reward_mean - half AS interval_low,
                    reward_mean + half AS interval_high
@@ -157,13 +156,10 @@ def signal(
             bins AS (
                 SELECT coalesce(algorithm, kind) AS algorithm, model, dataset, {_SEEDS} AS seed,
                        floor((step - 1) / width) * width + (width + 1) / 2 AS step,
-                       count(*) AS n, count(*) FILTER (flat) / count(*) AS p, 1.96 * 1.96 AS zz
+                       count(*) AS n, count(*) FILTER (flat) / count(*) AS p
                 FROM by_group JOIN runs USING (run_id) CROSS JOIN extent GROUP BY ALL)
             SELECT algorithm, model, dataset, seed, step, n AS n_groups, p AS flat_fraction,
-                   (p + zz / (2 * n) - 1.96 * sqrt(p * (1 - p) / n + zz / (4 * n * n)))
-                       / (1 + zz / n) AS interval_low,
-                   (p + zz / (2 * n) + 1.96 * sqrt(p * (1 - p) / n + zz / (4 * n * n)))
-                       / (1 + zz / n) AS interval_high
+                   wilson_low(p, n) AS interval_low, wilson_high(p, n) AS interval_high
             FROM bins ORDER BY model, dataset, algorithm, step""",  # noqa: S608 - an int
         run_ids,
     )
@@ -177,8 +173,8 @@ def teacher_kinds(
         connection,
         """SELECT k.run_id, r.algorithm, r.seed, k.teacher_kind, count(*) AS n,
                   avg(k.reward) AS reward_mean,
-                  avg(k.reward) - t_975(count(*) - 1) * stddev_samp(k.reward) / sqrt(count(*)) AS interval_low,
-                  avg(k.reward) + t_975(count(*) - 1) * stddev_samp(k.reward) / sqrt(count(*)) AS interval_high
+                  avg(k.reward) - t_half(count(*), stddev_samp(k.reward)) AS interval_low,
+                  avg(k.reward) + t_half(count(*), stddev_samp(k.reward)) AS interval_high
            FROM (SELECT run_id, reward, replace(teacher_kind, 'none', 'no teacher') AS teacher_kind
                  FROM shown_to_teacher WHERE {runs} AND reward IS NOT NULL) k
            JOIN runs r USING (run_id) WHERE r.algorithm <> 'grpo'

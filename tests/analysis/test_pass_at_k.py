@@ -7,6 +7,8 @@ import duckdb
 import pytest
 
 from analysis.schema import schema_sql
+from evaluator.pass_at_k import pass_at_k_each
+from evaluator.stats import wilson, wilson_of_mean
 
 
 @pytest.fixture
@@ -54,6 +56,46 @@ def test_it_equals_the_count_of_subsets_for_every_k(connection, counts):
     for (_, k), (value, n_problems, n_samples) in found.items():
         assert value == pytest.approx(exact(counts, k), abs=1e-12)
         assert (n_problems, n_samples) == (len(counts), n)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [(4, 4)],
+        [(4, 2)],
+        [(4, 4)] * 5,
+        [(4, 0)] * 5,
+        [(2, 1)] * 5,
+        [(4, 1), (4, 0), (4, 4), (4, 3)],
+    ],
+)
+def test_its_interval_is_that_of_the_evaluation_and_has_a_width_at_the_ends(connection, counts):
+    add(connection, "run", counts)
+    rows = connection.execute("SELECT k, interval_low, interval_high FROM pass_at_k").fetchall()
+    for k, low, high in rows:
+        each = pass_at_k_each([n for n, _ in counts], [c for _, c in counts], k).tolist()
+        assert (low, high) == pytest.approx(wilson_of_mean(each), abs=1e-6)
+        assert high - low > 0.3
+    ((low, high),) = connection.execute(
+        "SELECT interval_low, interval_high FROM mean_at_n"
+    ).fetchall()
+    assert (low, high) == pytest.approx(wilson_of_mean([c / n for n, c in counts]), abs=1e-6)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 40), (40, 40), (7, 9)])
+def test_wilson_in_sql_is_wilson(connection, k, n):
+    found = connection.execute(f"SELECT wilson_low({k} / {n}, {n}), wilson_high({k} / {n}, {n})")
+    assert found.fetchone() == pytest.approx(wilson(k, n), abs=1e-6)
+
+
+def test_means_of_values_that_agree_have_no_interval(connection):
+    assert connection.execute(
+        "SELECT t_half(5, 0.0), t_half(2, 1.0), t_half(1, NULL)"
+    ).fetchone() == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_thousands_of_completions_give_numbers_too(connection):

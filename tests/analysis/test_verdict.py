@@ -1,70 +1,134 @@
-"""The report's first sentence claims a difference only where a test has it."""
+"""The report's first sentences claim a difference only where the verdict has one."""
 
-from analysis.render import Result
-from analysis.verdict import verdict
+import json
+import random
 
-SETTING = ("d", "p", "greedy")
-BOARD = ("name", "algorithm", "seed", "k", "n", "dataset", "protocol", "decoding")
+import duckdb
+import pytest
+
+from analysis.headline import headline
+from analysis.schema import schema_sql
 
 
-def flips(gained, lost, p_value):
-    columns = ("name_a", "name_b", "algorithm_a", "algorithm", "change", "n", "p_value")
-    counts = {"gained": gained, "lost": lost, "solved by both": 100, "solved by neither": 50}
-    return Result(
-        (*columns, "dataset", "protocol", "decoding"),
-        [
-            ("grpo-1", "sdpo-1", "grpo", "sdpo", name, n, p_value, *SETTING)
-            for name, n in counts.items()
-            if n
-        ],
+@pytest.fixture
+def store():
+    with duckdb.connect() as made:
+        made.execute(schema_sql())
+        yield made
+
+
+def add(store, algorithm, seed, rate, *, n=60, model="qwen", words=None, samples=1, **config):
+    """Store a run whose last evaluation solves about `rate` of n problems."""
+    label = f"{algorithm or 'base'}-{seed}"
+    ((n_runs,),) = store.execute("SELECT count(*) FROM runs").fetchall()
+    run_id = f"{label}-{n_runs}"
+    info = {
+        "run_id": run_id, "kind": "train" if algorithm else "eval", "algorithm": algorithm,
+        "label": label, "created_at": "2026-01-01T00:00:00", "config": json.dumps({"training": config}),
+        "config_sha256": "c", "seed": seed, "model": model, "dataset": "d", "dataset_sha256": "d",
+        "protocol": "p", "protocol_sha256": "p", "sandbox": "docker", "packages": "{}", "hardware": "{}",
+    }  # fmt: skip
+    insert(store, "runs", [info])
+    passed = [random.Random(f"{words or label} {task}").random() < rate for task in range(n)]
+    insert(store, "evals", [{
+        "run_id": run_id, "eval_id": "final", "step": 20 if algorithm else None, "label": label,
+        "dataset": "d", "protocol": "p", "decoding": "greedy", "n": n, "k": sum(passed),
+        "interval_low": 0.1, "interval_high": 0.2, "wall_s": 1.0,
+    }])  # fmt: skip
+    insert(store, "eval_results", [
+        {
+            "run_id": run_id, "eval_id": "final", "task_id": task, "sample_index": sample,
+            "execution_id": "x", "completion": f"{words or label} {task}", "outcome": "o", "passed": good,
+        }
+        for task, good in enumerate(passed) for sample in range(samples)
+    ])  # fmt: skip
+
+
+def insert(store, table, rows):
+    names = list(rows[0])
+    marks = ", ".join("?" * len(names))
+    query = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - ours
+    store.executemany(query, [list(row.values()) for row in rows])
+
+
+def add_seeds(store, algorithm, rate, seeds=(42, 43, 44), **config):
+    for seed in seeds:
+        add(store, algorithm, seed, rate, **config)
+
+
+def test_without_evaluations_nothing_is_said(store):
+    assert headline(store)[0].startswith("No evaluation has finished")
+
+
+def test_one_policy_alone_has_its_figures(store):
+    add(store, "grpo", 42, 0.5)
+    assert "there is no second policy on the same problems" in headline(store)[0]
+
+
+def test_seeds_of_one_algorithm_are_judged_together(store):
+    add_seeds(store, "grpo", 0.2)
+    add_seeds(store, "sdpo", 0.7)
+    text, (found,) = headline(store)
+    assert (found.n_seeds, found.winner) == ((3, 3), "sdpo")
+    assert text.startswith("sdpo is better than grpo (+")
+
+
+def test_no_difference_is_called_one(store):
+    add_seeds(store, "grpo", 0.5)
+    add_seeds(store, "sdpo", 0.5)
+    assert "grpo and sdpo: not distinguishable" in headline(store)[0]
+
+
+def test_other_models_have_no_winner(store):
+    add_seeds(store, "grpo", 0.7, model="qwen")
+    add_seeds(store, "sdpo", 0.2, model="smollm2")
+    text, (found,) = headline(store)
+    assert found.winner is None and "no winner" in text and "model (qwen, smollm2)" in text
+
+
+def test_a_sweep_is_not_one_policy(store):
+    for seed, rate in ((1, 1e-6), (2, 1e-5), (3, 1e-4)):
+        add(store, "grpo", seed, 0.2, learning_rate=rate)
+        add(store, "sdpo", seed, 0.8, learning_rate=1e-5)
+    text, found = headline(store)
+    assert {item.n_seeds for item in found} == {(1, 1), (1, 3)}
+    assert all(item.winner is None for item in found) and "learning_rate" in text
+
+
+def test_one_seed_copied_is_one_seed(store):
+    for seed in (1, 2, 3):
+        add(store, "grpo", seed, 0.2, words="the same")
+    add_seeds(store, "sdpo", 0.8)
+    text, (found,) = headline(store)
+    assert (found.n_seeds, found.winner) == ((1, 3), None)
+    assert "3 runs of grpo count as 1" in text
+
+
+def test_copies_of_samples_change_nothing(store):
+    add_seeds(store, "grpo", 0.3)
+    add_seeds(store, "sdpo", 0.5)
+    (once,) = headline(store)[1]
+    store.execute(
+        "INSERT INTO eval_results BY NAME (SELECT e.* REPLACE (sample_index + i AS sample_index) "
+        "FROM eval_results e CROSS JOIN (SELECT unnest(range(1, 8)) AS i))"
     )
+    (often,) = headline(store)[1]
+    assert (once.interval, once.p) == (often.interval, often.p)
 
 
-def board(grpo, sdpo, setting=SETTING):
-    rows = [("grpo", seed, k) for seed, k in enumerate(grpo)]
-    rows += [("sdpo", seed, k) for seed, k in enumerate(sdpo)]
-    return Result(BOARD, [(f"{a}-{s}", a, s, k, 240, *setting) for a, s, k in rows])
+def test_every_method_is_compared_with_the_start_and_with_grpo_and_corrected_together(store):
+    add(store, None, 0, 0.3)
+    for algorithm in ("grpo", "sdpo", "hybrid"):
+        add_seeds(store, algorithm, 0.6)
+    text, found = headline(store)
+    assert len(found) == 5
+    assert {item.first for item in found} == {"base-0", "grpo"}
+    assert "p-values are corrected over these and 3 further" in text
+    assert min(item.p_adjusted for item in found) == pytest.approx(5 * min(i.p for i in found))
 
 
-def test_one_seed_is_judged_by_the_problems_that_flip():
-    one = board([100], [100])
-    assert verdict(one, flips(12, 9, 0.66)).startswith(
-        "No difference between grpo-1 and sdpo-1 is shown. sdpo-1 solves 112"
-    )
-    assert verdict(one, flips(30, 9, 0.001)).startswith("sdpo-1 does better than grpo-1.")
-    assert verdict(one, flips(9, 30, 0.001)).startswith("grpo-1 does better than sdpo-1.")
-
-
-def test_without_evaluations_nothing_is_said():
-    assert verdict(Result((), []), Result((), [])).startswith("No evaluation has finished")
-
-
-def test_one_seed_of_luck_is_no_finding():
-    text = verdict(board([190, 212, 202], [201, 211, 201]), flips(18, 7, 0.043))
-    assert text.startswith(
-        "No difference between grpo and sdpo is shown over 3 seeds. sdpo solves 201, 211, 201 of 240"
-    )
-    # differences 11, -1, -1 of 240: mean 1.25, s 2.887, t(0.975, 2) = 4.303, half width 7.17 points
-    assert "+1.3 points on average, 95 % interval -5.9 to +8.4" in text
-
-
-def test_what_every_seed_shows_is_said():
-    text = verdict(board([100, 104, 99], [180, 190, 185]), flips(1, 1, 1.0))
-    assert text.startswith("sdpo does better than grpo over 3 seeds.")
-
-
-def test_two_seeds_are_too_few():
-    assert verdict(board([1, 2], [200, 210]), flips(90, 1, 1e-9)).startswith("Two seeds are too")
-
-
-def test_seeds_of_another_setting_are_left_out():
-    others = board([190, 212, 202], [201, 211, 201], ("other", "p", "greedy"))
-    mixed = Result(BOARD, [*board([100], [112]).rows, *others.rows])
-    assert verdict(mixed, flips(12, 0, 0.0005)).startswith("sdpo-1 does better than grpo-1.")
-
-
-def test_seeds_that_agree_by_chance_on_one_problem_are_no_finding():
-    # no spread between the seeds, but one problem of 240 is within the noise of drawing the problems
-    text = verdict(board([100, 100, 100], [101, 101, 101]), flips(1, 0, 1.0))
-    # d = 1/240: 1.96 * sqrt(d (1 - d) / 240) = 0.81 points around 0.42
-    assert text.startswith("No difference") and "-0.4 to +1.2" in text
+def test_runs_on_other_problems_are_left_out(store):
+    add_seeds(store, "grpo", 0.2)
+    add_seeds(store, "sdpo", 0.8)
+    add(store, "hybrid", 1, 0.9, n=20)
+    assert [item.second for item in headline(store)[1]] == ["sdpo"]

@@ -2,9 +2,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.journal import Journal
@@ -118,6 +119,7 @@ def test_holm_corrects_over_the_comparisons_made_together():
     assert "after Holm's correction" in together.sentence
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_swapping_the_sides_mirrors_everything(pairs):
     first, second = side("a", [a for a, _ in pairs]), side("b", [b for _, b in pairs])
@@ -127,14 +129,179 @@ def test_swapping_the_sides_mirrors_everything(pairs):
     assert one.interval.low == pytest.approx(-other.interval.high)
 
 
-def test_several_seeds_are_bootstrapped_over_problems_and_seeds():
-    seeds = [side("a", [i % 2 for i in range(40)]).evals[0] for _ in range(3)]
-    first, second = Side("a", tuple(seeds)), side("b", [1] * 40)
+def seeded(name, rows, *, algorithm="grpo", samples=1, seeds=None, same=None, **config):
+    """A side of trained policies: a row of passes for each seed, each answer given `samples` times."""
+    evals = []
+    for number, passes in enumerate(rows):
+        results = {
+            (task, sample): result("final", task, bool(value), f"{same or name} {number} {task}")
+            for task, value in enumerate(passes)
+            for sample in range(samples)
+        }
+        info = INFO.model_copy(
+            update={
+                "kind": "train",
+                "algorithm": algorithm,
+                "seed": (seeds or range(40, 90))[number],
+                "run_id": f"{name}-{number}",
+                "model": config.get("model", "qwen"),
+                "config": {"training": {"learning_rate": 1e-5} | config},
+            }
+        )
+        row = summary("final", name, sum(map(bool, passes)), len(passes))
+        evals.append(StoredEval(info, Path(), row, results))
+    return Side(name, tuple(evals))
+
+
+def rows(rng, rates):
+    return [(rng.random(120) < rate).tolist() for rate in rates]
+
+
+def pair(seed=0, low=0.2, high=0.6, **changes):
+    """GRPO at `low` against SDPO at `high`, three seeds each: a clear difference."""
+    rng = np.random.default_rng(seed)
+    first = seeded("grpo", rows(rng, [low] * 3))
+    return first, seeded("sdpo", rows(rng, [high] * 3), algorithm="sdpo", **changes)
+
+
+def test_several_seeds_are_judged_over_problems_and_seeds():
+    (found,) = compare(pair())
+    assert (found.n_seeds, found.winner) == ((3, 3), "sdpo")
+    assert found.sentence.startswith("sdpo is better than grpo (+")
+    assert "over problems and seeds, p = " in found.sentence
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 200), st.integers(2, 9))
+def test_copies_of_samples_change_no_interval(seed, samples):
+    rng = np.random.default_rng(seed)
+    some, more = rows(rng, [0.3, 0.4]), rows(rng, [0.4, 0.5, 0.5])
+    once = compare([seeded("a", some), seeded("b", more, algorithm="sdpo")])[0]
+    often = compare(
+        [seeded("a", some, samples=samples), seeded("b", more, algorithm="sdpo", samples=samples)]
+    )[0]
+    assert (once.interval, once.p, once.n_seeds) == (often.interval, often.p, often.n_seeds)
+
+
+def test_a_run_copied_under_other_seeds_is_one_run():
+    rng = np.random.default_rng(1)
+    (answers,) = rows(rng, [0.2])
+    run = seeded("grpo", [answers])
+    copies = tuple(
+        replace(run.evals[0], info=run.evals[0].info.model_copy(update={"seed": seed}))
+        for seed in (1, 2, 3)
+    )
+    other = seeded("sdpo", rows(rng, [0.6] * 3), algorithm="sdpo")
+    (found,) = compare([Side("grpo", copies), other])
+    assert (found.n_seeds, found.winner) == ((1, 3), None)
+    assert "3 runs of grpo count as 1" in found.sentence
+
+
+def test_a_seed_given_twice_counts_once():
+    rng = np.random.default_rng(1)
+    first = seeded("grpo", rows(rng, [0.2] * 3), seeds=[42, 42, 42])
+    (found,) = compare([first, seeded("sdpo", rows(rng, [0.6] * 3), algorithm="sdpo")])
+    assert (found.n_seeds, found.winner) == ((1, 3), None)
+
+
+def test_the_same_answers_under_two_labels_have_no_winner():
+    rng = np.random.default_rng(1)
+    answers = rows(rng, [0.2] * 2)
+    (found,) = compare(
+        [
+            seeded("grpo", answers, same="x"),
+            seeded("sdpo", answers, algorithm="sdpo", same="x"),
+        ]
+    )
+    assert found.winner is None
+    assert found.sentence == "grpo and sdpo: not distinguishable, both sides hold the same answers"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"model": "smollm2"}, "model (qwen, smollm2)"),
+        ({"learning_rate": 1e-6}, "learning_rate (1e-05, 1e-06)"),
+        ({"max_steps": 400}, "max_steps (not set, 400)"),
+    ],
+)
+def test_sides_that_differ_in_more_than_the_algorithm_have_no_winner(changes, named):
+    (found,) = compare(pair(**changes))
+    assert found.winner is None and found.distinguishable
+    assert f"no winner, they differ in more than the algorithm: {named}" in found.sentence
+
+
+def test_what_an_algorithm_brings_is_no_other_difference():
+    (found,) = compare(pair(alpha=0.7, scale_rewards="none", label="x", output_dir="y"))
+    assert found.winner == "sdpo" and found.differs == ()
+
+
+def test_a_sweep_is_not_averaged_into_a_run_that_never_was():
+    first, second = pair()
+    swept = Side(
+        "grpo",
+        (
+            first.evals[0],
+            *seeded(
+                "grpo", rows(np.random.default_rng(5), [0.1] * 2), learning_rate=1e-4, seeds=[7, 8]
+            ).evals,
+        ),
+    )
+    (found,) = compare([swept, second])
+    assert found.winner is None
+    assert "they differ in learning_rate (1e-05, 0.0001)" in found.sentence
+    assert "points" not in found.sentence
+
+
+def test_one_seed_of_a_trained_policy_has_no_winner():
+    rng = np.random.default_rng(2)
+    first = seeded("grpo", rows(rng, [0.2]))
+    (found,) = compare([first, seeded("sdpo", rows(rng, [0.6]), algorithm="sdpo")])
+    assert found.winner is None and found.distinguishable
+    assert "one seed does not tell what others would do: no winner" in found.sentence
+
+
+def test_an_untrained_policy_needs_no_second_seed():
+    rng = np.random.default_rng(2)
+    (found,) = compare([side("base", rows(rng, [0.2])[0]), seeded("grpo", rows(rng, [0.6] * 3))])
+    assert found.winner == "grpo" and "one run" not in found.sentence
+    both = compare([side("base", rows(rng, [0.2])[0]), side("other", rows(rng, [0.6])[0])])
+    assert both[0].winner == "other"
+
+
+def test_one_seed_against_several_gets_their_spread():
+    rng = np.random.default_rng(2)
+    first, second = seeded("grpo", rows(rng, [0.2])), seeded("sdpo", rows(rng, [0.3] * 3))
     (found,) = compare([first, second])
-    assert found.p is None
-    assert found.n_rows == (3, 1)
-    assert found.distinguishable
-    assert "over problems and seeds" in found.sentence
+    assert found.winner is None
+    assert "grpo is one run: its spread between seeds is taken from sdpo" in found.sentence
+
+
+def test_an_adapter_is_of_the_run_that_trained_it(tmp_path):
+    first, second = pair()
+    for item in second.evals:
+        folder = tmp_path / item.info.run_id
+        Journal.create(tmp_path, item.info).close()
+        assert (folder / "run.json").is_file()
+    evaluated = tuple(
+        replace(
+            item,
+            info=INFO.model_copy(
+                update={"adapter": str(tmp_path / item.info.run_id / "adapter"), "seed": 0}
+            ),
+        )
+        for item in second.evals
+    )
+    (found,) = compare([first, Side("sdpo", evaluated)])
+    assert (found.winner, found.n_seeds) == ("sdpo", (3, 3))
+
+
+def test_holm_corrects_over_every_pair():
+    first, second = pair(low=0.4, high=0.5)
+    third = seeded("hybrid", rows(np.random.default_rng(3), [0.5] * 3), algorithm="hybrid")
+    found = compare([first, second, third], every_pair=True)
+    assert len(found) == 3
+    assert min(item.p_adjusted for item in found) == pytest.approx(3 * min(i.p for i in found))
 
 
 @pytest.mark.parametrize(
@@ -209,7 +376,18 @@ def test_the_command_prints_a_table_and_a_sentence(tmp_path):
     assert "257 problems can show a difference of 5.7 points" in done.stdout
     (found,) = json.loads(out.read_text())["comparisons"]
     assert (found["gained"], found["lost"], found["p"]) == ([3, 4], [], 0.5)
-    assert found["distinguishable"] is False
+    assert (found["distinguishable"], found["winner"]) == (False, None)
+
+
+def test_p_values_are_whole_on_a_narrow_terminal(tmp_path, monkeypatch):
+    names = [f"a-label-of-some-length-{i}" for i in range(3)]
+    for number, name in enumerate(names):
+        write_run(tmp_path, name, set(range(100 * number)), 250)
+    monkeypatch.setattr("evaluator.terminal._PLAIN_WIDTH", 80)
+    done = call("compare", *names, "--runs-dir", tmp_path)
+    table = done.stdout[: done.stdout.index(" is better")]
+    assert "1.6e-30" in table and "…" not in done.stdout
+    assert max(map(len, table.splitlines())) <= 80
 
 
 def test_one_name_is_a_usage_error(tmp_path):

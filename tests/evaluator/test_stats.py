@@ -5,14 +5,13 @@ from hypothesis import strategies as st
 
 from evaluator.pass_at_k import mean_pass_at_k, pass_at_k, pass_at_k_each
 from evaluator.stats import (
-    bootstrap_difference,
-    bootstrap_mean,
     holm,
     mcnemar_exact,
     mean_interval,
     paired_difference,
     smallest_visible_difference,
     wilson,
+    wilson_of_mean,
 )
 
 MONTE_CARLO = 0.02
@@ -109,79 +108,40 @@ def test_holm_of_a_worked_example():
     assert holm([]) == []
 
 
-def test_bootstrap_mean_is_near_the_normal_interval():
-    values = [1.0] * 100 + [0.0] * 100
-    low, high = bootstrap_mean(values)
-    half = 1.96 * (0.25 / 200) ** 0.5
-    assert (low, high) == (pytest.approx(0.5 - half, abs=0.01), pytest.approx(0.5 + half, abs=0.01))
-    assert bootstrap_mean(values) == (low, high)
+@given(st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=40))
+def test_the_interval_of_a_mean_of_zeros_and_ones_is_wilsons(values):
+    assert wilson_of_mean(values) == pytest.approx(wilson(int(sum(values)), len(values)))
 
 
-def test_the_bootstrap_of_a_mean_covers_the_truth_about_as_often_as_it_says():
-    # pass@k values: means of 8 draws at rates that differ from problem to problem; true mean 1/3.
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.randoms())
+def test_the_interval_of_a_mean_holds_it_mirrors_and_forgets_the_order(values, random):
+    low, high = wilson_of_mean(values)
+    mean = np.mean(values)
+    assert 0.0 <= low <= mean + 1e-9 and mean - 1e-9 <= high <= 1.0
+    assert high - low > 0.02
+    mirrored = wilson_of_mean([1 - x for x in values])
+    assert (1 - mirrored.high, 1 - mirrored.low) == (pytest.approx(low), pytest.approx(high))
+    shuffled = random.sample(values, len(values))
+    assert wilson_of_mean(shuffled) == pytest.approx((low, high))
+
+
+def test_values_that_agree_are_no_certainty():
+    assert wilson_of_mean([1.0] * 5) == pytest.approx((wilson(5, 5).low, 1.0))
+    low, high = wilson_of_mean([0.5] * 5)
+    assert high - low > 0.3
+    assert wilson_of_mean([1.0]) == (0.0, 1.0) == wilson_of_mean([0.25])
+
+
+@pytest.mark.parametrize(("n", "draws"), [(5, 8), (20, 4), (257, 8)])
+@pytest.mark.parametrize("shape", [(1, 2), (0.2, 0.1), (0.1, 0.8)])
+def test_the_interval_of_a_mean_covers_the_truth_about_as_often_as_it_says(n, draws, shape):
+    # pass@k values: means of draws at rates that differ from problem to problem
     rng = np.random.default_rng(2)
-    n, runs = 257, 300
-    covered = 0
-    for _ in range(runs):
-        values = rng.binomial(8, rng.beta(1, 2, size=n)) / 8
-        low, high = bootstrap_mean(values.tolist(), n_resamples=500)
-        covered += low <= 1 / 3 <= high
-    assert 0.95 - 0.04 < covered / runs < 0.95 + 0.04  # three standard errors of 300 runs
-
-
-def test_the_bootstrap_of_a_difference_covers_the_truth_about_as_often_as_it_says():
-    # Two sides of 5 seeds; each problem's rate is its own and shared, the second side gains 0.05.
-    rng = np.random.default_rng(3)
-    n, seeds, runs = 120, 5, 200
-    covered = 0
-    for _ in range(runs):
-        rates = rng.uniform(0.0, 0.9, size=n)
-        first = (rng.random((seeds, n)) < rates).astype(float)
-        second = (rng.random((seeds, n)) < rates + 0.05).astype(float)
-        low, high = bootstrap_difference(first, second, n_resamples=300)
-        covered += low <= 0.05 <= high
-    assert covered / runs > 0.95 - 0.05  # drawing seeds as well makes it wider, never narrower
-
-
-def test_the_bootstrap_of_a_difference_covers_the_truth_where_seeds_differ_much():
-    # Two sides of 2 seeds alike in the mean, a seed's own shift of 6 points: drawing 2 of 2 covers 0.875.
-    rng = np.random.default_rng(4)
-    n, seeds, runs = 240, 2, 300
-    covered = 0
-    for _ in range(runs):
-        rates = rng.beta(2, 1, size=n)
-        first, second = (
-            (rng.random((seeds, n)) < rates + rng.normal(0, 0.06, (seeds, 1))).astype(float)
-            for _ in range(2)
-        )
-        low, high = bootstrap_difference(first, second, n_resamples=200)
-        covered += low <= 0.0 <= high
-    assert covered / runs > 0.9
-
-
-def test_bootstrap_difference_is_paired():
-    rng = np.random.default_rng(0)
-    first = (rng.random((1, 200)) < 0.5).astype(float)
-    second = first.copy()
-    second[0, :4] = 1.0 - second[0, :4]
-    low, high = bootstrap_difference(first, second, n_resamples=2000)
-    # Unpaired, two rates of 200 would differ by +-0.1 from noise alone.
-    assert high - low < 0.06
-
-
-def test_bootstrap_difference_widens_with_the_spread_of_seeds():
-    rng = np.random.default_rng(0)
-    base = (rng.random((1, 100)) < 0.5).astype(float)
-    steady = np.repeat(base, 3, axis=0)
-    spread = np.vstack([base, np.ones_like(base), np.zeros_like(base)])
-    narrow = bootstrap_difference(base, steady, n_resamples=1000)
-    wide = bootstrap_difference(base, spread, n_resamples=1000)
-    assert wide.high - wide.low > narrow.high - narrow.low
-
-
-def test_unpaired_sides_are_refused():
-    with pytest.raises(ValueError, match="same problems"):
-        bootstrap_difference(np.ones((1, 3)), np.ones((1, 4)))
+    runs, truth = 400, shape[0] / sum(shape)
+    values = rng.binomial(draws, rng.beta(*shape, size=(runs, n))) / draws
+    found = [wilson_of_mean(row.tolist()) for row in values]
+    covered = np.mean([low <= truth <= high for low, high in found])
+    assert covered > 0.95 - 0.04  # three standard errors of 400 runs
 
 
 def test_pass_at_k_of_worked_examples():
@@ -228,3 +188,5 @@ def test_the_interval_of_a_mean_is_students():
     assert high == pytest.approx(2 + 4.302653 / 3**0.5, abs=1e-6)
     with pytest.raises(ValueError, match="at least 3"):
         mean_interval([1.0, 2.0])
+    with pytest.raises(ValueError, match="values that differ"):
+        mean_interval([2.0] * 4)

@@ -49,7 +49,7 @@ def refusal(summary, band=CODER):
 def test_a_model_within_its_band_is_said_to_be():
     said = []
     judge(Summary(16, 32, {"wrong_answer": 16}), CODER, name="m", say=said.append)
-    assert said[0].startswith("calibration: base model 16 of 32") and "known: 40% to 65%" in said[0]
+    assert said[0].startswith("calibration: base model 16 of 32") and "known: 36% to 53%" in said[0]
 
 
 def test_a_prompt_that_hides_the_functions_name_is_refused_and_named():
@@ -80,7 +80,7 @@ def test_an_interval_that_reaches_the_band_is_no_ground_to_refuse():
     ("name", "low"),
     [
         ("Qwen/Qwen2.5-0.5B-Instruct", 0.25),
-        ("/data/Qwen2.5-Coder-0.5B-Instruct", 0.40),
+        ("/data/Qwen2.5-Coder-0.5B-Instruct", 0.36),
         ("models/smollm2-135m", 0.05),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", 0.05),
     ],
@@ -92,6 +92,17 @@ def test_a_model_is_known_by_its_hub_name_or_folder(name, low):
 def test_other_models_are_not_known():
     assert band_of("meta/Other-7B") is None
     assert all(0.0 <= band.low < band.high <= 1.0 and band.source for band in BANDS)
+
+
+def test_a_band_says_what_it_rests_on_and_holds_what_was_measured():
+    for band in BANDS:
+        if band.measured is None:
+            assert "not measured" in band.protocol and "published" in band.source
+            continue
+        low, high = wilson(*band.measured)
+        assert band.low <= low + 0.02 and band.high >= high - 0.001  # given in whole percents
+        assert f"measured here: {band.measured[0]} of {band.measured[1]}" in band.source
+    assert "378 other problems and another prompt" in CODER.source
 
 
 def test_an_unknown_model_needs_to_be_allowed(config_file, monkeypatch, hashed_grades):

@@ -1,0 +1,183 @@
+"""What two runs must share before a difference between them can be called one of their methods.
+
+Everything that a run stores of itself is compared by name, except what cannot move a figure (where files
+go, how often something is printed) and the seed, which is what repeats a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.records import RunInfo
+
+METHOD_SETTINGS = frozenset(
+    "teacher ema_rate trust_region_rate teacher_context success_threshold exclude_self strip_thinking "
+    "use_feedback feedback_only_without_solution max_teacher_prompt_tokens teacher_template "
+    "solution_template feedback_template support divergence alpha distill_top_k importance_clip "
+    "aggregation hybrid_lambda problem_weight advantage_clip advantage_mix advantage_mix_steps "
+    "anchor_weight loss_type scale_rewards beta epsilon epsilon_high delta importance_sampling_level "
+    "mask_truncated_completions".split()
+)
+"""What an algorithm brings: its loss and its teacher. Between methods these may differ."""
+
+WITHOUT_EFFECT = frozenset(
+    "label runs_dir mbpp_dir evaluate_every eval_dataset eval_max_problems eval_samples eval_batch "
+    "calibration_problems allow_uncalibrated fault_patience_s token_stats_every sandbox seed data_seed "
+    "output_dir run_name report_to disable_tqdm project push_to_hub do_eval do_predict do_train "
+    "num_completions_to_print num_generations_eval prediction_loss_only per_device_eval_batch_size "
+    "resume_from_checkpoint restore_callback_states_from_checkpoint enable_jit_checkpoint local_rank "
+    "load_best_model_at_end metric_for_best_model greater_is_better skip_memory_metrics debug "
+    "include_num_input_tokens_seen include_for_metrics batch_eval_metrics decoding "
+    "model_name_or_path dataset".split()
+)
+"""Settings that move no figure, that repeat a run (the seed), or that are compared apart (model, problems)."""
+
+_PREFIXES_WITHOUT_EFFECT = (
+    *("hub_", "log_", "logging_", "save_", "eval_", "trackio_", "ddp_", "vllm_server_"),
+    *("dataloader_num", "dataloader_pin", "dataloader_pre", "dataloader_pers", "dataloader_mul"),
+)
+_PARTS_OF_A_CONFIG = ("bench", "training", "model")
+_PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth", "bitsandbytes")
+"""Whose versions decide what a training step computes."""
+_FIRST = ("runs", "model", "adapter", "training problems", "learning_rate", "max_steps", "step")
+"""Differences that are named before the others."""
+_MOST_NAMED = 4
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What one run was made under, as text by name."""
+
+    algorithm: str | None
+    """None where nothing was trained."""
+    method: Mapping[str, str]
+    """What the algorithm brings."""
+    rest: Mapping[str, str]
+    """Everything else that may move a figure."""
+    shared_by_all: frozenset[str] = frozenset({"model", "sandbox", "code version", "timeout_s"})
+    """What of `rest` an untrained policy has, too."""
+
+
+UNKNOWN = Conditions(None, {}, {})
+"""Of something of which no run tells."""
+
+
+def conditions(info: RunInfo, *, step: int | None = None) -> Conditions:
+    """Return what a run was made under.
+
+    Args:
+        info: of the run that trained the policy, or of the evaluation where nothing was trained.
+        step: optimizer step of the evaluated policy; None where it is the last.
+    """
+    found: dict[str, object] = {
+        "model": _model(info),
+        "sandbox": None if info.sandbox == "unknown" else info.sandbox,
+        "code version": _code_version(info),
+    }
+    settings = _settings(info.config)
+    if info.algorithm is None:
+        found["adapter"] = info.adapter
+        found["timeout_s"] = settings.get("timeout_s")
+        return Conditions(None, {}, _known(found))
+    found["step"] = step
+    found["training problems"] = _content(info.dataset, info.dataset_sha256)
+    found["prompt form"] = _content(info.protocol, info.protocol_sha256)
+    found |= {f"version of {name}": info.packages.get(name) for name in _PACKAGES}
+    found |= {name: value for name, value in settings.items() if name not in METHOD_SETTINGS}
+    brought = {name: value for name, value in settings.items() if name in METHOD_SETTINGS}
+    return Conditions(info.algorithm, _known(brought), _known(found))
+
+
+def differences(first: Sequence[Conditions], second: Sequence[Conditions]) -> tuple[str, ...]:
+    """Name what differs between two sides beside their methods, with the values of each.
+
+    Two untrained policies are compared as they are: their models and adapters may differ.
+    """
+    one, other = first[0], second[0]
+    names = set(one.rest) | set(other.rest)
+    if one.algorithm is None or other.algorithm is None:
+        # What an untrained policy does not have comes with the training that is compared.
+        names = (set(one.rest) & set(other.rest)) & one.shared_by_all
+    if one.algorithm is None and other.algorithm is None:
+        names.discard("model")
+    differing = [name for name in names if one.rest.get(name) != other.rest.get(name)]
+    return tuple(_described(name, [one, other]) for name in _in_order(differing))
+
+
+def mixed(side: Sequence[Conditions]) -> tuple[str, ...]:
+    """Name what differs within one side, whose runs must be alike in all but the seed."""
+    algorithms = {str(each.algorithm) for each in side}
+    if len(algorithms) > 1:
+        return (f"algorithm ({', '.join(sorted(algorithms))})",)
+    flat = [Conditions(None, {}, {**each.method, **each.rest}) for each in side]
+    # An adapter whose run is not at hand may be of another seed: its path alone is no difference.
+    names = {name for each in flat for name in each.rest} - {"adapter"}
+    differing = [name for name in names if len({each.rest.get(name) for each in flat}) > 1]
+    return tuple(_described(name, flat) for name in _in_order(differing))
+
+
+def listed(named: Sequence[str]) -> str:
+    """Some differences as text, the rest counted."""
+    more = len(named) - _MOST_NAMED
+    shown = ", ".join(named[:_MOST_NAMED])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _described(name: str, sides: Sequence[Conditions]) -> str:
+    """A difference with its values, each once."""
+    values = [_short(each.rest.get(name, "not set")) for each in sides]
+    return f"{name} ({', '.join(dict.fromkeys(values))})"
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= 60 else f"{value[:57]}..."
+
+
+def _in_order(names: Sequence[str]) -> list[str]:
+    """What a reader asks for first, then the alphabet."""
+    return sorted(names, key=lambda name: (_FIRST.index(name) if name in _FIRST else 99, name))
+
+
+def _settings(config: Mapping[str, object]) -> dict[str, object]:
+    """The stored configuration, flat, by the names that the command line takes."""
+    flat: dict[str, object] = {}
+    for key, value in config.items():
+        if key in _PARTS_OF_A_CONFIG and isinstance(value, Mapping):
+            flat |= {str(name): each for name, each in value.items()}
+        else:
+            flat[key] = value
+    return {
+        name: value
+        for name, value in flat.items()
+        if name not in WITHOUT_EFFECT and not name.startswith(_PREFIXES_WITHOUT_EFFECT)
+    }
+
+
+def _known(found: Mapping[str, object]) -> dict[str, str]:
+    """As text; what is not set is left out."""
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def _model(info: RunInfo) -> str | None:
+    """The weights where their content is known, else the name."""
+    if info.model is None or info.model_sha256 is None:
+        return info.model
+    return f"{Path(info.model).name} (sha256 {info.model_sha256[:12]})"
+
+
+def _content(name: str, sha256: str) -> str:
+    return name if sha256 == "unknown" else f"{name} (sha256 {sha256[:12]})"
+
+
+def _code_version(info: RunInfo) -> str | None:
+    """Commit, and whether it was changed."""
+    import hashlib
+
+    if info.git_commit is None:
+        return None
+    if not info.git_dirty:
+        return info.git_commit[:12]
+    changes = hashlib.sha256((info.git_diff or "").encode()).hexdigest()
+    return f"{info.git_commit[:12]} changed ({changes[:8]})"

@@ -1,0 +1,1 @@
+"""What measures this project; not part of the package that is installed."""
