@@ -28,10 +28,7 @@ __all__ = [
 ]
 
 GRADED_TOGETHER = 256
-"""Answers in one sandbox batch and one journal commit, where no sampling sets the pace.
-
-Where one program takes seconds, such as the reference of task 123, the others of its batch run beside it.
-"""
+"""Answers in one sandbox batch and one journal commit, where no sampling sets the pace."""
 
 
 def evaluate(

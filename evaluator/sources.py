@@ -71,8 +71,7 @@ def open_source(
         work = _work(options, problem_set, kept)
         worker = Worker(work, sandbox)
         facts = worker.facts
-        graded = (worker.graded(index) for index in range(facts.n_batches))
-        return _source(options, work.n, facts, graded)
+        return _source(options, work.n, facts, worker.batches())
 
     if not options.skip_harness_check:
         check_harness(problem_set, sandbox, timeout_s=options.timeout_s)

@@ -6,7 +6,8 @@ can be pickled, and what it does follows from that alone, so any worker can do a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from evaluator.prompt import PROTOCOLS
 from evaluator.sampling import Decoding
 from evaluator.sampling_plan import SamplingPlan
 from sandbox.client import Sandbox
+
+SIDE_BY_SIDE = 3
+"""Batches of recorded answers graded at a time, so that a program which takes seconds makes none of them wait."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,18 @@ class Worker:
             adapter=policy.adapter,
             placement=tuple(sorted(policy.placement.items())),
         )
+
+    def batches(self) -> Iterator[list[GradedAnswer]]:
+        """Yield all batches of graded answers, in order; recorded ones are graded side by side.
+
+        Raises:
+            SandboxError: the sandbox failed; nothing of the batch in hand is kept.
+        """
+        n_recorded = len(self._recorded)
+        with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+            yield from threads.map(self.graded, range(n_recorded))
+        for index in range(n_recorded, self.facts.n_batches):
+            yield self.graded(index)
 
     def graded(self, index: int) -> list[GradedAnswer]:
         """Return one batch of graded answers.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+import json
 import math
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -16,11 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox.client import open_sandbox
-from sandbox.docker_backend import DockerEndpoint, engine, plain_container
-from sandbox.image import current_image
+from sandbox.docker_backend import engine, plain_container
+from sandbox.image import ROOT, current_image
 from sandbox.policy import Limits
-from sandbox.program import Program, SandboxError, Verdict
+from sandbox.program import SandboxError
 
 _CODE = """
 def similar_elements(test_tup1, test_tup2):
@@ -33,7 +34,6 @@ _ASSERTS = (
     "assert set(similar_elements((11, 12, 14, 13),(17, 15, 14, 13))) == set((13, 14))",
 )
 _SCRIPT = _CODE + "\n".join(_ASSERTS) + "\n"
-_PROGRAM = Program(_CODE, _ASSERTS, ("similar_elements",))
 AT_A_TIME = 4
 """Executions at the same time when a rate is measured."""
 _BURST, _LOCAL_BURST, _SLOW_BURST = 200, 40, 12
@@ -60,6 +60,10 @@ class Row:
     """With four at a time; the fork floor one at a time."""
     cpu_ms: float
     """Client, container and engine together; of the engine, what its long-lived processes used."""
+    rates: tuple[float, ...] = ()
+    """Programs per second of each round."""
+    cpus_ms: tuple[float, ...] = ()
+    """CPU-ms of a program in each round."""
 
 
 @dataclass(frozen=True)
@@ -73,19 +77,23 @@ class _Way:
     """Executions at a time when the rate is measured."""
 
 
-def measure(rounds: int) -> list[Row]:
+def measure(rounds: int, *, against: Path | None = None) -> list[Row]:
     """Measure every way `rounds` times, in turn.
+
+    Args:
+        rounds: measurements of each way.
+        against: another checkout of this project, with an image built from it; its sandbox is one more way.
 
     Raises:
         SandboxError: no engine, no image, or a way that does not give the right verdict.
     """
     with ExitStack() as stack:
-        ways = list(_ways(stack))
+        ways = list(_ways(stack, against))
         for way in ways:
             way.run(way.burst)  # first use of everything
         times: dict[str, list[float]] = {way.name: [] for way in ways}
         rates: dict[str, list[float]] = {way.name: [] for way in ways}
-        cpu: dict[str, float] = dict.fromkeys(times, 0.0)
+        cpu: dict[str, list[float]] = {way.name: [] for way in ways}
         for _ in range(rounds):
             for way in ways:
                 start = time.perf_counter()
@@ -94,23 +102,25 @@ def measure(rounds: int) -> list[Row]:
                 cpu_before, start = way.cpu_s(), time.perf_counter()
                 way.run(way.burst)
                 rates[way.name].append(way.burst / (time.perf_counter() - start))
-                cpu[way.name] += way.cpu_s() - cpu_before
+                cpu[way.name].append((way.cpu_s() - cpu_before) / way.burst)
         return [_row(way, times[way.name], rates[way.name], cpu[way.name]) for way in ways]
 
 
-def _row(way: _Way, times: list[float], rates: list[float], cpu_s: float) -> Row:
+def _row(way: _Way, times: list[float], rates: list[float], cpus_s: list[float]) -> Row:
     ordered = sorted(times)
     return Row(
         way.name,
         len(times),
         p50_ms=1e3 * ordered[len(ordered) // 2],
         p99_ms=1e3 * ordered[math.ceil(0.99 * len(ordered)) - 1],
-        per_second=sorted(rates)[len(rates) // 2],
-        cpu_ms=1e3 * cpu_s / (len(rates) * way.burst),
+        per_second=statistics.median(rates),
+        cpu_ms=1e3 * statistics.mean(cpus_s),
+        rates=tuple(rates),
+        cpus_ms=tuple(1e3 * cpu_s for cpu_s in cpus_s),
     )
 
 
-def _ways(stack: ExitStack) -> Iterator[_Way]:
+def _ways(stack: ExitStack, against: Path | None) -> Iterator[_Way]:
     image = current_image()
     client = stack.enter_context(engine())
     yield _Way(
@@ -127,26 +137,23 @@ def _ways(stack: ExitStack) -> Iterator[_Way]:
         burst=_SLOW_BURST,
     )
     yield _Way("local python -I", _repeat(_local), _own_cpu_s, burst=_LOCAL_BURST)
-    pool = stack.enter_context(open_sandbox("docker", n_workers=AT_A_TIME, own=True))
-    identities = [
-        endpoint.container_id
-        for endpoint in pool.endpoints()
-        if isinstance(endpoint, DockerEndpoint)
-    ]
+    for root in (ROOT, against):
+        if root is not None:
+            yield _sandbox(stack, root)
+    floor = _Loop(stack, _FORK_LOOP)
+    yield _Way("fork floor", floor.run, lambda: floor.used_s, burst=_BURST)
 
-    def run(n: int) -> None:
-        executions = pool.run([_PROGRAM] * n)
-        if any(part.verdict != Verdict.PASSED for done in executions for part in done.results):
-            raise SandboxError("the benchmark's program must pass, it did not")
 
-    yield _Way(
-        "this sandbox",
-        run,
-        lambda: _own_cpu_s() + sum(_cgroup_cpu_s(identity) for identity in identities),
+def _sandbox(stack: ExitStack, root: Path) -> _Way:
+    """The sandbox of a checkout, with a client of its own: so two of them are measured alike."""
+    program = json.dumps([_CODE, _ASSERTS, ["similar_elements"]])
+    loop = _Loop(stack, _SANDBOX_LOOP, program, str(AT_A_TIME), root=root)
+    return _Way(
+        "this sandbox" if root == ROOT else f"the sandbox of {root}",
+        loop.run,
+        lambda: loop.used_s + sum(_cgroup_cpu_s(container) for container in loop.containers),
         burst=_BURST,
     )
-    floor = _ForkFloor(stack)
-    yield _Way("fork floor", floor.run, lambda: floor.used_s, burst=_BURST)
 
 
 def _repeat(once: Callable[[], None]) -> Callable[[int], None]:
@@ -179,38 +186,77 @@ def _local() -> None:
     subprocess.run([sys.executable, "-I", "-c", _SCRIPT], check=True)
 
 
+_LOOP = """
+import json, resource, sys
+def answer(value):
+    print(json.dumps(value), flush=True)
+def requests():
+    for line in sys.stdin:
+        yield int(line)
+        usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        answer(sum(usage.ru_utime + usage.ru_stime for usage in usages))
+"""
+"""Does what follows for every number on standard input; answers with the CPU seconds that it has used so far."""
 _FORK_LOOP = """
-import os, sys
-for line in sys.stdin:
-    for _ in range(int(line)):
+import os
+answer([])
+for n in requests():
+    for _ in range(n):
         pid = os.fork()
         if pid == 0:
             os._exit(0)
         os.waitpid(pid, 0)
-    print(sum(os.times()[:4]), flush=True)
 """
+_SANDBOX_LOOP = """
+from sandbox.client import open_sandbox
+from sandbox.program import Program
+code, asserts, callables = json.loads(sys.argv[1])
+program = Program(code, tuple(asserts), tuple(callables))
+with open_sandbox("docker", n_workers=int(sys.argv[2]), own=True) as pool:
+    answer([endpoint.container_id for endpoint in pool.endpoints()])
+    for n in requests():
+        for done in pool.run([program] * n):
+            if any(result.verdict != "passed" for result in done.results):
+                sys.exit("the benchmark's program must pass, it did not")
+"""
+"""For this checkout and for others: it says first which containers belong to it."""
 
 
-class _ForkFloor:
-    """A small interpreter that forks, exits and waits: less than that is no execution of Python."""
+class _Loop:
+    """A process that executes the program as often as it is told."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(
+        self, stack: ExitStack, script: str, *arguments: str, root: Path | None = None
+    ) -> None:
+        packages = [] if root else ["-S"]  # a small interpreter, where nothing is imported
         self._process = stack.enter_context(
             subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _FORK_LOOP],
+                [sys.executable, "-P", *packages, "-c", _LOOP + script, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
+                cwd=root,
+                env={**os.environ, "PYTHONPATH": str(root)} if root else {},
             )
         )
+        self._what = f"the loop in {root or 'an interpreter'}"
+        self.containers: list[str] = self._answer()
         self.used_s = 0.0
 
     def run(self, n: int) -> None:
-        if self._process.stdin is None or self._process.stdout is None:
+        if self._process.stdin is None:
             raise AssertionError("its pipes are ours")
         self._process.stdin.write(f"{n}\n")
         self._process.stdin.flush()
-        self.used_s = float(self._process.stdout.readline())
+        self.used_s = self._answer()
+
+    def _answer(self) -> Any:  # noqa: ANN401 - a list or a number
+        if self._process.stdout is None:
+            raise AssertionError("its pipes are ours")
+        line = self._process.stdout.readline()
+        if not line:
+            raise SandboxError(f"{self._what} must answer, it ended; is its image built?")
+        return json.loads(line)
 
 
 def _own_cpu_s() -> float:
@@ -258,6 +304,22 @@ def markdown(table: list[Row]) -> str:
             f"| {row.per_second / slowest.per_second:.1f} |"
         )
     return "\n".join(lines)
+
+
+def comparison(table: list[Row]) -> str:
+    """Say what this sandbox does against that of another checkout; empty where none was measured."""
+    ours = next(row for row in table if row.way == "this sandbox")
+    for row in table:
+        if row.way.startswith("the sandbox of "):
+            return (
+                f"this sandbox does {_ratio(ours.rates, row.rates):.2f} times the programs of {row.way} "
+                f"for {_ratio(ours.cpus_ms, row.cpus_ms):.2f} times its CPU (medians of {row.n} pairs)"
+            )
+    return ""
+
+
+def _ratio(ours: tuple[float, ...], theirs: tuple[float, ...]) -> float:
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def svg(table: list[Row]) -> str:

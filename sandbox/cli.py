@@ -236,7 +236,13 @@ def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Also write the table here."
 )
-def bench(rounds: int, chart: Path | None, json_file: Path | None) -> None:
+@click.option(
+    "--against",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    metavar="CHECKOUT",
+    help="Measure the sandbox of another checkout of this project, too; build its image first.",
+)
+def bench(rounds: int, chart: Path | None, json_file: Path | None, against: Path | None) -> None:
     """Compare ways to execute one program, interleaved in one run.
 
     \b
@@ -244,8 +250,10 @@ def bench(rounds: int, chart: Path | None, json_file: Path | None) -> None:
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
     from sandbox import bench as benchmark
 
-    table = _ours(lambda: benchmark.measure(rounds))
+    table = _ours(lambda: benchmark.measure(rounds, against=against))
     click.echo(benchmark.markdown(table))
+    if against is not None:
+        click.echo(benchmark.comparison(table))
     if chart is not None:
         chart.write_text(benchmark.svg(table))
     _write(json_file, {"rows": [vars(row) for row in table]})

@@ -185,7 +185,9 @@ def read_json(text: str | bytes) -> Value:
         ProtocolError: no JSON.
     """
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return _JSON.decode(
+            text if isinstance(text, str) else text.decode("utf-8", "surrogatepass")
+        )
     except ValueError as error:
         raise ProtocolError(f"a line must be JSON: {error}") from error
     except RecursionError as error:
@@ -194,6 +196,10 @@ def read_json(text: str | bytes) -> Value:
 
 def _no_constant(constant: str) -> Value:
     raise ProtocolError(f"a number must be finite, got {constant}")
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_constant)
+"""Made once: `json.loads` makes one for each line."""
 
 
 class _Decoder:

@@ -56,7 +56,7 @@ def described(image: str, facts: Mapping[str, Any]) -> str:
 
 def run_socket(socket_dir: Path) -> str:
     """Return the path of the socket that takes programs."""
-    return str(socket_dir / RUN_SOCKET)
+    return f"{socket_dir}/{RUN_SOCKET}"
 
 
 def ask(socket_dir: Path, kind: Kind) -> socket.socket:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import importlib
 import json
 import os
@@ -21,7 +20,7 @@ import time
 import traceback
 from typing import Any, NamedTuple
 
-from sandbox.guest import child, landlock, root, slot
+from sandbox.guest import child, landlock, memory, root, slot
 from sandbox.guest.output import Capture
 from sandbox.guest.protocol import (
     VERSION,
@@ -330,21 +329,20 @@ def _warm_up() -> None:
     # Our own folder is no place for a program to import from.
     sys.path[:] = [path for path in sys.path if os.path.realpath(path) in _library_paths()]
     streams = sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__
-    job = Job(("import math",), _WARM_UP, "", ((Call("f([1, 2, 3, 4], 5)"),) * 3,) * 3)
+    job = dump_job(Job(("import math",), _WARM_UP, "", ((Call("f([1, 2, 3, 4], 5)"),) * 3,) * 3))
     for _ in range(3):
         read_end, write_end = os.pipe()
         capture = Capture()
         capture.install()
-        child.run(parse_job(dump_job(job)), write_end, capture)
+        os.write(write_end, job)
+        child.run(parse_job(child.receive(read_end, len(job))), write_end, capture)
         os.close(read_end)
         os.close(write_end)
     sys.stdin, sys.stdout, sys.stderr = streams[:3]
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = streams[3:]  # type: ignore[misc]
     del sys.modules["solution"]
     child.set_stage()
-    gc.collect()
-    # Frozen objects are not touched by the children's collector, so their pages stay shared.
-    gc.freeze()
+    memory.freeze()
 
 
 def _import_random() -> None:

@@ -16,7 +16,8 @@ import os
 import resource
 import sys
 import types
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from sandbox.guest import landlock, seccomp, values
 from sandbox.guest.output import Capture
@@ -37,8 +38,9 @@ _LOADED, _ENDED = b'["load",null]\n', b'["end","",false]\n'
 _NO_OUTPUT = ("", False)
 _NO_ROOM = '{"o":["object","<too large to ship>",true,false]}'
 """A value after those that filled the pipe."""
-_FRAMES_BETWEEN = 2 if sys.version_info >= (3, 12) else 3
-"""Of `_evaluate` and of what it calls; before 3.12 a call of `eval` counts as one, too."""
+_FRAMES_BETWEEN = 6 if sys.version_info >= (3, 12) else 7
+"""From a slot's `serve` to a program's first frame: `handle`, `_run`, `become`, `run`, `_evaluate` and what that
+calls; before 3.12 a call of `eval` counts as one, too."""
 _RECURSION_LIMIT = sys.getrecursionlimit()
 _encode_json = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -53,25 +55,47 @@ class Layers(NamedTuple):
     threads: int
     """Processes and threads that the child's own user may have; 0 where the kernel counts none."""
 
-    def apply(self, header: RequestHeader) -> None:
-        """Strip this process; the order goes from what needs privilege to what takes the means away."""
-        os.setsid()
+    def steps(self, header: RequestHeader, *, result: int, null: int) -> Steps:
+        """Return the calls that strip a child, from what needs privilege to what takes the means away.
+
+        They are looked up before the fork: what a child looks up itself it writes to the interpreter's caches,
+        and a page that is written is a page to copy.
+
+        Args:
+            header: with the limits.
+            result: the end of the pipe that takes what the program returns.
+            null: /dev/null, opened for this child alone: an open file's flags outlive the program that sets them.
+        """
         seconds = -(-header.timeout_ms // 1000) + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-        resource.setrlimit(resource.RLIMIT_AS, (header.memory_bytes, header.memory_bytes))
+        memory = header.memory_bytes
+        steps: list[tuple[Callable[..., object], tuple[Any, ...]]] = [
+            (_signal.pthread_sigmask, (_signal.SIG_SETMASK, ())),
+            *((os.dup2, (null, fd)) for fd in (0, 1, 2)),
+            (os.dup2, (result, RESULT_FD, False)),
+            (os.set_blocking, (RESULT_FD, False)),
+            (os.setsid, ()),
+            (resource.setrlimit, (resource.RLIMIT_CPU, (seconds, seconds + 1))),
+            (resource.setrlimit, (resource.RLIMIT_AS, (memory, memory))),
+        ]
         if self.uid:
             if self.threads:
-                resource.setrlimit(resource.RLIMIT_NPROC, (self.threads, self.threads))
-            os.setresgid(self.uid, self.uid, self.uid)
-            os.setresuid(self.uid, self.uid, self.uid)
+                limit = (self.threads, self.threads)
+                steps.append((resource.setrlimit, (resource.RLIMIT_NPROC, limit)))
+            steps.append((os.setresgid, (self.uid, self.uid, self.uid)))
+            steps.append((os.setresuid, (self.uid, self.uid, self.uid)))
         elif os.geteuid() == 0:
-            _drop_capabilities()
+            steps.append((_drop_capabilities, ()))
         if self.landlock is not None:
-            self.landlock.restrict()
+            steps.append((self.landlock.restrict, ()))
         # No descriptor is left but the result's: the program can reach nobody.
-        os.closerange(RESULT_FD + 1, _MAX_FD)
+        steps.append((os.closerange, (RESULT_FD + 1, _MAX_FD)))
         if self.seccomp is not None:
-            self.seccomp.install()
+            steps.append((self.seccomp.install, ()))
+        return steps
+
+
+Steps: TypeAlias = Sequence[tuple[Callable[..., object], tuple[Any, ...]]]
+"""Functions and what each is called with."""
 
 
 def _drop_capabilities() -> None:
@@ -98,20 +122,16 @@ def receive(fd: int, n: int) -> bytes:
     return b"".join(parts)
 
 
-def become(
-    connection: int, result: int, *, header: RequestHeader, layers: Layers, capture: Capture
-) -> None:
+def become(connection: int, n_bytes: int, steps: Steps, capture: Capture) -> None:
     """Turn this forked process into a child that runs one job, and end it."""
     status = EXIT_NOT_CONFINED
     try:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        job_bytes = receive(connection, header.job_bytes)
-        os.dup2(result, RESULT_FD, inheritable=False)
-        os.set_blocking(RESULT_FD, False)
-        layers.apply(header)
+        data = receive(connection, n_bytes)
+        for call, arguments in steps:
+            call(*arguments)
         status = EXIT_BAD_JOB
-        job = parse_job(job_bytes)
-        del job_bytes
+        job = parse_job(data)
+        del data
         status = EXIT_NO_RESULT
         run(job, RESULT_FD, capture)
         status = 0
@@ -134,12 +154,15 @@ def set_stage() -> None:
     sys.modules["__main__"] = types.ModuleType("__main__")
 
 
+def leave_room(n_frames: int) -> None:
+    """Let programs have as many frames as they have on their own, above `n_frames` of a slot: before the forks."""
+    sys.setrecursionlimit(_RECURSION_LIMIT + n_frames + _FRAMES_BETWEEN)
+
+
 def run(job: Job, result: int, capture: Capture) -> None:
     """Run a program and write one JSON line for its loading, one for each assert, one for the end."""
     module = types.ModuleType("solution")
     sys.modules["solution"] = module
-    # A program has as many frames as it has on its own: ours do not count.
-    sys.setrecursionlimit(_RECURSION_LIMIT + _n_frames())
     ship = _Shipment(result)
     failure = _load(job, module.__dict__)
     if failure is not None:
@@ -153,14 +176,6 @@ def run(job: Job, result: int, capture: Capture) -> None:
         os.write(result, _ENDED)
     else:
         ship.line(_encode_json(["end", *tail]))
-
-
-def _n_frames() -> int:
-    """Frames of ours below a program's first one, where `python -c` has none."""
-    n, frame = 0, sys._getframe(1)
-    while frame.f_back is not None:
-        n, frame = n + 1, frame.f_back
-    return n + _FRAMES_BETWEEN
 
 
 class _Shipment:

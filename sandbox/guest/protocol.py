@@ -12,7 +12,7 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
-VERSION = 2
+VERSION = 3
 MAX_JOB_BYTES = 32 << 20
 """Largest job; a client refuses larger programs before it connects."""
 MAX_BODY_BYTES = 1 << 20
@@ -182,19 +182,22 @@ class Job(NamedTuple):
     steps: tuple[tuple[Call, ...], ...]
 
 
-# Flat, because this is read in every child: JSON of the same takes four times as long there.
-_ITERATE = 1 << 31
+# Read in every child, so by few steps: JSON of the same takes ten times as long there. No UTF-8 has these bytes.
+_SECTION, _END, _ITERATE = b"\xff", b"\xfe", b"\xfd"
 
 
 def dump_job(job: Job) -> bytes:
-    """Return a job as bytes: how many numbers, the numbers, the texts; lone surrogates survive the way."""
-    calls = [call for step in job.steps for call in step]
-    sources = (job.code, job.setup_code, *job.imports, *(call.source for call in calls))
-    texts = [source.encode("utf-8", "surrogatepass") for source in sources]
-    flags = [0] * (2 + len(job.imports)) + [_ITERATE * call.iterate for call in calls]
-    numbers = [len(job.imports), len(job.steps), *(len(step) for step in job.steps)]
-    numbers += [len(text) | flag for text, flag in zip(texts, flags, strict=True)]
-    return struct.pack(f"={len(numbers) + 1}I", len(numbers), *numbers) + b"".join(texts)
+    """Return a job as bytes: code, setup code, imports, steps; lone surrogates survive the way."""
+    imports = b"".join([_dump(line) + _END for line in job.imports])
+    steps = [
+        b"".join([_ITERATE * call.iterate + _dump(call.source) + _END for call in step])
+        for step in job.steps
+    ]
+    return _SECTION.join((_dump(job.code), _dump(job.setup_code), imports, *steps))
+
+
+def _dump(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def parse_job(data: bytes) -> Job:
@@ -204,23 +207,29 @@ def parse_job(data: bytes) -> Job:
         ProtocolError: not a job.
     """
     try:
-        (n_numbers,) = struct.unpack_from("=I", data)
-        numbers = list(memoryview(data)[4 : 4 + 4 * n_numbers].cast("I"))
-        n_imports, n_steps = numbers[:2]
-        start = 4 + 4 * n_numbers
-        texts = []
-        for number in numbers[2 + n_steps :]:
-            end = start + (number & ~_ITERATE)
-            texts.append(str(data[start:end], "utf-8", "surrogatepass"))
-            start = end
-        position, flags, steps = 2 + n_imports, numbers[2 + n_steps :], []
-        for n_calls in numbers[2 : 2 + n_steps]:
-            after = position + n_calls
-            parts = zip(texts[position:after], flags[position:after], strict=True)
-            steps.append(tuple([Call(text, flag >= _ITERATE) for text, flag in parts]))
-            position = after
-        if start != len(data) or position != len(texts):
-            raise ProtocolError(f"a job must fit its {len(data)} bytes, got counts for {start}")
-        return Job(tuple(texts[2 : 2 + n_imports]), texts[0], texts[1], tuple(steps))
-    except (ValueError, TypeError, IndexError, struct.error) as error:
-        raise ProtocolError(f"a job must be counts and texts: {error}") from error
+        code, setup_code, imports, *steps = data.split(_SECTION)
+        return Job(
+            tuple([_text(line) for line in _texts(imports)]),
+            _text(code),
+            _text(setup_code),
+            tuple([tuple([_call(text) for text in _texts(step)]) for step in steps]),
+        )
+    except ValueError as error:
+        raise ProtocolError(f"a job must be sections of texts: {error}") from error
+
+
+def _texts(section: bytes) -> list[bytes]:
+    *texts, rest = section.split(_END)
+    if rest:
+        raise ProtocolError(f"a text must have its end, got {rest[:80]!r}")
+    return texts
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")
+
+
+def _call(data: bytes) -> Call:
+    if data[:1] == _ITERATE:
+        return Call(_text(data[1:]), True)
+    return Call(_text(data))

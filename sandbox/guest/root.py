@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 import sys
 
@@ -21,6 +20,8 @@ _DEVICES = {"null": (1, 3), "zero": (1, 5), "random": (1, 8), "urandom": (1, 9)}
 
 def main() -> None:
     """Make the root, in an image that is being built."""
+    import shutil  # not in the supervisor, which imports this module: children share its memory
+
     os.symlink(".", os.path.join(ROOT, "usr"))
     if not os.path.islink("/lib"):  # an image that keeps a part of its libraries there
         shutil.copytree("/lib", os.path.join(ROOT, "lib"), symlinks=True, dirs_exist_ok=True)

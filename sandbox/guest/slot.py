@@ -16,7 +16,7 @@ import resource
 import select
 import signal
 import socket
-import termios
+import sys
 import time
 from typing import NamedTuple
 
@@ -41,6 +41,7 @@ SEND_TIMEOUT_S = 10.0
 STARTED_AFTER_S = 0.05
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _MIN_PIPE_BYTES = 65_536
+_FIONREAD = 0x541B
 _CPUCLOCK_SCHED = 2
 """In a clock's number, beside the one of its process: all of its threads' time, in nanoseconds."""
 _OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
@@ -82,10 +83,19 @@ def make_walls(settings: Settings) -> Walls:
 def serve(listener: socket.socket, index: int, settings: Settings, walls: Walls) -> None:
     """Serve connections until it is time to be replaced."""
     slot = _Slot(index, settings, walls)
+    child.leave_room(_n_frames())
     for _ in range(settings.recycle_after):
         connection, _ = listener.accept()
         with connection:
             slot.handle(connection)
+
+
+def _n_frames() -> int:
+    """Frames from the caller's down to the first one."""
+    n, frame = 0, sys._getframe(1)
+    while frame.f_back is not None:
+        n, frame = n + 1, frame.f_back
+    return n
 
 
 class _Slot:
@@ -140,17 +150,13 @@ class _Slot:
 
     def _run(self, header: RequestHeader, connection: socket.socket) -> None:
         result, write_end = _pipe()
+        null = os.open("null", os.O_RDWR, dir_fd=self._dev)
+        steps = self._layers.steps(header, result=write_end, null=null)
         start = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            self._own_null()
-            child.become(
-                connection.fileno(),
-                write_end,
-                header=header,
-                layers=self._layers,
-                capture=self._capture,
-            )
+            child.become(connection.fileno(), header.job_bytes, steps, self._capture)
+        os.close(null)
         os.close(write_end)
         try:
             end = _wait(pid, header, start, connection, self._proc)
@@ -181,12 +187,6 @@ class _Slot:
         finally:
             # What one program returned must not be in the memory of the next one.
             body[:] = bytes(len(body))
-
-    def _own_null(self) -> None:
-        """Open /dev/null for this child alone: the flags of an open file outlive the program that sets them."""
-        null = os.open("null", os.O_RDWR, dir_fd=self._dev)
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
 
     def _how(self, end: _End) -> tuple[How, int]:
         """Tell the causes apart by evidence that the child cannot write."""
@@ -379,5 +379,5 @@ def _oom_kills(fd: int) -> int:
 
 def _readable_bytes(fd: int) -> int:
     size = array.array("i", [0])
-    fcntl.ioctl(fd, termios.FIONREAD, size)
+    fcntl.ioctl(fd, _FIONREAD, size)
     return size[0]

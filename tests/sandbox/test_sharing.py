@@ -93,22 +93,31 @@ def test_a_supervisor_that_does_not_answer_is_given_up(endpoint, pool, monkeypat
 
 
 def test_an_answer_that_came_while_the_client_was_stopped_counts(endpoint):
+    # Stopped between looking for answers and looking at the clock, beside a supervisor that says nothing.
     script = (
+        "import os, signal\n"
         "from pathlib import Path\n"
         "from sandbox import exchange\n"
         "from tests.sandbox.conftest import honest, verdicts\n"
         "from tests.sandbox.test_sharing import Attached, Pool, hanging\n"
-        "exchange.GRACE_S = exchange.LATE_S = 0.3; exchange.STARVATION_FACTOR = 1\n"
         f"pool = Pool('a', [Attached(Path({str(endpoint.socket_dir)!r}))], memory_bytes=1 << 29)\n"
-        "print('ready', flush=True); print(verdicts(pool.run([hanging(0.5), *honest()])), pool.health.n_restarts)"
+        "exchange.QUEUE_CHECK_S = exchange.GRACE_S = 0.1; exchange.STARVATION_FACTOR = 1\n"
+        "exchange.answers = lambda _: False\n"
+        "pool._revive = lambda *_, **__: None\n"
+        "collect, stopped = pool._collect, []\n"
+        "def collect_and_stop(batch):\n"
+        "    collect(batch)\n"
+        "    if batch.active and not stopped:\n"
+        "        stopped.append(True)\n"
+        "        os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "pool._collect = collect_and_stop\n"
+        "print(verdicts(pool.run([hanging(0.3), *honest()])), pool.health.n_lost, len(stopped))"
     )
     client = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert client.stdout.readline() == "ready\n"
-    time.sleep(0.2)
-    client.send_signal(signal.SIGSTOP)
-    time.sleep(1.3)
+    os.waitid(os.P_PID, client.pid, os.WSTOPPED)
+    time.sleep(0.8)
     client.send_signal(signal.SIGCONT)
-    assert client.communicate(timeout=20)[0] == "['timeout', 'passed'] 0\n"
+    assert client.communicate(timeout=20)[0] == "['timeout', 'passed'] 0 1\n"
 
 
 @pytest.mark.slow
