@@ -149,6 +149,10 @@ reproduce: python  ## the whole benchmark, resumable (MODEL=DIR ARGS="--plan", A
 bench-loss: setup  ## measure the loss's memory and time: plain, ours, TRL's (minutes)
 	$(VENV)/bin/python -m trainer.bench_loss $(ARGS)
 
+.PHONY: bench-step
+bench-step: setup  ## time a training step: ours, ours with every row computed whole, TRL's (MODEL=DIR; tens of minutes)
+	$(VENV)/bin/python -m trainer.bench_step $(if $(MODEL),--model $(MODEL)) $(ARGS)
+
 .PHONY: plots
 plots: setup  ## draw the charts of all runs
 	$(BENCH) plots $(ARGS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -59,16 +61,22 @@ def completion_logits(model: Any, rows: Rows) -> Tensor:  # noqa: ANN401
 class WithPositions:
     """A model that is given position ids wherever it is called with a mask alone, as TRL does."""
 
-    def __init__(self, model: Any, unwrapped: Any) -> None:  # noqa: ANN401
-        """Call `model`; `unwrapped` is what stands inside its distributed wrapper."""
-        self._model, self._unwrapped = model, unwrapped
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401
+        unwrapped: Any,  # noqa: ANN401
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        """Call `model`; `unwrapped` is what stands inside its distributed wrapper, `autocast` what it computes in."""
+        self._model, self._unwrapped, self._autocast = model, unwrapped, autocast
 
     def __call__(self, **inputs: Any) -> Any:  # noqa: ANN401
         """Run the model; equal prompts are computed once where the logits of completions alone are asked for."""
         if self._model is self._unwrapped and set(inputs) == _OF_COMPLETIONS:
             n_kept = inputs["logits_to_keep"]
             rows = _split(inputs["input_ids"], inputs["attention_mask"], n_kept - 1)
-            shared = shared_inputs(self._unwrapped, rows)
+            with self._autocast():  # keys and values in one number format
+                shared = shared_inputs(self._unwrapped, rows)
             if shared is not None:
                 return self._model(**shared, logits_to_keep=n_kept)
         positions = position_ids(self._unwrapped, inputs["attention_mask"])

@@ -440,7 +440,8 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         return answer
 
     def _full_logits_logps(self, model: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        placed = WithPositions(model, self.accelerator.unwrap_model(model))
+        unwrapped, autocast = self.accelerator.unwrap_model(model), self.accelerator.autocast
+        placed = WithPositions(model, unwrapped, autocast)
         return super()._full_logits_logps(placed, *args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ANN401

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+import trainer.forward
 from trainer import rollout_trainer
 from trainer.config import parse_options
 from trainer.micro_batches import by_group, trimmed
@@ -133,3 +134,21 @@ def test_a_steps_gradient_is_that_of_whole_rows_where_they_were_drawn(
     assert largest > 1e-6
     for one, other in zip(ours, plain, strict=True):
         assert float((one - other).abs().max()) <= RELATIVE * largest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["sdpo", "grpo"])
+@pytest.mark.parametrize("use_peft", [True, False])
+def test_in_bfloat16_arithmetic_shared_and_new_keys_have_one_format(
+    config_file, monkeypatch, hashed_grades, algorithm, use_peft
+):
+    monkeypatch.setattr("trainer.run.open_sandbox", lambda backend: hashed_grades)
+    computed = []
+    shared_inputs = trainer.forward.shared_inputs
+    monkeypatch.setattr(
+        "trainer.forward.shared_inputs",
+        lambda *a: computed.append(shared_inputs(*a)) or computed[-1],
+    )
+    options = config_file(max_steps=1, bf16=True, use_peft=use_peft)
+    train(algorithm, parse_options(options), say=lambda _: None)
+    assert computed and all(inputs is not None for inputs in computed)
