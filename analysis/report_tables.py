@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from analysis.headline import percent
 from analysis.markup import count, folded, table
 from analysis.render import Result
-from analysis.headline import percent
 
 _OF_THE_RUN = ("algorithm", "seed", "model", "dataset", "protocol", "sandbox", "git_commit")
 """What is compared between runs beside their configurations."""

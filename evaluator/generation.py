@@ -20,6 +20,7 @@ from evaluator.decoding import (
 from evaluator.memory import is_out_of_memory, what_was_asked
 from evaluator.modes import evaluation_mode
 from evaluator.padding import check_padding
+from evaluator.shared_prompt import prefilled
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +81,7 @@ def generate_rows(
                 attention_mask=attention_mask,
                 generation_config=settings,
                 stopping_criteria=[stopping] if stopping is not None else None,
+                **prefilled(model, input_ids, attention_mask, settings),
             )
         except RuntimeError as error:
             if not is_out_of_memory(error):

@@ -18,6 +18,7 @@ from trl.models.utils import _ForwardRedirection
 
 from evaluator.modes import evaluation_mode
 from trainer.forward import (
+    GroupedRows,
     Rows,
     UnusualHead,
     completion_hidden,
@@ -151,7 +152,7 @@ class BenchTrainer(RolloutTrainer):
 
     def _imitation_loss(self, model: Any, inputs: Mapping[str, Tensor], mask: Tensor) -> Tensor:  # noqa: ANN401
         """The loss of supervised fine-tuning on the passing rows."""
-        student = self._features(model, rows_of(inputs, "prompt"))[mask]
+        student = self._features(model, _grouped(inputs, "prompt"))[mask]
         with self.accelerator.autocast():
             terms = token_terms(
                 student,
@@ -186,12 +187,12 @@ class BenchTrainer(RolloutTrainer):
     def _token_terms(self, model: Any, inputs: Mapping[str, Tensor], mask: Tensor) -> TokenTerms:  # noqa: ANN401
         """Distillation loss, log-probability and entropy of every completion token, one forward a side."""
         old_logprobs = inputs.get("old_per_token_logps")
-        student = self._features(model, rows_of(inputs, "prompt"))
+        student = self._features(model, _grouped(inputs, "prompt"))
         # A row without a teacher is compared with itself: no value, no gradient, no second forward.
         teacher, taught = student.detach(), inputs["distill_mask"]
         if taught.any():
             teacher = teacher.clone()
-            rows = rows_of(inputs, "teacher_prompt", taught)
+            rows = _grouped(inputs, "teacher_prompt", taught)
             with self.as_teacher(model) as its:
                 teacher[taught] = its.features(lambda: self._features(model, rows))
         terms = self._terms_of(
@@ -324,6 +325,14 @@ def rows_of(inputs: Mapping[str, Tensor], prompt: str, chosen: Tensor | None = N
     """The micro-batch's rows with one of the two prompts; all of them, or the chosen ones."""
     names = (f"{prompt}_ids", f"{prompt}_mask", "completion_ids", "completion_mask")
     return Rows(*(inputs[name] if chosen is None else inputs[name][chosen] for name in names))
+
+
+def _grouped(inputs: Mapping[str, Tensor], prompt: str, chosen: Tensor | None = None) -> Rows:
+    """As `rows_of`, with the groups that let a prompt be computed once."""
+    rows, groups = rows_of(inputs, prompt, chosen), inputs.get("group")
+    if groups is None:
+        return rows
+    return GroupedRows.of(rows, groups if chosen is None else groups[chosen.to(groups.device)])
 
 
 def _placed(values: Tensor, mask: Tensor) -> Tensor:

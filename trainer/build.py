@@ -153,7 +153,7 @@ def check_prompts(tokenizer: Any, model: Any, problems: ProblemSet, options: Opt
             ),
             row["task_id"],
         )
-        for row in _rows(problems, options.bench)
+        for row in rows_of_problems(problems, options.bench)
     ]
     longest, task_id = max(lengths)
     if context is not None and longest + room > context:
@@ -271,7 +271,7 @@ def build_trainer(
                 grader=grader,
                 patience=patience,
                 args=training,
-                train_dataset=Dataset.from_list(_rows(problems, bench)),
+                train_dataset=Dataset.from_list(rows_of_problems(problems, bench)),
                 processing_class=tokenizer,
                 peft_config=peft_config,
             )
@@ -329,7 +329,8 @@ def raised_here(error: BaseException) -> bool:
     return module.partition(".")[0] in ("analysis", "evaluator", "sandbox", "trainer")
 
 
-def _rows(problems: ProblemSet, bench: BenchConfig) -> list[dict[str, Any]]:
+def rows_of_problems(problems: ProblemSet, bench: BenchConfig) -> list[dict[str, Any]]:
+    """What the data set holds of each problem."""
     return [
         {
             "prompt": messages(problem, visible_tests=bench.visible_tests),  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +14,7 @@ from torch.nn.functional import linear
 from evaluator.adapter import ModelError
 from evaluator.context_length import context_length
 from evaluator.padding import accepted, causal_model, example, position_ids, undisturbed
+from trainer.common_prefix import shared_inputs
 from trainer.losses.lean import Head
 
 
@@ -24,6 +27,20 @@ class Rows(NamedTuple):
     completion_ids: Tensor
     """(row, token), right-padded."""
     completion_mask: Tensor
+
+
+class GroupedRows(Rows):
+    """Rows of known groups: what the prompts of a group begin with is computed once, where that is exact."""
+
+    groups: tuple[int, ...]
+    """The group of each row."""
+
+    @classmethod
+    def of(cls, rows: Rows, groups: Tensor) -> GroupedRows:
+        """The rows with the group of each."""
+        grouped = cls(*rows)
+        grouped.groups = tuple(groups.tolist())
+        return grouped
 
 
 def completion_hidden(model: Any, rows: Rows) -> Tensor:  # noqa: ANN401
@@ -44,14 +61,36 @@ def completion_logits(model: Any, rows: Rows) -> Tensor:  # noqa: ANN401
 class WithPositions:
     """A model that is given position ids wherever it is called with a mask alone, as TRL does."""
 
-    def __init__(self, model: Any, unwrapped: Any) -> None:  # noqa: ANN401
-        """Call `model`; `unwrapped` is what stands inside its distributed wrapper."""
-        self._model, self._unwrapped = model, unwrapped
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401
+        unwrapped: Any,  # noqa: ANN401
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        """Call `model`; `unwrapped` is what stands inside its distributed wrapper, `autocast` what it computes in."""
+        self._model, self._unwrapped, self._autocast = model, unwrapped, autocast
 
     def __call__(self, **inputs: Any) -> Any:  # noqa: ANN401
-        """Run the model."""
+        """Run the model; equal prompts are computed once where the logits of completions alone are asked for."""
+        if self._model is self._unwrapped and set(inputs) == _OF_COMPLETIONS:
+            n_kept = inputs["logits_to_keep"]
+            rows = _split(inputs["input_ids"], inputs["attention_mask"], n_kept - 1)
+            with self._autocast():  # keys and values in one number format
+                shared = shared_inputs(self._unwrapped, rows)
+            if shared is not None:
+                return self._model(**shared, logits_to_keep=n_kept)
         positions = position_ids(self._unwrapped, inputs["attention_mask"])
         return self._model(**inputs, **({} if positions is None else {"position_ids": positions}))
+
+
+_OF_COMPLETIONS = {"input_ids", "attention_mask", "logits_to_keep", "use_cache"}
+"""What TRL gives a model whose completions it scores, where nothing else is asked of it."""
+
+
+def _split(ids: Tensor, mask: Tensor, n_tokens: int) -> GroupedRows:
+    """Rows in one piece as prompts and completions of `n_tokens`, each a group of its own."""
+    rows = Rows(ids[:, :-n_tokens], mask[:, :-n_tokens], ids[:, -n_tokens:], mask[:, -n_tokens:])
+    return GroupedRows.of(rows, torch.arange(len(ids)))
 
 
 def output_head(model: Any) -> Head:  # noqa: ANN401
@@ -117,6 +156,8 @@ def _inputs(model: Any, rows: Rows) -> dict[str, Any]:  # noqa: ANN401
             f"a sequence must fit the {context} tokens that the model takes, got {n_tokens}; lower "
             "max_teacher_prompt_tokens or max_completion_length"
         )
+    if isinstance(rows, GroupedRows) and (shared := shared_inputs(model, rows)) is not None:
+        return shared
     inputs = {
         "input_ids": torch.cat([rows.prompt_ids, rows.completion_ids], dim=1),
         "attention_mask": mask,

@@ -36,16 +36,18 @@ from evaluator.decoding import (
     generation_settings,
     up_to_end,
 )
-from evaluator.four_bit import is_four_bit
 from evaluator.model import Policy
 from evaluator.modes import evaluation_mode
 from evaluator.padding import undisturbed
+from evaluator.shared_prompt import can_share, prompts_once
 from trainer.callbacks import NonFinite
 from trainer.config import Algorithm, BenchConfig
 from trainer.faults import Patience
 from trainer.forward import WithPositions
+from trainer.full_precision import keep_float32, not_called_quantised
 from trainer.losses.problem_weight import pass_rate_weights
 from trainer.metrics import group_metrics, peak_memory_bytes
+from trainer.micro_batches import MicroBatch, by_group, step_counts, trimmed, with_groups
 from trainer.position import EpochSampler
 from trainer.rollouts import GradedRollout, RolloutGrader, SampledRollout, rollout_records
 from trainer.teacher import Teacher, make_teacher
@@ -86,7 +88,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         """Those of the step that are still to be trained on."""
         self._n_groups = 0
         """Groups sampled so far in the step in work."""
-        with _not_called_quantised(args[0]):
+        with not_called_quantised(args[0]):
             super().__init__(
                 *args, reward_funcs=[grader.correctness, grader.format_score], **kwargs
             )
@@ -153,7 +155,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
                 self._micro_batches = self._of_step(self._asked)
             return self._micro_batches.pop(0)
 
-    def _of_step(self, asked: list[Any]) -> list[dict[str, Any]]:
+    def _of_step(self, asked: list[Any]) -> list[MicroBatch]:
         self._n_groups, first = 0, self._step
         micro_batches = []
         try:
@@ -162,29 +164,29 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
                 self._step += 1  # TRL reads from it whether to sample, and which part is next
         finally:
             self._step = first
-        return self._with_counts(micro_batches)
+        counts = step_counts(micro_batches, self.algorithm, self.accelerator.gather)
+        return [{**m, **counts} for m in self._arranged(micro_batches)]
 
-    def _with_counts(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Tell each micro-batch what the loss divides by: counts over the step and all processes."""
-        if self.algorithm == "sft":
-            passing = [
-                (m["completion_mask"] * m["passing"].unsqueeze(1)).sum() for m in micro_batches
-            ]
-            n_passing = self.accelerator.gather(torch.stack(passing).sum()).sum()
-            return [{**m, "n_passing_tokens": n_passing} for m in micro_batches]
-        if self.teacher is None:
+    def _arranged(self, micro_batches: list[MicroBatch]) -> list[MicroBatch]:
+        """As they are trained on; a width that a person asked for is kept."""
+        if self.pad_to_multiple_of is not None:
             return micro_batches
-        masks = [m["completion_mask"] * m["distill_mask"].unsqueeze(1) for m in micro_batches]
-        counts = torch.stack(
-            [
-                torch.stack([mask.sum() for mask in masks]).sum(),
-                torch.stack([mask.any(dim=1).sum() for mask in masks]).sum(),
-            ]
+        if self._adds_up() and can_share(self.model):
+            n = int(self.args.steps_per_generation)
+            parts = [(self._step + place) // n for place in range(len(micro_batches))]
+            micro_batches = by_group(micro_batches, parts)
+        return [with_groups(trimmed(batch)) for batch in micro_batches]
+
+    def _adds_up(self) -> bool:
+        """Whether a step's loss is a sum over its rows, wherever they stand: TRL has terms that are not."""
+        if self.algorithm in ("sdpo", "audit", "sft"):
+            return True
+        return bool(
+            self.loss_type != "bnpo"
+            and self.top_entropy_quantile == 1.0
+            and not self._entropy_bonus_enabled
+            and not self.aux_loss_enabled
         )
-        n_tokens, n_rows = self.accelerator.gather(counts).view(-1, 2).sum(dim=0)
-        return [
-            {**m, "n_distill_tokens": n_tokens, "n_distill_rows": n_rows} for m in micro_batches
-        ]
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:  # noqa: ANN401
         return EpochSampler(
@@ -421,7 +423,8 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         """No dropout, and no settings but ours."""
         # vLLM has a model of its own; TRL reads from the mode how many to sample
         mode = nullcontext() if self.use_vllm else evaluation_mode(self.model)
-        with mode, alone(self.model, self.generation_config):
+        once = nullcontext() if self.use_vllm else prompts_once(self.model)
+        with mode, alone(self.model, self.generation_config), once:
             yield
 
     def _ended(self, completion_ids: Any, logprobs: Any) -> tuple[Any, Any]:  # noqa: ANN401
@@ -457,7 +460,8 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         return answer
 
     def _full_logits_logps(self, model: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        placed = WithPositions(model, self.accelerator.unwrap_model(model))
+        unwrapped, autocast = self.accelerator.unwrap_model(model), self.accelerator.autocast
+        placed = WithPositions(model, unwrapped, autocast)
         return super()._full_logits_logps(placed, *args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ANN401
@@ -493,30 +497,6 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
                         Metric(step=int(self.state.global_step), name=name, value=float(value))
                     )
             self.patience(self.journal.commit, "writing the journal")
-
-
-@contextmanager
-def _not_called_quantised(model: Any) -> Iterator[None]:  # noqa: ANN401
-    """Hide from TRL's constructor that the base is in 4 bits: it would cast the trained weights to bfloat16.
-
-    In bfloat16 a step of lr 5e-6 is rounded away at most weights: of the entries of lora_A 3.9 % ever
-    moved in 200 steps, in float32 all of them.
-    """
-    four_bit = is_four_bit(model)
-    if four_bit:
-        model.is_loaded_in_4bit = False
-    try:
-        yield
-    finally:
-        if four_bit:
-            model.is_loaded_in_4bit = True
-
-
-def keep_float32(model: Any) -> None:  # noqa: ANN401
-    """Have every trained weight in float32: what is smaller loses the steps."""
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
 
 
 def training_settings(model: Any, tokenizer: Any, args: GRPOConfig) -> Any:  # noqa: ANN401

@@ -12,8 +12,16 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from evaluator.adapter import ModelError
 from evaluator.generation import generate_rows
 from evaluator.padding import check_padding
+from evaluator.shared_prompt import can_share
 from tests.tiny_model import make_tiny_tokenizer
-from trainer.forward import Rows, UnusualHead, completion_hidden, completion_logits, output_head
+from trainer.forward import (
+    GroupedRows,
+    Rows,
+    UnusualHead,
+    completion_hidden,
+    completion_logits,
+    output_head,
+)
 
 SAME = 1e-4
 """Float32 logits of size 10 over two layers."""
@@ -98,7 +106,23 @@ def test_a_family_is_read_right_under_padding_and_through_its_head_or_refused(ki
         else:
             through = linear(completion_hidden(model, padded), *head)
             assert float((through - logits).abs().max() / logits.abs().max()) < SAME
+    check_sharing(model)
     check_sampling(model)
+
+
+def check_sharing(model):
+    """A prompt that is computed once gives what one computed for each row does, or it is not."""
+    if not can_share(model):
+        return
+    padded = rows()
+    order = [0, 1, 0, 1, 1]
+    whole = Rows(*[x[order] for x in padded])
+    whole = whole._replace(completion_ids=whole.completion_ids + torch.arange(5).unsqueeze(1))
+    with torch.no_grad():
+        plain = completion_logits(model, whole)
+        shared = completion_logits(model, GroupedRows.of(whole, torch.tensor(order)))
+    assert not torch.equal(plain, shared), "computed whole"
+    assert float((shared - plain).abs().max() / plain.abs().max()) < SAME
 
 
 def check_sampling(model):

@@ -280,7 +280,8 @@ def test_gradient_checkpointing_changes_memory_and_no_number(run):
         run("sdpo", max_steps=1),
         run("sdpo", max_steps=1, gradient_checkpointing=True),
     )
-    assert checkpointed.metric("loss") == plain.metric("loss")
+    # a prompt is computed once without it and for each row with it: the same sums in another order
+    assert checkpointed.metric("loss")[0] == pytest.approx(plain.metric("loss")[0], rel=1e-5)
     assert checkpointed.metric("grad_norm")[0] == pytest.approx(
         plain.metric("grad_norm")[0], rel=1e-5
     )

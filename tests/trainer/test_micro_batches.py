@@ -1,0 +1,154 @@
+"""A step's gradient does not depend on how its rows are arranged and trimmed."""
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+import trainer.forward
+from trainer import rollout_trainer
+from trainer.config import parse_options
+from trainer.micro_batches import by_group, trimmed
+from trainer.run import train
+
+RELATIVE = 1e-7
+"""Of the largest entry of a step's gradient, in float64 but for Llama's norms."""
+
+
+def micro_batch(prompts, masks, extra):
+    ids = torch.tensor(prompts)
+    mask = torch.tensor(masks)
+    return {
+        "prompt_ids": ids,
+        "prompt_mask": (ids != 0).long(),
+        "completion_ids": torch.arange(mask.numel()).view_as(mask),
+        "completion_mask": mask,
+        "old_per_token_logps": torch.arange(mask.numel()).view_as(mask) / 7,
+        "advantages": torch.tensor(extra),
+        "num_items_in_batch": torch.tensor(9),
+    }
+
+
+def test_columns_that_are_padding_in_every_row_go_and_no_others():
+    batch = micro_batch([[0, 0, 5, 6], [0, 7, 8, 9]], [[1, 1, 0, 0], [1, 0, 0, 0]], [0.0, 1.0])
+    found = trimmed(batch)
+    assert found["prompt_ids"].tolist() == [[0, 5, 6], [7, 8, 9]]
+    assert found["prompt_mask"].tolist() == [[0, 1, 1], [1, 1, 1]]
+    assert found["completion_ids"].tolist() == [[0, 1], [4, 5]]
+    assert found["completion_mask"].tolist() == [[1, 1], [1, 0]]
+    assert torch.equal(found["old_per_token_logps"], batch["old_per_token_logps"][:, :2])
+    assert found["advantages"] is batch["advantages"]
+    assert batch["prompt_ids"].shape == (2, 4), "what is kept for another step stays whole"
+
+
+def test_a_micro_batch_of_masked_completions_keeps_a_column():
+    found = trimmed(micro_batch([[5], [6]], [[0, 0], [0, 0]], [0.0, 1.0]))
+    assert found["completion_mask"].shape == (2, 1)
+
+
+def test_rows_of_a_group_come_together_within_their_part_and_none_is_lost():
+    batches = [
+        micro_batch([[5, 6], [7, 8]], [[1], [1]], [0.0, 1.0]),
+        micro_batch([[7, 8], [5, 6]], [[1], [1]], [2.0, 3.0]),
+        micro_batch([[7, 8], [5, 6]], [[1], [1]], [4.0, 5.0]),
+    ]
+    found = by_group(batches, [0, 0, 1])
+    assert [b["advantages"].tolist() for b in found] == [[0.0, 3.0], [1.0, 2.0], [4.0, 5.0]]
+    assert [b["prompt_ids"].tolist() for b in found[:2]] == [[[5, 6]] * 2, [[7, 8]] * 2]
+    assert all(int(b["num_items_in_batch"]) == 9 for b in found)
+
+
+class Gradients(TrainerCallback):
+    def __init__(self):
+        self.steps = []
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.steps.append([p.grad.clone() for p in model.parameters() if p.requires_grad])
+
+
+@pytest.fixture
+def gradient(config_file, monkeypatch, hashed_grades):
+    """The first step's gradient of a run, which samples the same rows however they are arranged."""
+    monkeypatch.setattr("trainer.run.open_sandbox", lambda backend: hashed_grades)
+
+    def go(algorithm, **changes):
+        kept = Gradients()
+
+        def prepare(trainer):
+            # student and teacher of a random model differ by little more than float32's rounding
+            trainer.model.double()
+            trainer.add_callback(kept)
+
+        # long enough that some rows end before others
+        options = {"max_steps": 1, "max_grad_norm": 0.0, "max_completion_length": 60, **changes}
+        train(algorithm, parse_options(config_file(**options)), say=lambda _: None, prepare=prepare)
+        return kept.steps[0]
+
+    return go
+
+
+SETTINGS = [
+    ("sdpo", {}),
+    ("sdpo", {"aggregation": "sequence_sum_norm"}),
+    ("hybrid", {}),
+    ("grpo", {}),
+    *(
+        pytest.param(*setting, marks=pytest.mark.slow)
+        for setting in [
+            ("sdpo", {"aggregation": "sequence_mean"}),
+            ("sdpo", {"aggregation": "sequence_sum"}),
+            ("sdpo", {"aggregation": "reference"}),
+            ("sdpo", {"teacher": "trust_region"}),
+            ("sdpo", {"steps_per_generation": 4}),
+            ("sdpo", {"steps_per_generation": 1}),
+            ("sdpo", {"support": "full"}),
+            ("routed", {}),
+            ("rlsd", {}),
+            ("anchored", {}),
+            ("sft", {}),
+            ("grpo", {"loss_type": "bnpo"}),
+            ("grpo", {"loss_type": "grpo"}),
+            ("grpo", {"loss_type": "dr_grpo"}),
+            ("grpo", {"beta": 0.1}),
+            ("grpo", {"entropy_coef": 0.1}),
+            ("grpo", {"top_entropy_quantile": 0.5}),
+            ("grpo", {"importance_sampling_level": "sequence"}),
+            ("sdpo", {"use_peft": False}),
+            ("hybrid", {"mask_truncated_completions": True}),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "changes"), SETTINGS)
+def test_a_steps_gradient_is_that_of_whole_rows_where_they_were_drawn(
+    gradient, monkeypatch, algorithm, changes
+):
+    ours = gradient(algorithm, **changes)
+    monkeypatch.setattr(
+        rollout_trainer.RolloutTrainer, "_arranged", lambda self, micro_batches: micro_batches
+    )
+    monkeypatch.setattr("trainer.forward.shared_inputs", lambda *args: None)
+    monkeypatch.setattr("evaluator.shared_prompt.prefilled", lambda *args: {})
+    plain = gradient(algorithm, **changes)
+    largest = max(float(g.abs().max()) for g in plain)
+    assert largest > 1e-6
+    for one, other in zip(ours, plain, strict=True):
+        assert float((one - other).abs().max()) <= RELATIVE * largest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["sdpo", "grpo"])
+@pytest.mark.parametrize("use_peft", [True, False])
+def test_in_bfloat16_arithmetic_shared_and_new_keys_have_one_format(
+    config_file, monkeypatch, hashed_grades, algorithm, use_peft
+):
+    monkeypatch.setattr("trainer.run.open_sandbox", lambda backend: hashed_grades)
+    computed = []
+    shared_inputs = trainer.forward.shared_inputs
+    monkeypatch.setattr(
+        "trainer.forward.shared_inputs",
+        lambda *a: computed.append(shared_inputs(*a)) or computed[-1],
+    )
+    options = config_file(max_steps=1, bf16=True, use_peft=use_peft)
+    train(algorithm, parse_options(options), say=lambda _: None)
+    assert computed and all(inputs is not None for inputs in computed)
