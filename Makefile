@@ -1,6 +1,7 @@
 # `make` alone lists what there is. Every recipe is one command of the project.
 PYTHON ?= python3
 STEPS ?=
+ONLY ?=
 MODEL ?=
 ARGS ?=
 # where training and evaluation run: auto (the containers where both images are there), host, container
@@ -83,6 +84,10 @@ test-vllm: build/vllm/.installed  ## the same verdicts through vLLM as through t
 .PHONY: test-hub
 test-hub: setup  ## data and model from a stand-in of the hub, then offline, then without a network
 	$(VENV)/bin/python -m pytest -q -m slow tests/hub $(ARGS)
+
+.PHONY: mutate
+mutate: setup  ## plant small bugs one at a time and say which of them the tests let live (ONLY="losses sql", ARGS=--again)
+	$(VENV)/bin/python -m scripts.mutation $(ONLY) $(ARGS)
 
 .PHONY: check-extra
 check-extra: setup  ## the extra `gpu` resolves beside the locked packages on each Python; nothing is installed

@@ -7,11 +7,13 @@ import hashlib
 import json
 import os
 import sys
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from scripts.mutation.areas import AREAS, ROOT, Area, planted, sources
+from scripts.mutation.areas import AREAS, ROOT, Area, planted, sources, test_files
 from scripts.mutation.mutant import Mutant
 from scripts.mutation.runner import Reach, Result, Worker, in_workers, try_one
 from scripts.mutation.survivors import reasons
@@ -35,9 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
     reach = Reach(folder)
-    reach.measure(folder, options.workers, say=lambda line: print(line, flush=True))
+    files = sorted({file for area in areas for file in test_files(area)})
+    how: dict[str, Any] = {"folder": folder, "n_workers": options.workers}
+    how["heavy"] = any(area.heavy for area in areas)
+    reach.measure(files, **how, say=lambda line: print(line, flush=True))
     done = _kept(folder) if options.again else {}
     pending = [job for job in jobs if done.get(job[1].key) not in ("killed", "timed out")]
+
+    keeping = threading.Lock()
 
     def work(worker: Worker, job: tuple[Area, Mutant, str]) -> Result:
         area, mutant, source = job
@@ -48,34 +55,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         m = result.mutant
         line = f"{result.fate:9} {m.key} {m.path}:{m.line} {m.operator} {result.seconds:.1f} s {result.by}"
         print(line, flush=True)
+        with keeping:
+            _keep(folder, [result])
 
-    results = in_workers(pending, work, folder=folder, n_workers=options.workers, say=say)
+    results = in_workers(pending, work, **how, say=say)
     tried = {r.mutant.key for r in results}
     results += [Result(m, done[m.key], "", 0.0) for _, m, _ in jobs if m.key not in tried]
-    _keep(folder, results)
     return report(results, {m.key: source for _, m, source in jobs}, areas)
 
 
 def report(results: Sequence[Result], texts: dict[str, str], areas: Sequence[Area]) -> int:
     """Print the table and whoever lived; 1 where too many did, or one without a reason."""
-    print("\n| area | planted | killed | timed out | survived | of these reached by no test |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    print("\n| area | planted | killed | timed out | survived |")
+    print("| --- | ---: | ---: | ---: | ---: |")
     names = [area.name for area in areas]
     for name in [*names, "all"]:
         fates = Counter(r.fate for r in results if name in ("all", r.mutant.area))
-        n_living = fates["survived"] + fates["unreached"]
         print(
-            f"| {name} | {fates.total()} | {fates['killed']} | {fates['timed out']} | {n_living} | "
-            f"{fates['unreached']} |"
+            f"| {name} | {fates.total()} | {fates['killed']} | {fates['timed out']} | {fates['survived']} |"
         )
-    living = [r for r in results if r.fate in ("survived", "unreached")]
+    living = [r for r in results if r.fate == "survived"]
     known = reasons()
     unknown = 0
     for result in living:
         m = result.mutant
         reason = known.get(m.key)
         unknown += reason is None
-        print(f"\n{m.key} {m.path}:{m.line} ({m.operator}, {result.fate})")
+        print(f"\n{m.key} {m.path}:{m.line} ({m.operator})")
         print(m.diff(texts[m.key]))
         print(f"  reason: {reason or 'none given'}")
     share = len(living) / max(len(results), 1)

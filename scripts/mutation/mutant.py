@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Mutant:
     nth: int = 0
     """Number among equal edits of equal lines of the scope."""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Eight hex digits; the same wherever the file or the line moves to."""
         parts = (self.scope, self.operator, self.text, self.after, str(self.nth))
@@ -50,8 +51,6 @@ class Mutant:
 
 def numbered(mutants: Iterable[Mutant]) -> list[Mutant]:
     """The mutants with equal ones told apart by their order."""
-    from dataclasses import replace
-
     seen: dict[str, int] = {}
     found = []
     for mutant in mutants:
@@ -61,12 +60,18 @@ def numbered(mutants: Iterable[Mutant]) -> list[Mutant]:
     return found
 
 
-def chosen(mutants: Sequence[Mutant], n: int) -> list[Mutant]:
-    """At most `n` of them, at most one a line: those whose keys are smallest, which is as good as by lot.
+def chosen(
+    mutants: Iterable[Mutant], n: int, is_code: Callable[[Mutant], bool] = lambda _: True
+) -> list[Mutant]:
+    """At most `n` that are code, at most one a line: those of the smallest keys, which is as good as by lot.
 
     The choice depends on nothing but the text of the code: a change leaves the choice elsewhere as it was.
     """
     by_line: dict[tuple[str, int], Mutant] = {}
     for mutant in sorted(mutants, key=lambda mutant: mutant.key):
-        by_line.setdefault((mutant.path, mutant.line), mutant)
-    return sorted(list(by_line.values())[:n], key=lambda mutant: (mutant.path, mutant.start))
+        if len(by_line) == n:
+            break
+        place = mutant.path, mutant.line
+        if place not in by_line and is_code(mutant):
+            by_line[place] = mutant
+    return sorted(by_line.values(), key=lambda mutant: (mutant.path, mutant.start))

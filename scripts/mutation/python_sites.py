@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import bisect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from scripts.mutation.mutant import Mutant
 
@@ -60,6 +61,8 @@ _UNLIKE = frozenset(
     "isinstance issubclass getattr setattr hasattr setdefault cast new_tensor partial".split()
 )
 """Functions whose first two arguments nobody takes for each other."""
+_QUIET = frozenset("strict device preserve_rng_state".split())
+"""Arguments that matter where lengths differ by mistake, or on a second device."""
 _WITHOUT = frozenset("no_grad inference_mode once_differentiable".split())
 
 
@@ -100,7 +103,7 @@ class PythonSites(ast.NodeVisitor):
         return self._source[start:end]
 
     def _add(self, operator: str, start: int, end: int, after: str) -> None:
-        line = self._source.count("\n", 0, start)
+        line = bisect.bisect_right(self._starts, start) - 1
         if self._source[start:end] != after:
             self._found.append(
                 Mutant(
@@ -272,7 +275,8 @@ class PythonSites(ast.NodeVisitor):
         name = _name(node.func)
         if name in ("warning", "info", "debug", "field", "compile", "Literal", "TypeVar"):
             return
-        if name in _RENAMED:
+        # Python itself has a sum and no mean
+        if name in _RENAMED and (name != "sum" or isinstance(node.func, ast.Attribute)):
             end = self._span(node.func)[1]
             self._add("other function", end - len(name), end, _RENAMED[name])
         if name in _LEFT_OUT:
@@ -286,7 +290,8 @@ class PythonSites(ast.NodeVisitor):
         for keyword in node.keywords:
             # without a required one every call fails, which any test sees
             is_required = keyword.arg in self._required.get(name, ())
-            if keyword.arg is not None and not is_required and name not in ("dict", "replace"):
+            is_quiet = keyword.arg in _QUIET or name in ("dict", "replace")
+            if keyword.arg is not None and not is_required and not is_quiet:
                 self._leave_out_keyword(keyword)
         self.generic_visit(node)
 
@@ -355,11 +360,15 @@ def required_keywords(sources: Iterable[str]) -> dict[str, frozenset[str]]:
 
 def python_mutants(
     area: str, path: str, source: str, required: Mapping[str, frozenset[str]]
-) -> Iterator[Mutant]:
-    """Every mutant of a Python file that is still Python."""
-    for mutant in PythonSites(area, path, source, required).mutants():
-        try:
-            ast.parse(mutant.applied(source))
-        except SyntaxError:
-            continue
-        yield mutant
+) -> list[Mutant]:
+    """Every mutant of a Python file; a few are no Python any more (`is_python`)."""
+    return PythonSites(area, path, source, required).mutants()
+
+
+def is_python(source: str) -> bool:
+    """Whether a mutant's text still is Python."""
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        return False
+    return True

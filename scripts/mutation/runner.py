@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, TypeVar
 
-from scripts.mutation.areas import PACKAGES, ROOT, TESTS, Area
+from scripts.mutation.areas import PACKAGES, ROOT, Area, test_files
 from scripts.mutation.mutant import Mutant
 from scripts.mutation.reach import block_of
 
@@ -34,7 +34,7 @@ class Result:
 
     mutant: Mutant
     fate: str
-    """killed, timed out, survived, or unreached: no test runs the code."""
+    """killed, timed out or survived."""
     by: str
     """The test that failed; empty where none did, or where the code could not be imported."""
     seconds: float
@@ -43,8 +43,8 @@ class Result:
 class Worker:
     """One process with the libraries loaded, in a copy of the tree."""
 
-    def __init__(self, folder: Path, number: int) -> None:
-        """Copy the tree and start the process."""
+    def __init__(self, folder: Path, number: int, *, heavy: bool) -> None:
+        """Copy the tree and start the process; `heavy` loads torch and what builds on it."""
         self._tree = folder / f"tree-{number}"
         shutil.rmtree(self._tree, ignore_errors=True)
         self._tree.mkdir(parents=True)
@@ -57,8 +57,15 @@ class Worker:
                 shutil.copy(path, self._tree)
         reading, writing = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("worker.py"), self._tree, str(writing)],
+            [
+                sys.executable,
+                Path(__file__).with_name("worker.py"),
+                self._tree,
+                str(writing),
+                "heavy" if heavy else "light",
+            ],
             stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             text=True,
             pass_fds=[writing],
             env=_environment(self._tree),
@@ -90,7 +97,7 @@ def _environment(tree: Path) -> dict[str, str]:
     }
     return kept | {
         "PYTHONPATH": str(tree),
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTHONHASHSEED": "0",
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -104,6 +111,7 @@ def in_workers(
     *,
     folder: Path,
     n_workers: int,
+    heavy: bool,
     say: Callable[[Answer], None],
 ) -> list[Answer]:
     """Have `work` done on every job by some workers; answers in the order of the jobs."""
@@ -113,7 +121,7 @@ def in_workers(
         pending.put(place)
 
     def go(number: int) -> None:
-        worker = Worker(folder, number)
+        worker = Worker(folder, number, heavy=heavy)
         try:
             while True:
                 index, job = pending.get_nowait()
@@ -143,11 +151,16 @@ class Reach:
             self._kept = json.loads(self._path.read_text())
         self._tests: dict[str, dict[str, Any]] = {}
 
-    def measure(self, folder: Path, n_workers: int, say: Callable[[str], None]) -> None:
+    def measure(
+        self,
+        files: Sequence[str],
+        *,
+        folder: Path,
+        n_workers: int,
+        heavy: bool,
+        say: Callable[[str], None],
+    ) -> None:
         """Run every test file that changed, or all where the code did, without a mutant."""
-        files = sorted(
-            str(p.relative_to(ROOT)) for t in TESTS for p in (ROOT / t).rglob("test_*.py")
-        )
         shared = _digest([p for n in (*PACKAGES, "tests") for p in (ROOT / n).rglob("*")
                           if p.suffix in (".py", ".sql") and not p.name.startswith("test_")])  # fmt: skip
         digests = {file: shared + _digest([ROOT / file]) for file in files}
@@ -169,21 +182,27 @@ class Reach:
                 self._kept[file] = {"digest": digests[file], "tests": tests}
 
         if stale:
-            in_workers(stale, record, folder=folder, n_workers=n_workers, say=tell)
-            self._path.write_text(json.dumps(self._kept))
+            try:
+                in_workers(stale, record, folder=folder, n_workers=n_workers, heavy=heavy, say=tell)
+            finally:
+                self._path.write_text(json.dumps(self._kept))
         for file in files:
             self._tests |= self._kept.get(file, {}).get("tests", {})
 
     def tests_of(self, mutant: Mutant, area: Area, source: str) -> list[str]:
         """The tests that run a mutant's block, or its file where it runs on import; quick files first."""
         path = area.reached_through or mutant.path
-        line = None if area.reached_through else block_of(source, mutant.line)
-        found = {
-            name: test["seconds"]
+        files = set(test_files(area))
+        usable = {
+            name: test
             for name, test in self._tests.items()
-            if test["outcome"] == "passed"
-            and any(p == path and line in (None, at) for p, at in test.get("blocks", ()))
+            if test["outcome"] == "passed" and name.split("::")[0] in files
         }
+        line = None if area.reached_through else block_of(source, mutant.line)
+        reaching = [n for n, t in usable.items() if _reaches(t, path, line)]
+        # what only other processes run is not seen: then whatever uses the file, or all
+        reaching = reaching or [n for n, t in usable.items() if _reaches(t, path, None)]
+        found = {name: usable[name]["seconds"] for name in reaching or usable}
         of_file: dict[str, float] = {}
         for name, seconds in found.items():
             file = name.split("::")[0]
@@ -202,12 +221,15 @@ class Reach:
         return sum(self._tests[name]["seconds"] for name in tests)
 
 
+def _reaches(test: dict[str, Any], path: str, line: int | None) -> bool:
+    """Whether a test runs the block that begins at a line of a file; for None, any of the file."""
+    return any(p == path and line in (None, at) for p, at in test.get("blocks", ()))
+
+
 def try_one(
     worker: Worker, mutant: Mutant, source: str, tests: list[str], seconds: float
 ) -> Result:
     """Plant one mutant and run its tests."""
-    if not tests:
-        return Result(mutant, "unreached", "", 0.0)
     answer = worker.run(
         {
             "files": {mutant.path: mutant.applied(source)},

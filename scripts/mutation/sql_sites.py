@@ -10,6 +10,8 @@ _VIEW = re.compile(r"CREATE (?:VIEW|MACRO) (?P<name>\w+).*?;\n", re.DOTALL)
 _QUIET = re.compile(r"--[^\n]*|'(?:[^']|'')*'|\"[^\"]*\"")
 """Comments and literals, where no operator stands."""
 
+_KEYS = "eval_id|step|task_id|dataset|protocol|decoding|source"
+
 RULES: tuple[tuple[str, str, str], ...] = (
     ("join", r"\bLEFT JOIN\b", "JOIN"),
     ("join", r"(?<!LEFT )\bJOIN\b", "LEFT JOIN"),
@@ -50,7 +52,7 @@ RULES: tuple[tuple[str, str, str], ...] = (
     ("constant", r"(?<![\w.$])(?:0|1|2|3)(?![\w.])", "+1"),
     ("constant", r"(?<![\w.$])\d+\.\d+(?!\w)", "*2"),
     ("union", r"\bUNION ALL\b", "UNION"),
-    ("key", r", (?:eval_id|step|task_id|dataset|protocol|decoding|source)(?=\b(?! DESC)[^)(\n]*\) (?:AS|=|OVER)|\))", ""),
+    ("key", rf", (?:{_KEYS})(?=\b(?! DESC)[^)(\n]*\) (?:AS|=|OVER)|\))", ""),
     ("condition", r" AND [^\n]*(?=;\n)", ""),
     ("condition", r"\nWHERE [^;\n]*(?=;\n|\n)", "\n"),
     ("other side", r"\ba\.(?=passed|outcome|eval_id|run_id)", "b."),

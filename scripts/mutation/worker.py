@@ -7,7 +7,9 @@ line. A job names files and their text, tests in their order, and seconds; the f
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
+import itertools
 import json
 import os
 import resource
@@ -15,14 +17,14 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = (
-    "numpy scipy.stats statsmodels.stats.proportion statsmodels.stats.multitest duckdb pydantic yaml click rich"
-    " docker hypothesis pytest _pytest.assertion.rewrite torch safetensors.torch jaxtyping beartype tokenizers"
-    " transformers transformers.trainer transformers.models.llama.modeling_llama accelerate peft datasets"
-    " trl trl.trainer.grpo_trainer trl.models.utils altair"
+LIGHT = "numpy scipy.stats duckdb pydantic yaml click rich docker hypothesis pytest".split()
+HEAVY = (
+    "statsmodels.stats.proportion torch safetensors.torch jaxtyping tokenizers transformers.trainer accelerate"
+    " transformers.models.llama.modeling_llama peft datasets trl.trainer.grpo_trainer trl.models.utils"
 ).split()
 
 LEFT_OUT = ("docker", "gvisor", "slow", "gpu", "models", "containers", "unsloth")
@@ -35,7 +37,8 @@ MAX_BYTES = 8 << 30
 class Selection:
     """A plugin of pytest: the tests that a job names, in its order; without any, all that need no engine."""
 
-    def __init__(self, tests: list[str] | None) -> None:
+    def __init__(self, tests: list[str] | None, answer: Path | None) -> None:
+        self._answer = answer
         self._place = None if tests is None else {test: i for i, test in enumerate(tests)}
         self.failed = ""
 
@@ -51,16 +54,21 @@ class Selection:
         """Remember the first failure."""
         if report.failed and not self.failed:
             self.failed = report.nodeid
+            if self._answer is not None:  # nothing after it matters, taking things down neither
+                self._answer.write_text(json.dumps({"status": 1, "failed": self.failed}))
+                os._exit(1)
 
 
-def main(tree: Path, answers: int) -> None:
-    """Work until standard input ends."""
+def main(tree: Path, answers: int, libraries: Sequence[str]) -> None:
+    """Work until standard input ends, with these libraries loaded."""
     os.chdir(tree)
     sys.path[0] = str(tree)
-    for name in LIBRARIES:
+    for name in libraries:
         # an optional one may be missing; then the tests that need it skip
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a fork's collector would go through all of it, and copy every page
     with os.fdopen(answers, "w", buffering=1) as out:
         for line in sys.stdin:
             out.write(json.dumps(_run(tree, json.loads(line))) + "\n")
@@ -70,19 +78,32 @@ def _run(tree: Path, job: dict[str, Any]) -> dict[str, Any]:
     """Write the job's files, run its tests in a fork, put the files back."""
     kept = {path: (tree / path).read_bytes() for path in job["files"]}
     for path, text in job["files"].items():
-        (tree / path).write_text(text, encoding="utf-8")
+        _write(tree / path, text.encode())
     answer = tree.parent / f"{tree.name}.json"
     answer.unlink(missing_ok=True)
-    began = time.monotonic()
+    began, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = used.ru_utime + used.ru_stime
     child = os.fork()
     if not child:
         _child(tree, job, answer)
     timed_out = _wait(child, job["timeout_s"])
     for path, content in kept.items():
-        (tree / path).write_bytes(content)
+        _write(tree / path, content)
     shutil.rmtree(tree.parent / f"{tree.name}-tmp", ignore_errors=True)
     found = json.loads(answer.read_text()) if answer.exists() else {"status": -1, "failed": ""}
-    return {**found, "timed_out": timed_out, "seconds": time.monotonic() - began}
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = used.ru_utime + used.ru_stime - before
+    return {**found, "timed_out": timed_out, "seconds": time.monotonic() - began, "cpu_s": cpu_s}
+
+
+_writes = itertools.count(1)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file with a time that it never had: what was compiled of it before does not count."""
+    path.write_bytes(content)
+    at = path.stat().st_mtime + 10 * next(_writes)
+    os.utime(path, (at, at))
 
 
 def _wait(child: int, timeout_s: float) -> bool:
@@ -109,13 +130,13 @@ def _child(tree: Path, job: dict[str, Any], answer: Path) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     status = -1
     try:
-        status, content = _pytest(tree, job)
+        status, content = _pytest(tree, job, answer)
         answer.write_text(json.dumps({"status": status, **content}))
     finally:
         os._exit(0 if status == 0 else 1)
 
 
-def _pytest(tree: Path, job: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+def _pytest(tree: Path, job: dict[str, Any], answer: Path) -> tuple[int, dict[str, Any]]:
     import pytest
     from hypothesis import HealthCheck, settings
 
@@ -127,19 +148,21 @@ def _pytest(tree: Path, job: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         suppress_health_check=list(HealthCheck),
     )
     settings.load_profile("mutation")
-    selection = Selection(job.get("tests"))
+    selection = Selection(job.get("tests"), None if job.get("record") else answer)
     plugins: list[Any] = [selection]
     recorder = None
     if job.get("record"):
+        # modules are compiled anew, with marks, and are not kept
+        sys.pycache_prefix, sys.dont_write_bytecode = os.devnull, True
         sys.path.insert(0, str(Path(__file__).parent))
         import reach
 
         recorder = reach.Recorder(reach.watch(tree, tuple(job["record"])))
         plugins.append(recorder)
         sys.path.pop(0)
-    options = ["-q", "-p", "no:cacheprovider", "--tb=short", "--no-header"]
+    options = "-q -p no:cacheprovider -p no:unraisableexception --tb=short --no-header".split()
+    options += ["-p", "_hypothesis_pytestplugin", "-p", "pytest_timeout"]
     options += [f"--basetemp={tree.parent / (tree.name + '-tmp')}"]
-    options += [] if recorder else ["-x"]
     status = int(pytest.main([*options, *job["test_files"]], plugins=plugins))
     content: dict[str, Any] = {"failed": selection.failed}
     if recorder:
@@ -148,4 +171,4 @@ def _pytest(tree: Path, job: dict[str, Any]) -> tuple[int, dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), [*LIGHT, *(HEAVY if sys.argv[3] == "heavy" else ())])
