@@ -1,6 +1,7 @@
 # `make` alone lists what there is. Every recipe is one command of the project.
 PYTHON ?= python3
 STEPS ?=
+ONLY ?=
 MODEL ?=
 ARGS ?=
 # test processes side by side; JOBS=0 runs the tests in one process, as a debugger wants
@@ -144,6 +145,10 @@ test-hub: setup  ## data and model from a stand-in of the hub, then offline, the
 .PHONY: test-containers
 test-containers: setup  ## train across the two containers and look from inside whether they are shut in
 	$(VENV)/bin/python -m pytest -q -m containers $(ARGS)
+
+.PHONY: mutate
+mutate: setup  ## plant small bugs one at a time and say which of them the tests let live (ONLY="losses sql", ARGS=--again)
+	$(VENV)/bin/python -m scripts.mutation $(ONLY) $(ARGS)
 
 .PHONY: check-extra
 check-extra: setup  ## the extra `gpu` resolves beside the locked packages on each Python; nothing is installed

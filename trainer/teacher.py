@@ -110,7 +110,6 @@ class EmaTeacher(Teacher):
         with self.weights():
             return forward()
 
-    @torch.no_grad()
     def update(self) -> None:
         """Move every weight by `rate` towards the student; once a rollout batch."""
         for name, parameter in self._parameters.items():

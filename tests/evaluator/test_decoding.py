@@ -76,5 +76,7 @@ def test_the_settings_that_are_stored_hold_every_field_that_is_set(tiny_policy):
     found = stored(settings)
     assert found["temperature"] == 0.7 and found["top_p"] == 0.9 and found["top_k"] == 3
     assert found["eos_token_id"] == end_ids(tiny_policy.model, tiny_policy.tokenizer)
+    assert None not in found.values() and "transformers_version" not in found
+    assert not any(name.startswith("_") for name in found)
     with alone(tiny_policy.model, settings):
         assert tiny_policy.model.generation_config is settings

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from tests.trainer.killing import bytes_in, check_same
 from tests.trainer.outcomes import outcome
 from trainer.config import ConfigError
-from trainer.resume import COMPLETE, last_checkpoint, recall
+from trainer.resume import COMPLETE, MarkComplete, last_checkpoint, recall
 
 STEPS = 4
 
@@ -114,6 +115,40 @@ def test_an_unfinished_checkpoint_is_not_used(tmp_path):
             (folder / COMPLETE).touch()
     assert last_checkpoint(tmp_path).name == "checkpoint-2"
     assert last_checkpoint(tmp_path / "checkpoints") is None
+
+
+def test_a_checkpoint_is_marked_once_all_of_it_is_on_disk(tmp_path, monkeypatch):
+    checkpoint = tmp_path / "checkpoint-3"
+    (checkpoint / "inner").mkdir(parents=True)
+    for name in ("weights", "inner/state"):
+        (checkpoint / name).write_text("x")
+    synced = []
+    fsync = os.fsync
+
+    def watch(descriptor):
+        assert not (checkpoint / COMPLETE).exists() or synced[-1] == f"{COMPLETE}.part"
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        synced.append(os.path.relpath(path, checkpoint))
+        fsync(descriptor)
+
+    monkeypatch.setattr("trainer.resume.os.fsync", watch)
+    monkeypatch.setattr(
+        "trainer.resume.PartialState", lambda: SimpleNamespace(wait_for_everyone=list)
+    )
+    asked = []
+
+    def patience(work, what):
+        asked.append(what)
+        work()
+
+    args = SimpleNamespace(output_dir=tmp_path)
+    mark = MarkComplete(patience)
+    mark.on_save(args, SimpleNamespace(global_step=3, is_world_process_zero=False), None)
+    assert synced == [] and not (checkpoint / COMPLETE).exists()
+    mark.on_save(args, SimpleNamespace(global_step=3, is_world_process_zero=True), None)
+    assert sorted(synced[:2]) == ["inner/state", "weights"]
+    assert synced[2:] == [f"{COMPLETE}.part", "."]
+    assert (checkpoint / COMPLETE).exists() and asked == ["marking the checkpoint"]
 
 
 def test_a_folder_that_is_no_training_run_is_named(tmp_path):

@@ -9,7 +9,9 @@ import time
 
 import pytest
 
-from trainer.supervise import STATUS_FD, needs_supervisor, supervise
+import trainer.supervise
+from trainer.exit_codes import FAILED
+from trainer.supervise import STATUS_FD, die_with_supervisor, needs_supervisor, supervise, tell
 
 TELL = f"""
 import json, os, signal, sys, time
@@ -154,3 +156,54 @@ def test_a_supervised_process_and_a_launchers_process_need_no_supervisor(monkeyp
 def test_the_supervisor_imports_nothing_heavy():
     code = "import sys, trainer.supervise; sys.exit(bool({'torch', 'trl', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ}).returncode == 0
+
+
+def test_signals_mean_what_they_meant_before_once_the_child_has_ended(said):
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    supervised("pass", said)
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_what_a_process_tells_is_one_line_and_without_a_supervisor_nothing(monkeypatch):
+    reading, writing = os.pipe()
+    monkeypatch.setenv(STATUS_FD, str(writing))
+    tell(exit_code=3, run_dir="runs/x")
+    assert os.read(reading, 100) == b'{"exit_code": 3, "run_dir": "runs/x"}\n'
+    os.close(reading)
+    tell(exit_code=3)  # nobody listens any more
+    monkeypatch.delenv(STATUS_FD)
+    os.close(writing)
+    tell(exit_code=3)
+
+
+def test_a_process_whose_supervisor_has_died_ends_at_once_and_any_other_is_left_alone(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "trainer.supervise.ctypes.CDLL",
+        lambda name: type("libc", (), {"prctl": staticmethod(lambda *a: asked.append(a))}),
+    )
+    monkeypatch.delenv(STATUS_FD, raising=False)
+    monkeypatch.setattr("trainer.supervise.os.getppid", lambda: 1)
+    die_with_supervisor()
+    assert asked == []
+    monkeypatch.setenv(STATUS_FD, "5")
+    with pytest.raises(SystemExit) as ended:
+        die_with_supervisor()
+    assert ended.value.code == FAILED and asked == [(1, signal.SIGKILL)]
+    monkeypatch.setattr("trainer.supervise.os.getppid", lambda: 2)
+    die_with_supervisor()
+
+
+def test_a_closed_pipe_is_not_asked_again_at_once(monkeypatch):
+    slept = []
+    monkeypatch.setattr("trainer.supervise.time.sleep", slept.append)
+    reading, writing = os.pipe()
+    told = trainer.supervise._Told()
+    os.write(writing, b'{"run_dir": "a"}\n{"exit_code": 0}\n')
+    trainer.supervise._listen(reading, told)
+    assert (told.run_dir, told.exit_code, slept) == ("a", 0, [])
+    os.close(writing)
+    trainer.supervise._listen(reading, told)
+    os.close(reading)
+    assert slept == [trainer.supervise._TICK_S]

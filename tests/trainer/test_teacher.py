@@ -103,6 +103,46 @@ def test_a_rate_out_of_range_is_refused(rate):
         EmaTeacher(student(), rate=rate)
 
 
+@pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
+def test_a_trust_region_rate_out_of_range_is_refused(rate):
+    with pytest.raises(ValueError, match="trust_region_rate must lie in 0..1"):
+        TrustRegionTeacher(student(), rate=rate)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_the_ends_of_the_range_are_rates(rate):
+    model = student()
+    ema, mixed = EmaTeacher(model, rate=rate), TrustRegionTeacher(model, rate=rate)
+    step(model)
+    ema.update()
+    assert torch.allclose(ema.state()["1.bias"], model[1].bias - (1 - rate), atol=1e-6)
+    assert mixed.student_share == rate
+
+
+def test_a_model_without_trainable_weights_has_no_teacher():
+    with pytest.raises(ValueError, match="must have trainable parameters, got none"):
+        make_teacher(
+            nn.Linear(2, 2).requires_grad_(False), "live", ema_rate=0.1, trust_region_rate=0.1
+        )
+
+
+def test_an_update_leaves_no_graph_behind():
+    model = student()
+    teacher = EmaTeacher(model, rate=0.5)
+    teacher.update()
+    assert not any(t.requires_grad or t.grad_fn for t in teacher.state().values())
+
+
+def test_the_teachers_value_of_a_weight_is_its_own_in_the_weights_precision():
+    model = student(torch.bfloat16)
+    teacher = EmaTeacher(model, rate=0.0)
+    first = model[1].weight.detach().clone()
+    step(model)
+    found = teacher.value_of(model[1].weight)
+    assert torch.equal(found, first) and found.dtype == torch.bfloat16
+    assert torch.equal(teacher.value_of(model[0].weight), model[0].weight)
+
+
 def features_after_a_step(kind, *, x):
     """What the teacher yields after the student moved and the teacher was updated; and both sides' own."""
     model = student()

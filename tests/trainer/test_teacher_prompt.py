@@ -154,3 +154,62 @@ def test_each_prompt_says_what_it_shows(context, expected):
         # alone, a failure has no peer to be shown
         members[2] = prompts(FAILURE, rules=rules)[0]
     assert [None if prompt is None else prompt.context for prompt in members] == expected
+
+
+def test_a_peers_thinking_is_left_out_unless_it_is_asked_for():
+    peer = Attempt("<think>hm</think>\nanswer", success=True, feedback=None)
+    shown = prompts(FAILURE, peer)[0].messages[-1]["content"]
+    assert "\n\nanswer\n\n" in shown and "hm" not in shown
+    whole = prompts(FAILURE, peer, rules=TeacherRules(strip_thinking=False))[0]
+    assert peer.text in whole.messages[-1]["content"]
+
+
+def test_a_success_may_be_shown_itself_where_that_is_allowed():
+    first, second = prompts(SUCCESS, FAILURE, rules=TeacherRules(exclude_self=False))
+    assert (first.demonstration_member, second.demonstration_member) == (0, 0)
+
+
+def test_without_the_use_of_feedback_none_is_shown_or_counted():
+    rules = TeacherRules(use_feedback=False, feedback_only_without_solution=False)
+    assert prompts(FAILURE, rules=rules) == [None]
+    assert not prompts(FAILURE, SUCCESS, rules=rules)[0].feedback_used
+    assert coverage([([FAILURE], [None])], rules).feedback_available_fraction == 0.0
+
+
+def test_coverage_of_one_attempt_and_of_an_empty_context():
+    found = coverage([([FAILURE], prompts(FAILURE))], RULES)
+    assert (found.success_group_fraction, found.solution_fraction) == (0.0, 0.0)
+    assert (found.feedback_available_fraction, found.feedback_used_fraction) == (1.0, 1.0)
+    nothing = TeacherRules(context="nothing")
+    found = coverage([([SUCCESS, FAILURE], prompts(SUCCESS, FAILURE, rules=nothing))], nothing)
+    assert (found.solution_fraction, found.reprompted_fraction) == (0.0, 1.0)
+    assert coverage([], RULES).reprompted_fraction == 0.0
+
+
+@pytest.mark.parametrize("part", ["solution", "feedback"])
+def test_what_is_too_long_keeps_the_longest_head_and_tail_that_fit(part):
+    rules = TeacherRules(
+        template="{prompt}{solution}{feedback}",
+        solution_template="{solution}",
+        feedback_template="{feedback}",
+    )
+    text = "abcdefghijklmnopqrstuvwxyz"
+    failure = Attempt("", success=False, feedback=text if part == "feedback" else None)
+    peers = [Attempt(text, success=True, feedback=None)] if part == "solution" else []
+
+    def shown(limit):
+        found = prompts(
+            failure,
+            *peers,
+            rules=rules,
+            n_tokens=lambda messages: len(messages[-1]["content"]),
+            max_tokens=len("Write f.") + limit,
+        )[0]
+        return None if found is None else found.messages[-1]["content"].removeprefix("Write f.")
+
+    assert shown(26) == text
+    # the mark has seven characters
+    assert shown(18) == "abcdef\n[...]\nvwxyz"
+    assert shown(17) == "abcde\n[...]\nvwxyz"
+    assert shown(8) == "a\n[...]\n"
+    assert shown(7) is None

@@ -91,7 +91,10 @@ def test_without_old_logprobs_the_weight_is_one():
     [
         {"support": "sampled", "divergence": "forward_kl"},
         {"alpha": 1.0},
+        {"alpha": 0.0},
         {"importance_clip": 0.0},
+        {"temperature": 0.0},
+        {"top_k": 0},
     ],
 )
 def test_a_loss_that_does_not_exist_is_refused(fields):

@@ -1,0 +1,255 @@
+"""Where bugs are planted, how many, and where the tests lie that must find them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from scripts.mutation.bugs import BUGS
+from scripts.mutation.mutant import Mutant, chosen, numbered
+from scripts.mutation.python_sites import is_python, python_mutants, required_keywords
+from scripts.mutation.sql_sites import sql_mutants
+
+ROOT = Path(__file__).parents[2]
+
+PACKAGES = ("analysis", "evaluator", "sandbox", "trainer")
+
+
+@dataclass(frozen=True)
+class Area:
+    """Files that answer one question together."""
+
+    name: str
+    files: tuple[str, ...]
+    """Patterns from the root of the tree."""
+    n: int
+    """Mutants that are planted, beside those of the list."""
+    tests: tuple[str, ...]
+    """Patterns, from the folder of tests, of the files that must find them; of each the default tests."""
+    reached_through: str = ""
+    """For files that are no Python: the Python file whose use stands for theirs."""
+
+    @property
+    def heavy(self) -> bool:
+        """Whether its tests need torch."""
+        return any(pattern.startswith("trainer/") for pattern in self.tests)
+
+
+AREAS = (
+    Area(
+        "losses",
+        files=("trainer/losses/*.py",),
+        n=40,
+        tests=("trainer/losses/test_*.py", "trainer/test_audit.py"),
+    ),
+    Area(
+        "teacher",
+        files=("trainer/teacher.py", "trainer/teacher_prompt.py", "trainer/callbacks.py"),
+        n=30,
+        tests=(
+            "trainer/test_teacher*.py",
+            "trainer/test_callbacks.py",
+            "trainer/test_off_policy.py",
+            "trainer/test_settings.py",
+        ),
+    ),
+    Area(
+        "rollouts",
+        files=(
+            "trainer/rollouts.py",
+            "trainer/rollout_trainer.py",
+            "trainer/adapter.py",
+            "trainer/forward.py",
+            "trainer/token_stats.py",
+            "evaluator/decoding.py",
+            "evaluator/generation.py",
+            "evaluator/modes.py",
+            "evaluator/padding.py",
+        ),
+        n=45,
+        tests=(
+            "trainer/test_rollouts.py",
+            "trainer/test_rollout_trainer.py",
+            "trainer/test_sampling.py",
+            "trainer/test_settings.py",
+            "trainer/test_off_policy.py",
+            "trainer/test_forward.py",
+            "trainer/test_token_stats.py",
+            "trainer/test_audit.py",
+            "trainer/test_run.py",
+            "evaluator/test_decoding.py",
+            "evaluator/test_model.py",
+            "evaluator/test_modes.py",
+            "evaluator/test_padding.py",
+        ),
+    ),
+    Area(
+        "rewards",
+        files=("evaluator/reward.py", "evaluator/grade.py", "evaluator/feedback.py"),
+        n=25,
+        tests=(
+            "evaluator/test_reward.py",
+            "evaluator/test_grade.py",
+            "evaluator/test_feedback.py",
+        ),
+    ),
+    Area(
+        "extraction",
+        files=(
+            "evaluator/extract.py",
+            "evaluator/blocks.py",
+            "evaluator/bare_code.py",
+            "evaluator/definition.py",
+            "evaluator/function_body.py",
+            "evaluator/answer_text.py",
+            "evaluator/answer_end.py",
+        ),
+        n=40,
+        tests=(
+            "evaluator/test_extract*.py",
+            "evaluator/test_blocks.py",
+            "evaluator/test_answer_*.py",
+            "evaluator/test_function_body.py",
+            "evaluator/test_definition.py",
+            "evaluator/test_human_eval.py",
+            "evaluator/test_reward.py",
+        ),
+    ),
+    Area(
+        "statistics",
+        files=(
+            "evaluator/stats.py",
+            "evaluator/pass_at_k.py",
+            "evaluator/compare.py",
+            "evaluator/summary.py",
+            "evaluator/suspicion.py",
+        ),
+        n=30,
+        tests=(
+            "evaluator/test_stats.py",
+            "evaluator/test_compare.py",
+            "evaluator/test_suspicion.py",
+            "evaluator/test_summary.py",
+            "evaluator/test_evaluate.py",
+            "analysis/test_pass_at_k.py",
+        ),
+    ),
+    Area(
+        "resume",
+        files=(
+            "trainer/resume.py",
+            "trainer/position.py",
+            "trainer/stopping.py",
+            "trainer/supervise.py",
+            "trainer/faults.py",
+        ),
+        n=20,
+        tests=(
+            "trainer/test_resume.py",
+            "trainer/test_position.py",
+            "trainer/test_stopping.py",
+            "trainer/test_faults.py",
+            "trainer/test_supervise.py",
+            "trainer/test_endings.py",
+            "trainer/test_off_policy.py",
+        ),
+    ),
+    Area(
+        "sql",
+        files=("analysis/schema.sql",),
+        n=45,
+        tests=(
+            "analysis/test_views.py",
+            "analysis/test_pass_at_k.py",
+            "analysis/test_chart_data.py",
+            "analysis/test_gap*.py",
+        ),
+        reached_through="analysis/schema.py",
+    ),
+)
+
+
+def test_files(area: Area, root: Path = ROOT) -> list[str]:
+    """Paths of the test files that an area's mutants meet."""
+    found = {path for pattern in area.tests for path in (root / "tests").glob(pattern)}
+    return sorted(str(path.relative_to(root)) for path in found)
+
+
+def sources(area: Area, root: Path = ROOT) -> dict[str, str]:
+    """Path -> text of an area's files.
+
+    Raises:
+        ValueError: a pattern names no file.
+    """
+    found: dict[str, str] = {}
+    for pattern in area.files:
+        paths = sorted(path for path in root.glob(pattern) if path.name != "__init__.py")
+        if not paths:
+            raise ValueError(
+                f"a pattern of the area {area.name} must name a file, got {pattern!r}; mend it in areas.py"
+            )
+        found |= {str(p.relative_to(root)): p.read_text(encoding="utf-8") for p in paths}
+    return found
+
+
+def all_mutants(area: Area, texts: dict[str, str]) -> list[Mutant]:
+    """Every mutant that could be planted in an area by the operators."""
+    return numbered(
+        mutant
+        for path, text in texts.items()
+        for mutant in (
+            sql_mutants(area.name, path, text)
+            if path.endswith(".sql")
+            else python_mutants(area.name, path, text, _required())
+        )
+    )
+
+
+def listed_bugs(area: Area) -> list[Mutant]:
+    """The bugs of the list that belong to an area.
+
+    Raises:
+        ValueError: the code that one of them changes is not there, or more than once.
+    """
+    texts = _package_texts()
+    found = []
+    for bug in BUGS:
+        if bug.area != area.name:
+            continue
+        places = [(p, t.index(bug.before)) for p, t in texts.items() if bug.before in t]
+        if len(places) != 1 or texts[places[0][0]].count(bug.before) != 1:
+            raise ValueError(
+                f"the code of a listed bug must stand in one place, got {[p for p, _ in places]} for "
+                f"{bug.what!r}: {bug.before!r}; mend it in bugs.py"
+            )
+        path, start = places[0]
+        line = texts[path].count("\n", 0, start)
+        text = texts[path].split("\n")[line].strip()
+        end = start + len(bug.before)
+        found.append(Mutant(area.name, path, start, end, bug.after, bug.what, "", line + 1, text))
+    return numbered(found)
+
+
+def planted(area: Area, texts: dict[str, str]) -> list[Mutant]:
+    """The mutants that are planted: the list's, then the same choice for the same text of the files."""
+
+    def is_code(mutant: Mutant) -> bool:
+        return mutant.path.endswith(".sql") or is_python(mutant.applied(texts[mutant.path]))
+
+    return listed_bugs(area) + chosen(all_mutants(area, texts), area.n, is_code)
+
+
+@cache
+def _required() -> dict[str, frozenset[str]]:
+    return required_keywords(t for p, t in _package_texts().items() if p.endswith(".py"))
+
+
+@cache
+def _package_texts() -> dict[str, str]:
+    files = [path for name in PACKAGES for path in sorted((ROOT / name).rglob("*"))]
+    return {
+        str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+        for path in files
+        if path.suffix in (".py", ".sql")
+    }
