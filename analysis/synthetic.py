@@ -160,7 +160,7 @@ def step_records(
                 demonstration_member=demonstration if teaches else None,
                 feedback_used=teaches and feedback is not None,
                 teacher_prompt=f"{prompt}\nEarlier attempt: {feedback}" if teaches else None,
-                suspicion="",
+                suspicion="ends the process" if n_passed and "sys.exit" in code else "",
             )
             yield from _execution(rng, execution_id, task_id, n_passed=n_passed, outcome=outcome)
             if step % 50 == 1 and member == 0 and teaches:
