@@ -101,7 +101,7 @@ def chosen_runs(
         if not labelled:
             some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
             raise StoreError(
-                f"a run must be in the results, by its id or label, got {name!r}; "
+                f"a run must be in the results, got {name!r}; name it by its id or label, "
                 f"there are: {some or 'none'}"
             )
         if len(labelled) > 1 and tell:

@@ -163,7 +163,7 @@ def step_records(
                 teacher_context=("feedback" if demonstration is None else "peer")
                 if teaches
                 else None,
-                suspicion="",
+                suspicion="ends the process" if n_passed and "sys.exit" in code else "",
             )
             yield from _execution(rng, execution_id, task_id, n_passed=n_passed, outcome=outcome)
             if step % 50 == 1 and member == 0 and teaches:

@@ -163,7 +163,9 @@ def attack(
         state = ", ".join(result.problems) or "ok"
         verdicts = " ".join(sorted(set(result.verdicts)))
         click.echo(
-            f"{result.name:40} {result.seconds:7.2f} s  {verdicts:22} {state} {result.detail}"
+            _harmless(
+                f"{result.name:40} {result.seconds:7.2f} s  {verdicts:22} {state} {result.detail}"
+            )
         )
 
     try:
@@ -325,7 +327,12 @@ def _ours(action: Any) -> Any:  # noqa: ANN401 - returns what the action returns
 
 
 def _note(line: str) -> None:
-    click.echo(line, err=True)
+    click.echo(_harmless(line), err=True)
+
+
+def _harmless(text: str) -> str:
+    """A line with each character that a terminal would obey as its escape: it may quote a program."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _write(path: Path | None, document: dict[str, Any]) -> None:

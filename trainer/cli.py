@@ -76,6 +76,7 @@ def _run(
     algorithm: str | None, config: Path | None, run_dir: Path | None, overrides: list[str]
 ) -> tuple[int, str | None]:
     """Train or go on; the exit status and, where it came that far, the run's folder."""
+    from evaluator.terminal import printable
     from trainer.calibration import Uncalibrated
     from trainer.callbacks import NonFinite
     from trainer.config import ConfigError, parse_options
@@ -101,14 +102,14 @@ def _run(
                 result = start(algorithm, options, say=_say, stop=stop)  # type: ignore[arg-type]  # click checked it
     except tuple(statuses) as error:
         text = str(error) if isinstance(error, Uncalibrated) else " ".join(str(error).split())
-        click.echo(f"Error: {text}", err=True)
+        click.echo(printable(f"Error: {text}"), err=True)
         return next(code for kind, code in statuses.items() if isinstance(error, kind)), None
     for layer in result.layers:
         click.echo(
             f"{layer.name:12} {_verdict(layer.passed):5} {layer.n_checks} checks, the worst {layer.worst}: "
             f"{layer.largest:.1e} (threshold {layer.threshold:.0e})"
         )
-    click.echo(f"adapter: {result.adapter_dir}")
+    click.echo(printable(f"adapter: {result.adapter_dir}"))
     click.echo('next:    sdpo-bench sql "from leaderboard"   or   sdpo-bench plots')
     passed = all(layer.passed for layer in result.layers)
     return exit_codes.FINISHED if passed else exit_codes.FAILED, str(result.run_dir)
@@ -118,7 +119,9 @@ def _say(line: str) -> None:
     """One line of progress, coloured on a terminal."""
     from rich.console import Console
 
-    Console(markup=False, soft_wrap=True).print(line)
+    from evaluator.terminal import printable
+
+    Console(markup=False, soft_wrap=True).print(printable(line))
 
 
 def _verdict(passed: bool) -> str:

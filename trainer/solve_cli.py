@@ -153,8 +153,9 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
 def _unsolved(runs_dir: Path, name: str, dataset: str) -> tuple[int, ...]:
     """Tasks of a stored evaluation that none of its completions solved."""
     from evaluator.stored import StoredError, find_evals
+    from evaluator.terminal import print_note
 
-    (item,) = find_evals(runs_dir, name)[-1:]
+    (item,) = find_evals(runs_dir, name, say=print_note)[-1:]
     evaluated = item.row.dataset.removeprefix("mbpp/") if item.row is not None else ""
     if evaluated != dataset.removeprefix("mbpp/"):
         raise StoredError(

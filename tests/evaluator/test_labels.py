@@ -295,7 +295,7 @@ def test_report_and_plots_take_what_compare_takes(tmp_path, three):
     unknown = reads("report", tmp_path, "nobody", "--output", tmp_path / "p.html")
     assert unknown.exit_code == 1
     assert unknown.stderr.count("\n") == 1
-    assert "by its id or label, got 'nobody'" in unknown.stderr
+    assert "a run must be in the results, got 'nobody'" in unknown.stderr
 
 
 def test_an_unknown_name_says_where_names_are_listed(tmp_path, three):
