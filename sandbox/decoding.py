@@ -1,8 +1,7 @@
 """Reads tagged JSON of hostile origin back into Python values.
 
 What it builds are values of the types of the library and nothing else: no code of the program's is here, so
-comparing them runs none. What did not travel becomes an `Opaque`, and whoever asks it what it cannot answer
-gets `Unjudged`: no verdict rests on a value that is not here.
+comparing them runs none. What did not travel becomes an `Opaque`.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ import types
 import uuid
 import zlib
 from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, UserString, deque
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any
 
 from sandbox.guest.protocol import ProtocolError
 from sandbox.guest.values import (
@@ -30,16 +29,14 @@ from sandbox.guest.values import (
     MAX_NODES,
     SINGLETONS,
     Value,
-    digest,
 )
+from sandbox.opaque import Iterated, Large, Opaque, Unjudged, named
+
+__all__ = ["Costly", "Iterated", "Large", "Opaque", "TooDeep", "Unjudged", "decode", "read_json"]
 
 MAX_CHEAP_RANGE = 1000
 MAX_CHEAP_BITS = 4096
 """Of the ends of a range, and of the parts of a Fraction, that are used where no limit runs."""
-
-
-class Unjudged(Exception):
-    """The value is not here, or costs too much: its assert has no verdict; the text says why."""
 
 
 class TooDeep(ProtocolError):
@@ -48,115 +45,6 @@ class TooDeep(ProtocolError):
 
 class Costly(Exception):
     """The value is small to ship and large to use: not to be had where no limit runs."""
-
-
-def _refuse(self: Opaque, *_: object) -> NoReturn:
-    raise Unjudged(f"a value of type {self.type_name} cannot be used outside the program")
-
-
-class Opaque:
-    """A value that did not travel; compared by identity, it equals nothing, itself included."""
-
-    def __init__(self, type_name: str, text: str, truth: bool, by_identity: bool = True) -> None:
-        self.type_name = type_name
-        self.text = text
-        self.truth = truth
-        self.by_identity = by_identity
-
-    def __eq__(self, other: object) -> bool:
-        if self.by_identity:
-            return False
-        raise Unjudged(
-            f"a value of type {self.type_name}, which has its own ==, cannot be compared"
-        )
-
-    __hash__ = object.__hash__
-
-    def __bool__(self) -> bool:
-        return self.truth
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-_REFUSED = """
-    len iter contains getitem reversed str format int float complex index round floor ceil trunc abs neg
-    pos invert lt le gt ge add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod divmod rdivmod
-    pow rpow lshift rlshift rshift rrshift and rand or ror xor rxor matmul rmatmul call
-"""
-for _name in _REFUSED.split():
-    setattr(Opaque, f"__{_name}__", _refuse)
-
-
-class Iterated(Opaque):
-    """An iterable's items, shipped because the assert iterates over them; equals nothing."""
-
-    def __init__(self, type_name: str, text: str, items: list[Value], whole: bool) -> None:
-        super().__init__(type_name, text, True)
-        self.items = items
-        self.whole = whole
-        """Whether the iterable ended after these."""
-
-    def __iter__(self) -> Iterator[Value]:
-        yield from self.items
-        if not self.whole:
-            raise Unjudged(f"only {len(self.items)} values of the {self.type_name} were looked at")
-
-    def __len__(self) -> int:
-        # Not Unjudged: Python asks every iterable for a hint, and takes this for an answer.
-        raise TypeError(f"object of type '{self.type_name}' has no len()")
-
-    def __index__(self) -> int:
-        # Nor this: bytes() asks for it before it iterates.
-        raise TypeError(f"'{self.type_name}' object cannot be interpreted as an integer")
-
-    def __contains__(self, item: Value) -> bool:
-        if self.type_name in ("set", "frozenset"):
-            return item in set(self)
-        return any(item is own or item == own for own in self)
-
-
-class Large(Opaque):
-    """A value that is too large to travel: it knows its length, and by its digest what it equals."""
-
-    def __init__(self, type_name: str, base: str, length: int | None, digest: str | None) -> None:
-        size = "" if length is None else f" of length {length}"
-        super().__init__(type_name, f"<{type_name}{size}, too large to ship>", True)
-        self.base = _ALIKE.get(base, base)
-        self.length = length
-        self.digest = digest
-
-    def __len__(self) -> int:
-        if self.length is None:
-            raise TypeError(f"object of type '{self.type_name}' has no len()")
-        return self.length
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, Large):
-            theirs, length, same = other.base, other.length, other.digest
-        else:
-            kind: Any = next((t for t in _SIZED if isinstance(other, t)), None)
-            if kind is None:
-                return False
-            theirs = _ALIKE.get(kind.__name__, kind.__name__)
-            length = None if kind is int else len(other)  # type: ignore[arg-type]
-            same = digest(other) if (theirs, length) == (self.base, self.length) else None
-        if (theirs, length) != (self.base, self.length):
-            return False
-        if self.digest is None or same is None:
-            raise Unjudged(f"a {self.type_name} is too large to compare")
-        return self.digest == same
-
-    __hash__ = object.__hash__
-
-
-_SIZED = (list, tuple, dict, set, frozenset, str, bytes, bytearray, deque, int)
-_ALIKE = {"frozenset": "set", "bytearray": "bytes"}
-
-
-def _named(base: type[Opaque], name: str) -> type[Opaque]:
-    """The class under the name of the program's, so that an operator's complaint names that."""
-    return type(name, (base,), {}) if name.isidentifier() else base
 
 
 def decode(document: Value, *, cheap: bool = False) -> Value:
@@ -233,7 +121,7 @@ class _Decoder:
         if tag == "g":
             name, text, items, whole = content
             shipped = [self.decode(item, depth + 1) for item in _list(items)]
-            cls: Any = _named(Iterated, _str(name))
+            cls: Any = named(Iterated, _str(name))
             return cls(name, _str(text), shipped, whole is True)
         if tag == "Z" and depth == 0:
             if self.cheap:
@@ -304,17 +192,22 @@ def _zone(offset: list[int]) -> datetime.timezone | None:
 
 
 def _opaque(content: Value) -> Opaque:
-    name, text, truth, by_identity = _list(content)
-    cls = _named(Opaque, _str(name))
-    return cls(name, _str(text), truth is True, by_identity is True)
+    name, text, truth, by_identity, bases = _list(content)
+    cls = named(Opaque, _str(name))
+    return cls(name, _str(text), truth is True, by_identity is True, _types(bases))
+
+
+def _types(names: Value) -> tuple[type, ...] | None:
+    return None if names is None else tuple(BUILTIN_TYPES[_str(name)] for name in _list(names))
 
 
 def _large(content: Value) -> Large:
-    name, base, length, digest = _list(content)
+    name, base, length, digest, bases = _list(content)
     if not (length is None or type(length) is int and 0 <= length < 1 << 62):
         raise ProtocolError(f"a length must be a whole number, got {str(length)[:80]!r}")
-    cls: Any = _named(Large, _str(name))
-    large: Large = cls(name, _str(base), length, None if digest is None else _str(digest))
+    cls: Any = named(Large, _str(name))
+    same = None if digest is None else _str(digest)
+    large: Large = cls(name, _str(base), length, same, _types(bases))
     return large
 
 

@@ -36,7 +36,7 @@ _MAX_FD = 4096
 # The lines that nearly every program has, ready to be written.
 _LOADED, _ENDED = b'["load",null]\n', b'["end","",false]\n'
 _NO_OUTPUT = ("", False)
-_NO_ROOM = '{"o":["object","<too large to ship>",true,false]}'
+_NO_ROOM = '{"o":["object","<too large to ship>",true,false,null]}'
 """A value after those that filled the pipe."""
 _FRAMES_BETWEEN = 6 if sys.version_info >= (3, 12) else 7
 """From a slot's `serve` to a program's first frame: `handle`, `_run`, `become`, `run`, `_evaluate` and what that

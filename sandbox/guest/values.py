@@ -145,7 +145,13 @@ def _encoder_of(value: Value) -> Callable[[_Encoder, Value, int], Value] | None:
 
 
 def _opaque(value: Value) -> Value:
-    return {"o": [_type_name(value), _repr(value), _truth(value), _by_identity(value)]}
+    by_identity = _by_identity(value)
+    return {"o": [_type_name(value), _repr(value), _truth(value), by_identity, _bases(value)]}
+
+
+def _bases(value: Value) -> list[str]:
+    """The built-in types that a value is an instance of."""
+    return [_TYPE_NAMES[base] for base in type.mro(type(value)) if base in _TYPE_NAMES]
 
 
 def _by_identity(value: Value) -> bool:
@@ -439,8 +445,13 @@ def _large(value: Value) -> Value:
     for base in _WITH_DIGEST:
         if isinstance(value, base) and type(value).__eq__ is base.__eq__:
             length = None if base is int else base.__len__(value)
-            return {"L": [_type_name(value), base.__name__, length, digest(value)]}
-    return {"o": [_type_name(value), "<too large to compare>", _truth(value), False]}
+            about = [base.__name__, length, digest(value)]
+            return {"L": [_type_name(value), *about, _bases(value)]}
+    kind = type(value)
+    is_ours = kind in _ENCODERS or (kind.__module__, kind.__name__) in _BY_NAME
+    if is_ours and hasattr(kind, "__len__"):
+        return {"L": [_type_name(value), "", len(value), None, _bases(value)]}
+    return {"o": [_type_name(value), "<too large to compare>", _truth(value), False, _bases(value)]}
 
 
 def digest(value: Value) -> str | None:

@@ -27,6 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox import decoding
+from sandbox.assertion import parse
 from sandbox.guest import values
 from sandbox.guest.protocol import ProtocolError
 
@@ -220,6 +221,56 @@ def test_a_large_value_equals_no_other(value, other):
 def test_what_a_large_value_cannot_answer_has_no_verdict(use):
     with pytest.raises(decoding.Unjudged):
         use(there_and_back([0] * 10**6))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Counter(range(N)),
+        OrderedDict((i, i) for i in range(N)),
+        {i: i for i in range(N)}.items(),
+        {i: i for i in range(N)}.values(),
+        array("i", range(N)),
+        memoryview(bytes(values.MAX_TEXT)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_of_a_large_value_without_a_digest_the_length_alone_is_known(value):
+    arrived = there_and_back(value)
+    assert len(arrived) == len(value)
+    with pytest.raises(decoding.Unjudged):
+        assert arrived == value
+    with pytest.raises(decoding.Unjudged):
+        assert there_and_back([0] * N) == arrived
+
+
+class Caseless(str):
+    def __eq__(self, other):
+        return self.lower() == other.lower()
+
+    __hash__ = str.__hash__
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "other"),
+    [
+        ([0] * N, "list", "tuple"),
+        (2**9_000_000, "int", "(str, float)"),
+        (Counter(range(N)), "dict", "list"),
+        (Caseless("a"), "(int, str)", "int"),
+        (object(), "object", "str"),
+        ((x for x in ()), "object", "dict"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_isinstance_says_of_a_value_that_does_not_travel_what_it_says_of_the_value(
+    value, kind, other
+):
+    arrived = there_and_back(value)
+    assert isinstance(arrived, decoding.Opaque)
+    for text, holds in ((kind, True), (other, False)):
+        test = parse(f"assert isinstance(f(1), {text})", ("f",)).test
+        assert test.evaluate([arrived], []) is holds
 
 
 @pytest.mark.parametrize(
