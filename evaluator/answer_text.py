@@ -177,7 +177,7 @@ def _merged(text: str, marks: list[_Mark], spans: list[tuple[int, int]]) -> list
         if at < len(spans) and spans[at][0] <= mark.start:
             continue
         if mark.kind == "word":
-            word = text[mark.start : mark.end].strip("[]/")
+            word = text[mark.start + 1 : mark.end - 1].removeprefix("/")
             if word not in markers:
                 markers[word] = _is_marker(text, word)
             if markers[word]:

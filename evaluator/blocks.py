@@ -201,7 +201,7 @@ def _read_fence(
 ) -> _Fence | None:
     """The opening fence that a mark is, if it is one; `closing` is the next mark on its line."""
     structural = _PREFIX.fullmatch(prefix) is not None
-    if mark[0][0] == "~" and not structural:
+    if "~" in mark[0] and not structural:
         return None
     language, code = _read_info(rest)
     if closing is not None:

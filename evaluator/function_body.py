@@ -55,11 +55,9 @@ def completed(beginning: str, text: str, name: str, *, mixed: bool) -> str | Non
     """
     if len(text) > MAX_CODE_CHARS:
         return None
-    begun = _function(beginning, name)
-    n_given = len(begun.body) if begun is not None else 0
     for code in islice(_readings(beginning, text, mixed=mixed), _MAX_TRIED):
         function = _function(code, name)
-        if function is not None and not is_stub(function.body[n_given:]):
+        if function is not None and not is_stub(function.body):
             return code
     return None
 

@@ -260,6 +260,11 @@ class PythonSites(ast.NodeVisitor):
         elif isinstance(value, float):
             self._replace("constant", node, {0.0: "1.0", 1.0: "0.0"}.get(value, repr(value * 2)))
 
+    def visit_keyword(self, node: ast.keyword) -> None:
+        """An argument's value."""
+        if node.arg not in _QUIET:
+            self.visit(node.value)
+
     def visit_Subscript(self, node: ast.Subscript) -> None:
         """A bound of a slice moved by one."""
         if isinstance(node.slice, ast.Slice):

@@ -107,6 +107,40 @@ def test_a_clear_difference_is_called_better_or_worse():
     assert compare([high, low])[0].sentence.startswith("a is worse than b")
 
 
+def seeds(label, *rows):
+    """One side of several seeds, each with one completion a problem."""
+    return Side(label, tuple(side(label, passes).evals[0] for passes in rows))
+
+
+def test_several_seeds_are_compared_by_their_means_in_the_right_direction():
+    first = seeds("a", [1] * 40 + [0] * 10, [1] * 38 + [0] * 12)
+    second = seeds("b", [1] * 5 + [0] * 45, [1] * 8 + [0] * 42, [0] * 50)
+    (found,) = compare([first, second])
+    assert found.rates == pytest.approx((78 / 100, 13 / 150))
+    assert found.difference == pytest.approx(13 / 150 - 78 / 100)
+    assert found.interval.low < found.difference < found.interval.high < 0
+    assert (found.n_rows, found.p, found.p_adjusted) == ((2, 3), None, None)
+    assert found.distinguishable and found.sentence.startswith("b is worse than a (difference -")
+    (mirrored,) = compare([second, first])
+    assert mirrored.interval.low > 0 and mirrored.distinguishable
+    assert mirrored.sentence.startswith("a is better than b (difference +")
+
+
+def test_of_problems_with_unequal_numbers_of_samples_as_many_count_as_all_have():
+    results = {(0, 0): True, (0, 1): False, (0, 2): True, (1, 0): False, (1, 1): True}
+    stored = {key: result("final", key[0], passed) for key, passed in results.items()}
+    one = Side("a", (StoredEval(INFO, Path(), summary("final", "a", 1, 2), stored),))
+    assert one.solved.tolist() == [[1.0, 0.0], [0.0, 1.0]]
+
+
+def test_an_evaluation_that_is_not_finished_is_not_compared():
+    whole = side("a", [1, 0])
+    unfinished = Side("b", (StoredEval(INFO, Path(), None, whole.evals[0].results),))
+    for pair in ([whole, unfinished], [unfinished, whole]):
+        with pytest.raises(ComparisonError, match="must be finished"):
+            compare(pair)
+
+
 def test_holm_corrects_over_the_comparisons_made_together():
     base = side("base", [0] * 50)
     others = [side(name, [1] * k + [0] * (50 - k)) for name, k in (("x", 6), ("y", 1))]

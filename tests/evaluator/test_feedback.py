@@ -3,7 +3,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluator.extract import Extraction
-from evaluator.feedback import MAX_CHARS, control_tokens, feedback, neutralise, take_apart
+from evaluator.feedback import (
+    MAX_CHARS,
+    _cut,
+    _part,
+    control_tokens,
+    feedback,
+    neutralise,
+    take_apart,
+)
 from evaluator.grade import Grade, grade
 from sandbox.program import AssertResult, Execution, Verdict
 
@@ -255,3 +263,22 @@ def test_ordinary_code_and_comparisons_are_untouched():
         " >>> x >> 2 << 1 | 3 || n <= 4 == b'\\x00' -> [[1], ['A', 'BC']]"
     )
     assert neutralise(text) == text
+
+
+def test_a_part_that_just_fits_is_whole_and_a_longer_one_keeps_its_ends():
+    text = "".join(chr(97 + i % 26) for i in range(201))
+    assert _part(text[:200]) == text[:200]
+    shown = _part(text)
+    assert len(shown) == 200 and shown == f"{text[:133]} ... {text[-62:]}"
+
+
+def test_a_text_that_is_too_long_is_cut_to_the_bound_with_a_mark():
+    assert _cut("a" * 80, 80) == "a" * 80
+    assert _cut("a" * 81, 80) == "a" * 74 + "\n[cut]"
+    assert _cut("a" * 60 + " " * 40, 80) == "a" * 60 + "\n[cut]"
+
+
+def test_the_longest_token_is_taken_apart_first():
+    assert take_apart("xab", ["ab", "xab"]) == "x a b"
+    assert take_apart("aaa", ["aa"]) == "a a a"
+    assert take_apart("a  b", ["a", "  "]) == "a  b"

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +55,31 @@ def test_good_format_and_most_tests_are_no_success(problem):
 def test_an_assigned_function_and_an_import_define(problem):
     assert format_score(grade_one(problem, "```\nadd = lambda a, b: a + b\n```")) == 1.0
     assert format_score(grade_one(problem, "```\nfrom operator import add\n```")) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("code", "form"),
+    [
+        ("add: object = lambda a, b: a + b", 1.0),
+        ("add: object", 1.0),
+        ("def add(a, b):\n    return a + b\nadd.calls = 0\nx, y = 1, 2", 1.0),
+        ("x = add = max", 1.0),
+        ("import operator as add", 1.0),
+        ("class add: pass", 1.0),
+        ("async def add(a, b): pass", 1.0),
+        ("x = 1\nadd.calls = 0", 2 / 3),
+        ("from add import other", 2 / 3),
+    ],
+)
+def test_every_statement_that_binds_the_name_defines_it(problem, code, form):
+    assert format_score(grade_one(problem, f"```python\n{code}\n```")) == pytest.approx(form)
+
+
+def test_every_function_that_the_asserts_call_must_be_defined(problem):
+    two = replace(problem, callables=("add", "twice"))
+    assert format_score(grade_one(two, GOOD)) == pytest.approx(2 / 3)
+    both = GOOD.replace("\n```", "\ntwice = add\n```")
+    assert format_score(grade_one(two, both)) == 1.0
 
 
 @given(completion=st.text(alphabet="`\npydefa():, b+return ", max_size=120))
