@@ -188,11 +188,11 @@ def execute_here(words: Sequence[str], *, quiet: bool = False) -> int:
 
 
 def comparison(todo: Sequence[Stage]) -> list[str]:
-    """Return the words of the final comparison: each method's seeds against the baseline."""
+    """Return the words of the final comparison: every two of the baseline and the methods' seeds."""
     sides = [
         ",".join(stage.label for stage in todo if stage.method == method) for method in METHODS
     ]
-    return ["compare", "reproduce-baseline", *sides]
+    return ["compare", "--every-pair", "reproduce-baseline", *sides]
 
 
 def measured_step_s(gpu_check: Path) -> dict[str, float]:
