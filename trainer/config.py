@@ -62,7 +62,9 @@ class BenchConfig:
     )
     success_threshold: float = _option(1.0, "correctness from which a completion is shown to peers")
     exclude_self: bool = _option(True, "never show a completion its own text")
-    strip_thinking: bool = _option(True, "demonstrations without what was thought, whatever the tags")
+    strip_thinking: bool = _option(
+        True, "demonstrations without what was thought, whatever the tags"
+    )
     use_feedback: bool = _option(True, "show the sandbox's feedback to the teacher")
     feedback_only_without_solution: bool = _option(True, "no feedback beside a demonstration")
     max_teacher_prompt_tokens: int = _option(10_240, "longest teacher prompt, tokens")
