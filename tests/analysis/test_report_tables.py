@@ -124,6 +124,9 @@ def test_short_runs_beside_many_others_keep_completions_on_the_page(tmp_path, mo
     steps = [(row["run_id"], row["step"]) for row in found.rows.records()]
     assert (found.n_rollouts, found.n_rollouts_kept) == (384, 64)
     assert len(set(steps)) == 4 and all(steps.count(step) == 16 for step in steps)
+    monkeypatch.setattr(analysis.completions, "MOST_ROLLOUTS", 10)
+    with connect(tmp_path / "r.duckdb") as connection:
+        assert completions(connection, ["run-3"]).n_rollouts_kept == 10, "less than one step"
     assert "64 of 384 of training" in describe(found)
     assert "The rest:" in describe(found)
 
