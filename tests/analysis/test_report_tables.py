@@ -83,6 +83,8 @@ def test_the_numbers_of_an_evaluation_stand_beside_its_name_and_the_model_is_nam
     assert head[:4] == ["policy", "pass@1", "95 % interval", "solved"]
     assert row[:4] == ["sdpo-42 @ 20", "87.5 %", "82.6 to 91.1 %", "210 / 240"]
     assert row[head.index("model")] == "…/policies/4af9"
+    unknown = Result(board.columns, [("a", None, None, None, "0 / 0", *board.rows[0][5:])])
+    assert cells(evaluations(unknown))[1][:4] == ["a", "", "", "0 / 0"]
     assert evaluations(Result(board.columns, [])) == "<p>No evaluation has finished.</p>"
 
 
