@@ -55,15 +55,31 @@ def completions(
         run_ids,
     )
     n_rollouts, n_evaluated, n_all_evaluated = counts.rows[0]
-    share = min(1.0, MOST_ROLLOUTS / max(n_rollouts, 1))
-    rows = of_runs(
+    rows = _kept(connection, run_ids, last, share=min(1.0, MOST_ROLLOUTS / max(n_rollouts, 1)))
+    place = rows.columns.index("source")
+    n_kept = sum(row[place] == "training" for row in rows.rows)
+    n_evaluated_kept = len(rows.rows) - n_kept
+    n_other = n_all_evaluated - n_evaluated
+    return Completions(rows, n_rollouts, n_kept, n_evaluated, n_evaluated_kept, n_other)
+
+
+def _kept(
+    connection: duckdb.DuckDBPyConnection,
+    run_ids: Sequence[str] | None,
+    last: str,
+    *,
+    share: float,
+) -> Result:
+    """The completions of a page: of training a share (0..1) of the steps of all runs, evenly, and at least one."""
+    up_to = f"floor(place * {share!r}::DOUBLE + {1 - share + 1e-9!r}::DOUBLE)"
+    return of_runs(
         connection,
         f"""WITH steps AS (
                 SELECT run_id, step, row_number() OVER (ORDER BY run_id, step) AS place
                 FROM rollouts WHERE {{runs}} GROUP BY run_id, step),
             chosen AS (
                 SELECT run_id, step FROM steps
-                WHERE floor(place * {share!r}::DOUBLE) > floor((place - 1) * {share!r}::DOUBLE)),
+                QUALIFY {up_to} > lag({up_to}, 1, 0) OVER (ORDER BY place)),
             kept AS (
                 SELECT run_id, 'training' AS source, step, group_index, member_index, execution_id,
                        task_id, outcome, reward, advantage, n_passed, n_asserts,
@@ -96,11 +112,6 @@ def completions(
             ORDER BY source DESC, name, run_id, step, group_index, member_index, task_id""",  # noqa: S608
         run_ids,
     )
-    place = rows.columns.index("source")
-    n_kept = sum(row[place] == "training" for row in rows.rows)
-    n_evaluated_kept = len(rows.rows) - n_kept
-    n_other = n_all_evaluated - n_evaluated
-    return Completions(rows, n_rollouts, n_kept, n_evaluated, n_evaluated_kept, n_other)
 
 
 def describe(found: Completions) -> str:

@@ -58,7 +58,7 @@ def table(
         return f"<tr>{''.join(marked)}</tr>"
 
     body = "".join(line(row, head=False) for row in rows)
-    tall = f'<p class="muted hint">{len(rows)} rows; the table scrolls.</p>'
+    tall = f'<p class="muted hint">{len(rows)} rows in all</p>'
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{text(label)}">'
         f"<table><thead>{line(names, head=True)}</thead><tbody>{body}</tbody></table></div>"

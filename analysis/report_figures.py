@@ -70,7 +70,12 @@ def inline(svg: str, *, lead: str) -> str:
         svg: what the renderer wrote.
         lead: parts its ids from those of other SVGs.
     """
-    return "".join(_element(ElementTree.fromstring(svg), lead))  # noqa: S314 - the renderer's own
+    root = ElementTree.fromstring(svg)  # noqa: S314 - the renderer's own
+    for ground in [child for child in root if child.tag.endswith("}rect")]:
+        root.remove(
+            ground
+        )  # the page's own shows through, with a shadow where there is more to scroll to
+    return "".join(_element(root, lead))
 
 
 def _element(node: ElementTree.Element, lead: str) -> Iterator[str]:

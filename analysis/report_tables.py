@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from analysis.headline import percent
 from analysis.markup import count, folded, table
 from analysis.render import Result
+from analysis.words import value
 
 _OF_THE_RUN = ("algorithm", "seed", "model", "dataset", "protocol", "sandbox", "git_commit")
 """What is compared between runs beside their configurations."""
@@ -24,8 +24,8 @@ def evaluations(board: Result) -> str:
     rows = [
         (
             row["name"],
-            percent(row["pass_at_1"]),
-            f"{100 * row['interval_low']:.1f} to {percent(row['interval_high'])}",
+            value(row, "pass_at_1"),
+            _interval(row),
             row["counts"],
             row["algorithm"],
             "" if row["seed"] is None else row["seed"],
@@ -111,11 +111,11 @@ def short_model(model: str | None) -> str:
 def flat(config: Mapping[str, Any], lead: str = "") -> dict[str, Any]:
     """A nested configuration with dotted names."""
     found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{lead}{key}.")
+    for key, held in config.items():
+        if isinstance(held, dict):
+            found |= flat(held, f"{lead}{key}.")
         else:
-            found[lead + key] = value
+            found[lead + key] = held
     return found
 
 
@@ -136,9 +136,17 @@ def _differing(
     return table(("setting", *names), rows, label=label)
 
 
-def _written(value: Any) -> str:  # noqa: ANN401 - whatever a configuration holds
+def _interval(row: Run) -> str:
+    """The interval of a row's pass@1; nothing where it has none."""
+    low, high = value(row, "interval_low"), value(row, "interval_high")
+    return f"{low.removesuffix(' %')} to {high}" if low and high else ""
+
+
+def _written(setting: Any) -> str:  # noqa: ANN401 - whatever a configuration holds
     """A setting's value as text."""
-    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return (
+        "none" if setting is None else setting if isinstance(setting, str) else json.dumps(setting)
+    )
 
 
 def _named(names: Sequence[str], most: int = 6) -> str:

@@ -76,7 +76,7 @@ def sdpo_internals(result: Result) -> alt.TopLevelMixin:
     return finish(
         alt.vconcat(*panels, spacing=14),
         "Inside SDPO",
-        f"mean over {span(rows, 'n')} values a point; {seeds(rows)}",
+        f"a point: mean over n = {span(rows, 'n')} steps; {seeds(rows)}",
     )
 
 

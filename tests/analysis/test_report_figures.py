@@ -20,11 +20,11 @@ def test_only_what_draws_comes_through():
                onload="alert(1)" viewBox="0 0 9 9" width="9"><script>alert(1)</script><style>*{}</style>
                <a xlink:href="javascript:alert(1)"><text>x</text></a><image href="http://x/"/><foreignObject/>
                <g clip-path="url(#clip1)" onclick="alert(1)" style="color:red"><text>a &lt;b&gt;</text></g>
-               <rect fill="url(http://x/)"/><path d="M0.123456,1" display="none"/></svg>"""
+               <g><rect fill="url(http://x/)"/></g><path d="M0.123456,1" display="none"/></svg>"""
     found = inline(svg, lead="f")
     assert re.sub(r">\s+<", "><", found).strip() == (
         '<svg aria-hidden="true" viewBox="0 0 9 9"><g clip-path="url(#f-clip1)"><text>a &lt;b&gt;</text></g>'
-        '<rect fill="none"></rect></svg>'
+        '<g><rect fill="none"></rect></g></svg>'
     )
 
 

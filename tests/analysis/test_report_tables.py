@@ -83,6 +83,8 @@ def test_the_numbers_of_an_evaluation_stand_beside_its_name_and_the_model_is_nam
     assert head[:4] == ["policy", "pass@1", "95 % interval", "solved"]
     assert row[:4] == ["sdpo-42 @ 20", "87.5 %", "82.6 to 91.1 %", "210 / 240"]
     assert row[head.index("model")] == "…/policies/4af9"
+    unknown = Result(board.columns, [("a", None, None, None, "0 / 0", *board.rows[0][5:])])
+    assert cells(evaluations(unknown))[1][:4] == ["a", "", "", "0 / 0"]
     assert evaluations(Result(board.columns, [])) == "<p>No evaluation has finished.</p>"
 
 
@@ -124,6 +126,9 @@ def test_short_runs_beside_many_others_keep_completions_on_the_page(tmp_path, mo
     steps = [(row["run_id"], row["step"]) for row in found.rows.records()]
     assert (found.n_rollouts, found.n_rollouts_kept) == (384, 64)
     assert len(set(steps)) == 4 and all(steps.count(step) == 16 for step in steps)
+    monkeypatch.setattr(analysis.completions, "MOST_ROLLOUTS", 10)
+    with connect(tmp_path / "r.duckdb") as connection:
+        assert completions(connection, ["run-3"]).n_rollouts_kept == 10, "less than one step"
     assert "64 of 384 of training" in describe(found)
     assert "The rest:" in describe(found)
 
