@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{mutant.key} {area.name} {mutant.path}:{mutant.line} {mutant.operator}")
             print(mutant.diff(source))
         return 0
-    folder: Path = options.folder
+    folder: Path = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     reach = Reach(folder)
     files = sorted({file for area in areas for file in test_files(area)})

@@ -40,7 +40,7 @@ BUGS = (
     Bug(
         "losses",
         "the teacher's own top k are compared, not the student's",
-        "top, ids = student.topk(min(k, student.shape[-1]), dim=-1)",
+        "top, ids = student.topk(min(k, student.shape[-1]))",
         "ids = teacher.topk(min(k, student.shape[-1]), dim=-1).indices; top = student.gather(-1, ids)",
     ),
     Bug(

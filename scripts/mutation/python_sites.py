@@ -58,9 +58,10 @@ _LEFT_OUT = frozenset(
 )
 """Calls that are left out: `x.detach()` becomes `x`, `sorted(x)` becomes `list(x)`."""
 _UNLIKE = frozenset(
-    "isinstance issubclass getattr setattr hasattr setdefault cast new_tensor partial".split()
+    "isinstance issubclass getattr setattr hasattr setdefault cast partial zip"
+    " min max promote_types logaddexp maximum minimum equal allclose".split()
 )
-"""Functions whose first two arguments nobody takes for each other."""
+"""Functions whose first two arguments nobody takes for each other, or whose order says nothing."""
 _QUIET = frozenset("strict device preserve_rng_state".split())
 """Arguments that matter where lengths differ by mistake, or on a second device."""
 _WITHOUT = frozenset("no_grad inference_mode once_differentiable".split())

@@ -8,8 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
@@ -56,20 +56,17 @@ class Worker:
             if path.is_file():
                 shutil.copy(path, self._tree)
         reading, writing = os.pipe()
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                Path(__file__).with_name("worker.py"),
-                self._tree,
-                str(writing),
-                "heavy" if heavy else "light",
-            ],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            pass_fds=[writing],
-            env=_environment(self._tree),
-        )
+        self._errors = self._tree.parent / f"{self._tree.name}.err"
+        script = Path(__file__).with_name("worker.py")
+        with self._errors.open("w") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, script, self._tree, str(writing), "heavy" if heavy else "light"],
+                stdin=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                pass_fds=[writing],
+                env=_environment(self._tree),
+            )
         os.close(writing)
         self._answers = os.fdopen(reading)
 
@@ -78,7 +75,10 @@ class Worker:
         assert self._process.stdin is not None  # noqa: S101
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._answers.readline())
+        line = self._answers.readline()
+        if not line:
+            raise RuntimeError(f"a worker must answer, got nothing; {self._errors} says why")
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
     def close(self) -> None:
@@ -132,11 +132,10 @@ def in_workers(
         finally:
             worker.close()
 
-    threads = [threading.Thread(target=go, args=(n,)) for n in range(min(n_workers, len(jobs)))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    n_threads = min(n_workers, len(jobs))
+    with ThreadPoolExecutor(max(n_threads, 1)) as pool:
+        for done in [pool.submit(go, number) for number in range(n_threads)]:
+            done.result()
     return [answers[index] for index in range(len(jobs))]
 
 
@@ -236,7 +235,7 @@ def try_one(
             "test_files": list(dict.fromkeys(name.split("::")[0] for name in tests)),
             "tests": tests,
             # other work on the machine must not look like an endless loop
-            "timeout_s": 30.0 + 5 * seconds,
+            "timeout_s": 60.0 + 10 * seconds,
         }
     )
     fate = "timed out" if answer["timed_out"] else "survived" if answer["status"] == 0 else "killed"

@@ -123,6 +123,7 @@ def _wait(child: int, timeout_s: float) -> bool:
 
 def _child(tree: Path, job: dict[str, Any], answer: Path) -> None:
     os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has none
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_BYTES, MAX_BYTES))
     log = os.open(tree.parent / f"{tree.name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(log, 1)

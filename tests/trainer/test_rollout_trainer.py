@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,6 @@ from trl import GRPOConfig
 
 from trainer.adapter import BenchTrainer
 from trainer.losses.lean import TokenTerms
-from trainer.losses.weights import mismatch_weight
 from trainer.rollout_trainer import RolloutTrainer, _local_rows, filters_of, keep_float32
 from trainer.teacher_prompt import Attempt, TeacherRules
 
@@ -256,6 +256,101 @@ def test_without_a_clip_or_a_sampler_nothing_is_corrected():
         assert terms.distill.tolist() == [1.0, 1.0, 1.0] and notes == {}
 
 
-def test_a_mismatch_is_clipped_at_two_unless_another_clip_is_given():
-    found = mismatch_weight(torch.tensor([0.0]), torch.tensor([-5.0]))
-    assert found.item() == 2.0
+@pytest.mark.parametrize(
+    ("algorithm", "expected"),
+    [("sdpo", 2.0), ("audit", 2.0), ("hybrid", 4.0), ("routed", 12.0), ("rlsd", 10.0), ("anchored", 11.0)],
+)  # fmt: skip
+def test_an_algorithm_puts_the_policys_loss_of_10_and_the_distillations_of_2_together(
+    algorithm, expected
+):
+    trainer = SimpleNamespace(
+        algorithm=algorithm,
+        config=SimpleNamespace(hybrid_lambda=0.25, anchor_weight=0.5),
+        _token_terms=lambda model, inputs, mask: None,
+        _distill_loss=lambda terms, inputs, mask: 2.0,
+        _policy_loss=lambda model, inputs, terms, mask: 10.0,
+    )
+    inputs = {"completion_mask": torch.ones(1, 1)}
+    assert BenchTrainer._compute_loss(trainer, None, inputs) == expected
+
+
+def test_the_distillation_is_of_taught_rows_each_by_its_problems_weight():
+    notes = {}
+    trainer = SimpleNamespace(
+        algorithm="sdpo",
+        note=lambda name, values: notes.setdefault(name, values.tolist()),
+        _keep_tokens=lambda terms, inputs, mask: notes.setdefault("kept", True),
+        _aggregated=lambda per_token, mask, inputs: per_token[mask].sum(),
+        _of_the_step=lambda loss: loss,
+    )
+    mask = torch.tensor([[True, True], [True, False], [True, False]])
+    values = torch.tensor([1.0, 2.0, 4.0, 8.0])
+    terms = TokenTerms(values, values, values, torch.tensor([0.5, 1.0, 9.0, 3.0]))
+    inputs = {
+        "distill_mask": torch.tensor([True, False, True]),
+        "problem_weight": torch.tensor([0.5, 1.0, 2.0]),
+    }
+    loss = BenchTrainer._distill_loss(trainer, terms, inputs, mask)
+    assert loss.item() == 0.5 * (1 + 2) + 2 * 8
+    assert notes == {
+        "distill/per_token": [1.0, 2.0, 8.0],
+        "distill/kl_per_token": [0.5, 1.0, 5.0],
+        "kept": True,
+        "entropy": [1.0, 2.0, 4.0, 8.0],
+        "distill/loss": loss.item(),
+    }
+
+
+def test_a_teachers_forward_has_no_dropout_and_no_gradient_and_leaves_the_mode():
+    model = nn.Sequential(nn.Dropout(0.5)).train()
+    phases = []
+    trainer = SimpleNamespace(
+        teacher="teacher", clock=lambda name: phases.append(name) or nullcontext()
+    )
+    with BenchTrainer.as_teacher(trainer, model) as its:
+        assert (its, model.training, torch.is_grad_enabled()) == ("teacher", False, False)
+    assert model.training and phases == ["teacher"]
+
+
+def test_only_a_whole_rollout_batch_is_used_up():
+    trainer = SimpleNamespace(
+        args=SimpleNamespace(steps_per_generation=3, gradient_accumulation_steps=2),
+        num_iterations=2,
+    )
+    assert RolloutTrainer.micro_batches_a_rollout.fget(trainer) == 6
+    trainer.micro_batches_a_rollout = 6
+    used = []
+    for trainer._step in (0, 5, 6, 13):
+        used.append(RolloutTrainer.n_used_rollouts.fget(trainer))
+    assert used == [0, 0, 1, 2]
+
+
+def test_a_position_holds_rollouts_that_are_still_in_use_and_is_taken_up_whole():
+    trainer = SimpleNamespace(
+        _step=4,
+        micro_batches_a_rollout=3,
+        _buffered_inputs=["a", "b"],
+        _metrics={"train": defaultdict(list, {"loss": [1.0]})},
+        _tr_loss=torch.tensor(2.5),
+        _globalstep_last_logged=3,
+    )
+    position = RolloutTrainer.position(trainer)
+    assert position == {
+        "micro_batches": 4,
+        "rollouts": ["a", "b"],
+        "metrics": {"loss": [1.0]},
+        "loss": 2.5,
+        "last_logged": 3,
+    }
+    other = SimpleNamespace(
+        _step=0,
+        _buffered_inputs=None,
+        _metrics={"train": {}},
+        _tr_loss=0.0,
+        _globalstep_last_logged=0,
+    )
+    RolloutTrainer.set_position(other, position)
+    assert (other._step, other._buffered_inputs, other._tr_loss) == (4, ["a", "b"], 2.5)
+    assert other._metrics["train"] == {"loss": [1.0]} and other._globalstep_last_logged == 3
+    trainer._step = 6
+    assert RolloutTrainer.position(trainer)["rollouts"] is None

@@ -213,3 +213,14 @@ def test_what_is_too_long_keeps_the_longest_head_and_tail_that_fit(part):
     assert shown(17) == "abcde\n[...]\nvwxyz"
     assert shown(8) == "a\n[...]\n"
     assert shown(7) is None
+
+
+def test_braces_of_a_template_that_name_no_value_of_it_are_words():
+    rules = TeacherRules(
+        template="{prompt}{solution}{feedback} {} {other} {0}",
+        feedback_template="{feedback}{prompt}",
+    )
+    (only,) = prompts(FAILURE, rules=rules)
+    assert (
+        only.messages[-1]["content"] == f"Write f.{FAILURE.feedback}{{prompt}} {{}} {{other}} {{0}}"
+    )

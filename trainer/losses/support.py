@@ -102,7 +102,7 @@ def _student_topk(
         )
     student = _scaled(student_logits, temperature)
     teacher = _scaled(teacher_logits, temperature)
-    top, ids = student.topk(min(k, student.shape[-1]), dim=-1)
+    top, ids = student.topk(min(k, student.shape[-1]))
     return (
         top - student.logsumexp(dim=-1, keepdim=True),
         teacher.gather(-1, ids) - teacher.logsumexp(dim=-1, keepdim=True),
