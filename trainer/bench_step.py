@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,19 +118,15 @@ def _train_ours(form: str, options: Options, watch: _Watch, n_tokens: list[int])
         trainer.add_callback(watch)
         _count(trainer, "_generate_single_turn", n_tokens)
 
-    with _whole_rows() if whole else _nothing():
+    with _whole_rows() if whole else nullcontext():
         train(algorithm, options, say=lambda _: None, prepare=prepare)  # type: ignore[arg-type]
 
 
 @contextmanager
-def _nothing() -> Iterator[None]:
-    yield
-
-
-@contextmanager
 def _whole_rows() -> Iterator[None]:
-    """Every row padded and computed whole, prompts too."""
+    """Every row padded and computed whole, prompts too, and rollouts drawn through the adapter."""
     with (
+        patch("trainer.rollout_trainer.merged_adapter", lambda _: nullcontext()),
         patch("trainer.rollout_trainer.RolloutTrainer._arranged", lambda self, batches: batches),
         patch("trainer.forward.shared_inputs", lambda *_: None),
         patch("evaluator.shared_prompt.prefilled", lambda *_: {}),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from trainer.faults import Patience
 from trainer.forward import WithPositions
 from trainer.full_precision import keep_float32, not_called_quantised
 from trainer.losses.problem_weight import pass_rate_weights
+from trainer.merged_adapter import merged_adapter
 from trainer.metrics import group_metrics, peak_memory_bytes
 from trainer.micro_batches import MicroBatch, by_group, step_counts, trimmed, with_groups
 from trainer.position import EpochSampler
@@ -422,9 +423,11 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
     def _as_sampler(self) -> Iterator[None]:
         """No dropout, and no settings but ours."""
         # vLLM has a model of its own; TRL reads from the mode how many to sample
-        mode = nullcontext() if self.use_vllm else evaluation_mode(self.model)
-        once = nullcontext() if self.use_vllm else prompts_once(self.model)
-        with mode, alone(self.model, self.generation_config), once:
+        with ExitStack() as stack:
+            if not self.use_vllm:
+                for way in (evaluation_mode, merged_adapter, prompts_once):
+                    stack.enter_context(way(self.model))
+            stack.enter_context(alone(self.model, self.generation_config))
             yield
 
     def _ended(self, completion_ids: Any, logprobs: Any) -> tuple[Any, Any]:  # noqa: ANN401
