@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -287,9 +287,14 @@ def _read_keys(config: Path) -> list[str]:
     return [str(key) for key in content if key != "env"]
 
 
-def _unknown(key: str, known: set[str], *, where: str) -> str:
+def near_miss(key: str, known: Iterable[str]) -> str | None:
+    """A question after the known name that is meant; None where none is like it."""
     close = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "see `sdpo-bench train --options`"
+    return f"did you mean {close[0]!r}?" if close else None
+
+
+def _unknown(key: str, known: set[str], *, where: str) -> str:
+    hint = near_miss(key, known) or "see `sdpo-bench train --options`"
     return f"{where} must hold known options only, got {key!r}; {hint}"
 
 

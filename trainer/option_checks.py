@@ -15,7 +15,7 @@ from peft import PeftConfig
 from transformers import GenerationConfig
 from trl import GRPOConfig, ModelConfig, get_peft_config
 
-from trainer.config import BenchConfig, ConfigError, Options
+from trainer.config import BenchConfig, ConfigError, Options, near_miss
 
 _POLICY_LOSS = (
     "beta", "loss_type", "epsilon", "epsilon_high", "delta", "importance_sampling_level", "top_entropy_quantile",
@@ -141,7 +141,8 @@ def _check_generation_kwargs(given: Any) -> None:  # noqa: ANN401 - whatever the
     for name in given:
         if name not in known:
             raise ConfigError(
-                f"generation_kwargs must name fields of transformers' GenerationConfig, got {name!r}; correct it"
+                f"generation_kwargs must name fields of transformers' GenerationConfig, got {name!r}; "
+                f"{near_miss(str(name), known) or 'correct it'}"
             )
 
 

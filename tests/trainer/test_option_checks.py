@@ -132,6 +132,11 @@ def test_an_option_that_no_run_reads_names_what_there_is_in_its_place(
         check_use("grpo", options(**{name: value}))
 
 
+def test_a_misspelt_field_of_the_decoding_is_named_with_the_one_that_is_meant(options):
+    with pytest.raises(ConfigError, match="got 'num_beam'; did you mean 'num_beams'"):
+        check_values(options(generation_kwargs={"num_beam": 2}))
+
+
 def test_an_option_at_its_default_is_no_choice(options):
     check_use("sdpo", options(beta=0.0, loss_type="dapo", entropy_coef=0.0, reward_weights=None))
 
