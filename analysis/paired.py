@@ -82,7 +82,8 @@ def crossed(first: Array, second: Array, *, lone_is_fixed: bool = False) -> Cros
     a share of the noise of single answers; it is subtracted once for the degrees of freedom
     (Satterthwaite) and left in the error, where it makes up for the few seeds. Two problems, one gained
     and one lost by a single run, are added: so no error is 0. One run a side then has the interval of
-    Bonett and Price.
+    Bonett and Price. With unequal numbers of seeds the wider of two counts: each side's own variance, or
+    one pooled over both.
 
     Raises:
         ValueError: other problems, or no seed or problem.
@@ -104,25 +105,66 @@ def crossed(first: Array, second: Array, *, lone_is_fixed: bool = False) -> Cros
     of_problems = squares / (n + 2)
     if max(sizes) == 1:
         return Crossed(centre, np.sqrt(of_problems), np.full_like(centre, np.inf))
-    between = [_between_runs(side) for side in (first, second)]
-    known = [found for found in between if found is not None]
-    of_seeds, noise, freedom = 0.0, 0.0, 0.0
+    known = [found for side in (first, second) if (found := _between_runs(side)) is not None]
     if len(known) == 1:
-        of_runs, of_answers = known[0]
         share = 1.0 / max(sizes) if lone_is_fixed else added
-        of_seeds = of_runs * share
-        noise = np.minimum(of_answers, of_runs) * share
-        freedom = of_seeds**2 / (max(sizes) - 1)
-    else:
-        for (of_runs, of_answers), size in zip(known, sizes, strict=True):
-            of_seeds = of_seeds + of_runs / size
-            noise = noise + np.minimum(of_answers, of_runs) / size
-            freedom = freedom + (of_runs / size) ** 2 / (size - 1)
-    total = of_problems + of_seeds
-    df = (total - noise) ** 2 / (of_problems**2 / max(n - 1, 1) + freedom)
-    if sum(sizes) == 3:
-        df = np.minimum(df, 1.0)  # all that is known of seeds is one difference of two runs
-    return Crossed(centre, np.sqrt(total), np.maximum(df, 1.0))
+        found = _error(of_problems, n, [_Part(*known[0], share, max(sizes) - 1)])
+        # One spread of few runs is a poor guide: two runs bear one degree of freedom, three bear four.
+        most = 1.0 if max(sizes) == 2 else 2.0 * (max(sizes) - 1)
+        return Crossed(centre, found.error, np.minimum(found.df, most))
+    parts = [_Part(*each, 1.0 / size, size - 1) for each, size in zip(known, sizes, strict=True)]
+    found = _error(of_problems, n, parts)
+    if sizes[0] == sizes[1]:
+        return Crossed(centre, *found)
+    # The side of fewer seeds decides most and is known least: where pooling both gives more, it counts.
+    other = _error(of_problems, n, [_pooled(*parts, share=added)])
+    wider = stdtrit(other.df, 0.975) * other.error > stdtrit(found.df, 0.975) * found.error
+    return Crossed(
+        centre, np.where(wider, other.error, found.error), np.where(wider, other.df, found.df)
+    )
+
+
+class _Part(NamedTuple):
+    """What the runs of a side, or of both, add to the squared error."""
+
+    of_runs: Array
+    """Variance between the runs' means."""
+    of_answers: Array
+    """What of it the noise of single answers makes."""
+    share: float
+    """Its weight: one over the runs."""
+    freedom: int
+    """Its degrees of freedom."""
+
+
+def _pooled(one: _Part, other: _Part, *, share: float) -> _Part:
+    """Both sides' variances as one."""
+    weights = one.freedom, other.freedom
+    freedom = sum(weights)
+    return _Part(
+        (one.of_runs * weights[0] + other.of_runs * weights[1]) / freedom,
+        (one.of_answers * weights[0] + other.of_answers * weights[1]) / freedom,
+        share,
+        freedom,
+    )
+
+
+class _Error(NamedTuple):
+    """A standard error with its degrees of freedom."""
+
+    error: Array
+    df: Array
+
+
+def _error(of_problems: Array, n: int, parts: Sequence[_Part]) -> _Error:
+    """Add up; Satterthwaite's degrees of freedom, with the noise of answers counted once."""
+    total, noise = of_problems, np.zeros_like(of_problems)
+    inverse = of_problems**2 / max(n - 1, 1)
+    for part in parts:
+        total = total + part.of_runs * part.share
+        noise = noise + np.minimum(part.of_answers, part.of_runs) * part.share
+        inverse = inverse + (part.of_runs * part.share) ** 2 / part.freedom
+    return _Error(np.sqrt(total), np.maximum((total - noise) ** 2 / inverse, 1.0))
 
 
 def _between_runs(side: Array) -> tuple[Array, Array] | None:
