@@ -10,7 +10,7 @@ import click
 
 from analysis.foreign import read_log
 from analysis.foreign_evals import Imported
-from analysis.journal import Journal
+from analysis.journal import Journal, labelled_runs, same_label
 from analysis.options import RUNS_DIR, one_line_errors
 from analysis.provenance import check_label, config_sha256, new_run_id
 from analysis.records import Eval, RunInfo
@@ -67,6 +67,8 @@ def import_command(
     """  # noqa: D301 - click reads the backspace
     check_label(label)
     found = {path: read_log(path, label=label, dataset=dataset, run=run) for path in files}
+    if earlier := labelled_runs(runs_dir, label):
+        echo(f"warning: {same_label(label, earlier)}", err=True)
     kind = "eval" if all(each.form == "evaluation" for each in found.values()) else "train"
     now = datetime.now(UTC)
     config = {"imported": [_source(path, each) for path, each in found.items()]}

@@ -482,3 +482,10 @@ def test_what_is_nearly_a_harness_file_is_one_line(tmp_path, name, content, said
 def test_a_deeply_nested_json_file_is_one_line(tmp_path):
     with pytest.raises(StoreError, match="must be whole"):
         read(tmp_path, "a.json", "[" * 200_000)
+
+
+def test_a_label_that_another_run_has_is_told(tmp_path):
+    (tmp_path / "m.csv").write_text("step,loss\n1,2\n")
+    first, second = (run_import(tmp_path, tmp_path / "m.csv", "--label", "x") for _ in range(2))
+    assert "have the label" not in first.stderr
+    assert "1 run(s) have the label 'x' already" in second.stderr
