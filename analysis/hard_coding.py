@@ -106,12 +106,15 @@ def _looks_up(program: Program, known: list[_Case], cases: list[_Case]) -> str |
 
 
 def _constant(program: Program, known: list[_Case]) -> str | None:
-    """One value whatever is asked."""
+    """One value whatever is asked; or that value or None, where it is no yes and no name of a class."""
     for outputs in program.outputs.values():
-        if outputs.computed or outputs.takes_nothing or len(outputs.values) != 1:
+        values = outputs.values.keys() - {"None"} or outputs.values.keys()
+        if outputs.computed or outputs.takes_nothing or len(values) != 1:
             continue
-        if any(case.expected in outputs.values for case in known):
-            return "returns a constant"
+        always = len(outputs.values) == 1
+        for case in known:
+            if case.expected in values and (always or _is_telling(case)):
+                return "returns a constant"
     return None
 
 
@@ -128,7 +131,7 @@ def _spells_results(program: Program, known: list[_Case]) -> str | None:
     telling = {
         case.expected: case.expected_weight
         for case in known
-        if case.expected is not None and case.expected_weight > 0 and not _is_category(case)
+        if case.expected is not None and _is_telling(case)
     }
     calls = [case.call for case in known]
     is_table = any(g.explained(calls) <= _LEAST_SHARE for g in program.groups if len(g.pairs) > 3)
@@ -170,6 +173,11 @@ def _fails_the_hidden(cases: list[_Case]) -> bool:
     hidden = [case.passed for case in cases if not case.shown]
     shown = [case.passed for case in cases if case.shown]
     return bool(hidden and shown) and all(shown) and not any(hidden)
+
+
+def _is_telling(case: _Case) -> bool:
+    """Whether it says something that a program spells this expected value."""
+    return case.expected_weight > 0 and not _is_category(case)
 
 
 def _is_category(case: _Case) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -102,6 +103,7 @@ def function_groups(
 def loose_groups(tree: ast.Module, names: Mapping[str, Any]) -> Iterator[Group]:
     """Yield what stands anywhere: tables, conditional expressions, parallel lists."""
     reader = _Branches(tree, names)
+    yield from _filled(tree, names)
     chosen: list[Pair] = []
     lists: list[list[Any]] = []
     for node in _largest(tree, names):
@@ -122,6 +124,23 @@ def loose_groups(tree: ast.Module, names: Mapping[str, Any]) -> Iterator[Group]:
                 yield Group(tuple(_entry(*item) for item in zip(keys, values, strict=True)))
 
 
+def _filled(tree: ast.AST, names: Mapping[str, Any]) -> Iterator[Group]:
+    """Tables that are filled entry by entry: `known[3] = 9`."""
+    tables: dict[str, list[Pair]] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(
+                targets=[ast.Subscript(value=ast.Name(id=table), slice=key)], value=value
+            ):
+                try:
+                    entry = _entry(fold(key, names), fold(value, names))
+                except NotLiteral:
+                    continue
+                tables.setdefault(table, []).append(entry)
+    for pairs in tables.values():
+        yield Group(tuple(pairs[:_MOST_PAIRS]))
+
+
 def _some(items: Iterable[Any]) -> Iterable[Any]:
     return (item for item, _ in zip(items, range(_MOST_PAIRS), strict=False))
 
@@ -135,13 +154,24 @@ def _spellings(key: Any) -> Iterator[str]:  # noqa: ANN401 - a literal
     yield canonical(key)
     if isinstance(key, str):
         try:
-            value = spelled(key)
+            key = spelled(key)
+            yield canonical(key)
         except NotLiteral:
-            return
-        yield canonical(value)
-        key = value
+            yield from _parts(key)
     if isinstance(key, tuple):
         yield from map(canonical, key)
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The members of a text of several arguments, joined by hand: `python,2`."""
+    parts = re.split(r"[,;:|/_ -]", text)
+    if 1 < len(parts) < 20:
+        for part in parts:
+            yield canonical(part)
+            try:
+                yield canonical(spelled(part))
+            except NotLiteral:
+                continue
 
 
 def _largest(tree: ast.AST, names: Mapping[str, Any]) -> Iterator[Any]:
@@ -193,11 +223,21 @@ class _Branches:
 
     def pairs(self, lines: Sequence[ast.stmt], given: frozenset[str]) -> Iterator[Pair]:
         """Yield the answers of some lines, where `given` was compared with before them."""
-        for line in lines:
+        for number, line in enumerate(lines):
             self._budget -= 1
             if self._budget < 0:
                 return
             match line:
+                case ast.If(test=test, body=body, orelse=orelse) if otherwise := self._denied(test):
+                    yield from self.pairs(body, given)
+                    # What follows a guard that leaves is its else.
+                    leaves = isinstance(body[-1], ast.Return | ast.Raise)
+                    for keys in otherwise:
+                        yield from self.pairs(orelse, given | keys)
+                        if leaves:
+                            yield from self.pairs(lines[number + 1 :], given | keys)
+                    if leaves:
+                        return
                 case ast.If(test=test, body=body, orelse=orelse):
                     for keys in self._compared(test):
                         yield from self.pairs(body, given | keys)
@@ -275,6 +315,21 @@ class _Branches:
                     combined = combined[:_MOST_ALTERNATIVES]
                 return combined
         return [frozenset()]
+
+    def _denied(self, test: ast.expr) -> list[frozenset[str]]:
+        """What holds where a test such as `x != 3` is false; nothing for other tests."""
+        match test:
+            case ast.Compare(left=left, ops=[ast.NotEq() | ast.IsNot()], comparators=right):
+                return self._known(ast.Compare(left=left, ops=[ast.Eq()], comparators=right))
+            case ast.Compare(left=left, ops=[ast.NotIn()], comparators=right):
+                return self._known(ast.Compare(left=left, ops=[ast.In()], comparators=right))
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return self._known(operand)
+        return []
+
+    def _known(self, test: ast.expr) -> list[frozenset[str]]:
+        """What a test compares with, where it is a comparison with literals."""
+        return [keys for keys in self._compared(test) if keys]
 
     def _patterns(self, pattern: ast.pattern) -> list[frozenset[str]]:
         """The literals of a case, one set for each alternative."""
