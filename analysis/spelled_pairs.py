@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from analysis.literals import NotLiteral, canonical, fold, spelled
@@ -89,21 +90,21 @@ class Group:
 
 
 def function_groups(
-    function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, names: Mapping[str, Any]
+    function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, reader: Branches
 ) -> Iterator[Group]:
-    """Yield the branches of a function, and its conditional expressions, as one group each."""
+    """Yield the branches of a function as one group."""
     if isinstance(function, ast.Lambda):
         return
-    reader = _Branches(function, names)
-    pairs = tuple(dict.fromkeys(reader.pairs(function.body, frozenset())))
+    pairs = tuple(dict.fromkeys(islice(reader.pairs(function.body, frozenset()), _MOST_PAIRS)))
     if pairs:
         yield Group(pairs)
 
 
-def loose_groups(tree: ast.Module, names: Mapping[str, Any]) -> Iterator[Group]:
+def loose_groups(
+    tree: ast.Module, nodes: Sequence[ast.AST], reader: Branches, names: Mapping[str, Any]
+) -> Iterator[Group]:
     """Yield what stands anywhere: tables, conditional expressions, parallel lists."""
-    reader = _Branches(tree, names)
-    yield from _filled(tree, names)
+    yield from _filled(nodes, names)
     chosen: list[Pair] = []
     lists: list[list[Any]] = []
     for node in _largest(tree, names):
@@ -124,10 +125,10 @@ def loose_groups(tree: ast.Module, names: Mapping[str, Any]) -> Iterator[Group]:
                 yield Group(tuple(_entry(*item) for item in zip(keys, values, strict=True)))
 
 
-def _filled(tree: ast.AST, names: Mapping[str, Any]) -> Iterator[Group]:
+def _filled(nodes: Sequence[ast.AST], names: Mapping[str, Any]) -> Iterator[Group]:
     """Tables that are filled entry by entry: `known[3] = 9`."""
     tables: dict[str, list[Pair]] = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Assign(
                 targets=[ast.Subscript(value=ast.Name(id=table), slice=key)], value=value
@@ -142,7 +143,7 @@ def _filled(tree: ast.AST, names: Mapping[str, Any]) -> Iterator[Group]:
 
 
 def _some(items: Iterable[Any]) -> Iterable[Any]:
-    return (item for item, _ in zip(items, range(_MOST_PAIRS), strict=False))
+    return islice(items, _MOST_PAIRS)
 
 
 def _entry(key: Any, value: Any) -> Pair:  # noqa: ANN401 - literals
@@ -208,17 +209,15 @@ def _partly(node: ast.Dict, names: Mapping[str, Any]) -> Iterator[dict[Any, Any]
         }
 
 
-class _Branches:
+class Branches:
     """Reads what a program answers under which comparisons with its arguments."""
 
-    def __init__(self, scope: ast.AST, names: Mapping[str, Any]) -> None:
+    def __init__(self, nodes: Sequence[ast.AST], names: Mapping[str, Any]) -> None:
+        """Read a program of these nodes, where some names stand for literals."""
         self._names = names
         self._budget = _MOST_STEPS
         self._several = {
-            node.args.vararg.arg
-            for node in ast.walk(scope)
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            and node.args.vararg
+            node.vararg.arg for node in nodes if isinstance(node, ast.arguments) and node.vararg
         }
 
     def pairs(self, lines: Sequence[ast.stmt], given: frozenset[str]) -> Iterator[Pair]:

@@ -394,6 +394,7 @@ def test_a_chart_exported_from_weights_and_biases_is_the_runs_metrics(tmp_path):
         "Step,algo: grpo - loss,algo: grpo - loss__MIN,algo: grpo - loss__MAX",
         "Step,loss,loss__MIN,loss__MAX",
         "_step,train/loss,_runtime,_timestamp",
+        "_step,loss,,Unnamed: 0",
     ],
 )
 def test_each_form_of_a_tracker_export_gives_the_metric(tmp_path, head):
