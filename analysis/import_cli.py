@@ -92,6 +92,12 @@ def import_command(
         for each in found.values():
             for record in each.records:
                 journal.append(record)
+    _tell(found)
+    echo(f"run {info.run_id}")
+
+
+def _tell(found: dict[Path, Imported]) -> None:
+    """Say what became of each file."""
     for path, each in found.items():
         echo(f"{path}: {len(each.records):,} rows of {each.form}")
         if each.left_out:
@@ -100,7 +106,6 @@ def import_command(
             echo(f"warning: {path}: no numbers in {names}{more}: left out", err=True)
         for note in each.notes:
             echo(f"note: {path}: {note}", err=True)
-    echo(f"run {info.run_id}")
 
 
 def _dataset(found: dict[Path, Imported]) -> str:
