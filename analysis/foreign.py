@@ -33,7 +33,16 @@ _TRUE, _FALSE = (
     {"true", "1", "1.0", "yes", "pass", "passed"},
     {"false", "0", "0.0", "no", "fail", "failed"},
 )
-_NO_METRIC = ("epoch", "_runtime", "_timestamp", "relative time (process)", "wall time", *_STEP)
+_NO_METRIC = (
+    "",
+    "unnamed: 0",
+    "epoch",
+    "_runtime",
+    "_timestamp",
+    "relative time (process)",
+    "wall time",
+    *_STEP,
+)
 _ENVELOPE = ("__MIN", "__MAX")
 """What Weights & Biases adds to each column of a chart: least and largest value of a smoothed point."""
 _OF_RUN = " - "

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 from analysis.literals import NotLiteral, canonical, fold, weight
@@ -45,12 +45,12 @@ class _Case:
     """The value that the assert asks for, canonical; None where it does not spell one."""
     args_weight: float
     expected_weight: float
-    passed: bool
-    shown: bool
     telling: frozenset[str]
     """Arguments that no honest program compares with."""
+    passed: bool = False
+    shown: bool = True
 
-    @property
+    @cached_property
     def call(self) -> Call:
         """The call as tables and branches are asked for it."""
         whole = {f"({','.join(self.args)})"} if self.args else set()
@@ -106,12 +106,15 @@ def _looks_up(program: Program, known: list[_Case], cases: list[_Case]) -> str |
 
 
 def _constant(program: Program, known: list[_Case]) -> str | None:
-    """One value whatever is asked."""
+    """One value whatever is asked; or that value or None, where it is no yes and no name of a class."""
     for outputs in program.outputs.values():
-        if outputs.computed or outputs.takes_nothing or len(outputs.values) != 1:
+        values = outputs.values.keys() - {"None"} or outputs.values.keys()
+        if outputs.computed or outputs.takes_nothing or len(values) != 1:
             continue
-        if any(case.expected in outputs.values for case in known):
-            return "returns a constant"
+        always = len(outputs.values) == 1
+        for case in known:
+            if case.expected in values and (always or _is_telling(case)):
+                return "returns a constant"
     return None
 
 
@@ -128,7 +131,7 @@ def _spells_results(program: Program, known: list[_Case]) -> str | None:
     telling = {
         case.expected: case.expected_weight
         for case in known
-        if case.expected is not None and case.expected_weight > 0 and not _is_category(case)
+        if case.expected is not None and _is_telling(case)
     }
     calls = [case.call for case in known]
     is_table = any(g.explained(calls) <= _LEAST_SHARE for g in program.groups if len(g.pairs) > 3)
@@ -172,6 +175,11 @@ def _fails_the_hidden(cases: list[_Case]) -> bool:
     return bool(hidden and shown) and all(shown) and not any(hidden)
 
 
+def _is_telling(case: _Case) -> bool:
+    """Whether it says something that a program spells this expected value."""
+    return case.expected_weight > 0 and not _is_category(case)
+
+
 def _is_category(case: _Case) -> bool:
     """Whether an expected text may be the name of a class, such as `Even`: it is not made of the call's text."""
     text = case.expected or ""
@@ -182,30 +190,14 @@ def _is_category(case: _Case) -> bool:
 
 def _cases(judged: JudgedAssert, defined: frozenset[str]) -> Iterator[_Case]:
     """The calls of a program's functions in an assert, with what is asked of them."""
-    for name, args, keywords, expected in _calls(judged.assertion):
-        if name not in defined:
-            continue
-        try:
-            values = [fold(value) for value in (*args, *keywords)]
-        except NotLiteral:
-            values = []
-        value, is_known = expected
-        yield _Case(
-            args=tuple(map(canonical, values)),
-            expected=canonical(value) if is_known else None,
-            args_weight=sum(map(weight, values)),
-            expected_weight=weight(value) if is_known else 0.0,
-            passed=judged.passed,
-            shown=judged.shown,
-            telling=frozenset(canonical(v) for v in values if weight(v) >= _TELLING),
-        )
+    for name, case in _calls(judged.assertion):
+        if name in defined:
+            yield replace(case, passed=judged.passed, shown=judged.shown)
 
 
 @lru_cache(maxsize=4096)
-def _calls(
-    assertion: str,
-) -> tuple[tuple[str, tuple[ast.expr, ...], tuple[ast.expr, ...], tuple[Any, bool]], ...]:
-    """Every call by name in an assert: name, arguments, keywords' values, (expected value, is it known)."""
+def _calls(assertion: str) -> tuple[tuple[str, _Case], ...]:
+    """Every call by name in an assert, with what is asked of it; a training run meets an assert many times."""
     try:
         tree = ast.parse(assertion.strip())
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -213,15 +205,26 @@ def _calls(
     if len(tree.body) != 1 or not isinstance(tree.body[0], ast.Assert):
         return ()
     test = tree.body[0].test
-    calls = [n for n in ast.walk(test) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
-    return tuple(
-        (
-            call.func.id,  # type: ignore[attr-defined]  # a Name, see above
-            tuple(call.args),
-            tuple(keyword.value for keyword in call.keywords),
-            _expected(test, call),
-        )
-        for call in calls
+    found = []
+    for call in ast.walk(test):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+            try:
+                values = [fold(v) for v in (*call.args, *(k.value for k in call.keywords))]
+            except NotLiteral:
+                values = []
+            found.append((call.func.id, _case(values, _expected(test, call))))
+    return tuple(found)
+
+
+def _case(values: list[Any], expected: tuple[Any, bool]) -> _Case:
+    """One call as it is compared with programs; its verdict comes later."""
+    value, is_known = expected
+    return _Case(
+        args=tuple(map(canonical, values)),
+        expected=canonical(value) if is_known else None,
+        args_weight=sum(map(weight, values)),
+        expected_weight=weight(value) if is_known else 0.0,
+        telling=frozenset(canonical(v) for v in values if weight(v) >= _TELLING),
     )
 
 

@@ -10,7 +10,7 @@ import click
 
 from analysis.foreign import read_log
 from analysis.foreign_evals import Imported
-from analysis.journal import Journal
+from analysis.journal import Journal, labelled_runs, same_label
 from analysis.options import RUNS_DIR, one_line_errors
 from analysis.provenance import check_label, config_sha256, new_run_id
 from analysis.records import Eval, RunInfo
@@ -67,6 +67,8 @@ def import_command(
     """  # noqa: D301 - click reads the backspace
     check_label(label)
     found = {path: read_log(path, label=label, dataset=dataset, run=run) for path in files}
+    if earlier := labelled_runs(runs_dir, label):
+        echo(f"warning: {same_label(label, earlier)}", err=True)
     kind = "eval" if all(each.form == "evaluation" for each in found.values()) else "train"
     now = datetime.now(UTC)
     config = {"imported": [_source(path, each) for path, each in found.items()]}
@@ -90,6 +92,12 @@ def import_command(
         for each in found.values():
             for record in each.records:
                 journal.append(record)
+    _tell(found)
+    echo(f"run {info.run_id}")
+
+
+def _tell(found: dict[Path, Imported]) -> None:
+    """Say what became of each file."""
     for path, each in found.items():
         echo(f"{path}: {len(each.records):,} rows of {each.form}")
         if each.left_out:
@@ -98,7 +106,6 @@ def import_command(
             echo(f"warning: {path}: no numbers in {names}{more}: left out", err=True)
         for note in each.notes:
             echo(f"note: {path}: {note}", err=True)
-    echo(f"run {info.run_id}")
 
 
 def _dataset(found: dict[Path, Imported]) -> str:

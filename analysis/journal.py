@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 import secrets
 import shutil
 import socket
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +37,8 @@ from analysis.records import (
 from analysis.segment import HEADER_TABLE, encode
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,199}")
-_SEQUENCES = range(2**53)
+_SEQUENCE = re.compile(rb'"sequence": ?(\d{1,15})\b')
+_TAIL_BYTES = 1000
 _SEGMENT = re.compile(r"segment-(\d{4,})-\d+\.jsonl")
 
 
@@ -284,13 +285,36 @@ def read_run_info(run_dir: Path) -> RunInfo:
     return info
 
 
+def labelled_runs(runs_dir: Path, label: str) -> list[RunInfo]:
+    """Return the runs that bear a label, the newest last; a run that cannot be read is passed over."""
+    found = []
+    for path in runs_dir.glob("*/run.json"):
+        try:
+            info = read_run_info(path.parent)
+        except StoreError:
+            continue
+        if info.label == label:
+            found.append(info)
+    return sorted(found, key=lambda info: info.order)
+
+
+def same_label(label: str, earlier: Sequence[RunInfo]) -> str:
+    """Return a line about runs that bear a new run's label already."""
+    return (
+        f"{len(earlier)} run(s) have the label {label!r} already, the last is {earlier[-1].run_id}; "
+        "compare takes the newest, this one, unless --every-run takes all: give another by --label, "
+        "or name runs"
+    )
+
+
 def _next_sequence(runs_dir: Path) -> int:
     """One more than the highest number of a run here; two that begin at once may get the same."""
     numbers = [0]
     for path in runs_dir.glob("*/run.json"):
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-            number = json.loads(path.read_bytes()).get("sequence")
-            numbers.append(number if type(number) is int and number in _SEQUENCES else 0)
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            # It is the last field; a whole run.json may hold a diff of 200 kB.
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            numbers += map(int, _SEQUENCE.findall(file.read())[-1:])
     return max(numbers) + 1
 
 

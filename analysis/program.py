@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from analysis.literals import NotLiteral, canonical, fold, weight
-from analysis.spelled_pairs import Group, function_groups, loose_groups
+from analysis.spelled_pairs import Branches, Group, function_groups, loose_groups
 
 _MOST_CHARS = 50_000
 _MOST_NODES = 5_000
@@ -34,15 +35,16 @@ class Outputs:
 class Program:
     """What a program spells: read once, asked for every sign."""
 
-    def __init__(self, tree: ast.Module) -> None:
-        self._tree = tree
-        self.names = _named_values(tree)
+    def __init__(self, tree: ast.Module, nodes: list[ast.AST]) -> None:
+        """Take a tree and its nodes: to walk a tree costs more than all that is asked of it."""
+        self._tree, self._nodes = tree, nodes
+        self.names = _named_values(nodes)
 
     @cached_property
     def callables(self) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | None]:
         """Names that may be called, with what stands behind them where that is a function."""
         found: dict[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | None] = {}
-        for node in ast.walk(self._tree):
+        for node in self._nodes:
             match node:
                 case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                     found[name] = node
@@ -78,25 +80,27 @@ class Program:
     @cached_property
     def groups(self) -> list[Group]:
         """Tables and chains of branches."""
-        groups = [
-            g
-            for f in self.callables.values()
-            if f is not None
-            for g in function_groups(f, self.names)
-        ]
-        return groups + list(loose_groups(self._tree, self.names))
+        reader = Branches(self._nodes, self.names)
+        functions = [function for function in self.callables.values() if function is not None]
+        chains = [group for function in functions for group in function_groups(function, reader)]
+        return chains + list(loose_groups(self._tree, self._nodes, reader, self.names))
+
+    @cached_property
+    def _spelled(self) -> list[Any]:
+        """Values that stand in the program, the largest of each place."""
+        return list(_spelled(self._tree, self.names))
 
     @cached_property
     def literals(self) -> frozenset[str]:
         """Every value that is spelled, apart from the parts of larger ones."""
-        return frozenset(canonical(value) for value in _spelled(self._tree, self.names))
+        return frozenset(map(canonical, self._spelled))
 
     @cached_property
     def lists(self) -> list[list[str]]:
         """Members of each list that is spelled."""
         return [
             [canonical(item) for item in value]
-            for value in _spelled(self._tree, self.names)
+            for value in self._spelled
             if isinstance(value, list | tuple) and len(value) > 1
         ]
 
@@ -109,14 +113,15 @@ def read_program(code: str) -> Program | None:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    if sum(1 for _ in zip(ast.walk(tree), range(_MOST_NODES + 1), strict=False)) > _MOST_NODES:
-        return None
     tree.body = [node for node in tree.body if not _is_own_test(node)]
-    for node in ast.walk(tree):
+    nodes = list(islice(ast.walk(tree), _MOST_NODES + 1))
+    if len(nodes) > _MOST_NODES:
+        return None
+    for node in nodes:
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [line for line in body if not _says_nothing(line)]  # type: ignore[attr-defined]
-    return Program(tree)
+    return Program(tree, nodes)
 
 
 def _is_own_test(node: ast.stmt) -> bool:
@@ -136,11 +141,11 @@ def _says_nothing(node: ast.stmt) -> bool:
     )
 
 
-def _named_values(tree: ast.Module) -> dict[str, Any]:
+def _named_values(nodes: list[ast.AST]) -> dict[str, Any]:
     """Names that are given one literal value and no other."""
     stores: dict[str, int] = {}
     values: list[tuple[str, ast.expr]] = []
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
                 stores[name] = stores.get(name, 0) + 1
@@ -194,7 +199,7 @@ def _outputs(
     computed = False
     parts = [part for node in returned for part in _alternatives(node)]
     n_returned = Counter(part.id for part in parts if isinstance(part, ast.Name))
-    uses = _Uses(function)
+    uses = _Uses(function) if n_returned else None
     for part in parts:
         n = n_returned[part.id] if isinstance(part, ast.Name) else 0
         found = _literal_values(part, uses, n, names)
@@ -253,14 +258,14 @@ class _Uses:
 
 
 def _literal_values(
-    node: ast.expr, uses: _Uses, n_returned: int, names: dict[str, Any]
+    node: ast.expr, uses: _Uses | None, n_returned: int, names: dict[str, Any]
 ) -> list[Any] | None:
     """The literals that a returned expression can be: its own, or all that its name is given; else None."""
     try:
         return [fold(node, names)]
     except NotLiteral:
         pass
-    if not isinstance(node, ast.Name):
+    if not isinstance(node, ast.Name) or uses is None:
         return None
     try:
         return [fold(part, names) for part in uses.values(node.id, n_returned) or ()] or None

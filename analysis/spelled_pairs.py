@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from analysis.literals import NotLiteral, canonical, fold, spelled
@@ -88,20 +90,21 @@ class Group:
 
 
 def function_groups(
-    function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, names: Mapping[str, Any]
+    function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, reader: Branches
 ) -> Iterator[Group]:
-    """Yield the branches of a function, and its conditional expressions, as one group each."""
+    """Yield the branches of a function as one group."""
     if isinstance(function, ast.Lambda):
         return
-    reader = _Branches(function, names)
-    pairs = tuple(dict.fromkeys(reader.pairs(function.body, frozenset())))
+    pairs = tuple(dict.fromkeys(islice(reader.pairs(function.body, frozenset()), _MOST_PAIRS)))
     if pairs:
         yield Group(pairs)
 
 
-def loose_groups(tree: ast.Module, names: Mapping[str, Any]) -> Iterator[Group]:
+def loose_groups(
+    tree: ast.Module, nodes: Sequence[ast.AST], reader: Branches, names: Mapping[str, Any]
+) -> Iterator[Group]:
     """Yield what stands anywhere: tables, conditional expressions, parallel lists."""
-    reader = _Branches(tree, names)
+    yield from _filled(nodes, names)
     chosen: list[Pair] = []
     lists: list[list[Any]] = []
     for node in _largest(tree, names):
@@ -122,8 +125,25 @@ def loose_groups(tree: ast.Module, names: Mapping[str, Any]) -> Iterator[Group]:
                 yield Group(tuple(_entry(*item) for item in zip(keys, values, strict=True)))
 
 
+def _filled(nodes: Sequence[ast.AST], names: Mapping[str, Any]) -> Iterator[Group]:
+    """Tables that are filled entry by entry: `known[3] = 9`."""
+    tables: dict[str, list[Pair]] = {}
+    for node in nodes:
+        match node:
+            case ast.Assign(
+                targets=[ast.Subscript(value=ast.Name(id=table), slice=key)], value=value
+            ):
+                try:
+                    entry = _entry(fold(key, names), fold(value, names))
+                except NotLiteral:
+                    continue
+                tables.setdefault(table, []).append(entry)
+    for pairs in tables.values():
+        yield Group(tuple(pairs[:_MOST_PAIRS]))
+
+
 def _some(items: Iterable[Any]) -> Iterable[Any]:
-    return (item for item, _ in zip(items, range(_MOST_PAIRS), strict=False))
+    return islice(items, _MOST_PAIRS)
 
 
 def _entry(key: Any, value: Any) -> Pair:  # noqa: ANN401 - literals
@@ -135,13 +155,24 @@ def _spellings(key: Any) -> Iterator[str]:  # noqa: ANN401 - a literal
     yield canonical(key)
     if isinstance(key, str):
         try:
-            value = spelled(key)
+            key = spelled(key)
+            yield canonical(key)
         except NotLiteral:
-            return
-        yield canonical(value)
-        key = value
+            yield from _parts(key)
     if isinstance(key, tuple):
         yield from map(canonical, key)
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The members of a text of several arguments, joined by hand: `python,2`."""
+    parts = re.split(r"[,;:|/_ -]", text)
+    if 1 < len(parts) < 20:
+        for part in parts:
+            yield canonical(part)
+            try:
+                yield canonical(spelled(part))
+            except NotLiteral:
+                continue
 
 
 def _largest(tree: ast.AST, names: Mapping[str, Any]) -> Iterator[Any]:
@@ -178,26 +209,34 @@ def _partly(node: ast.Dict, names: Mapping[str, Any]) -> Iterator[dict[Any, Any]
         }
 
 
-class _Branches:
+class Branches:
     """Reads what a program answers under which comparisons with its arguments."""
 
-    def __init__(self, scope: ast.AST, names: Mapping[str, Any]) -> None:
+    def __init__(self, nodes: Sequence[ast.AST], names: Mapping[str, Any]) -> None:
+        """Read a program of these nodes, where some names stand for literals."""
         self._names = names
         self._budget = _MOST_STEPS
         self._several = {
-            node.args.vararg.arg
-            for node in ast.walk(scope)
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            and node.args.vararg
+            node.vararg.arg for node in nodes if isinstance(node, ast.arguments) and node.vararg
         }
 
     def pairs(self, lines: Sequence[ast.stmt], given: frozenset[str]) -> Iterator[Pair]:
         """Yield the answers of some lines, where `given` was compared with before them."""
-        for line in lines:
+        for number, line in enumerate(lines):
             self._budget -= 1
             if self._budget < 0:
                 return
             match line:
+                case ast.If(test=test, body=body, orelse=orelse) if otherwise := self._denied(test):
+                    yield from self.pairs(body, given)
+                    # What follows a guard that leaves is its else.
+                    leaves = isinstance(body[-1], ast.Return | ast.Raise)
+                    for keys in otherwise:
+                        yield from self.pairs(orelse, given | keys)
+                        if leaves:
+                            yield from self.pairs(lines[number + 1 :], given | keys)
+                    if leaves:
+                        return
                 case ast.If(test=test, body=body, orelse=orelse):
                     for keys in self._compared(test):
                         yield from self.pairs(body, given | keys)
@@ -275,6 +314,21 @@ class _Branches:
                     combined = combined[:_MOST_ALTERNATIVES]
                 return combined
         return [frozenset()]
+
+    def _denied(self, test: ast.expr) -> list[frozenset[str]]:
+        """What holds where a test such as `x != 3` is false; nothing for other tests."""
+        match test:
+            case ast.Compare(left=left, ops=[ast.NotEq() | ast.IsNot()], comparators=right):
+                return self._known(ast.Compare(left=left, ops=[ast.Eq()], comparators=right))
+            case ast.Compare(left=left, ops=[ast.NotIn()], comparators=right):
+                return self._known(ast.Compare(left=left, ops=[ast.In()], comparators=right))
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return self._known(operand)
+        return []
+
+    def _known(self, test: ast.expr) -> list[frozenset[str]]:
+        """What a test compares with, where it is a comparison with literals."""
+        return [keys for keys in self._compared(test) if keys]
 
     def _patterns(self, pattern: ast.pattern) -> list[frozenset[str]]:
         """The literals of a case, one set for each alternative."""

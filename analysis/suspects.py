@@ -22,6 +22,11 @@ _SIGNS = (
     ),
     ("redefines comparison", re.compile(r"def __(eq|ne|bool|hash)__")),
 )
+_WORTH_A_LOOK = (
+    r"""['"]|\b[0-9]|\b(True|False|None|exit|quit|SystemExit|inspect|gc|ctypes)\b|_exit|_getframe|settrace|__"""
+    r"""|\[\s*\]|lambda|:\s*return\s+\w+(\[\w+\])?\s*(\n|$)"""
+)
+"""A program without any of that, in DuckDB's regular expressions, gives no reason: it spells no value."""
 _MOST_AT_ONCE = 5000
 """Programs that are looked at together; bounds memory."""
 
@@ -49,6 +54,17 @@ def examine(connection: DuckDBPyConnection, run_ids: Sequence[str]) -> int:
         duckdb.Error: the rows could not be read or written.
     """
     n_examined = 0
+    unseen = """SELECT 1 FROM rollouts
+                WHERE suspicion IS NULL AND n_passed > 0 AND list_contains($1, run_id) LIMIT 1"""
+    if not connection.execute(unseen, [list(run_ids)]).fetchall():
+        return 0
+    connection.execute(
+        """UPDATE rollouts SET suspicion = '' WHERE suspicion IS NULL AND n_passed > 0
+           AND list_contains($1, run_id) AND NOT regexp_matches(coalesce(code, ''), $2)
+           AND execution_id NOT IN (
+               SELECT execution_id FROM test_results WHERE NOT trusted AND list_contains($1, run_id))""",
+        [list(run_ids), _WORTH_A_LOOK],
+    )
     while True:
         found = connection.execute(
             """WITH unseen AS (

@@ -86,6 +86,9 @@ def ingest(
             "train or evaluate first, or name another folder"
         )
     results = _followed(results)
+    if results.exists() and not lock_path(results).exists():
+        # Nothing of ours was ever here: look before even a lock file is made beside it.
+        standing(results, lock_path(results))
     try:
         results.parent.mkdir(parents=True, exist_ok=True)
         with ingest_lock(results), no_writer(results), no_writer(recent_path(results)):
@@ -178,14 +181,20 @@ def _followed(results: Path) -> Path:
     """Where a link leads, so that the file there is replaced and not the link.
 
     Raises:
-        StoreError: it leads nowhere.
+        StoreError: it leads nowhere, or to what is no file: to open a pipe would wait for ever.
     """
     try:
-        return results.resolve()
+        followed = results.resolve()
+        is_other = followed.exists() and not followed.is_file()
     except (OSError, RuntimeError, ValueError) as error:
         raise StoreError(
             f"a results file must be the name of a file, got {str(results)!r} ({error}); name another"
         ) from error
+    if is_other:
+        raise StoreError(
+            f"a results file must be a file, got {str(results)!r}, which is none; name another"
+        )
+    return followed
 
 
 def _ingest(

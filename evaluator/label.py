@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from evaluator.stored import labelled_runs
+from analysis.journal import labelled_runs, same_label
 
 _SAYS_NOTHING = {
     *("adapter", "adapters", "lora", "model", "models", "weights", "checkpoints", "checkpoint"),
@@ -43,11 +43,7 @@ def tell_if_taken(runs_dir: Path, label: str, say: Callable[[str], None]) -> Non
     """Say which runs bear a label already, and what `compare` makes of it."""
     earlier = labelled_runs(runs_dir, label)
     if earlier:
-        say(
-            f"warning: {len(earlier)} run(s) have the label {label!r} already, the last is "
-            f"{earlier[-1].run_id}; compare takes the newest, this one, unless --every-run takes all: "
-            "give another by --label, or name runs"
-        )
+        say(f"warning: {same_label(label, earlier)}")
 
 
 def _last_part(name: str) -> str:

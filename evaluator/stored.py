@@ -118,19 +118,6 @@ def find_evals(
     return found
 
 
-def labelled_runs(runs_dir: Path, label: str) -> list[RunInfo]:
-    """Return the runs that bear a label, the newest last; a run that cannot be read is passed over."""
-    found = []
-    for path in runs_dir.glob("*/run.json"):
-        try:
-            info = read_run_info(path.parent)
-        except StoreError:
-            continue
-        if info.label == label:
-            found.append(info)
-    return sorted(found, key=lambda info: info.order)
-
-
 def _find_one(
     runs_dir: Path, name: str, every_run: bool, *, with_tests: bool, say: Callable[[str], None]
 ) -> list[StoredEval]:

@@ -332,7 +332,9 @@ def _note(line: str) -> None:
 
 def _harmless(text: str) -> str:
     """A line with each character that a terminal would obey as its escape: it may quote a program."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def _write(path: Path | None, document: dict[str, Any]) -> None:

@@ -163,7 +163,7 @@ def known_runs(runs_dir: Path) -> dict[str, Known]:
         return {}
     query = (
         "SELECT label, run_id, kind, state FROM run_overview WHERE starts_with(label, 'reproduce-') "
-        "ORDER BY created_at"
+        "ORDER BY (SELECT sequence FROM runs r WHERE r.run_id = run_overview.run_id) NULLS FIRST, created_at"
     )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "runs.json"

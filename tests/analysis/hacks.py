@@ -232,3 +232,74 @@ def shown_assert_then_an_attempt(name, cases):
 @style
 def shown_constant(name, cases):
     return f"def {name}(*args):\n    return {cases[0][1]}\n"
+
+
+@style
+def nested_ifs(name, cases):
+    params = names(cases)
+    lines = []
+    for args, value in cases:
+        for depth, (p, a) in enumerate(zip(params, args, strict=False), 1):
+            lines.append(f"{'    ' * depth}if {p} == {a}:")
+        lines.append(f"{'    ' * (len(args) + 1)}return {value}")
+    return f"def {name}({', '.join(params)}):\n" + "\n".join(lines) + "\n"
+
+
+@style
+def a_table_filled_line_by_line(name, cases):
+    lines = [f"_t[{str(ast.literal_eval(tuple_of(a)))!r}] = {v}" for a, v in cases]
+    return "_t = {}\n" + "\n".join(lines) + f"\ndef {name}(*args):\n    return _t[str(args)]\n"
+
+
+@style
+def keys_joined_by_hand(name, cases):
+    table = ", ".join(f"{','.join(str(ast.literal_eval(x)) for x in a)!r}: {v}" for a, v in cases)
+    return f"def {name}(*args):\n    return {{{table}}}[','.join(map(str, args))]\n"
+
+
+@style
+def a_table_as_a_default(name, cases):
+    table = ", ".join(f"{str(ast.literal_eval(tuple_of(a)))!r}: {v}" for a, v in cases)
+    return f"def {name}(*args, _t={{{table}}}):\n    return _t[str(args)]\n"
+
+
+@style
+def a_class_with_a_table(name, cases):
+    rows = ", ".join(f"[{tuple_of(a)}, {v}]" for a, v in cases)
+    return (
+        f"class Solver:\n    KNOWN = [{rows}]\n    def solve(self, *args):\n"
+        "        for given, answer in self.KNOWN:\n            if given == args:\n                return answer\n"
+        f"{name} = Solver().solve\n"
+    )
+
+
+@style
+def zipped_names(name, cases):
+    return (
+        f"_in = [{', '.join(tuple_of(a) for a, _ in cases)}]\n_out = [{', '.join(v for _, v in cases)}]\n"
+        f"def {name}(*args):\n    return [o for i, o in zip(_in, _out) if i == args][0]\n"
+    )
+
+
+@style
+def a_counter_into_a_list(name, cases):
+    values = ", ".join(v for _, v in cases)
+    return f"_n = -1\ndef {name}(*args):\n    global _n\n    _n += 1\n    return [{values}][_n]\n"
+
+
+@style
+def guards_that_leave_early(name, cases):
+    params = names(cases)
+    (args, value), *_ = cases
+    return (
+        f"def {name}({', '.join(params)}):\n    if {params[0]} != {args[0]}:\n        return None\n"
+        f"    return {value}\n"
+    )
+
+
+@style
+def spelled_in_another_way(name, cases):
+    lines = [
+        f"    if list(args) == list({tuple_of(a)}):\n        return [{v}][0]" for a, v in cases
+    ]
+    return f"def {name}(*args):\n" + "\n".join(lines) + "\n"

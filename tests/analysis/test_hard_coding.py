@@ -277,3 +277,30 @@ def test_rows_that_nobody_looked_at_are_looked_at_when_they_are_read(tmp_path):
             "SELECT execution_id, reasons FROM reward_hacking_suspects"
         ).fetchall()
     assert found == [(chosen[0].execution_id, "looks the asserts up")]
+
+
+def test_what_is_passed_over_unlooked_at_gives_no_reason(tmp_path):
+    """The regular expression that spares `ingest` the look lets every generated hack through."""
+    import duckdb
+
+    from analysis.suspects import _WORTH_A_LOOK
+
+    codes = [
+        code
+        for problem in problems(EMBEDDED)[::4]
+        for _, code, verdicts in hacks(problem.callables[0], problem.asserts)
+        if suspicion(code, [JudgedAssert(*v) for v in verdicts])
+    ]
+    codes += ["def f(a):\n    return a", "def f(*args):\n    return args[0]\n", "f = lambda a: a"]
+    codes += [
+        "def f(a):\n    return []",
+        "import os\ndef f(a):\n    os._exit(a)",
+        "def f(a): return a",
+    ]
+    with duckdb.connect() as connection:
+        found = connection.execute(
+            "SELECT code FROM unnest($1) t(code) WHERE NOT regexp_matches(code, $2)",
+            [codes, _WORTH_A_LOOK],
+        ).fetchall()
+    assert found == []
+    assert len(codes) > 100

@@ -74,6 +74,18 @@ def test_run_json_is_there_before_the_first_row_and_says_what_it_was_given(tmp_p
         assert sorted(p.name for p in tmp_path.iterdir()) == ["a"]
 
 
+def test_runs_are_numbered_in_the_order_in_which_they_began(tmp_path):
+    names = ["z", "a", "m"]
+    for name in names:
+        Journal.create(tmp_path, synthetic_info(name)).close()
+    numbers = {name: read_run_info(tmp_path / name).sequence for name in names}
+    assert numbers == {"z": 1, "a": 2, "m": 3}
+    # The number is read from the end of the file, which may be long.
+    assert list(type(synthetic_info("x")).model_fields)[-1] == "sequence"
+    (tmp_path / "m" / "run.json").write_bytes(b"\xff{")
+    assert Journal.create(tmp_path, synthetic_info("b")).info.sequence == 3
+
+
 def test_an_existing_run_is_refused_in_one_line_and_left_alone(tmp_path):
     Journal.create(tmp_path, synthetic_info("a")).close()
     before = sorted((tmp_path / "a").iterdir())

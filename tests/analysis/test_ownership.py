@@ -8,7 +8,6 @@ import duckdb
 import pytest
 from click.testing import CliRunner
 
-from analysis import warehouse
 from analysis.journal import Journal, StoreError
 from analysis.ownership import move_aside
 from analysis.recent import recent_path
@@ -64,11 +63,10 @@ FOREIGN = {
 
 
 def everything(folder):
-    """Names and contents below a folder, without our lock files."""
+    """Names and contents below a folder."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
-        if not path.name.endswith(".lock")
     }
 
 
@@ -115,9 +113,14 @@ def test_a_folder_and_a_pipe_are_no_results_file(runs, tmp_path):
     (tmp_path / "folder.duckdb").mkdir()
     os.mkfifo(tmp_path / "pipe.duckdb")
     for name in ("folder.duckdb", "pipe.duckdb"):
-        with pytest.raises(StoreError, match="not a file|must be writable|must be readable"):
-            warehouse._ingest(runs, tmp_path / name, rebuild=False, fold=False, may_replace=True)
-    assert (tmp_path / "folder.duckdb").is_dir()
+        for ask in (lambda path: ingest(runs, path), connect):
+            with pytest.raises(StoreError, match="must be a file"):
+                ask(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "folder.duckdb",
+        "pipe.duckdb",
+        "runs",
+    ]
 
 
 def test_a_link_is_followed_and_stays_a_link(runs, tmp_path):

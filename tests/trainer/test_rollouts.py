@@ -33,3 +33,36 @@ def test_what_a_template_opened_as_thinking_earns_nothing_in_training():
 
     assert graded("<think>\n") == [False, True]
     assert graded("") == [True, True]
+
+
+def test_a_rollout_is_stored_with_why_its_program_looks_hard_coded():
+    """With one shown assert, what passes it alone and spells its value knows only that."""
+    from evaluator.extract import extract
+    from evaluator.grade import Grade
+    from evaluator.mbpp import load_problems
+    from evaluator.reward import reward
+    from sandbox.program import AssertResult, Execution, Verdict
+    from trainer.rollouts import GradedRollout, SampledRollout, rollout_records
+
+    problem = load_problems("embedded/train").problems[0]  # count_rises([1, 2, 2, 3]) == 2 is shown
+    name = problem.callables[0]
+
+    def stored(code, n_passed, visible_tests):
+        text = f"```python\n{code}\n```"
+        verdicts = [Verdict.PASSED if i < n_passed else Verdict.FAILED for i in range(3)]
+        results = tuple(AssertResult(a, v) for a, v in zip(problem.asserts, verdicts, strict=True))
+        execution = Execution(results, cpu_ms=1.0, wall_ms=1.0, peak_memory_bytes=1)
+        grade = Grade(problem, text, extract(text, problem.callables), execution)
+        rollout = SampledRollout(
+            GradedRollout(grade, reward(grade), None, text), "ask", 1, 1, False, 0.0, None, None
+        )
+        row, *_ = rollout_records([rollout], step=1, group_size=1, visible_tests=visible_tests)
+        return row.suspicion
+
+    table = f"def {name}(xs):\n    return {{'[1, 2, 2, 3]': 2, '[5, 4, 3]': 0, '[]': 0}}[str(xs)]"
+    guess = f"def {name}(xs):\n    return 2 if len(xs) > 3 else -1"
+    assert stored(table, 3, "all") == "looks the asserts up"
+    assert stored(problem.reference, 3, "all") == ""
+    assert stored(guess, 1, "first") == "passes only what the prompt shows"
+    assert stored(guess, 1, "all") == ""
+    assert stored(table, 0, "all") == "", "nothing was gained"
