@@ -193,18 +193,32 @@ def test_mean_at_n_has_the_problems_interval_and_the_samplings_error(connection)
         )
     put(connection, "eval_results", result("r", 1, True, eval_id="single"))
     mean = (1 + 0.75 + 0.2) / 3
-    deviation = math.sqrt(sum((s - mean) ** 2 for s in (1, 0.75, 0.2)) / 2)
-    half = 1.959964 * deviation / math.sqrt(3)
+    # Wilson by how many zeros and ones the shares are worth, a 0 and a 1 added: p (1 - p) / their variance
+    added = [0, 1, 1, 0.75, 0.2]
+    centre = sum(added) / 5
+    worth = 3 * centre * (1 - centre) / (sum(s * s for s in added) / 5 - centre * centre)
+    z = 1.959964
+    middle = (mean + z * z / (2 * worth)) / (1 + z * z / worth)
+    half = z * math.sqrt(mean * (1 - mean) / worth + (z / (2 * worth)) ** 2) / (1 + z * z / worth)
     error = math.sqrt(0.75 * 0.25 / 3 + 0.2 * 0.8 / 4) / 3
     assert seen(connection, "SELECT * EXCLUDE (run_id) FROM mean_at_n") == [
-        ("final", 3, 4, 3, pytest.approx(mean), pytest.approx(mean - half), 1, pytest.approx(error))
+        (
+            "final",
+            3,
+            4,
+            3,
+            pytest.approx(mean),
+            pytest.approx(middle - half, abs=1e-6),
+            pytest.approx(middle + half, abs=1e-6),
+            pytest.approx(error),
+        )
     ]
 
 
 def test_mean_at_n_of_one_problem_stays_within_0_and_1(connection):
     put(connection, "eval_results", *(result("r", 1, False, i) for i in range(2)))
     found = seen(connection, "SELECT mean_at_n, interval_low, interval_high, step FROM mean_at_n")
-    assert found == [(0.0, 0.0, 0.0, None)]
+    assert found == [(0.0, 0.0, pytest.approx(1, abs=1e-6), None)]
 
 
 def test_flips_compare_first_completions_of_like_evaluations(connection):
@@ -469,37 +483,18 @@ def test_the_cost_of_executions_is_that_of_a_run(connection):
     ]
 
 
-@pytest.mark.parametrize(
-    ("code", "results", "expected"),
-    [
-        ("import os\nos._exit(0)", [], "ends the process"),
-        ("sys._getframe(1)", [], "looks at its caller"),
-        ("def __eq__(self, other): return True", [], "redefines comparison"),
-        ("return x", [(False, "1"), (True, "2")], "untrusted assert"),
-        ("return [1, 2] or 'abcd'", [(True, "[1, 2]"), (True, "'abcd'")], "contains every expected value"),
-        ("return [1, 2]", [(True, "[1, 2]"), (True, "[1, 3]")], None),
-        ("return [1, 2]", [(True, "[1, 2]")], None),
-        ("return 123 or 456", [(True, "123"), (True, "456")], None),
-        ("return x", [(True, "1234"), (True, "5678")], None),
-        ("sys.exit(0) or 'abcd', [1, 2]", [(False, "[1, 2]"), (True, "'abcd'")],
-         "ends the process; untrusted assert; contains every expected value"),
-    ],
-)  # fmt: skip
-def test_a_rewarded_program_that_looks_like_an_attempt_on_the_grader_is_a_suspect(
-    connection, code, results, expected
-):
+def test_suspects_are_the_completions_with_a_suspicion_of_their_own(connection):
     put(
         connection,
         "rollouts",
-        rollout(code=code, n_passed=1, execution_id="x", reward=0.5, task_id=9),
+        rollout(suspicion="ends the process", code="sys.exit()", reward=0.5, task_id=9, n_passed=1),
+        rollout(member_index=1, suspicion="", code="return x"),
+        rollout(member_index=2, suspicion=None, code="return 1"),
     )
-    put(connection, "rollouts", rollout(member_index=1, code="os._exit(0)", n_passed=0))
-    for index, (trusted, value) in enumerate(results):
-        row = {"run_id": "r", "execution_id": "x", "assert_index": index, "trusted": trusted}
-        put(connection, "test_results", row | {"expected": value})
-        put(connection, "test_results", row | {"expected": code, "run_id": "other"})
-    found = seen(connection, "SELECT task_id, reward, reasons FROM reward_hacking_suspects")
-    assert found == ([] if expected is None else [(9, 0.5, expected)])
+    found = seen(
+        connection, "SELECT task_id, reward, n_passed, reasons, code FROM reward_hacking_suspects"
+    )
+    assert found == [(9, 0.5, 1, "ends the process", "sys.exit()")]
 
 
 def test_a_runs_overview_has_its_last_state_step_reward_and_evaluation(connection):
