@@ -17,6 +17,7 @@ def parts(text, is_program=lambda before: False):
     [
         ("ab\n```python\nx = 1\n```\ncd", [("ab\n", False), ("x = 1", True), ("\ncd", False)]),
         ("ab\n> ```\n> x = 1\n> ```", [("ab\n", False), ("x = 1", True)]),
+        ("> ```\n> > x\n> ```", [("> x", True)]),
         ("ab: ```\nx = 1\n```", [("ab: ", False), ("x = 1", True)]),
         (" \n\n```\nx = 1\n```\n \n", [("x = 1", True)]),
         ("~~~\nx = 1  # ~~~\ny = 2\n~~~", [("x = 1  # ~~~\ny = 2", True)]),
