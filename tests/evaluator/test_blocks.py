@@ -3,7 +3,7 @@
 import pytest
 
 from evaluator.answer_text import answer_text, without_thinking
-from evaluator.bare_code import _line_end, code_runs, leading_lines
+from evaluator.bare_code import _is_statement, _line_end, code_runs, leading_lines
 from evaluator.blocks import Block, _Fence, _is_deeper, split_blocks
 from evaluator.extract import extract
 
@@ -17,6 +17,7 @@ def parts(text, is_program=lambda before: False):
     [
         ("ab\n```python\nx = 1\n```\ncd", [("ab\n", False), ("x = 1", True), ("\ncd", False)]),
         ("ab\n> ```\n> x = 1\n> ```", [("ab\n", False), ("x = 1", True)]),
+        ("> ```\n> > x\n> ```", [("> x", True)]),
         ("ab: ```\nx = 1\n```", [("ab: ", False), ("x = 1", True)]),
         (" \n\n```\nx = 1\n```\n \n", [("x = 1", True)]),
         ("~~~\nx = 1  # ~~~\ny = 2\n~~~", [("x = 1  # ~~~\ny = 2", True)]),
@@ -97,3 +98,11 @@ def test_a_name_that_several_blocks_bind_comes_from_the_last():
 def test_thinking_alone_has_no_block():
     found = extract("<think>\n```\nx = 1\n```\n", ("add",))
     assert (found.code, found.n_blocks) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"), [("        y = 1", True), ("    y = 1", False), ("y = 1", False)]
+)
+def test_a_line_that_opens_a_block_is_code_where_what_follows_stands_deeper(after, expected):
+    line = "    if x:"
+    assert _is_statement(f"{line}\n{after}\n", 0, len(line)) is expected

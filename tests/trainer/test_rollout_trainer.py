@@ -354,3 +354,18 @@ def test_a_position_holds_rollouts_that_are_still_in_use_and_is_taken_up_whole()
     assert other._metrics["train"] == {"loss": [1.0]} and other._globalstep_last_logged == 3
     trainer._step = 6
     assert RolloutTrainer.position(trainer)["rollouts"] is None
+
+
+def test_each_process_and_each_rollout_batch_draws_from_a_seed_of_its_own():
+    seeds = {
+        RolloutTrainer._rollout_seed(
+            SimpleNamespace(
+                n_used_rollouts=number,
+                args=SimpleNamespace(seed=7),
+                accelerator=SimpleNamespace(process_index=rank, num_processes=3),
+            )
+        )
+        for number in range(4)
+        for rank in range(3)
+    }
+    assert len(seeds) == 12

@@ -66,3 +66,25 @@ def test_a_rollout_is_stored_with_why_its_program_looks_hard_coded():
     assert stored(guess, 1, "first") == "passes only what the prompt shows"
     assert stored(guess, 1, "all") == ""
     assert stored(table, 0, "all") == "", "nothing was gained"
+
+
+def test_a_success_reads_the_correctness_and_a_demonstration_holds_no_token_of_the_tokenizer():
+    from evaluator.mbpp import load_problems
+    from tests.trainer.fakes import HashSandbox
+    from trainer.rollouts import GradedRollout, RolloutGrader
+
+    problem = load_problems("embedded/train").problems[0]
+    grader = RolloutGrader(
+        {problem.task_id: problem}, HashSandbox(), timeout_s=5.0, format_weight=1.0,
+        patience=lambda work, _: work(), special_tokens=["<|end|>"],
+    )  # fmt: skip
+    text = f"```python\n{problem.reference}\n```<|end|>"
+    grader.correctness([[{"role": "assistant", "content": text}]], [problem.task_id])
+    (rollout,) = grader.graded
+    assert rollout.grade.completion == text
+    assert "<|end|>" not in rollout.demonstration and "< |end|>" in rollout.demonstration
+    for correctness, success in ((0.5, False), (0.99, False), (1.0, True)):
+        reward = type(rollout.reward)(correctness, 1.0, correctness + 1.0)
+        graded = GradedRollout(rollout.grade, reward, "wrong", "shown")
+        found = graded.attempt(success_threshold=1.0)
+        assert (found.success, found.text, found.feedback) == (success, "shown", "wrong")
