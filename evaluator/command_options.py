@@ -85,7 +85,7 @@ RESUME = click.option(
 )
 RUNS_DIR = click.option(
     "--runs-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     default=Path("runs"),
     show_default=True,
     help="Folder that gets the run's journal.",
