@@ -58,6 +58,7 @@ PLACES = (
         "sdpo --config tiny.yaml --max_steps 1",
     ),
     ("configs/sdpo.yaml", "tiny.yaml"),
+    ("sdpo-bench sql QUERY", 'sdpo-bench sql "FROM runs"'),
     ("baseline 56", "baseline 25"),
 )
 """What stands for what in the docs."""

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from evaluator.stats import wilson_of_mean
 from evaluator.summary import EvalSummary, GradedAnswer
 
 
@@ -30,8 +31,7 @@ def test_several_samples_a_problem_give_the_mean_share_and_pass_at_k():
     assert found.pass_at_1 == pytest.approx(3 / 8)
     assert found.pass_at_k(2)[0] == pytest.approx((5 / 6 + 1 / 2) / 2)
     assert found.pass_at_k(4)[0] == 1.0
-    low, high = found.interval
-    assert 0.25 <= low <= 3 / 8 <= high <= 0.5
+    assert found.interval == wilson_of_mean([1 / 2, 1 / 4])
     assert (found.n, found.k, found.n_passed, found.n_samples) == (2, 1, 3, 4)
     assert found.outcomes == {"wrong_answer": 5}
     assert found.failures == [(2, "wrong_answer", True)]

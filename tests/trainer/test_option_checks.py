@@ -28,6 +28,15 @@ def options(config_file):
     return parse
 
 
+@pytest.fixture(autouse=True)
+def without_deepspeed():
+    """transformers remembers in the whole process what it could not read."""
+    yield
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from trainer.config import ConfigError
 from trainer.position import EpochSampler, KeepPosition, TakeUpPosition
 
 
@@ -55,14 +54,12 @@ def test_a_checkpoint_gets_the_position_of_the_last_whole_step_of_its_process(tm
     assert saved(tmp_path, 3, process) == {"micro_batches": 5}
 
 
-def test_a_resumed_process_takes_up_its_own_position_or_says_that_there_is_none(tmp_path):
+def test_a_resumed_process_takes_up_its_own_position(tmp_path):
     torch.save({"micro_batches": 6}, tmp_path / "position-1.pt")
     trainer = Positioned({})
     take_up = TakeUpPosition(trainer, tmp_path)
     take_up.on_train_begin(args(tmp_path, 1), state(3), None)
     assert trainer.at == {"micro_batches": 6}
-    with pytest.raises(ConfigError, match=r"must hold position-0\.pt, got none in "):
-        take_up.on_train_begin(args(tmp_path, 0), state(3), None)
 
 
 def test_problems_in_their_own_order_stay_in_it_in_every_epoch():

@@ -12,6 +12,7 @@ from trl import GRPOConfig
 
 from trainer.adapter import BenchTrainer
 from trainer.losses.lean import TokenTerms
+from trainer.micro_batches import step_counts
 from trainer.rollout_trainer import RolloutTrainer, _local_rows, filters_of, keep_float32
 from trainer.teacher_prompt import Attempt, TeacherRules
 
@@ -156,10 +157,6 @@ def test_the_length_limit_masks_what_has_no_end_at_its_last_token():
     assert int(batch["num_items_in_batch"]) == 5
 
 
-def counting(algorithm):
-    return SimpleNamespace(algorithm=algorithm, teacher=object(), accelerator=ONE_PROCESS)
-
-
 def test_counts_are_over_the_whole_step():
     mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
     micro_batches = [
@@ -174,10 +171,9 @@ def test_counts_are_over_the_whole_step():
             "passing": torch.tensor([True, True]),
         },
     ]
-    found = RolloutTrainer._with_counts(counting("sdpo"), micro_batches)
-    assert [(int(m["n_distill_tokens"]), int(m["n_distill_rows"])) for m in found] == [(5, 3)] * 2
-    found = RolloutTrainer._with_counts(counting("sft"), micro_batches)
-    assert [int(m["n_passing_tokens"]) for m in found] == [4, 4]
+    found = step_counts(micro_batches, "sdpo", lambda tensor: tensor)
+    assert (int(found["n_distill_tokens"]), int(found["n_distill_rows"])) == (5, 3)
+    assert int(step_counts(micro_batches, "sft", lambda tensor: tensor)["n_passing_tokens"]) == 4
 
 
 PER_TOKEN = torch.tensor([[1.0, 2.0, 3.0], [4.0, 0.0, 0.0]])

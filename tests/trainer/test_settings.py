@@ -11,6 +11,7 @@ import torch
 from analysis.queries import eval_curve, run_query
 from analysis.segment import scan
 from analysis.warehouse import connect, ingest
+from evaluator.stats import wilson_of_mean
 from trainer.adapter import BenchTrainer, rows_of
 from trainer.config import ConfigError, parse_options
 from trainer.forward import completion_logits
@@ -452,10 +453,9 @@ def test_an_evaluation_on_the_way_also_samples_and_says_mean_at_n(
             shares[answer["task_id"]].append(answer["passed"])
         p = [sum(passes) / 4 for passes in shares.values()]
         mean = sum(p) / 3
-        deviation = math.sqrt(sum((x - mean) ** 2 for x in p) / 2)
         assert (row["n_samples"], row["n_problems"]) == (4, 3)
         assert row["mean_at_n"] == pytest.approx(mean)
-        assert row["interval_high"] == pytest.approx(min(1, mean + 1.959964 * deviation / 3**0.5))
+        assert row["interval_high"] == pytest.approx(wilson_of_mean(p).high, abs=1e-6)
         again = math.sqrt(sum(x * (1 - x) / 3 for x in p)) / 3
         assert row["sampling_error"] == pytest.approx(again)
         assert f"mean@4 {mean:.1%}" in next(line for line in said if f"step {step}: pass@1" in line)
