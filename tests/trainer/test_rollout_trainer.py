@@ -398,3 +398,31 @@ def test_a_mixed_teacher_shares_the_head_unless_it_is_trained(monkeypatch):
         teacher = SimpleNamespace(mixes_logits=mixes)
         trainer = SimpleNamespace(model=None, teacher=teacher, algorithm="sdpo")
         assert (BenchTrainer._output_head(trainer) is head) == has_head
+
+
+@pytest.mark.parametrize(
+    ("problem_weight", "expected"), [("none", [1.0, 1.0]), ("pass_rate", [0.0, 0.0])]
+)
+def test_a_processes_rows_have_their_passes_and_their_problems_weights(problem_weight, expected):
+    # one of the first problem's two members passes, none of the second's
+    successes = [True, False, False, False]
+    graded = [
+        SimpleNamespace(attempt=lambda success_threshold, s=s: Attempt("", s, None))
+        for s in successes
+    ]
+    trainer = SimpleNamespace(
+        grader=SimpleNamespace(graded=graded[2:]),
+        config=SimpleNamespace(success_threshold=1.0, problem_weight=problem_weight),
+        num_generations=2,
+        accelerator=SimpleNamespace(process_index=1),
+    )
+    batch = {"completion_ids": torch.zeros(2, 3)}
+    RolloutTrainer._add_grades(trainer, batch, graded)
+    assert batch["passing"].tolist() == [False, False]
+    assert batch["problem_weight"].tolist() == expected
+    trainer.accelerator.process_index = 0
+    RolloutTrainer._add_grades(trainer, batch, graded)
+    assert batch["passing"].tolist() == [True, False]
+    assert batch["problem_weight"].tolist() == (
+        [1.0, 1.0] if problem_weight == "none" else [2.0, 2.0]
+    )
