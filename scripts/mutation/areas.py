@@ -138,6 +138,7 @@ AREAS = (
         n=20,
         tests=(
             "trainer/test_resume.py",
+            "trainer/test_rollout_trainer.py",
             "trainer/test_position.py",
             "trainer/test_stopping.py",
             "trainer/test_faults.py",

@@ -11,7 +11,8 @@ from torch import nn
 from trl import GRPOConfig
 
 from trainer.adapter import BenchTrainer
-from trainer.losses.lean import TokenTerms
+from trainer.forward import UnusualHead
+from trainer.losses.lean import Head, TokenTerms
 from trainer.micro_batches import step_counts
 from trainer.rollout_trainer import RolloutTrainer, _local_rows, filters_of, keep_float32
 from trainer.teacher_prompt import Attempt, TeacherRules
@@ -365,3 +366,59 @@ def test_each_process_and_each_rollout_batch_draws_from_a_seed_of_its_own():
         for rank in range(3)
     }
     assert len(seeds) == 12
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "expected"), [("grpo", []), ("sdpo", ["a head; the loss holds the logits of a whole micro-batch"])]
+)  # fmt: skip
+def test_an_unusual_head_is_said_where_a_distillation_would_read_it(
+    monkeypatch, caplog, algorithm, expected
+):
+    def refuse(model):
+        raise UnusualHead("a head")
+
+    monkeypatch.setattr("trainer.adapter.output_head", refuse)
+    trainer = SimpleNamespace(model=None, teacher=None, algorithm=algorithm)
+    assert BenchTrainer._output_head(trainer) is None
+    assert [record.getMessage() for record in caplog.records] == expected
+
+
+def test_a_mixed_teacher_shares_the_head_unless_it_is_trained(monkeypatch):
+    for is_trained, mixes, has_head in (
+        (True, True, False),
+        (True, False, True),
+        (False, True, True),
+    ):
+        head = Head(torch.zeros(1, 1, requires_grad=is_trained), None)
+        monkeypatch.setattr("trainer.adapter.output_head", lambda model, head=head: head)
+        teacher = SimpleNamespace(mixes_logits=mixes)
+        trainer = SimpleNamespace(model=None, teacher=teacher, algorithm="sdpo")
+        assert (BenchTrainer._output_head(trainer) is head) == has_head
+
+
+@pytest.mark.parametrize(
+    ("problem_weight", "expected"), [("none", [1.0, 1.0]), ("pass_rate", [0.0, 0.0])]
+)
+def test_a_processes_rows_have_their_passes_and_their_problems_weights(problem_weight, expected):
+    # one of the first problem's two members passes, none of the second's
+    successes = [True, False, False, False]
+    graded = [
+        SimpleNamespace(attempt=lambda success_threshold, s=s: Attempt("", s, None))
+        for s in successes
+    ]
+    trainer = SimpleNamespace(
+        grader=SimpleNamespace(graded=graded[2:]),
+        config=SimpleNamespace(success_threshold=1.0, problem_weight=problem_weight),
+        num_generations=2,
+        accelerator=SimpleNamespace(process_index=1),
+    )
+    batch = {"completion_ids": torch.zeros(2, 3)}
+    RolloutTrainer._add_grades(trainer, batch, graded)
+    assert batch["passing"].tolist() == [False, False]
+    assert batch["problem_weight"].tolist() == expected
+    trainer.accelerator.process_index = 0
+    RolloutTrainer._add_grades(trainer, batch, graded)
+    assert batch["passing"].tolist() == [True, False]
+    assert batch["problem_weight"].tolist() == (
+        [1.0, 1.0] if problem_weight == "none" else [2.0, 2.0]
+    )

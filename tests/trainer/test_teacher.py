@@ -130,7 +130,10 @@ def test_an_update_leaves_no_graph_behind():
     model = student()
     teacher = EmaTeacher(model, rate=0.5)
     teacher.update()
-    assert not any(t.requires_grad or t.grad_fn for t in teacher.state().values())
+    live = make_teacher(model, "live", ema_rate=0.5, trust_region_rate=0.5)
+    for state in (teacher.state(), live.state()):
+        assert set(state) == {"1.weight", "1.bias"}
+        assert not any(t.requires_grad or t.grad_fn for t in state.values())
 
 
 def test_the_teachers_value_of_a_weight_is_its_own_in_the_weights_precision():
