@@ -78,7 +78,7 @@ def test_each_method_has_the_same_budget_and_ends_at_its_first_pass(solve, one_i
     one_in(10)
     result = solve("--tasks", "1,2,3", "--budget", "12", "--turns", "3")
     assert "discovery@12" in result.stdout
-    assert "sdpo and best-of-n" in result.stdout
+    assert "best-of-n and sdpo: not distinguishable" in result.stdout
     ((run, info),) = runs(tmp_path, "eval")
     assert info["label"] == "solve"
     assert info["config"]["solve"]["budget"] == 12
