@@ -26,9 +26,9 @@ ELSEWHERE = {
     "sdpo-bench eval --engine vllm": "tests/evaluator/test_vllm_engine.py",
     "sdpo-bench sandbox attack tests/attacks --grader COMMAND": "tests/sandbox/test_grader.py",
     "python -m evaluator.shortcuts --dataset sanitized/test --json shortcuts.json": "tests/evaluator/test_shortcuts.py",
-    "sdpo-bench sandbox bench --against CHECKOUT": "tests/sandbox/test_cli.py",
+    "sdpo-bench sandbox bench --rounds 10 --against CHECKOUT": "tests/sandbox/test_cli.py",
     # it compares processor time, which other tests disturb
-    "sdpo-bench sandbox soak --executions 20000": "tests/sandbox/test_cli.py",
+    "sdpo-bench sandbox soak --executions 100000": "tests/sandbox/test_cli.py",
     "sdpo-bench watch": "tests/analysis/test_watch.py",
     "sdpo-bench sandbox ablate": "the same with a folder, below",
     "sdpo-bench compare": "a name of the command in a sentence",
