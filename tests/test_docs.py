@@ -1,7 +1,7 @@
 """What the README says of commands and files is true."""
 
+import ast
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +12,8 @@ from sdpo_bench import _COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+INDEX = (ROOT / "docs" / "index.md").read_text()
+PACKAGES = ("analysis", "evaluator", "sandbox", "trainer")
 
 
 @pytest.mark.parametrize("command", sorted(_COMMANDS))
@@ -37,19 +39,24 @@ def test_the_root_command_does_not_import_what_takes_seconds():
     assert found.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
-def test_every_path_in_the_readmes_tree_exists():
-    tree = README.split("## The tree")[1].split("## Hardware")[0]
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    files = listed.stdout.splitlines()
-    for line in tree.splitlines():
-        if not line.startswith("    "):
-            continue
-        names = re.findall(r"[\w/]+(?:\.py|/)(?=\s|$)", line.split("   ")[0] + " " + line.strip())
-        for name in names:
-            assert any(f"/{name}" in f"/{file}" for file in files), name
+def test_the_picture_of_the_packages_is_that_of_the_imports():
+    drawn = dict(re.findall(r"^    (\w+) +-> (.+)$", INDEX, re.M))
+    assert set(drawn) == set(PACKAGES)
+    for package, arrows in drawn.items():
+        found = set()
+        for file in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
+                found |= {name.split(".")[0] for name in names} & set(PACKAGES) - {package}
+        assert found == set(arrows.split(", ")) & set(PACKAGES), package
+
+
+def test_every_file_that_the_start_page_names_is_there():
+    named = re.findall(r"`((?:\w+/)+\w*(?:\.py)?|\w+\.py)`", INDEX)
+    assert len(named) > 10
+    for name in named:
+        assert (ROOT / name).exists(), name
 
 
 def test_every_link_of_the_docs_leads_somewhere():
