@@ -58,3 +58,41 @@ def test_what_a_sum_would_round_or_scale_stays_apart(tiny_model, options):
     with merged_adapter(model):
         _, n_calls = calls_of_the_adapter(model, lambda: model(ids).logits)
     assert n_calls > 0
+
+
+def test_an_adapter_that_is_switched_off_stays_off(tiny_model):
+    model = adapted(tiny_model)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad(), model.disable_adapter():
+        plain = model(ids).logits
+        with merged_adapter(model):
+            assert torch.equal(model(ids).logits, plain)
+
+
+def test_of_two_adapters_none_is_merged(tiny_model):
+    model = adapted(tiny_model)
+    model.add_adapter(
+        "other", LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+    )
+    model.base_model.set_adapter(["default", "other"])
+    weights = [p.data_ptr() for p in model.parameters()]
+    with merged_adapter(model):
+        assert [p.data_ptr() for p in model.parameters()] == weights
+
+
+def test_a_merged_model_is_left_as_it_is(tiny_model):
+    model = adapted(tiny_model)
+    model.merge_adapter()
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad(), merged_adapter(model):
+        merged = model(ids).logits
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, merged)
+    assert all(m.merged for m in model.modules() if hasattr(m, "lora_A"))
+
+
+def test_a_model_without_an_adapter_is_left_as_it_is(tiny_model):
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    weights = [p.data_ptr() for p in model.parameters()]
+    with merged_adapter(model):
+        assert [p.data_ptr() for p in model.parameters()] == weights
