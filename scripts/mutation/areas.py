@@ -163,7 +163,11 @@ AREAS = (
             "analysis/suspects.py",
         ),
         n=30,
-        tests=("analysis/test_hard_coding.py",),
+        tests=(
+            "analysis/test_hard_coding.py",
+            "analysis/test_literals.py",
+            "analysis/test_suspects.py",
+        ),
     ),
     Area(
         "resume",

@@ -55,6 +55,18 @@ def test_the_reward_of_a_step_and_its_interval_over_groups(connection):
     assert second["reward_mean"] == 0.25 and second["n_groups"] == 1
 
 
+def test_groups_of_equal_means_count_each_and_a_step_without_rewards_has_none(connection):
+    for group, reward in enumerate((0.0, 0.0, 1.0, 1.0)):
+        put(connection, "rollouts", rollout(group_index=group, reward=reward))
+    put(connection, "rollouts", rollout(step=2, reward=None))
+    half = seen(connection, "SELECT t_975(3)")[0][0] * math.sqrt(1 / 3) / math.sqrt(4)
+    ends = "SELECT reward_mean, interval_low, interval_high FROM reward_curve ORDER BY step"
+    assert seen(connection, ends) == [
+        (0.5, pytest.approx(0.5 - half), pytest.approx(0.5 + half)),
+        (None, None, None),
+    ]
+
+
 def test_an_audit_passes_where_every_check_does_and_names_the_step_of_the_largest_difference(
     connection,
 ):

@@ -184,3 +184,22 @@ def test_two_untrained_models_are_compared_and_one_asked_twice_is_one(store):
             add(store, None, 7, rate, model=model, words=f"{model} {words}")
     (found,) = headline(store)[1]
     assert found.n_seeds == (1, 1) and found.rates[0] > found.rates[1]
+
+
+def test_three_comparisons_are_told_and_the_others_counted(store):
+    for algorithm in ("grpo", "sdpo", "hybrid", "routed", "rlsd"):
+        add(store, algorithm, 1, 0.5, n=5)
+    text, found = headline(store)
+    assert len(found) == 4 and text.count("grpo and ") == 3
+    assert text.endswith("corrected over these and 1 further comparison(s): `sdpo-bench compare`.")
+
+
+def test_policies_of_other_steps_have_no_winner(store):
+    for algorithm, rate in (("grpo", 0.1), ("sdpo", 0.9)):
+        for seed in (1, 2):
+            add(store, algorithm, seed, rate, n=30)
+    assert headline(store)[1][0].winner == "sdpo"
+    store.execute("UPDATE runs SET packages = NULL")
+    assert headline(store)[1][0].winner == "sdpo"
+    store.execute("UPDATE evals SET step = 40 WHERE label LIKE 'sdpo%'")
+    assert "no winner, they differ in more than the algorithm: step (20, 40)" in headline(store)[0]

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from evaluator.stats import wilson_of_mean
 from tests.analysis.view_rows import evaluation, put, result, rollout, seen
 
 
@@ -71,6 +72,28 @@ def test_pass_at_k_counts_problems_with_equal_counts_together(connection):
     )
     assert [row[:4] for row in found] == [(k, 3, 3, 3) for k in (1, 2, 3)]
     assert [row[4] for row in found] == pytest.approx([expected[k] for k in (1, 2, 3)])
+    each = {1: (1 / 3, 1 / 3, 1 / 2), 2: (2 / 3, 2 / 3, 5 / 6), 3: (1.0, 1.0, 1.0)}
+    intervals = seen(
+        connection,
+        "SELECT interval_low, interval_high FROM pass_at_k WHERE eval_id = 'final' ORDER BY k",
+    )
+    assert intervals == [pytest.approx(tuple(wilson_of_mean(each[k])), abs=1e-6) for k in (1, 2, 3)]
+
+
+def test_two_problems_have_an_interval(connection):
+    put(connection, "eval_results", *(result("r", task, task == 1, 0) for task in (1, 2)))
+    put(connection, "eval_results", *(result("r", task, False, 1) for task in (1, 2)))
+    expected = pytest.approx(tuple(wilson_of_mean([0.5, 0.0])), abs=1e-6)
+    for view in ("mean_at_n", "pass_at_k WHERE k = 1"):
+        ends = f"SELECT interval_low, interval_high FROM {view}"  # noqa: S608
+        assert seen(connection, ends) == [expected]
+
+
+def test_of_evaluations_of_one_step_the_greedy_one_is_the_headline_then_the_last_name(connection):
+    put(connection, "runs", {"run_id": "a"}, {"run_id": "b"})
+    for run_id, names in (("a", ("end-sampled", "end", "end-more")), ("b", ("end-1", "end-2"))):
+        put(connection, "evals", *(evaluation(run_id, n, k=i) for i, n in enumerate(names)))
+    assert seen(connection, "SELECT run_id, k FROM run_overview ORDER BY 1") == [("a", 1), ("b", 1)]
 
 
 def test_mean_at_n_has_the_problems_interval_and_the_samplings_error(connection):

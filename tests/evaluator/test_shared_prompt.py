@@ -115,6 +115,10 @@ def test_a_forward_pass_that_is_not_transformers_own_computes_each_row():
     assert not can_share(model)
 
 
+def test_a_model_without_a_padding_token_shares_too():
+    assert can_share(small("llama", pad_token_id=None))
+
+
 def test_a_model_is_tried_once(monkeypatch):
     tried = []
     monkeypatch.setattr(shared_prompt, "_agrees", lambda model: not tried.append(model))
