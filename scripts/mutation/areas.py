@@ -72,6 +72,7 @@ AREAS = (
             "trainer/test_rollout_trainer.py",
             "trainer/test_bench_trainer.py",
             "trainer/test_sampling.py",
+            "trainer/test_common_prefix.py",
             "trainer/test_forward.py",
             "trainer/test_token_stats.py",
             "evaluator/test_decoding.py",

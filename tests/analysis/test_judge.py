@@ -53,6 +53,8 @@ def test_one_run_a_side_is_counted_and_several_are_measured():
     assert found.p == found.effect.p != mcnemar_exact(6, 0) and found.over_seeds
     assert found.rates[1] == pytest.approx(17 / 80)
     assert found.notes == ()
+    (found,) = judge([(one, arm("c", solved(2), solved(4), algorithm="sdpo"))])
+    assert (found.gained_tasks, found.lost_tasks) == ((3,), (2,))
 
 
 def test_runs_of_one_seed_or_of_the_same_answers_are_one():
