@@ -103,7 +103,7 @@ def differences(first: Sequence[Conditions], second: Sequence[Conditions]) -> tu
     if one.algorithm is None and other.algorithm is None:
         names.discard("model")
     differing = [name for name in names if one.rest.get(name) != other.rest.get(name)]
-    return tuple(_described(name, [one, other]) for name in _in_order(differing))
+    return tuple(_described(name, [one.rest, other.rest]) for name in _in_order(differing))
 
 
 def mixed(side: Sequence[Conditions]) -> tuple[str, ...]:
@@ -111,10 +111,10 @@ def mixed(side: Sequence[Conditions]) -> tuple[str, ...]:
     algorithms = {str(each.algorithm) for each in side}
     if len(algorithms) > 1:
         return (f"algorithm ({', '.join(sorted(algorithms))})",)
-    flat = [Conditions(None, {}, {**each.method, **each.rest}) for each in side]
+    flat = [{**each.method, **each.rest} for each in side]
     # An adapter whose run is not at hand may be of another seed: its path alone is no difference.
-    names = {name for each in flat for name in each.rest} - {"adapter"}
-    differing = [name for name in names if len({each.rest.get(name) for each in flat}) > 1]
+    names = {name for each in flat for name in each} - {"adapter"}
+    differing = [name for name in names if len({each.get(name) for each in flat}) > 1]
     return tuple(_described(name, flat) for name in _in_order(differing))
 
 
@@ -125,9 +125,9 @@ def listed(named: Sequence[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _described(name: str, sides: Sequence[Conditions]) -> str:
+def _described(name: str, sides: Sequence[Mapping[str, str]]) -> str:
     """A difference with its values, each once."""
-    values = [_short(each.rest.get(name, "not set")) for each in sides]
+    values = [_short(each.get(name, "not set")) for each in sides]
     return f"{name} ({', '.join(dict.fromkeys(values))})"
 
 

@@ -108,7 +108,7 @@ def _arms(policies: Sequence[_Policy]) -> list[Arm]:
 
 def _alike(one: _Policy, other: _Policy) -> bool:
     """Whether two policies differ in the seed alone."""
-    if one.algorithm is None or other.algorithm is None:
+    if one.algorithm is None:
         return one.evaluated.repeat is not None and one.evaluated.repeat == other.evaluated.repeat
     return not mixed([one.evaluated.conditions, other.evaluated.conditions])
 

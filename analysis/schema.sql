@@ -91,7 +91,7 @@ WITH by_group AS (
            sum(n_completion_tokens) AS tokens, max(reward) = min(reward) AS flat
     FROM rollouts GROUP BY ALL)
 SELECT run_id, step, sum(n) AS n_completions, count(*) AS n_groups,
-       sum(reward_sum) / nullif(sum(n_rewarded), 0) AS reward_mean,
+       sum(reward_sum) / sum(n_rewarded) AS reward_mean,
        avg(reward_mean) - t_half(count(reward_mean), stddev_samp(reward_mean)) AS interval_low,
        avg(reward_mean) + t_half(count(reward_mean), stddev_samp(reward_mean)) AS interval_high,
        sum(correctness_sum) / sum(n) AS correctness_mean,

@@ -94,7 +94,7 @@ def _of_row(
     code: str | None, visible: str | None, results: Sequence[dict[str, object]] | None
 ) -> str:
     """The suspicion about one stored completion."""
-    n_shown = {"first": 1, "none": 0}.get(visible or "all")
+    n_shown = {"first": 1, "none": 0}.get(str(visible))
     results = results or []
     asserts = [
         JudgedAssert(

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from scripts.mutation.bugs import BUGS
+from scripts.mutation.figure_bugs import FIGURE_BUGS
 from scripts.mutation.mutant import Mutant, chosen, numbered
 from scripts.mutation.python_sites import is_python, python_mutants, required_keywords
 from scripts.mutation.sql_sites import sql_mutants
+from scripts.mutation.training_bugs import TRAINING_BUGS
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,13 +70,32 @@ AREAS = (
         tests=(
             "trainer/test_rollouts.py",
             "trainer/test_rollout_trainer.py",
+            "trainer/test_bench_trainer.py",
             "trainer/test_sampling.py",
+            "trainer/test_common_prefix.py",
             "trainer/test_forward.py",
             "trainer/test_token_stats.py",
             "evaluator/test_decoding.py",
             "evaluator/test_model.py",
             "evaluator/test_modes.py",
             "evaluator/test_padding.py",
+        ),
+    ),
+    Area(
+        "sharing",
+        files=(
+            "trainer/micro_batches.py",
+            "trainer/common_prefix.py",
+            "trainer/merged_adapter.py",
+            "evaluator/shared_prompt.py",
+        ),
+        n=30,
+        tests=(
+            "trainer/test_micro_batches.py",
+            "trainer/test_common_prefix.py",
+            "trainer/test_merged_adapter.py",
+            "trainer/test_rollout_trainer.py",
+            "evaluator/test_shared_prompt.py",
         ),
     ),
     Area(
@@ -111,19 +131,43 @@ AREAS = (
     Area(
         "statistics",
         files=(
+            "analysis/conditions.py",
+            "analysis/headline.py",
+            "analysis/paired.py",
+            "analysis/verdict.py",
             "evaluator/stats.py",
             "evaluator/pass_at_k.py",
             "evaluator/compare.py",
             "evaluator/summary.py",
             "evaluator/suspicion.py",
         ),
-        n=30,
+        n=60,
         tests=(
+            "analysis/test_conditions.py",
+            "analysis/test_judge.py",
+            "analysis/test_paired.py",
+            "analysis/test_verdict.py",
             "evaluator/test_stats*.py",
             "evaluator/test_compare.py",
             "evaluator/test_suspicion.py",
             "evaluator/test_summary.py",
             "analysis/test_pass_at_k.py",
+        ),
+    ),
+    Area(
+        "suspects",
+        files=(
+            "analysis/hard_coding.py",
+            "analysis/literals.py",
+            "analysis/program.py",
+            "analysis/spelled_pairs.py",
+            "analysis/suspects.py",
+        ),
+        n=30,
+        tests=(
+            "analysis/test_hard_coding.py",
+            "analysis/test_literals.py",
+            "analysis/test_suspects.py",
         ),
     ),
     Area(
@@ -139,6 +183,7 @@ AREAS = (
         tests=(
             "trainer/test_resume.py",
             "trainer/test_rollout_trainer.py",
+            "trainer/test_bench_trainer.py",
             "trainer/test_position.py",
             "trainer/test_stopping.py",
             "trainer/test_faults.py",
@@ -151,7 +196,7 @@ AREAS = (
         files=("analysis/schema.sql",),
         n=45,
         tests=(
-            "analysis/test_views.py",
+            "analysis/test_*views.py",
             "analysis/test_pass_at_k.py",
             "analysis/test_chart_data.py",
         ),
@@ -210,14 +255,14 @@ def listed_bugs(area: Area) -> list[Mutant]:
     """
     texts = _package_texts()
     found = []
-    for bug in BUGS:
+    for bug in (*TRAINING_BUGS, *FIGURE_BUGS):
         if bug.area != area.name:
             continue
         places = [(p, t.index(bug.before)) for p, t in texts.items() if bug.before in t]
         if len(places) != 1 or texts[places[0][0]].count(bug.before) != 1:
             raise ValueError(
                 f"the code of a listed bug must stand in one place, got {[p for p, _ in places]} for "
-                f"{bug.what!r}: {bug.before!r}; mend it in bugs.py"
+                f"{bug.what!r}: {bug.before!r}; mend it in its list"
             )
         path, start = places[0]
         line = texts[path].count("\n", 0, start)

@@ -3,9 +3,11 @@
 import random
 import shutil
 
+import duckdb
 import pytest
 
 from analysis.journal import Journal
+from analysis.schema import schema_sql
 from analysis.synthetic import eval_records, gap_records, synthetic_info, write_training_run
 from analysis.warehouse import connect, ingest
 
@@ -119,3 +121,19 @@ def open_page(browser, request):
         assert reader.console == []
         assert reader.asks_only_its_own
         reader.context.close()
+
+
+@pytest.fixture(scope="module")
+def warehouse():
+    """A warehouse without rows."""
+    with duckdb.connect() as made:
+        made.execute(schema_sql())
+        yield made
+
+
+@pytest.fixture
+def connection(warehouse):
+    """An empty warehouse; what a test puts into it is taken back."""
+    warehouse.begin()
+    yield warehouse
+    warehouse.rollback()

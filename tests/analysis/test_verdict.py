@@ -17,7 +17,9 @@ def store():
         yield made
 
 
-def add(store, algorithm, seed, rate, *, n=60, model="qwen", words=None, samples=1, **config):
+def add(
+    store, algorithm, seed, rate, *, n=60, model="qwen", words=None, samples=1, of=None, **config
+):
     """Store a run whose last evaluation solves about `rate` of n problems."""
     label = f"{algorithm or 'base'}-{seed}"
     ((n_runs,),) = store.execute("SELECT count(*) FROM runs").fetchall()
@@ -26,7 +28,8 @@ def add(store, algorithm, seed, rate, *, n=60, model="qwen", words=None, samples
         "run_id": run_id, "kind": "train" if algorithm else "eval", "algorithm": algorithm,
         "label": label, "created_at": "2026-01-01T00:00:00", "config": json.dumps({"training": config}),
         "config_sha256": "c", "seed": seed, "model": model, "dataset": "d", "dataset_sha256": "d",
-        "protocol": "p", "protocol_sha256": "p", "sandbox": "docker", "packages": "{}", "hardware": "{}",
+        "parent_run_id": of, "protocol": "p", "protocol_sha256": "p", "sandbox": "docker",
+        "packages": "{}", "hardware": "{}",
     }  # fmt: skip
     insert(store, "runs", [info])
     passed = [random.Random(f"{words or label} {task}").random() < rate for task in range(n)]
@@ -132,3 +135,71 @@ def test_runs_on_other_problems_are_left_out(store):
     add_seeds(store, "sdpo", 0.8)
     add(store, "hybrid", 1, 0.9, n=20)
     assert [item.second for item in headline(store)[1]] == ["sdpo"]
+
+
+def test_a_seed_trained_twice_counts_once(store):
+    for words in ("one", "two", "three"):
+        add(store, "grpo", 42, 0.2, words=words)
+    add_seeds(store, "sdpo", 0.8)
+    (found,) = headline(store)[1]
+    assert found.n_seeds == (1, 3)
+
+
+def test_an_evaluation_apart_is_of_the_run_that_trained_its_policy(store):
+    for algorithm, rate in (("grpo", 0.1), ("sdpo", 0.9)):
+        for seed in (42, 43):
+            add(store, algorithm, seed, rate, n=1)
+    store.execute("DELETE FROM evals")
+    runs = store.execute("SELECT run_id, algorithm, seed FROM runs ORDER BY run_id").fetchall()
+    for run_id, algorithm, seed in runs:
+        rate = {"grpo": 0.1, "sdpo": 0.9}[algorithm]
+        add(store, None, 0, rate, n=30, words=f"{algorithm} {seed}", of=run_id)
+    (found,) = headline(store)[1]
+    assert (found.n_seeds, found.winner) == ((2, 2), "sdpo")
+    store.execute(
+        "UPDATE runs SET adapter = '/somewhere/' || parent_run_id || '/adapter' WHERE kind = 'eval'"
+    )
+    store.execute("UPDATE runs SET parent_run_id = NULL")
+    (found,) = headline(store)[1]
+    assert (found.n_seeds, found.winner) == ((2, 2), "sdpo")
+
+
+def test_a_problem_is_solved_by_the_share_of_its_samples(store):
+    add(store, None, 1, 0.0, samples=4)
+    add(store, "grpo", 1, 1.0, samples=4)
+    store.execute("UPDATE eval_results SET passed = FALSE WHERE sample_index > 0")
+    (found,) = headline(store)[1]
+    assert found.rates == (0.0, 0.25)
+
+
+def test_the_answers_of_an_audit_are_no_policys(store):
+    add_seeds(store, "grpo", 0.2)
+    add_seeds(store, "audit", 0.8)
+    assert headline(store)[1] == []
+
+
+def test_two_untrained_models_are_compared_and_one_asked_twice_is_one(store):
+    for model, rate in (("qwen", 0.2), ("smollm2", 0.8)):
+        for words in ("one", "two"):
+            add(store, None, 7, rate, model=model, words=f"{model} {words}")
+    (found,) = headline(store)[1]
+    assert found.n_seeds == (1, 1) and found.rates[0] > found.rates[1]
+
+
+def test_three_comparisons_are_told_and_the_others_counted(store):
+    for algorithm in ("grpo", "sdpo", "hybrid", "routed", "rlsd"):
+        add(store, algorithm, 1, 0.5, n=5)
+    text, found = headline(store)
+    assert len(found) == 4 and text.count("grpo and ") == 3
+    assert text.endswith("corrected over these and 1 further comparison(s): `sdpo-bench compare`.")
+
+
+def test_policies_of_other_steps_have_no_winner(store):
+    for algorithm, rate in (("grpo", 0.1), ("sdpo", 0.9)):
+        for seed in (1, 2):
+            add(store, algorithm, seed, rate, n=30)
+    assert headline(store)[1][0].winner == "sdpo"
+    store.execute("UPDATE runs SET packages = NULL")
+    assert headline(store)[1][0].winner == "sdpo"
+    store.execute("UPDATE evals SET step = 40 WHERE label LIKE 'sdpo%'")
+    assert "no winner, they differ in more than the algorithm: step (20, 40)" in headline(store)[0]

@@ -303,7 +303,8 @@ def test_one_seed_against_several_gets_their_spread():
     assert "grpo is one run: its spread between seeds is taken from sdpo" in found.sentence
 
 
-def test_an_adapter_is_of_the_run_that_trained_it(tmp_path):
+@pytest.mark.parametrize("named_by", ["adapter", "parent_run_id"])
+def test_an_adapter_is_of_the_run_that_trained_it(tmp_path, named_by):
     first, second = pair()
     for item in second.evals:
         folder = tmp_path / item.info.run_id
@@ -312,8 +313,11 @@ def test_an_adapter_is_of_the_run_that_trained_it(tmp_path):
     evaluated = tuple(
         replace(
             item,
+            run_dir=tmp_path / "evaluation",
             info=INFO.model_copy(
                 update={"adapter": str(tmp_path / item.info.run_id / "adapter"), "seed": 0}
+                if named_by == "adapter"
+                else {"parent_run_id": item.info.run_id, "seed": 0}
             ),
         )
         for item in second.evals

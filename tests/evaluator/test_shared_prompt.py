@@ -6,7 +6,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from evaluator import generation, shared_prompt
 from evaluator.generation import generate_rows
-from evaluator.shared_prompt import can_share
+from evaluator.shared_prompt import can_share, prompts_once
 from tests.tiny_model import make_tiny_tokenizer
 
 SHAPE = {
@@ -115,8 +115,61 @@ def test_a_forward_pass_that_is_not_transformers_own_computes_each_row():
     assert not can_share(model)
 
 
+def test_a_model_without_a_padding_token_shares_too():
+    assert can_share(small("llama", pad_token_id=None))
+
+
 def test_a_model_is_tried_once(monkeypatch):
     tried = []
     monkeypatch.setattr(shared_prompt, "_agrees", lambda model: not tried.append(model))
     model = small("llama")
     assert can_share(model) and can_share(model) and len(tried) == 1
+
+
+def test_within_the_block_whoever_generates_computes_equal_prompts_once_and_not_after_it():
+    from evaluator.decoding import generation_settings
+
+    model = small("llama")
+    settings = generation_settings(
+        model, make_tiny_tokenizer(), max_new_tokens=4, temperature=1.0, top_p=1.0
+    )
+    ids = torch.tensor([A, A, A])
+    asked = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "generation_config": settings,
+    }
+    n_read = []
+    model.get_input_embeddings().register_forward_hook(
+        lambda module, inputs, out: n_read.append(inputs[0].numel())
+    )
+
+    def drawn(**more):
+        n_read.clear()
+        torch.manual_seed(0)
+        return model.generate(**asked, **more).tolist(), sum(n_read)
+
+    assert can_share(model)
+    plain, n_plain = drawn()
+    with prompts_once(model):
+        shared, n_shared = drawn()
+        assert drawn(output_scores=True) == (plain, n_plain), "whoever asks for more has it as ever"
+    assert shared == plain and n_plain - n_shared == 2 * (len(A) - 1)
+    assert drawn() == (plain, n_plain) and "generate" not in vars(model)
+    model.generate = own = model.generate
+    with pytest.raises(KeyboardInterrupt), prompts_once(model):
+        raise KeyboardInterrupt
+    assert vars(model)["generate"] is own
+
+
+def test_prompts_that_are_all_unlike_or_of_one_token_are_left_to_transformers():
+    from evaluator.decoding import generation_settings
+    from evaluator.shared_prompt import prefilled
+
+    model = small("llama")
+    settings = generation_settings(
+        model, make_tiny_tokenizer(), max_new_tokens=4, temperature=1.0, top_p=1.0
+    )
+    for ids, shares in (([A, A], True), ([A, A[::-1]], False), ([[40], [40]], False)):
+        ids = torch.tensor(ids)
+        assert bool(prefilled(model, ids, torch.ones_like(ids), settings)) == shares

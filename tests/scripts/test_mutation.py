@@ -105,7 +105,7 @@ def test_at_least_200_are_planted_some_in_each_area_and_each_has_a_name_of_its_o
     keys = [mutant.key for mutants in choice.values() for mutant in mutants]
     assert len(set(keys)) == len(keys) >= 200
     assert set(choice) == {
-        "losses", "teacher", "rollouts", "rewards", "extraction", "statistics", "resume", "sql",
+        "losses", "teacher", "rollouts", "sharing", "rewards", "extraction", "statistics", "suspects", "resume", "sql",
     }  # fmt: skip
     assert all(len(listed_bugs(area)) > 0 for area in AREAS)
     assert all(files_of(area) for area in AREAS)

@@ -133,6 +133,21 @@ def test_under_dropout_or_checkpointing_each_row_is_computed_until_evaluation(pr
     assert n_computed(model, completion_hidden, EQUAL) < whole
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "rows"),
+    [
+        ("mistral", {"sliding_window": 32}, EQUAL),
+        ("llama", {}, grouped([[9, 8, 7], [5, 4, 3]], [[30], [31, 32]], [0, 1])),
+    ],
+    ids=["a window", "unlike prompts"],
+)
+def test_rows_that_cannot_share_or_have_nothing_in_common_are_computed_whole(kind, options, rows):
+    model = adapted(kind, **options)
+    can_share(model)
+    whole = n_computed(model, completion_hidden, Rows(*rows))
+    assert n_computed(model, completion_hidden, rows) == whole
+
+
 def test_the_cheaper_cut_is_taken_and_none_where_whole_rows_cost_as_little():
     problem, solution = [1, 2, 3, 4], [5, 6, 7, 8, 9, 10]
     shown = [*problem, *solution]
@@ -145,6 +160,11 @@ def test_the_cheaper_cut_is_taken_and_none_where_whole_rows_cost_as_little():
     feedback = [[*problem, *problem, 20 + i] for i in range(4)]
     assert best_cut(feedback, [0] * 4, n_completion_tokens=2) == Cut(
         [[*problem, *problem]], [[20], [21], [22], [23]], [0] * 4
+    )
+    # a short prompt beside two long ones is as wide as they are
+    long = [*range(8)]
+    assert best_cut([long, long, [9]], [0, 0, 1], n_completion_tokens=2) == Cut(
+        [long[:-1], []], [[7], [7], [9]], [0, 0, 1]
     )
     assert best_cut([[1, 2, 3], [4, 5, 6]], [0, 1], n_completion_tokens=2) is None
     assert best_cut([[1, 2, 3], [4, 5, 6]], [0, 0], n_completion_tokens=2) is None

@@ -11,7 +11,9 @@ SAME = 1e-5
 
 def adapted(tiny_model, *, dtype=torch.float32, **options):
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=dtype)
-    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, **options)
+    config = LoraConfig(
+        **{"r": 4, "target_modules": "all-linear", "init_lora_weights": False, **options}
+    )
     return get_peft_model(model, config).eval()
 
 
@@ -50,7 +52,13 @@ def test_an_error_within_leaves_every_bit_too(tiny_model):
 
 
 @pytest.mark.parametrize(
-    "options", [{"dtype": torch.bfloat16}, {"use_dora": True}], ids=["bfloat16", "dora"]
+    "options",
+    [
+        {"dtype": torch.bfloat16},
+        {"use_dora": True},
+        {"lora_bias": True, "target_modules": ["lm_head"]},
+    ],
+    ids=["bfloat16", "dora", "bias"],
 )
 def test_what_a_sum_would_round_or_scale_stays_apart(tiny_model, options):
     model = adapted(tiny_model, **options)
@@ -58,3 +66,50 @@ def test_what_a_sum_would_round_or_scale_stays_apart(tiny_model, options):
     with merged_adapter(model):
         _, n_calls = calls_of_the_adapter(model, lambda: model(ids).logits)
     assert n_calls > 0
+
+
+def test_an_adapter_that_is_switched_off_stays_off(tiny_model):
+    model = adapted(tiny_model)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad(), model.disable_adapter():
+        plain = model(ids).logits
+        with merged_adapter(model):
+            assert torch.equal(model(ids).logits, plain)
+
+
+def test_of_two_adapters_none_is_merged(tiny_model):
+    model = adapted(tiny_model)
+    model.add_adapter(
+        "other", LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+    )
+    model.base_model.set_adapter(["default", "other"])
+    weights = [p.data_ptr() for p in model.parameters()]
+    with merged_adapter(model):
+        assert [p.data_ptr() for p in model.parameters()] == weights
+
+
+def test_a_merged_model_is_left_as_it_is(tiny_model):
+    model = adapted(tiny_model)
+    model.merge_adapter()
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad(), merged_adapter(model):
+        merged = model(ids).logits
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, merged)
+    assert all(m.merged for m in model.modules() if hasattr(m, "lora_A"))
+
+
+def test_a_model_without_an_adapter_is_left_as_it_is(tiny_model):
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    weights = [p.data_ptr() for p in model.parameters()]
+    with merged_adapter(model):
+        assert [p.data_ptr() for p in model.parameters()] == weights
+
+
+def test_where_one_layer_cannot_be_merged_none_is(tiny_model):
+    model = adapted(tiny_model)
+    layers = [module for module in model.modules() if hasattr(module, "lora_A")]
+    layers[-1].get_base_layer().bfloat16()
+    weights = [p.data_ptr() for p in model.parameters()]
+    with merged_adapter(model):
+        assert [p.data_ptr() for p in model.parameters()] == weights

@@ -1,5 +1,7 @@
 """A step's gradient does not depend on how its rows are arranged and trimmed."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import TrainerCallback
@@ -7,7 +9,8 @@ from transformers import TrainerCallback
 import trainer.forward
 from trainer import rollout_trainer
 from trainer.config import parse_options
-from trainer.micro_batches import by_group, trimmed
+from trainer.micro_batches import by_group, step_counts, trimmed, with_groups
+from trainer.rollout_trainer import RolloutTrainer
 from trainer.run import train
 
 RELATIVE = 1e-7
@@ -55,6 +58,91 @@ def test_rows_of_a_group_come_together_within_their_part_and_none_is_lost():
     assert [b["advantages"].tolist() for b in found] == [[0.0, 3.0], [1.0, 2.0], [4.0, 5.0]]
     assert [b["prompt_ids"].tolist() for b in found[:2]] == [[[5, 6]] * 2, [[7, 8]] * 2]
     assert all(int(b["num_items_in_batch"]) == 9 for b in found)
+
+
+def test_a_prompt_as_wide_as_the_completions_is_not_cut_like_them():
+    batch = micro_batch([[7, 5, 6], [0, 8, 9]], [[1, 1, 0], [1, 0, 0]], [0.0, 1.0])
+    batch |= {
+        "teacher_prompt_ids": batch["prompt_ids"],
+        "teacher_prompt_mask": batch["prompt_mask"],
+    }
+    found = trimmed(batch)
+    for name in ("prompt", "teacher_prompt"):
+        assert found[f"{name}_ids"].tolist() == [[7, 5, 6], [0, 8, 9]]
+        assert found[f"{name}_mask"].tolist() == [[1, 1, 1], [0, 1, 1]]
+    assert found["completion_mask"].shape == (2, 2)
+
+
+def test_a_teachers_prompts_lose_the_padding_of_all_rows():
+    batch = micro_batch([[7, 5], [8, 9]], [[1], [1]], [0.0, 1.0])
+    batch["teacher_prompt_ids"] = torch.tensor([[0, 0, 4, 5], [0, 0, 0, 6]])
+    batch["teacher_prompt_mask"] = (batch["teacher_prompt_ids"] != 0).long()
+    found = trimmed(batch)
+    assert found["teacher_prompt_ids"].tolist() == [[4, 5], [0, 6]]
+    assert found["teacher_prompt_mask"].tolist() == [[1, 1], [0, 1]]
+
+
+def test_prompts_that_differ_in_their_padding_alone_are_of_two_groups():
+    batch = micro_batch([[0, 5], [0, 5], [0, 5]], [[1]] * 3, [0.0] * 3)
+    batch["prompt_mask"] = torch.tensor([[0, 1], [1, 1], [0, 1]])
+    assert with_groups(batch)["group"].tolist() == [0, 1, 0]
+
+
+def adding(algorithm, **changes):
+    plain = {
+        "loss_type": "dapo", "top_entropy_quantile": 1.0, "_entropy_bonus_enabled": False, "aux_loss_enabled": False,
+    }  # fmt: skip
+    return RolloutTrainer._adds_up(SimpleNamespace(algorithm=algorithm, **plain | changes))
+
+
+NOT_SUMS = [
+    {"loss_type": "bnpo"}, {"top_entropy_quantile": 0.5}, {"_entropy_bonus_enabled": True}, {"aux_loss_enabled": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", ["sdpo", "audit", "sft", "grpo", "hybrid", "routed"])
+def test_a_policys_loss_that_divides_by_a_micro_batchs_own_counts_is_no_sum(algorithm):
+    assert adding(algorithm)
+    of_ours_alone = algorithm in ("sdpo", "audit", "sft")
+    assert [adding(algorithm, **changes) for changes in NOT_SUMS] == [of_ours_alone] * 4
+
+
+@pytest.mark.parametrize("way", ["sum", "no sum", "no sharing", "width"])
+def test_rows_move_within_the_pass_of_their_rollout_batch_where_that_changes_nothing(
+    monkeypatch, way
+):
+    monkeypatch.setattr(rollout_trainer, "can_share", lambda model: way != "no sharing")
+    trainer = SimpleNamespace(
+        pad_to_multiple_of=8 if way == "width" else None,
+        args=SimpleNamespace(steps_per_generation=2),
+        _adds_up=lambda: way != "no sum",
+        model=None,
+        _step=3,
+    )
+    rows = [[[0, 5, 6], [0, 7, 8]], [[0, 7, 8], [0, 5, 6]], [[0, 5, 6], [0, 7, 8]]]
+    batches = [micro_batch(r, [[1], [1]], [2.0 * i, 2.0 * i + 1]) for i, r in enumerate(rows)]
+    found = RolloutTrainer._arranged(trainer, batches)
+    # the first ends the pass over one rollout batch, the other two are of the next
+    order = [[0.0, 1.0], [2.0, 5.0], [3.0, 4.0]] if way == "sum" else [[0, 1], [2, 3], [4, 5]]
+    assert [b["advantages"].tolist() for b in found] == order
+    if way == "width":
+        assert found is batches
+    else:
+        assert all(b["prompt_ids"].shape == (2, 2) for b in found)
+        assert found[1]["group"].tolist() == ([0, 0] if way == "sum" else [0, 1])
+
+
+def test_counts_are_summed_over_the_processes():
+    batch = {"completion_mask": torch.tensor([[1, 1, 0], [1, 0, 0]])}
+    batch |= {"distill_mask": torch.tensor([True, True]), "passing": torch.tensor([True, False])}
+
+    def gather(counts):
+        return torch.cat([counts.view(-1), 10 * counts.view(-1)])
+
+    found = step_counts([batch], "sdpo", gather)
+    assert (int(found["n_distill_tokens"]), int(found["n_distill_rows"])) == (33, 22)
+    assert int(step_counts([batch], "sft", gather)["n_passing_tokens"]) == 22
+    assert step_counts([batch], "grpo", gather) == {}
 
 
 class Gradients(TrainerCallback):

@@ -68,6 +68,69 @@ def test_a_rollout_is_stored_with_why_its_program_looks_hard_coded():
     assert stored(table, 0, "all") == "", "nothing was gained"
 
 
+def test_a_trainer_writes_its_rows_with_their_place_what_prompts_showed_and_the_teachers_context(
+    monkeypatch,
+):
+    from types import SimpleNamespace
+
+    import torch
+
+    from evaluator.mbpp import load_problems
+    from tests.trainer.fakes import HashSandbox
+    from trainer import rollout_trainer
+    from trainer.rollouts import RolloutGrader, rollout_records
+    from trainer.teacher_prompt import TeacherPrompt
+
+    problem = load_problems("embedded/train").problems[0]
+    grader = RolloutGrader(
+        {problem.task_id: problem}, HashSandbox(), timeout_s=5.0, format_weight=1.0,
+        patience=lambda work, _: work(),
+    )  # fmt: skip
+    text = f"```python\n{problem.reference}\n```"
+    grader.correctness([[{"role": "assistant", "content": text}]] * 2, [problem.task_id] * 2)
+    asked, written = {}, []
+
+    def records(rows, **options):
+        asked.update(options)
+        return rollout_records(rows, **options)
+
+    monkeypatch.setattr(rollout_trainer, "_gathered", list)
+    monkeypatch.setattr(rollout_trainer, "rollout_records", records)
+    trainer = SimpleNamespace(
+        grader=grader,
+        num_generations=2,
+        _n_groups=3,
+        _tokenizer=SimpleNamespace(decode=str),
+        _is_truncated=lambda ids: len(ids) == 2,
+        config=SimpleNamespace(visible_tests="first"),
+        state=SimpleNamespace(global_step=4),
+        accelerator=SimpleNamespace(is_main_process=True),
+        journal=SimpleNamespace(append=written.append, commit=lambda: written.append("commit")),
+        patience=lambda work, _: work(),
+    )
+    batch = {
+        "prompt_ids": torch.tensor([[0, 5], [6, 7]]),
+        "prompt_mask": torch.tensor([[0, 1], [1, 1]]),
+        "completion_ids": torch.tensor([[8, 0], [8, 9]]),
+        "completion_mask": torch.tensor([[1, 0], [1, 1]]),
+        "advantages": torch.tensor([-0.5, 0.5]),
+    }
+    teachers = [TeacherPrompt((), 1, feedback_used=True), None]
+    rollout_trainer.RolloutTrainer._record(trainer, batch, teachers, ["told", None])
+    assert asked == {"step": 5, "group_size": 2, "first_group": 3, "visible_tests": "first"}
+    assert written[-1] == "commit"
+    first, second = (row for row in written[:-1] if type(row).__name__ == "Rollout")
+    assert (first.prompt, first.n_prompt_tokens, first.n_completion_tokens) == ("[5]", 1, 1)
+    assert (first.truncated, first.advantage) == (False, -0.5)
+    assert (first.group_index, first.member_index, first.execution_id) == (3, 0, "r5.3.0")
+    assert (first.teacher_context, first.demonstration_member, first.feedback_used) == (
+        "peer", 1, True,
+    )  # fmt: skip
+    assert (first.teacher_prompt, second.teacher_prompt) == ("told", None)
+    assert (second.teacher_context, second.demonstration_member) == (None, None)
+    assert not second.feedback_used and second.truncated
+
+
 def test_a_success_reads_the_correctness_and_a_demonstration_holds_no_token_of_the_tokenizer():
     from evaluator.mbpp import load_problems
     from tests.trainer.fakes import HashSandbox
