@@ -92,6 +92,12 @@ def _finish(todo: Sequence[Stage], runs_dir: Path) -> None:
     from trainer import reproduce as stages
 
     stages.execute_here([*stages.comparison(todo), "--runs-dir", str(runs_dir)])
+    # the commands that read refuse a results file of an earlier version; this one builds it anew
+    if stages.execute_here(["ingest", "--runs-dir", str(runs_dir)]):
+        raise click.ClickException(
+            "the results must be readable, got an error of `sdpo-bench ingest` above; every run is done: "
+            "mend it and give this command again"
+        )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "leaderboard.json"
         query = "FROM leaderboard WHERE label LIKE 'reproduce-%' ORDER BY algorithm, seed"
