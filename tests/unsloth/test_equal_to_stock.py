@@ -10,7 +10,7 @@ import torch
 
 from tests.tiny_model import make_tiny_qwen
 
-pytestmark = pytest.mark.unsloth
+pytestmark = [pytest.mark.unsloth, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 EXACT = 1e-6

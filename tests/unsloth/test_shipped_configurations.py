@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from tests.tiny_model import make_tiny_qwen
 from tests.unsloth.test_equal_to_stock import ask
 
-pytestmark = pytest.mark.unsloth
+pytestmark = [pytest.mark.unsloth, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
