@@ -29,6 +29,7 @@ ELSEWHERE = {
     "sdpo-bench sandbox bench --rounds 10 --against CHECKOUT": "tests/sandbox/test_cli.py",
     # it compares processor time, which other tests disturb
     "sdpo-bench sandbox soak --executions 100000": "tests/sandbox/test_cli.py",
+    "sdpo-bench gap --resume RUN": "tests/trainer/test_gap.py",
     "sdpo-bench watch": "tests/analysis/test_watch.py",
     "sdpo-bench sandbox ablate": "the same with a folder, below",
     "sdpo-bench compare": "a name of the command in a sentence",
@@ -78,6 +79,7 @@ ADDED = (
     ("sdpo-bench solve", "--dataset embedded/test --limit 1 --budget 4"),
     ("sdpo-bench demo", "--short"),
     ("sdpo-bench sandbox bench", "--rounds 2"),
+    ("python -m benchmarks.verdict", "--pairs 2"),
     ("sdpo-bench sandbox soak", "--executions 1000"),
     ("sdpo-bench sandbox ablate", "--backend process"),
     ("python -m evaluator.bench grading", "--dataset embedded/test"),

@@ -191,7 +191,7 @@ SETTINGS = [
             ("sdpo", {"support": "full"}),
             ("routed", {}),
             ("rlsd", {}),
-            ("anchored", {}),
+            ("anchored", {"teacher_context": "nothing"}),
             ("sft", {}),
             ("grpo", {"loss_type": "bnpo"}),
             ("grpo", {"loss_type": "grpo"}),
