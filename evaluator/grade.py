@@ -22,6 +22,10 @@ _CLASSES = {
 }
 """Failure class by the first verdict that earns nothing; an error goes by its exception's name."""
 
+_LIMIT_FACTOR = 4.0
+"""A program may take so many times what its problem's reference takes, as in evalplus: processor seconds do more or
+less with what else the machine does, and an answer as good as the reference must not fail for it."""
+
 _EXCEPTION_NAME = re.compile(r"[A-Za-z_]\w{0,59}")
 
 
@@ -78,7 +82,7 @@ def grade(
     Args:
         pairs: problems with one completion each; a problem can come several times.
         sandbox: where programs run; one is sent for each completion that holds code.
-        timeout_s: time limit of each program.
+        timeout_s: time limit of each program; more where the reference itself takes long, see `_LIMIT_FACTOR`.
 
     Raises:
         SandboxError: the sandbox failed; nothing is graded.
@@ -111,7 +115,7 @@ def _program(problem: Problem, code: str, *, timeout_s: float) -> Program:
         callables=problem.callables,
         imports=problem.imports,
         setup_code=problem.setup_code,
-        timeout_s=timeout_s,
+        timeout_s=max(timeout_s, _LIMIT_FACTOR * problem.reference_cpu_s),
     )
 
 

@@ -8,21 +8,36 @@ from typing import Any
 
 
 def switch_dropout_off(model: Any) -> None:  # noqa: ANN401 - any causal model
-    """Set every share that the model drops to 0, for good.
+    """Set every share that the model drops to 0, for good."""
+    for module in model.modules():
+        for holder, name in dropout_shares(module):
+            setattr(holder, name, 0.0)
+
+
+def dropout_shares(module: Any) -> list[tuple[Any, str]]:  # noqa: ANN401 - a torch module
+    """Where a module's own shares above 0 of what is dropped stand: (object, attribute).
 
     Some models drop by a module, some by a number that they read from themselves (Llama's attention) or from
-    their configuration.
+    their configuration, which also holds those of heads that no causal model has.
     """
     import torch
 
-    for module in model.modules():
-        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
-            module.p = 0.0
-        for holder in (module, vars(module).get("config")):
-            for name, value in list(getattr(holder, "__dict__", {}).items()):
-                if "drop" in name and isinstance(value, float):
-                    setattr(holder, name, 0.0)
+    found = []
+    if isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.p > 0:
+        found.append((module, "p"))
+    for holder in (module, vars(module).get("config")):
+        found += [
+            (holder, name)
+            for name, value in getattr(holder, "__dict__", {}).items()
+            if "drop" in name
+            and not name.startswith(_OF_OTHER_HEADS)
+            and isinstance(value, float)
+            and value > 0
+        ]
+    return found
 
+
+_OF_OTHER_HEADS = ("summary_", "classifier_", "classification_")
 
 _FLAGS = ("training", "gradient_checkpointing", "_flag_for_generation")
 """Of a module. The last is Unsloth's: its fast decoding reads it."""

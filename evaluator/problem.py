@@ -33,6 +33,8 @@ class Problem:
     callables: tuple[str, ...]
     """Names that the reference defines and the asserts call; the first is the tested function."""
     challenge_asserts: tuple[str, ...] = ()
+    reference_cpu_s: float = 0.0
+    """Processor time that the reference takes, in seconds, where that is over one; else 0."""
 
     @cached_property
     def beginning(self) -> str:
@@ -104,6 +106,7 @@ def problem_from_row(row: Mapping[str, Any]) -> Problem:
     """Build a problem from a normalised row."""
     asserts = tuple(text.strip() for text in row["test_list"])
     challenge = tuple(text.strip() for text in row["challenge_test_list"])
+    callables = find_callables(row["code"], asserts, row["test_setup_code"])
     return Problem(
         task_id=row["task_id"],
         text=row["text"].strip(),
@@ -111,9 +114,15 @@ def problem_from_row(row: Mapping[str, Any]) -> Problem:
         setup_code=row["test_setup_code"],
         imports=_imports(row, (*asserts, *challenge)),
         reference=row["code"],
-        callables=find_callables(row["code"], asserts, row["test_setup_code"]),
+        callables=callables,
         challenge_asserts=challenge,
+        reference_cpu_s=_SLOW_REFERENCES.get((row["task_id"], *callables[:1]), 0.0),
     )
+
+
+_SLOW_REFERENCES: Mapping[tuple[object, ...], float] = {(123, "amicable_numbers_sum"): 3.5}
+"""By task and tested function; of all 974 of MBPP the next takes 0.01 s. Seen: 1.8 to over 5 s, as fast as the machine
+was at the moment; `python -m evaluator.bench grading --dataset full/all` prints it."""
 
 
 def _imports(row: Mapping[str, Any], asserts: Sequence[str]) -> tuple[str, ...]:

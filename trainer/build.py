@@ -82,7 +82,7 @@ def check_weights(options: Options) -> None:
     """Refuse number formats in which training does nothing or cannot work.
 
     A step of lr 5e-6 is smaller than half the distance between two bfloat16 numbers at most weights, so the
-    sum is rounded back to where it was: of 26,944 weights 1,345 moved in four steps.
+    sum is rounded back to where it was.
 
     Raises:
         ConfigError: with one line for the user.

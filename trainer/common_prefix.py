@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from evaluator.modes import dropout_shares
 from evaluator.shared_prompt import can_share, continued, prefix_cache
 
 if TYPE_CHECKING:
@@ -112,18 +113,8 @@ def _left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[T
 
 def _draws_or_recomputes(model: Any) -> bool:  # noqa: ANN401
     """Whether one pass for all would be another: under dropout, or where layers are recomputed without a cache."""
-    for module in model.modules():
-        if not module.training:
-            continue
-        if getattr(module, "gradient_checkpointing", False):
-            return True
-        if isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.p > 0:
-            return True
-        # attention functions take it as a number
-        if any(
-            isinstance(value, float) and value > 0
-            for name, value in vars(module).items()
-            if "dropout" in name
-        ):
-            return True
-    return False
+    return any(
+        module.training
+        and (getattr(module, "gradient_checkpointing", False) or dropout_shares(module))
+        for module in model.modules()
+    )

@@ -27,6 +27,9 @@ def merged_adapter(model: Any) -> Iterator[None]:  # noqa: ANN401
         yield
         return
     weights = [layer.get_base_layer().weight for layer in layers]
+    if _serve_others(model, weights):
+        yield
+        return
     apart = [weight.data for weight in weights]
     try:
         with torch.no_grad():
@@ -39,6 +42,18 @@ def merged_adapter(model: Any) -> Iterator[None]:  # noqa: ANN401
         for layer, weight, data in zip(layers, weights, apart, strict=True):
             # not PEFT's unmerge, which subtracts: the sum was rounded
             weight.data, layer.merged_adapters = data, []
+
+
+def _serve_others(model: Any, weights: list[Any]) -> bool:  # noqa: ANN401
+    """Whether a weight stands in a second module, as a head's in the embeddings: that would be changed with it."""
+    merged = {id(weight) for weight in weights}
+    holders = [
+        id(parameter)
+        for module in model.modules()
+        for parameter in module.parameters(recurse=False)
+        if id(parameter) in merged
+    ]
+    return len(holders) > len(weights)
 
 
 def _can_be_merged(layer: Any) -> bool:  # noqa: ANN401

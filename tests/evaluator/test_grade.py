@@ -41,6 +41,14 @@ def test_one_batch_is_sent_with_all_that_the_problem_needs(problem, sandbox):
     assert (first.imports, first.setup_code, first.timeout_s) == (("import math",), "x = 1", 1.5)
 
 
+def test_a_program_has_four_times_what_its_reference_takes(problem, sandbox):
+    slow = replace(problem, reference_cpu_s=3.5)
+    grade([(slow, GOOD), (problem, GOOD)], sandbox, timeout_s=5.0)
+    assert [program.timeout_s for program in sandbox.programs] == [14.0, 5.0]
+    grade([(slow, GOOD)], sandbox, timeout_s=30.0)
+    assert sandbox.programs[-1].timeout_s == 30.0
+
+
 def test_no_pairs_give_no_grades(sandbox):
     assert grade([], sandbox) == []
 

@@ -270,3 +270,15 @@ def test_real_mbpp_has_its_known_sizes(name, n):
     problem_set = load_problems(name, mbpp_dir=Path(os.environ["MBPP_DIR"]))
     assert len(problem_set.problems) == n
     assert all(problem.callables for problem in problem_set.problems)
+
+
+def test_the_one_slow_reference_is_known_by_its_task_and_function():
+    from evaluator.problem import normalised_row, problem_from_row
+
+    def taken(task_id, name):
+        row = {"task_id": task_id, "text": "t", "code": f"def {name}(n):\n    return n\n",
+               "test_list": [f"assert {name}(1) == 1"]}  # fmt: skip
+        return problem_from_row(normalised_row(row)).reference_cpu_s
+
+    assert taken(123, "amicable_numbers_sum") > 1
+    assert taken(123, "f") == taken(124, "amicable_numbers_sum") == 0

@@ -118,10 +118,11 @@ def test_trls_pass_over_whole_rows_computes_equal_prompts_once():
     [
         lambda model: model.gradient_checkpointing_enable(),
         lambda model: setattr(model.model.layers[0].self_attn, "attention_dropout", 0.1),
+        lambda model: setattr(model.config, "attn_pdrop", 0.1),
         lambda model: setattr(model.model.layers[0], "mlp", torch.nn.Sequential(
             model.model.layers[0].mlp, torch.nn.Dropout(0.1))),
     ],
-    ids=["checkpointing", "attention dropout", "dropout"],
+    ids=["checkpointing", "attention dropout", "a number of the configuration", "dropout"],
 )  # fmt: skip
 def test_under_dropout_or_checkpointing_each_row_is_computed_until_evaluation(prepare):
     model = adapted("llama")

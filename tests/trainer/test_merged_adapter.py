@@ -68,6 +68,17 @@ def test_what_a_sum_would_round_or_scale_stays_apart(tiny_model, options):
     assert n_calls > 0
 
 
+def test_a_head_that_is_the_embeddings_too_is_not_changed_under_them(tiny_model):
+    model = adapted(tiny_model, target_modules=["lm_head", "q_proj"])
+    base = model.get_base_model()
+    base.lm_head.base_layer.weight = base.model.embed_tokens.weight
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        apart = model(ids).logits
+        with merged_adapter(model):
+            assert torch.equal(model(ids).logits, apart)
+
+
 def test_an_adapter_that_is_switched_off_stays_off(tiny_model):
     model = adapted(tiny_model)
     ids = torch.tensor([[5, 6, 7, 8]])
