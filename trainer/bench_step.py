@@ -30,7 +30,7 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from sandbox.client import open_sandbox
-from trainer.bench_loss import _status_bytes as status_bytes
+from trainer.bench_loss import status_bytes
 from trainer.build import load_model, problems_of, rows_of_problems
 from trainer.config import Options, parse_options
 from trainer.faults import Patience
