@@ -163,6 +163,7 @@ def _peak(device: str) -> int:
 
 
 def status_bytes(name: str) -> int:
+    """Return a field of this process's /proc/self/status, e.g. `VmHWM` (the most resident memory), in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(name + ":"):
             return int(line.split()[1]) * 1024
