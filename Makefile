@@ -6,6 +6,7 @@ MODEL ?=
 ARGS ?=
 # test processes side by side; JOBS=0 runs the tests in one process, as a debugger wants
 JOBS ?= auto
+ALONE = alone and not slow and not gpu and not models and not containers and not unsloth
 # where training and evaluation run: auto (the containers where both images are there), host, container
 IN ?= auto
 ONLINE ?=
@@ -113,6 +114,8 @@ check: setup  ## lint, types, import rules
 test: setup  ## run the tests; those of the Docker sandbox where an engine answers
 	$(BENCH) sandbox build --if-docker
 	$(VENV)/bin/python -m pytest -q -n $(JOBS) --maxprocesses 4 --dist worksteal $(ARGS)
+	@# status 5: none of these is among the chosen ones
+	$(if $(filter 0,$(JOBS)),,$(VENV)/bin/python -m pytest -q -m "$(ALONE)" $(ARGS) || [ $$? -eq 5 ])
 
 .PHONY: test-slow
 test-slow: setup  ## run the slow tests: kills at random moments, deliberate bugs, all references

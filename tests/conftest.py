@@ -41,6 +41,8 @@ def gvisor_problem() -> str | None:
 
 
 def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):
+        _leave_out(config, items)
     if not config.option.collectonly:
         for item in items:
             if item.get_closest_marker("gvisor") and gvisor_problem() is not None:
@@ -54,6 +56,13 @@ def pytest_collection_modifyitems(config, items):
         raise pytest.UsageError(f"{REQUIRE_DOCKER}=1 needs a working Docker sandbox: {problem}")
     for item in wanted:
         item.add_marker(pytest.mark.skip(reason=f"no Docker sandbox: {problem}"))
+
+
+def _leave_out(config, items):
+    """Take away what must not share the processors with another test process."""
+    alone = [item for item in items if item.get_closest_marker("alone")]
+    items[:] = [item for item in items if item not in alone]
+    config.hook.pytest_deselected(items=alone)
 
 
 def pytest_terminal_summary(terminalreporter):

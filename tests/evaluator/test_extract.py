@@ -165,6 +165,7 @@ def test_a_text_of_any_shape_takes_time_in_proportion_to_its_length(before, part
         assert seconds(read, 2_000_000) < 24 * seconds(read, 250_000) + 0.2
 
 
+@pytest.mark.alone
 def test_a_thousand_answers_of_two_thousand_characters_take_a_second():
     line = "    total = sum(value for value in values if value > 0)\n"
     code = f"def add(a, b):\n{line * 12}    return a + b"

@@ -31,6 +31,7 @@ def test_there_are_more_than_thirty_attacks_and_every_file_is_in_the_index():
     assert len({a.name for a in attacks if a.expect_pass}) >= 10
 
 
+@pytest.mark.alone
 def test_no_attack_achieves_anything_on_the_process_backend():
     # Those that are made to take their whole time run with the docker tests.
     report = _report(
@@ -39,11 +40,13 @@ def test_no_attack_achieves_anything_on_the_process_backend():
     assert _failed(report) == []
 
 
+@pytest.mark.alone
 @pytest.mark.docker
 def test_no_attack_achieves_anything_on_docker():
     assert _failed(_report(OWN, "docker")) == []
 
 
+@pytest.mark.alone
 @pytest.mark.docker
 @pytest.mark.skipif(SHARED is None, reason="SDPO_BENCH_ATTACKS names no folder")
 def test_no_shared_attack_achieves_anything_on_docker():

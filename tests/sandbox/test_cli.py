@@ -101,6 +101,7 @@ def test_a_soak_finds_growth():
     ]
 
 
+@pytest.mark.alone
 def test_a_short_soak_grows_nothing():
     run = invoke("soak", "--backend", "process", "--executions", "1000", "--max-seconds", "20")
     assert "0 wrong" in run.output and "descriptors" in run.output

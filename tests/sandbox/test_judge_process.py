@@ -181,6 +181,7 @@ def test_the_common_shapes_need_no_other_process(monkeypatch):
         assert verdict(source, text) in ("passed", "failed")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("source", "text"),
     [
@@ -205,6 +206,7 @@ def test_what_is_judged_in_this_process_costs_little(source, text, monkeypatch):
     assert time.process_time() - start < 0.05
 
 
+@pytest.mark.alone
 def test_judging_costs_little():
     start = time.process_time()
     for _ in range(1000):
