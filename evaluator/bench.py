@@ -18,6 +18,7 @@ import click
 
 from evaluator.bench_overhead import inner, overhead
 from evaluator.clock import Clock
+from evaluator.command_options import SandboxName
 from evaluator.completions import gold_answers, read_completions
 from evaluator.decoding import generation_settings
 from evaluator.evaluate import graded_batches, in_batches
@@ -31,9 +32,7 @@ from evaluator.terminal import one_line_errors, print_line, print_table
 from sandbox.client import open_sandbox
 
 _DATASET = click.option("--dataset", default="sanitized/test", show_default=True)
-_SANDBOX = click.option(
-    "--sandbox", "backend", type=click.Choice(["auto", "docker", "process"]), default="auto"
-)
+_SANDBOX = click.option("--sandbox", "backend", type=SandboxName(), default="auto")
 
 _SLOW_MS = 500
 """A program that takes more processor time decides alone how long its batch takes."""

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sandbox.client import open_sandbox
+from sandbox.client import open_pool
 from sandbox.endpoint import status
 from sandbox.pool import Pool
 from sandbox.program import Execution, Program, SandboxError, Verdict
@@ -155,7 +155,7 @@ def run(
         SandboxError: the sandbox cannot be had at all.
     """
     bait = secrets.token_hex(16)
-    pool = open_sandbox(
+    pool = open_pool(
         backend,
         memory_bytes=memory_bytes,
         without=without,

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from sandbox.http.cli import serve
+
 _BACKEND = click.Choice(["docker", "gvisor", "process"])
 _LAYERS = ("uid", "chroot", "seccomp", "landlock")
 
@@ -19,6 +21,9 @@ def sandbox() -> None:
     \b
     Example:  sdpo-bench sandbox build && sdpo-bench sandbox attack tests/attacks
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+
+
+sandbox.add_command(serve)
 
 
 @sandbox.command()

@@ -130,9 +130,7 @@ class Pool:
             SandboxError: the sandbox cannot be had or fails its own checks.
             ValueError: an assert that is not an assert statement, or a limit out of range.
         """
-        for worker in self._workers:
-            if worker.n_since_canary >= CANARY_EVERY:
-                self._check_canaries(worker)
+        self._check_due()
         plans = [planned(program) for program in programs]
         plans = self._with_asides(programs, plans)
         tasks = [self._task(program, plan) for program, plan in zip(programs, plans, strict=True)]
@@ -141,6 +139,21 @@ class Pool:
             judged(program, plan, outcome, self._asides)
             for program, plan, outcome in zip(programs, plans, outcomes, strict=True)
         ]
+
+    def outcome(self, job: Job, *, timeout_s: float) -> Outcome | None:
+        """Run one job without judging it; None where it is too large to be sent.
+
+        Raises:
+            SandboxError: the sandbox cannot be had or fails its own checks.
+            ValueError: a time limit out of range.
+        """
+        self._check_due()
+        return self._execute([self._message(job, timeout_s)])[0]
+
+    @property
+    def slots(self) -> int:
+        """Programs that run at a time."""
+        return sum(worker.endpoint.slots for worker in self._workers)
 
     def endpoints(self) -> list[Endpoint]:
         """The supervisors that this pool uses, for looking after them."""
@@ -397,6 +410,12 @@ class Pool:
             worker.endpoint.restart()
             worker.generation += 1
             self.health.n_restarts += 1
+
+    def _check_due(self) -> None:
+        """Run the canary pair where enough programs ran since the last one."""
+        for worker in self._workers:
+            if worker.n_since_canary >= CANARY_EVERY:
+                self._check_canaries(worker)
 
     def _check_canaries(self, worker: _Worker) -> None:
         """Run the pair: one must pass, one must fail; take the supervisor out if either does not.

@@ -19,6 +19,8 @@ from trl import GRPOConfig, ModelConfig, TrlParser
 
 from analysis.journal import StoreError
 from analysis.provenance import check_label
+from sandbox.client import check_backend
+from sandbox.program import SandboxError
 from trainer.losses.sdpo import Distillation
 from trainer.teacher_prompt import TeacherRules
 
@@ -50,7 +52,9 @@ class BenchConfig:
     max_problems: int | None = _option(None, "use only the first N problems")
     visible_tests: str = _option("all", "asserts shown in the prompt: all, first or none")
     format_weight: float = _option(0.3, "weight of the format score in the reward, >= 0")
-    sandbox: str = _option("auto", "sandbox backend: auto, docker or process")
+    sandbox: str = _option(
+        "auto", "where programs run: auto, docker, process, or http://HOST:PORT of a server"
+    )
     timeout_s: float = _option(5.0, "limit of one program, seconds")
 
     # the teacher
@@ -162,11 +166,12 @@ class BenchConfig:
         _require(self.calibration_problems >= 1, "calibration_problems", self)
         _require(self.fault_patience_s >= 0.0, "fault_patience_s", self)
         try:
+            check_backend(self.sandbox)
             if self.label is not None:
                 check_label(self.label)
             self.distillation(temperature=1.0)
             self.teacher_rules()
-        except (ValueError, StoreError) as error:
+        except (ValueError, SandboxError, StoreError) as error:
             raise ConfigError(str(error)) from error
 
     def distillation(self, *, temperature: float) -> Distillation:
