@@ -73,7 +73,8 @@ class Door:
         mine = asyncio.get_running_loop().create_future()
         self._waiting.append(mine)
         try:
-            await asyncio.wait_for(asyncio.shield(mine), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(mine)
         except TimeoutError:
             self._withdraw(mine)
             raise Full from None

@@ -65,6 +65,7 @@ class JudgeRequest(_Strict):
     """What `/v1/judge` is asked."""
 
     programs: list[WireProgram] = Field(max_length=MAX_PROGRAMS)
+    feedback: bool = Field(default=False, description="whether to say in words what failed")
 
 
 class WireResult(_Strict):
@@ -97,6 +98,9 @@ class WireExecution(_Strict):
         description="last part of what the program printed"
     )
     output_truncated: bool = Field(description="whether it printed more")
+    feedback: Text | None = Field(
+        description="what failed, in words for whoever wrote the program; null for a pass, or where not asked for"
+    )
 
 
 class JudgeResponse(_Strict):
@@ -174,7 +178,7 @@ def wire_program(program: Program) -> dict[str, Any]:
     }
 
 
-def wire_execution(execution: Execution) -> dict[str, Any]:
+def wire_execution(execution: Execution, *, feedback: str | None = None) -> dict[str, Any]:
     """Return an execution as it travels; the asserts stay with whoever asked."""
     return {
         "results": [
@@ -195,6 +199,7 @@ def wire_execution(execution: Execution) -> dict[str, Any]:
         "peak_memory_bytes": execution.peak_memory_bytes,
         "output_tail": execution.output_tail,
         "output_truncated": execution.output_truncated,
+        "feedback": feedback,
     }
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from sandbox.called import called_names
 from sandbox.exchange import Outcome
+from sandbox.explain import sentences
 from sandbox.guest.protocol import Job, ProtocolError
 from sandbox.http import protocol
 from sandbox.http.metrics import Metrics
@@ -98,7 +99,12 @@ class Service:
         )
         content = {
             "sandbox": clean(self.sandbox.name, 2000),
-            "executions": [protocol.wire_execution(execution) for execution in executions],
+            "executions": [
+                protocol.wire_execution(
+                    execution, feedback=_feedback(program, execution) if request.feedback else None
+                )
+                for program, execution in zip(programs, executions, strict=True)
+            ],
         }
         return Answer(200, protocol.write(content))
 
@@ -156,6 +162,11 @@ def _program(place: int, wire: protocol.WireProgram) -> Program:
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise ProtocolError(f"programs.{place}: {clean(str(error), 300)}") from error
     return program
+
+
+def _feedback(program: Program, execution: Execution) -> str | None:
+    """What failed, in words; None for a pass."""
+    return clean("\n".join(sentences(program.code, execution.results)), 2000) or None
 
 
 def _broken(error: SandboxError) -> Answer:

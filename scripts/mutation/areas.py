@@ -100,7 +100,12 @@ AREAS = (
     ),
     Area(
         "rewards",
-        files=("evaluator/reward.py", "evaluator/grade.py", "evaluator/feedback.py"),
+        files=(
+            "evaluator/reward.py",
+            "evaluator/grade.py",
+            "evaluator/feedback.py",
+            "sandbox/explain.py",
+        ),
         n=25,
         tests=(
             "evaluator/test_reward.py",
