@@ -41,9 +41,10 @@ EXECUTION = {
 class OddServer:
     """Says what it is, and answers each question with the next of `answers`: bytes, or a function of the socket."""
 
-    def __init__(self, *answers, info=INFO):
+    def __init__(self, *answers, info=INFO, tls=None):
         self.answers, self.info, self.asked = list(answers), info, []
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._tls = tls
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._open = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -59,6 +60,8 @@ class OddServer:
 
     def _talk(self, link):
         try:
+            if self._tls is not None:
+                link = self._tls.wrap_socket(link, server_side=True)
             with link, link.makefile("rb") as stream:
                 while head := stream.readline():
                     n = 0
@@ -436,6 +439,39 @@ def test_closing_ends_what_is_asked(scripted):
         scripted.go_on.set()
     with pytest.raises(SandboxError, match="closed"):
         remote.run(one())
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A key and a certificate for localhost that no system knows."""
+    import shutil
+    import subprocess
+
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl command")
+    folder = tmp_path_factory.mktemp("tls")
+    words = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -keyout key -out cert"
+    names = ["-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*words.split(), *names], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+def test_https_is_spoken_with_who_has_a_known_certificate_and_with_nobody_else(
+    certificate, monkeypatch, quick
+):
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "cert", certificate / "key")
+    with OddServer(RIGHT, tls=context) as server:
+        port = server.url.rpartition(":")[2]
+        with pytest.raises(SandboxError, match="must answer at"):
+            Remote(f"https://localhost:{port}")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert"))
+        with Remote(f"https://localhost:{port}") as remote:
+            assert verdicts(remote.run(one())) == ["passed"]
+        with pytest.raises(SandboxError, match="must answer at"):
+            Remote(f"https://127.0.0.1:{port}")
 
 
 def test_a_machine_without_the_servers_packages_can_ask():
