@@ -7,6 +7,7 @@ import pytest
 from sandbox import attack
 from tests.sandbox.test_attacks import NEED_A_CONTAINER
 
+pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 OWN = Path(__file__).parents[2] / "attacks"
 
 
