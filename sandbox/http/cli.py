@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sandbox.client import open_pool
 from sandbox.http.address import TOKEN_VARIABLE
 from sandbox.program import SandboxError
 
@@ -94,6 +93,8 @@ def serve(
     Example:  sdpo-bench sandbox serve --workers 8
               sdpo-bench sandbox serve --host 0.0.0.0 --token-file token
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    from sandbox.client import open_pool
+
     try:
         from sandbox.http.server import Limits, Server
     except ModuleNotFoundError as error:
