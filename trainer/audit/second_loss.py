@@ -163,7 +163,7 @@ def _bucketed(
     if support == "topk_tail":
         # 1 - mass, summed from the small end: the difference itself would cancel
         student_rest, teacher_rest = p[rest].sum(), q[rest].sum()
-        least = -torch.expm1(torch.tensor(LARGEST_LOG_MASS, dtype=torch.float64))
+        least = -math.expm1(LARGEST_LOG_MASS)
         tail_moves = bool(student_rest > least)
         student = torch.cat([student, student_rest.clamp_min(least).reshape(1)])
         teacher = torch.cat([teacher, teacher_rest.clamp_min(least).reshape(1)])
