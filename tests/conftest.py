@@ -29,7 +29,7 @@ def docker_problem() -> str | None:
 @functools.cache
 def gvisor_problem() -> str | None:
     """Why gVisor cannot be used here, or None where the engine has it."""
-    from sandbox.docker_backend import engine
+    from sandbox.containers.docker_backend import engine
     from sandbox.program import SandboxError
 
     try:
@@ -38,6 +38,14 @@ def gvisor_problem() -> str | None:
     except SandboxError as error:
         return str(error)
     return None if found else "the engine has no runtime runsc"
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """Folder of a tiny random model, to be read only."""
+    from tests.tiny_model import make_tiny_model
+
+    return make_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
 def pytest_collection_modifyitems(config, items):

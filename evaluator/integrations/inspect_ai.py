@@ -10,7 +10,7 @@ import asyncio
 from inspect_ai.scorer import CORRECT, INCORRECT, Score, Scorer, Target, accuracy, scorer, stderr
 from inspect_ai.solver import TaskState
 
-from evaluator.feedback import feedback
+from evaluator.grading.feedback import feedback
 from evaluator.integrations.rows import grade_rows
 
 

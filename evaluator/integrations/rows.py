@@ -9,10 +9,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluator.grade import Grade, grade
-from evaluator.problem import Problem, normalised_row, problem_from_row
-from sandbox.called import called_names
+from evaluator.grading.grade import Grade, grade
+from evaluator.problems.problem import Problem, normalised_row, problem_from_row
 from sandbox.client import Sandbox, open_sandbox
+from sandbox.judge.called import called_names
 
 SANDBOX_VARIABLE = "SDPO_BENCH_SANDBOX"
 """Where programs run if the caller does not say: auto, docker, process, or http://HOST:PORT."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from evaluator.grading.reward import reward
 from evaluator.integrations.rows import COLUMNS, grade_rows
-from evaluator.reward import reward
 
 Message = dict[str, Any]
 RewardFunction = Callable[..., list[float]]

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 
 import verifiers.v1 as vf
 
+from evaluator.grading.reward import reward
 from evaluator.integrations.rows import grade_rows
-from evaluator.mbpp import load_problems
-from evaluator.prompt import messages
-from evaluator.reward import reward
+from evaluator.problems.mbpp import load_problems
+from evaluator.problems.prompt import messages
 
 
 class MbppData(vf.TaskData):

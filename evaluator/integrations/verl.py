@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluator.feedback import feedback
+from evaluator.grading.feedback import feedback
+from evaluator.grading.reward import reward
 from evaluator.integrations.rows import from_json, grade_rows
-from evaluator.reward import reward
 
 
 def compute_score(

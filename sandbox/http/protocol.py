@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sandbox.guest.protocol import MAX_TIMEOUT_MS, ProtocolError
-from sandbox.judge import clean
+from sandbox.judge.verdict import clean
 from sandbox.program import AssertResult, Execution, Program, Verdict
 
 VERSION = 1

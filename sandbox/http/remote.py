@@ -16,13 +16,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from sandbox.exchange import STARVATION_FACTOR
 from sandbox.guest.protocol import ProtocolError
 from sandbox.http import protocol
 from sandbox.http.address import TOKEN_VARIABLE, parse_url
 from sandbox.http.connection import Connection, Reply, Unreachable
-from sandbox.judge import clean
-from sandbox.planning import planned, too_large
+from sandbox.judge.verdict import clean
+from sandbox.pool.jobs import planned, too_large
+from sandbox.pool.task import STARVATION_FACTOR
 from sandbox.program import Execution, Program, SandboxError
 
 PATIENCE_S = 600.0

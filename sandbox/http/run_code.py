@@ -14,9 +14,9 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sandbox import judge
-from sandbox.exchange import Outcome
 from sandbox.guest.protocol import Call, How, Job, ProtocolError
+from sandbox.judge import verdict
+from sandbox.pool.task import Outcome
 
 MAX_STDOUT_BYTES, MAX_STDERR_BYTES = 600_000, 60_000
 """Kept of what a program prints, in UTF-8; the rest is cut off. As much as a result may have, incompressible."""
@@ -182,7 +182,7 @@ def _found(body: bytes) -> _Found | None:
     Raises:
         ProtocolError: not the harness's form.
     """
-    facts = judge.parse_body(body, 1)
+    facts = verdict.parse_body(body, 1)
     if not facts.steps or not isinstance(facts.steps[0], tuple) or len(facts.steps[0]) != 1:
         return None
     match facts.steps[0][0]:

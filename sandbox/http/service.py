@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sandbox.called import called_names
-from sandbox.exchange import Outcome
-from sandbox.explain import sentences
 from sandbox.guest.protocol import Job, ProtocolError
 from sandbox.http import protocol
 from sandbox.http.metrics import Metrics
 from sandbox.http.run_code import RunCodeRequest, script, told
-from sandbox.judge import clean
-from sandbox.planning import planned
-from sandbox.pool import Health
+from sandbox.judge.called import called_names
+from sandbox.judge.explain import sentences
+from sandbox.judge.verdict import clean
+from sandbox.pool.jobs import planned
+from sandbox.pool.pool import Health
+from sandbox.pool.task import Outcome
 from sandbox.program import Execution, Program, SandboxError
 
 RETRY_S = 1

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.containers.image import current_image
 from sandbox.http.remote import Remote
-from sandbox.image import current_image
 from sandbox.program import Program, SandboxError
 from tests.sandbox.http.conftest import TOKEN
 

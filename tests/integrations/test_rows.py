@@ -103,7 +103,7 @@ def test_the_package_offers_its_trl_reward_and_imports_nothing_for_it():
     import sys
 
     program = (
-        "import sys, evaluator\nassert not {'evaluator.grade', 'torch'} & set(sys.modules)\n"
+        "import sys, evaluator\nassert not {'evaluator.grading.grade', 'torch'} & set(sys.modules)\n"
         "from evaluator import trl_reward\nassert 'torch' not in sys.modules and callable(trl_reward)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

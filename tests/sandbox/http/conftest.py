@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from sandbox.client import open_pool
-from sandbox.pool import Health
+from sandbox.pool.pool import Health
 from sandbox.program import AssertResult, Execution, Verdict
 
 TOKEN = "-".join(["token", "of", "these", "tests"])

@@ -270,7 +270,7 @@ def test_every_path_of_the_server_is_in_the_document_and_in_the_page(scripted):
 
 
 def test_the_command_says_in_one_line_what_it_needs(monkeypatch, tmp_path):
-    from sandbox.http import cli
+    from sandbox import serve as cli
 
     monkeypatch.delenv(cli.TOKEN_VARIABLE, raising=False)
     common = ["--backend", "process", "--port", "0"]
@@ -284,7 +284,7 @@ def test_the_command_says_in_one_line_what_it_needs(monkeypatch, tmp_path):
 def test_without_the_extra_the_command_names_it(monkeypatch):
     import sys
 
-    from sandbox.http import cli
+    from sandbox import serve as cli
 
     monkeypatch.setitem(sys.modules, "sandbox.http.server", None)
     got = CliRunner().invoke(cli.serve, ["--backend", "process"])

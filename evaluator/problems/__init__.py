@@ -1,0 +1,5 @@
+"""Problems and their data sets, and the prompts that ask them.
+
+Does not sample or grade.
+Public: `mbpp.load_problems`, `problem.Problem, ProblemSet`, `prompt.conversation, Protocol, PROTOCOLS`.
+"""
