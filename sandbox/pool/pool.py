@@ -16,12 +16,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sandbox.guest.protocol import Call, How, Job, Reply, ResponseHeader
-from sandbox.guest.values import Value
+from sandbox.guest.protocol import How, Job, Reply, ResponseHeader
 from sandbox.judge.asserts import Assertion
-from sandbox.judge.decode import Opaque
+from sandbox.pool.asides import Asides, judgeable
 from sandbox.pool.endpoint import Attached, Endpoint, answers
-from sandbox.pool.jobs import aside_value, judged, modules, planned, without_asides
+from sandbox.pool.jobs import judged, planned
 from sandbox.pool.task import Exchange, Outcome, Pending, Task, make_task
 from sandbox.program import Execution, Program, SandboxError, Verdict
 
@@ -31,7 +30,6 @@ _MAX_REFUSED = 5
 _TRIES_ALONE, _TRIES_SHARED = 1, 4
 """Fresh supervisors for a program that lost its own, before it is blamed, and for canaries that fail; more where
 other clients' programs and restarts may be the reason."""
-_ASIDE_TIMEOUT_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +107,7 @@ class Pool:
         self._alone = threading.Lock()
         self._n_alone = 0
         """Threads that wait for the whole pool, or have it."""
-        self._asides: dict[tuple[tuple[str, ...], str], Value] = {}
+        self._asides = Asides()
         self.health = Health()
         try:
             for worker in self._workers:
@@ -132,11 +130,12 @@ class Pool:
         """
         self._check_due()
         plans = [planned(program) for program in programs]
-        plans = self._with_asides(programs, plans)
+        asides = self._asides.values(programs, plans, self._run_jobs)
+        plans = judgeable(programs, plans, asides)
         tasks = [self._task(program, plan) for program, plan in zip(programs, plans, strict=True)]
         outcomes = self._execute(tasks)
         return [
-            judged(program, plan, outcome, self._asides)
+            judged(program, plan, outcome, asides)
             for program, plan, outcome in zip(programs, plans, outcomes, strict=True)
         ]
 
@@ -148,7 +147,7 @@ class Pool:
             ValueError: a time limit out of range.
         """
         self._check_due()
-        return self._execute([self._message(job, timeout_s)])[0]
+        return self._run_jobs([job], timeout_s)[0]
 
     @property
     def slots(self) -> int:
@@ -190,40 +189,11 @@ class Pool:
         )
         return self._message(job, program.timeout_s)
 
+    def _run_jobs(self, jobs: Sequence[Job], timeout_s: float) -> list[Outcome | None]:
+        return self._execute([self._message(job, timeout_s) for job in jobs])
+
     def _message(self, job: Job, timeout_s: float) -> Task | None:
         return make_task(job, timeout_s=timeout_s, memory_bytes=self._memory_bytes)
-
-    def _with_asides(
-        self, programs: Sequence[Program], plans: list[tuple[Assertion, ...]]
-    ) -> list[tuple[Assertion, ...]]:
-        """Evaluate what the asserts need of the sandbox's interpreter, without any candidate."""
-        wanted = {
-            (program.imports, source): None
-            for program, plan in zip(programs, plans, strict=True)
-            for assertion in plan
-            for source in assertion.asides
-            if (program.imports, source) not in self._asides
-        }
-        if wanted:
-            jobs = [
-                Job((*imports, *modules(source)), "", "", ((Call(source),),))
-                for imports, source in wanted
-            ]
-            tasks = [self._message(job, _ASIDE_TIMEOUT_S) for job in jobs]
-            for key, outcome in zip(wanted, self._execute(tasks), strict=True):
-                self._asides[key] = aside_value(outcome)
-        return [
-            tuple(
-                without_asides(assertion)
-                if any(
-                    isinstance(self._asides[program.imports, source], Opaque)
-                    for source in assertion.asides
-                )
-                else assertion
-                for assertion in plan
-            )
-            for program, plan in zip(programs, plans, strict=True)
-        ]
 
     # ------------------------------------------------------------------------------ executing
 
