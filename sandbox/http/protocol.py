@@ -54,9 +54,9 @@ class WireProgram(_Strict):
     )
     timeout_s: float = Field(
         default=5.0,
-        ge=0.001,
-        le=MAX_TIMEOUT_MS / 1000,
         allow_inf_nan=False,
+        # The sandbox itself refuses others, in its own words.
+        json_schema_extra={"minimum": 0.001, "maximum": MAX_TIMEOUT_MS / 1000},
         description="limit in seconds: processor time, and wall-clock time less waiting for one",
     )
 
