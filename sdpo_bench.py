@@ -19,6 +19,7 @@ _COMMANDS = {
     "eval": "evaluator.cli:eval_command",
     "compare": "evaluator.results_cli:compare_command",
     "show": "evaluator.results_cli:show_command",
+    "problems": "evaluator.problems.check_cli:problems",
     "doctor": "evaluator.doctor_cli:doctor",
     "sandbox": "sandbox.cli:sandbox",
     "ingest": "analysis.cli:ingest",

@@ -36,6 +36,7 @@ from evaluator.ray_engine import EngineError
 from evaluator.stored import StoredError
 from evaluator.summary import EvalSummary
 from evaluator.suspicion import suspicion
+from evaluator.user_code import UserCodeError
 from sandbox.program import SandboxError
 
 _PLAIN_WIDTH = 120
@@ -58,6 +59,7 @@ def one_line_errors() -> Iterator[None]:
         SandboxError,
         StoredError,
         StoreError,
+        UserCodeError,
     ) as error:
         raise click.ClickException(printable(str(error), line_breaks=False)) from error
 

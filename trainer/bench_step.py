@@ -29,12 +29,14 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from evaluator.prompt import MBPP
 from sandbox.client import open_sandbox
 from trainer.bench_loss import status_bytes
 from trainer.build import load_model, problems_of, rows_of_problems
 from trainer.config import Options, parse_options
 from trainer.faults import Patience
 from trainer.option_checks import adapter_config
+from trainer.prompting import Asking
 from trainer.rollouts import RolloutGrader
 from trainer.run import train
 from trainer.timing import PhaseClock
@@ -150,7 +152,7 @@ def _train_trl(
         )
         common: dict[str, Any] = {
             "reward_funcs": [grader.correctness, grader.format_score],
-            "train_dataset": Dataset.from_list(rows_of_problems(problems, bench)),
+            "train_dataset": Dataset.from_list(rows_of_problems(problems, Asking(MBPP))),
             "processing_class": tokenizer,
             "peft_config": adapter_config(options.model),
         }

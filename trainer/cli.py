@@ -133,9 +133,10 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from analysis.journal import StoreError
     from evaluator.mbpp import DatasetError
     from evaluator.model import ModelError
+    from evaluator.user_code import UserCodeError
     from sandbox.program import SandboxError
 
-    return (StoreError, DatasetError, ModelError, SandboxError)
+    return (StoreError, DatasetError, ModelError, SandboxError, UserCodeError)
 
 
 @click.command()

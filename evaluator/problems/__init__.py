@@ -1,0 +1,1 @@
+"""Problems that a person brings: files of several forms, and what is wrong with them; not the benchmarks."""
