@@ -12,7 +12,7 @@ import duckdb
 from analysis.conditions import Conditions, conditions, mixed
 from analysis.queries.sql import of_runs
 from analysis.records import RunInfo
-from analysis.task_ids import TaskId, task_id
+from analysis.task_ids import TaskId, task_id, task_order
 from analysis.verdict import Arm, Evaluated, Finding, judge
 
 _SETTING = ("dataset", "protocol", "decoding")
@@ -76,7 +76,10 @@ def _pairs(policies: Sequence[_Policy]) -> list[tuple[Arm, Arm]]:
     """Which arms are compared: of the setting with most policies, the methods with the first of them."""
     settings: dict[Hashable, list[_Policy]] = {}
     for policy in policies:
-        key = (*(policy.row[name] for name in _SETTING), tuple(sorted(policy.evaluated.passed)))
+        key = (
+            *(policy.row[name] for name in _SETTING),
+            tuple(sorted(policy.evaluated.passed, key=task_order)),
+        )
         settings.setdefault(key, []).append(policy)
     arms = _arms(max(settings.values(), key=len))
     arms.sort(key=lambda arm: (_FIRST.get(arm.algorithm, 2), -len(arm.repeats)))

@@ -88,7 +88,8 @@ def _repeat(policy: RunInfo, evaluation: RunInfo) -> Hashable:
 def _digest(item: StoredEval) -> str:
     """The same for evaluations that hold the same answers; how often each was drawn does not count."""
     answers = {
-        (task_id, result.completion, result.passed) for (task_id, _), result in item.results.items()
+        (task_order(task_id), result.completion, result.passed)
+        for (task_id, _), result in item.results.items()
     }
     return hashlib.sha256(repr(sorted(answers)).encode("utf-8", "backslashreplace")).hexdigest()
 

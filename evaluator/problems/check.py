@@ -125,6 +125,7 @@ def _constants(problems: Sequence[Problem], sandbox: Sandbox, timeout_s: float) 
             yield problem, f"a constant passes every test: {how} {passing[:80]}"
         if problem.asserts:
             yield from _indifferent(problem, dict(tried))
+            yield from _beside(problem, [graded for _, graded in tried])
 
 
 def _constant_answers(problem: Problem) -> Iterator[tuple[str, str]]:
@@ -153,6 +154,18 @@ def _indifferent(problem: Problem, grades: Mapping[str, Grade]) -> Found:
                 problem,
                 f"a constant passes the assert {source[:100]!r}: it holds for {holds[0]} and for "
                 f"{holds[other]} alike",
+            )
+
+
+def _beside(problem: Problem, grades: Sequence[Grade]) -> Found:
+    """Asserts that only the answer's own process can judge, which earns nothing: what they expect needs `setup`."""
+    for index, source in enumerate(problem.asserts):
+        results = [graded.execution.results[index] for graded in grades]
+        if results and not any(result.trusted for result in results):
+            yield (
+                problem,
+                f"the assert {source[:100]!r} cannot be judged outside the answer: write out what it expects without "
+                "names of setup",
             )
 
 

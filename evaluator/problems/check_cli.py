@@ -15,7 +15,11 @@ from sandbox.client import open_sandbox
 
 @click.group("problems")
 def problems() -> None:
-    """Look after files of your own problems."""
+    """Look after files of your own problems.
+
+    \b
+    Example:  sdpo-bench problems check mine.jsonl
+    """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
 
 
 @problems.command("check")

@@ -22,6 +22,10 @@ ROWS = {
     },
     "constant": {"tests": ["assert f(1) == 7", "assert f(2) == 7"]},
     "weak": {"tests": ["assert f(1) != 7", "assert f(2) == 3", "assert f(3) == 4"]},
+    "beside": {
+        "setup": "class P:\n    pass",
+        "tests": ["assert f(1) == P()", "assert f(2) == 3", "assert f(3) == 4"],
+    },
     "printed": {"cases": [{"input": "1", "output": "2"}, {"input": "3", "output": "2 \n"}]},
     "checked": {"cases": CASES, "checker": REFUSES},
     "whole": {"cases": CASES, "reference": "print(int(input()) + 1)"},
@@ -30,6 +34,8 @@ FOUND = {
     "failing": "its reference fails: 1 of 2 tests fail. f(1) gave 2, expected 3.",
     "constant": "a constant passes every test: returning 7",
     "weak": "a constant passes the assert 'assert f(1) != 7': it holds for True and for False alike",
+    "beside": "the assert 'assert f(1) == P()' cannot be judged outside the answer: write out what it expects "
+    "without names of setup",
     "printed": "a constant passes every test: printing '2'",
     "checked": "its checker refuses the expected output of case 1: one that the checker accepts",
 }
@@ -55,7 +61,7 @@ def test_a_check_finds_what_would_measure_nothing(file, process):
     for finding in found.findings:
         first.setdefault(finding.task_id, finding.what)
     assert first == FOUND
-    assert (found.n_rows, found.n_wrong, found.n_references) == (7, 5, 3)
+    assert (found.n_rows, found.n_wrong, found.n_references) == (8, 6, 3)
 
 
 def test_the_command_prints_one_table_and_ends_with_one(file, process, monkeypatch):
@@ -64,8 +70,8 @@ def test_the_command_prints_one_table_and_ends_with_one(file, process, monkeypat
     out = file.with_suffix(".out")
     result = CliRunner().invoke(command, ["check", str(file), "--json", str(out)])
     assert result.exit_code == 1
-    assert "line 8" in result.output and "one JSON object" in result.output
-    assert "9 rows, 7 with something wrong" in result.output
+    assert "line 9" in result.output and "one JSON object" in result.output
+    assert "10 rows, 8 with something wrong" in result.output
     assert json.loads(out.read_text())["findings"][0]["task_id"] == "failing"
     file.write_text(json.dumps({"task_id": "good", "text": "t", **ROWS["good"]}))
     result = CliRunner().invoke(command, ["check", str(file)])
