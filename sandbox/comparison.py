@@ -29,19 +29,21 @@ class Difference:
 
 def first_difference(output: str, expected: str, comparison: Comparison) -> Difference | None:
     """Return where an output differs from the expected one; None where it does not."""
-    got_lines, expected_lines = _lines(output, comparison), _lines(expected, comparison)
+    expected_lines = _lines(expected, comparison)
+    # No more lines than can matter: a program may print millions.
+    got_lines = _lines(output, comparison, at_most=len(expected_lines) + 1)
     for number, (got, wanted) in enumerate(zip_longest(got_lines, expected_lines), start=1):
         if got is None or wanted is None or not _alike(got, wanted, comparison.tolerance):
             return Difference(number, wanted, got)
     return None
 
 
-def _lines(text: str, comparison: Comparison) -> list[str]:
-    """The lines that count, without the blanks that do not."""
+def _lines(text: str, comparison: Comparison, *, at_most: int = -1) -> list[str]:
+    """The lines that count, without the blanks that do not; what comes after the first `at_most` is one more."""
     text = text.replace("\r\n", "\n")
-    if comparison.indent:
-        return [line.rstrip() for line in text.rstrip().split("\n")] if text.strip() else []
-    return [line.strip() for line in text.strip().split("\n")] if text.strip() else []
+    text = text.rstrip() if comparison.indent else text.strip()
+    lines = text.split("\n", at_most) if text.strip() else []
+    return [line.rstrip() if comparison.indent else line.strip() for line in lines]
 
 
 def _alike(got: str, wanted: str, tolerance: float | None) -> bool:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluator.problem import DatasetError, Problem
+from evaluator.human_eval import HUMAN_EVAL
+from evaluator.problem import DatasetError, Problem, ProblemSet
 from evaluator.problems.prompt_file import FIELDS, template_protocol
 from evaluator.prompt import (
+    COMPLETE_FUNCTION,
     MBPP_3SHOT,
     Conversation,
     Protocol,
@@ -46,8 +47,8 @@ class Asking:
         return [{"role": "user", "content": asked.removesuffix(_tail(self.protocol))}]
 
 
-def asking(bench: BenchConfig, problems: Iterable[Problem], *, plain: bool) -> Asking:
-    """Return how some problems are asked; `plain` of a model whose tokenizer has no chat template.
+def asking(bench: BenchConfig, problems: ProblemSet, *, plain: bool) -> Asking:
+    """Return how some problems are asked, as `eval` asks them; `plain` of a model whose tokenizer has no chat template.
 
     Raises:
         DatasetError: the solved examples of the few-shot form could not be had.
@@ -66,7 +67,10 @@ def asking(bench: BenchConfig, problems: Iterable[Problem], *, plain: bool) -> A
                 f"a model without a chat template is asked with three solved problems of MBPP: {error}; or write a "
                 "prompt of your own and name it by prompt_template"
             ) from error
-    return Asking(protocol_for(visible_tests, whole_programs=asks_for_programs(problems)))
+    if problems.name.partition("[")[0] == HUMAN_EVAL and visible_tests == "all":
+        return Asking(COMPLETE_FUNCTION)
+    programs = asks_for_programs(problems.problems)
+    return Asking(protocol_for(visible_tests, whole_programs=programs))
 
 
 def prepare_tokenizer(tokenizer: Any, bench: BenchConfig) -> bool:  # noqa: ANN401

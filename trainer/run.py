@@ -126,7 +126,7 @@ def train(
     calibration = None if checkpoint is not None else calibration_of(options)
     model, tokenizer = load_model(options)
     is_plain = prepare_tokenizer(tokenizer, bench)
-    form = asking(bench, problems.problems, plain=is_plain)
+    form = asking(bench, problems, plain=is_plain)
     if is_plain:
         tokenizer.chat_template = plain_template(tokenizer, form.protocol)
     check_prompts(tokenizer, model, problems, options, form)
@@ -160,7 +160,7 @@ def train(
         )
         trainer.begin(journal)
         if calibration is not None:
-            base_form = asking(bench, calibration.problems.problems, plain=is_plain)
+            base_form = asking(bench, calibration.problems, plain=is_plain)
             calibrate(calibration, options, trainer.policy(), sandbox, journal, base_form, say=say)
         for callback in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(callback)
@@ -171,7 +171,7 @@ def train(
                 trainer,
                 eval_problems,
                 sandbox,
-                form=asking(bench, eval_problems.problems, plain=is_plain),
+                form=asking(bench, eval_problems, plain=is_plain),
                 say=say,
                 patience=patience,
                 stop=stop,

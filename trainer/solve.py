@@ -73,7 +73,7 @@ def solve(options: SolveOptions, *, say: Say) -> SolveResult:
     name = f"{options.dataset}[{','.join(map(str, options.task_ids))}]"
     problems = load_problems(name, mbpp_dir=mbpp_dir)
     own = load_own(bench, problems.problems[0])
-    protocol = asking(bench, problems.problems, plain=False).protocol
+    protocol = asking(bench, problems, plain=False).protocol
     with (
         open_sandbox(bench.sandbox) as sandbox,
         Journal.create(

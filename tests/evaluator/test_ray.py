@@ -11,6 +11,7 @@ from analysis.segment import scan
 from evaluator.completions import Answer
 from evaluator.evaluate import record
 from evaluator.mbpp import load_problems
+from evaluator.prompt import MBPP
 from evaluator.ray_engine import RayEngine
 from evaluator.sampling import Decoding
 from evaluator.worker import Sampling, Work, Worker
@@ -61,7 +62,7 @@ def tiny_work(tiny_folder):
         sampling=Sampling(
             model=str(tiny_folder),
             adapter=None,
-            protocol="mbpp",
+            protocol=MBPP,
             shots=(),
             decoding=Decoding(max_new_tokens=24, temperature=1.0, n_samples=2),
             batch_size=5,
