@@ -181,15 +181,15 @@ soak: setup  ## run 100,000 programs in a row: nothing may grow
 
 .PHONY: bench-loss
 bench-loss: setup  ## measure the loss's memory and time: plain, ours, TRL's (minutes)
-	$(VENV)/bin/python -m trainer.bench_loss $(ARGS)
+	$(VENV)/bin/python -m benchmarks.loss $(ARGS)
 
 .PHONY: bench-step
 bench-step: setup  ## time a training step: ours, ours with every row computed whole, TRL's (MODEL=DIR; tens of minutes)
-	$(VENV)/bin/python -m trainer.bench_step $(if $(MODEL),--model $(MODEL)) $(ARGS)
+	$(VENV)/bin/python -m benchmarks.step $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 .PHONY: bench-analysis
 bench-analysis: setup  ## time journal, ingest, views and report at 10^4, 10^5 and 10^6 rollouts (ARGS="--size N")
-	$(VENV)/bin/python -m analysis.bench --chart-dir results/bench --json results/bench/bench.json $(ARGS)
+	$(VENV)/bin/python -m benchmarks.warehouse --chart-dir results/bench --json results/bench/bench.json $(ARGS)
 
 .PHONY: simulate
 simulate: setup  ## how often the verdict is wrong: false positives, coverage and power by simulation (minutes)

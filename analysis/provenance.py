@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from analysis.journal import StoreError
+from analysis.journal.journal import StoreError
 from analysis.records import Artifact, RunInfo, storable
 
 PACKAGES = (

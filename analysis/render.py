@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from analysis.journal import StoreError
+from analysis.journal.journal import StoreError
 
 _LONGEST_CELL = 60
 """Characters of a cell in a table; `--format json` shows all."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr, stdtrit
 
-from analysis.paired import crossed
+from analysis.statistics.paired import crossed
 
 EFFECT = 0.1
 """True difference of pass rates at which power is measured, 0..1; half of it at a rate of 5 %."""

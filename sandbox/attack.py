@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.client import open_sandbox
-from sandbox.endpoint import status
-from sandbox.pool import Pool
+from sandbox.pool.endpoint import status
+from sandbox.pool.pool import Pool
 from sandbox.program import Execution, Program, SandboxError, Verdict
 
 SECRET_VARIABLE = "SECRET_CANARY"  # noqa: S105 - the name of a bait, not a password

@@ -41,7 +41,7 @@ def build(base_image: str | None, packages: str, if_docker: bool) -> None:
     \b
     Example:  sdpo-bench sandbox build --packages "numpy"
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
-    from sandbox import docker_backend, image
+    from sandbox.containers import docker_backend, image
 
     if if_docker and not docker_backend.answers():
         _note("no Docker engine answers: no image is built, the process backend will be used")
@@ -71,8 +71,9 @@ def up(containers: int, slots: int) -> None:
     \b
     Example:  sdpo-bench sandbox up --containers 2 --slots 2
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
-    from sandbox import docker_backend, image, standing
-    from sandbox.policy import Limits
+    from sandbox.containers import docker_backend, image
+    from sandbox.containers import shared as standing
+    from sandbox.containers.limits import Limits
 
     folder = standing.directory()
     current = _ours(image.current_image)
@@ -91,7 +92,7 @@ def down() -> None:
     \b
     Example:  sdpo-bench sandbox down
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
-    from sandbox import docker_backend
+    from sandbox.containers import docker_backend
 
     names = _ours(docker_backend.take_down)
     click.echo(f"removed {len(names)} containers")
@@ -107,7 +108,7 @@ def status(json_file: Path | None) -> None:
     \b
     Example:  sdpo-bench sandbox status --json status.json
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
-    from sandbox import standing
+    from sandbox.containers import shared as standing
 
     found = standing.sockets()
     rows = [{"socket_dir": str(entry.socket_dir), **entry.facts} for entry in found]
@@ -250,7 +251,7 @@ def bench(rounds: int, chart: Path | None, json_file: Path | None, against: Path
     \b
     Example:  sdpo-bench sandbox bench --rounds 40 --chart docs/bench.svg
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
-    from sandbox import bench as benchmark
+    from sandbox.measuring import bench as benchmark
 
     table = _ours(lambda: benchmark.measure(rounds, against=against))
     click.echo(benchmark.markdown(table))
@@ -288,7 +289,7 @@ def soak(executions: int, max_seconds: float, backend: str, json_file: Path | No
     \b
     Example:  sdpo-bench sandbox soak --executions 100000 --max-seconds 900
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
-    from sandbox import soak as soaking
+    from sandbox.measuring import soak as soaking
 
     result = _ours(
         lambda: soaking.run(executions, max_seconds=max_seconds, backend=backend, say=click.echo)

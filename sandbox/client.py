@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sandbox import standing
-from sandbox.endpoint import Attached, described
-from sandbox.pool import Pool
-from sandbox.process_backend import WARNING, ProcessEndpoint
+from sandbox.containers import shared as standing
+from sandbox.containers.process_backend import WARNING, ProcessEndpoint
+from sandbox.pool.endpoint import Attached, described
+from sandbox.pool.pool import Pool
 from sandbox.program import Execution, Program, SandboxError
 
 BACKENDS = ("auto", "docker", "gvisor", "process")
@@ -119,9 +119,9 @@ def _docker(
             name = described(image, running[0].facts)
             return Pool(f"docker {name}", attached, memory_bytes=memory_bytes)
     # Here, not above: whoever only connects to sockets needs no Docker SDK.
-    from sandbox.docker_backend import DockerEndpoint
-    from sandbox.image import current_image
-    from sandbox.policy import GVISOR_LIMITS
+    from sandbox.containers.docker_backend import DockerEndpoint
+    from sandbox.containers.image import current_image
+    from sandbox.containers.limits import GVISOR_LIMITS
 
     image = current_image()
     n_containers = min(n_workers, 2)

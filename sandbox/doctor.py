@@ -7,10 +7,10 @@ import platform
 from dataclasses import dataclass
 
 from sandbox.client import open_sandbox
-from sandbox.docker_backend import engine
-from sandbox.endpoint import status
+from sandbox.containers.docker_backend import engine
+from sandbox.containers.image import current_image
 from sandbox.guest import landlock, seccomp
-from sandbox.image import current_image
+from sandbox.pool.endpoint import status
 from sandbox.program import SandboxError
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from sandbox.attack import Attack, AttackResult, Report, payloads
 from sandbox.guest.slot import children_of
-from sandbox.pool import HONEST, WRONG
+from sandbox.pool.pool import HONEST, WRONG
 from sandbox.program import Program, SandboxError
 
 START_S = 20.0

@@ -124,7 +124,7 @@ def _plan(model: str | None, *, device: str, tiny: bool, steps: int, folder: Pat
 
 def _refuse_what_lacks() -> None:
     """End here where the benchmark's own configuration could not run: a check that skips it says nothing."""
-    from evaluator.doctor_gpu import examine_gpu
+    from evaluator.doctor.gpu import examine_gpu
 
     failed = [finding for finding in examine_gpu(needed=True) if finding.state == "FAIL"]
     if failed:
@@ -202,7 +202,7 @@ def _environment(part: Part) -> None:
 
 _LOAD = """
 import json, sys, time, torch
-from evaluator.model import load_base
+from evaluator.sampling.model import load_base
 name, device, way = sys.argv[1:]
 start = time.perf_counter()
 model, tokenizer = load_base(
@@ -294,7 +294,7 @@ def _ratio(part: Part, done: list[Part]) -> None:
 def _loss(part: Part, plan: Plan, limit_s: float) -> None:
     file = plan.folder / "loss.json"
     size = ["--rounds", "1", "--vocabulary", "1000", "--tokens", "64"] if plan.tiny else []
-    _python(plan, limit_s, "-m", "trainer.bench_loss", *size, "--json", str(file))
+    _python(plan, limit_s, "-m", "benchmarks.loss", *size, "--json", str(file))
     rows = json.loads(file.read_text())
     part.figures = {"rows": rows}
     part.state = "ok"
@@ -316,7 +316,7 @@ if way == "vllm":
     def ask():
         return sum(len(o.outputs[0].token_ids) for o in llm.generate(prompts, fixed, use_tqdm=False))
 else:
-    from evaluator.model import choose_device, load_base
+    from evaluator.sampling.model import choose_device, load_base
     model, tokenizer = load_base(name, device=choose_device("auto"), dtype=dtype)
     tokenizer.padding_side = "left"
     inputs = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False).to(model.device)

@@ -29,7 +29,7 @@ def docker_problem() -> str | None:
 @functools.cache
 def gvisor_problem() -> str | None:
     """Why gVisor cannot be used here, or None where the engine has it."""
-    from sandbox.docker_backend import engine
+    from sandbox.containers.docker_backend import engine
     from sandbox.program import SandboxError
 
     try:

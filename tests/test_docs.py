@@ -132,7 +132,7 @@ def _training_options():
 
     from trl import GRPOConfig, ModelConfig
 
-    from trainer.config import BenchConfig
+    from trainer.options.config import BenchConfig
 
     return {f"--{f.name}" for kind in (BenchConfig, GRPOConfig, ModelConfig) for f in fields(kind)}
 

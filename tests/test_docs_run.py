@@ -21,22 +21,22 @@ from tests.test_docs import ROOT, _documented
 from tests.tiny_model import make_tiny_model
 
 ELSEWHERE = {
-    "sdpo-bench eval --engine ray --ray-address HOST:PORT": "tests/evaluator/test_ray.py",
-    "sdpo-bench eval --model MODEL --engine ray --ray-address HEAD:6379": "tests/evaluator/test_ray.py",
-    "sdpo-bench eval --engine vllm": "tests/evaluator/test_vllm_engine.py",
+    "sdpo-bench eval --engine ray --ray-address HOST:PORT": "tests/evaluator/engines/test_ray.py",
+    "sdpo-bench eval --model MODEL --engine ray --ray-address HEAD:6379": "tests/evaluator/engines/test_ray.py",
+    "sdpo-bench eval --engine vllm": "tests/evaluator/engines/test_vllm_engine.py",
     "sdpo-bench sandbox attack tests/attacks --grader COMMAND": "tests/sandbox/test_grader.py",
-    "python -m evaluator.shortcuts --dataset sanitized/test --json shortcuts.json": "tests/evaluator/test_shortcuts.py",
+    "python -m evaluator.cli.shortcuts --dataset sanitized/test --json shortcuts.json": "tests/evaluator/cli/test_shortcuts.py",
     "sdpo-bench sandbox bench --rounds 10 --against CHECKOUT": "tests/sandbox/test_cli.py",
     # it compares processor time, which other tests disturb
     "sdpo-bench sandbox soak --executions 100000": "tests/sandbox/test_cli.py",
-    "sdpo-bench gap --resume RUN": "tests/trainer/test_gap.py",
-    "sdpo-bench watch": "tests/analysis/test_watch.py",
+    "sdpo-bench gap --resume RUN": "tests/trainer/experiments/test_gap.py",
+    "sdpo-bench watch": "tests/analysis/report/test_watch.py",
     "sdpo-bench sandbox ablate": "the same with a folder, below",
     "sdpo-bench compare": "a name of the command in a sentence",
     "sdpo-bench show": "a name of the command in a sentence",
     "sdpo-bench sql": "a name of the command in a sentence",
     "sdpo-bench eval": "a name of the command in a sentence",
-    "sdpo-bench reproduce": "its dry run, below; whole in tests/trainer/test_reproduce.py",
+    "sdpo-bench reproduce": "its dry run, below; whole in tests/trainer/experiments/test_reproduce.py",
 }
 """Commands that another test runs."""
 
@@ -86,9 +86,9 @@ ADDED = (
     ("python -m benchmarks.verdict", "--pairs 2"),
     ("sdpo-bench sandbox soak", "--executions 1000"),
     ("sdpo-bench sandbox ablate", "--backend process"),
-    ("python -m evaluator.bench grading", "--dataset embedded/test"),
+    ("python -m benchmarks.evaluation grading", "--dataset embedded/test"),
     (
-        "python -m evaluator.bench sampling",
+        "python -m benchmarks.evaluation sampling",
         "--dataset embedded/test --batches 1 --max-new-tokens 8",
     ),
 )

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import duckdb
 
-from analysis.journal import StoreError
+from analysis.journal.journal import StoreError
 from analysis.render import Result, unique, visible
-from analysis.state import is_damage
+from analysis.warehouse.state import is_damage
 
 NAMES = """(SELECT run_id, label || CASE WHEN count(*) OVER (PARTITION BY label) > 1
                 THEN ' ' || right(run_id, 6) ELSE '' END AS name FROM runs)"""

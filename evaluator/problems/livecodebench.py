@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.task_ids import checked_task_id
-from evaluator.problem import Problem, lf
 from evaluator.problems.own_row import MAX_INPUT_CHARS, MAX_OUTPUT_CHARS, RowError
+from evaluator.problems.problem import Problem, lf
 from sandbox.program import Case, Comparison
 
 _COLUMNS = {"question_id", "question_content", "public_test_cases"}

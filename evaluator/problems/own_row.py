@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from analysis.task_ids import checked_task_id
-from evaluator.problem import (
+from evaluator.problems.problem import (
     Problem,
     called_names,
     find_callables,
@@ -32,7 +32,7 @@ from evaluator.problem import (
     needed_imports,
     top_level_names,
 )
-from sandbox.assertion import parse
+from sandbox.judge.asserts import parse
 from sandbox.program import Case, Comparison
 
 ALIASES: Mapping[str, tuple[str, ...]] = {

@@ -6,8 +6,8 @@ import difflib
 import re
 from pathlib import Path
 
-from evaluator.prompt import Protocol, VisibleTests
-from evaluator.user_code import UserCodeError, read_template
+from evaluator.problems.prompt import Protocol, VisibleTests
+from evaluator.problems.user_code import UserCodeError, read_template
 
 FIELDS = ("text", "tests", "name")
 """What a template may hold in braces: the problem's text, its visible tests, the tested function's name."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluator.problem import DatasetError
+from evaluator.problems.problem import DatasetError
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 

@@ -1,8 +1,8 @@
 """A reward and a feedback function, as `--reward` and `--feedback` take them."""
 
-from evaluator.feedback import feedback
-from evaluator.grade import Grade
-from evaluator.reward import Part, correctness, format_score
+from evaluator.grading.feedback import feedback
+from evaluator.grading.grade import Grade
+from evaluator.grading.reward import Part, correctness, format_score
 
 
 def brief(grade: Grade, completion: str) -> list[Part]:

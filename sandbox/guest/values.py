@@ -1,6 +1,6 @@
 """Writes Python values as tagged JSON: exact types, bounded size, nothing that runs when it is read.
 
-The child encodes what a call returned, the host decodes it (sandbox/decoding.py). A value of a type that is
+The child encodes what a call returned, the host decodes it (sandbox/judge/decode.py). A value of a type that is
 not listed here is opaque: it carries its type's name, a bounded repr, its truth, and whether it compares by
 identity, so that it equals nothing, or by rules of its own, so that nobody outside can compare it. A subclass
 of a built-in type travels as the built-in unless it brings its own `__eq__`: what it says of itself does not

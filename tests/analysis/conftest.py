@@ -6,10 +6,10 @@ import shutil
 import duckdb
 import pytest
 
-from analysis.journal import Journal
-from analysis.schema import schema_sql
-from analysis.synthetic import eval_records, gap_records, synthetic_info, write_training_run
-from analysis.warehouse import connect, ingest
+from analysis.journal.journal import Journal
+from analysis.warehouse.tables import schema_sql
+from analysis.warehouse.warehouse import connect, ingest
+from benchmarks.synthetic import eval_records, gap_records, synthetic_info, write_training_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
@@ -98,7 +98,7 @@ class Reader:
 def address(recorded, tmp_path_factory):
     """Where the page of the recorded runs lies."""
     pytest.importorskip("altair")
-    from analysis.report import build_report
+    from analysis.report.report import build_report
 
     path = tmp_path_factory.mktemp("page") / "report.html"
     with connect(recorded / "results" / "results.duckdb") as connection:

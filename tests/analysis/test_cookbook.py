@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.plots import FIGURES
-from analysis.schema import record_tables, schema_sql
-from analysis.warehouse import connect
+from analysis.report.figures import FIGURES
+from analysis.warehouse.tables import record_tables, schema_sql
+from analysis.warehouse.warehouse import connect
 
 PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"```sql\n-- (.*?)\n(.*?)```", PAGE, re.DOTALL)

@@ -11,10 +11,10 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from analysis.export import export_parquet
 from analysis.queries import run_query
 from analysis.render import Result, printable, to_csv, written_whole
-from analysis.warehouse import connect
+from analysis.report.export import export_parquet
+from analysis.warehouse.warehouse import connect
 from sdpo_bench import main
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202e\u2066\x08"
@@ -197,7 +197,7 @@ EXPORTER = """
 import sys, time
 from pathlib import Path
 from analysis import export
-from analysis.warehouse import connect
+from analysis.warehouse.warehouse import connect
 tables = export.record_tables()
 def slow():
     yield from list(tables)[:1]
@@ -286,7 +286,7 @@ def test_a_killed_writer_of_a_file_leaves_nothing_beside_the_next(tmp_path):
 
 
 def test_a_read_only_results_folder_names_the_option_that_still_works(recorded_copy, monkeypatch):
-    from analysis import warehouse
+    from analysis.warehouse import warehouse
 
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")

@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.journal import Journal
+from analysis.journal.journal import Journal
 from analysis.provenance import (
     config_sha256,
     folder_sha256,

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.export import export_parquet
-from analysis.journal import Journal, segments
+from analysis.journal.journal import Journal, segments
+from analysis.journal.lines import scan
 from analysis.records import EvalResult
-from analysis.report import build_report
-from analysis.segment import scan
-from analysis.synthetic import eval_records, synthetic_info
+from analysis.report.export import export_parquet
+from analysis.report.report import build_report
 from analysis.task_ids import checked_task_id, task_id, task_number, task_order
-from analysis.warehouse import connect, ingest
-from evaluator.compare import Side, compare
-from evaluator.stored import find_evals
+from analysis.warehouse.warehouse import connect, ingest
+from benchmarks.synthetic import eval_records, synthetic_info
+from evaluator.results.compare import Side, compare
+from evaluator.results.stored import find_evals
 
 NAMES = ["mine/1", "mine/2", "mine/10", "other", 9, 10]
 
@@ -50,7 +50,7 @@ def test_the_macro_orders_as_python_does(ids):
 
 
 def _macro():
-    from analysis.schema import VIEWS_SQL
+    from analysis.warehouse.tables import VIEWS_SQL
 
     text = VIEWS_SQL.read_text()
     start = text.index("CREATE MACRO task_order")

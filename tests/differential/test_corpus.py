@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.grade import _program, grade
-from evaluator.mbpp import load_problems
+from evaluator.grading.grade import _program, grade
+from evaluator.problems.mbpp import load_problems
 from sandbox.client import open_sandbox
-from sandbox.image import current_image
+from sandbox.containers.image import current_image
 from tests.differential import plain
 
 FOLDER = os.environ.get("SDPO_BENCH_CORPUS")

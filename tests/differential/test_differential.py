@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sandbox.client import open_sandbox
-from sandbox.image import current_image
+from sandbox.containers.image import current_image
 from sandbox.program import Program, Verdict
 from tests.differential import cases, plain
 from tests.scale import scaled

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from evaluator.mbpp import Problem
-from evaluator.model import Policy, load_policy
+from evaluator.problems.mbpp import Problem
+from evaluator.sampling.model import Policy, load_policy
 from sandbox.program import AssertResult, Execution, Program, Verdict
 from tests.tiny_model import make_tiny_model
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluator import mbpp
-from evaluator.problem import normalised_row, rows_sha256
+from evaluator.problems import mbpp
+from evaluator.problems.problem import normalised_row, rows_sha256
 from tests.hub.stand_in import HubStandIn
 from tests.tiny_model import make_tiny_model
 
@@ -24,7 +24,7 @@ MODEL = "some-owner/tiny-model"
 READ = """
 import dataclasses, json, sys
 from evaluator import mbpp
-from evaluator.model import ModelError, load_base
+from evaluator.sampling.model import ModelError, load_base
 expected = json.loads(sys.argv[1])
 for name, sha256 in expected.items():
     mbpp._SOURCES[name] = dataclasses.replace(mbpp._SOURCES[name], rows_sha256=sha256)

@@ -3,9 +3,9 @@ import threading
 
 import pytest
 
+from sandbox.containers.process_backend import ProcessEndpoint
 from sandbox.guest import protocol as p
-from sandbox.pool import Pool
-from sandbox.process_backend import ProcessEndpoint
+from sandbox.pool.pool import Pool
 from sandbox.program import Program
 
 

@@ -8,8 +8,8 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["sandbox"]):
-    from sandbox import judge
     from sandbox.guest import protocol
+    from sandbox.judge import verdict as judge
 
 TARGETS = (
     protocol.parse_request,

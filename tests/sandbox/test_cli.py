@@ -6,8 +6,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from sandbox import bench, image
 from sandbox.cli import sandbox
+from sandbox.containers import image
+from sandbox.measuring import bench
 
 
 def invoke(*arguments):
@@ -21,7 +22,7 @@ def test_help_is_there_for_every_command_with_an_example():
 
 
 def test_the_commands_load_nothing_heavy():
-    code = "import sys, sandbox.cli; print([m for m in ('docker', 'requests', 'sandbox.pool') if m in sys.modules])"
+    code = "import sys, sandbox.cli; print([m for m in ('docker', 'requests', 'sandbox.pool.pool') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -86,7 +87,7 @@ def test_another_checkout_is_compared_in_pairs_of_rounds():
 
 
 def test_a_soak_finds_growth():
-    from sandbox.soak import SoakResult, _growth
+    from sandbox.measuring.soak import SoakResult, _growth
 
     calm = SoakResult("x", fresh_cpu_ms=1.0, worn_cpu_ms=1.04, memory_bytes=(10**7, 10**7))
     assert _growth(calm) == []

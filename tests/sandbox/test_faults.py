@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandbox.client import open_sandbox
-from sandbox.endpoint import Attached, run_socket, status
 from sandbox.guest import protocol as p
-from sandbox.pool import Pool
+from sandbox.pool.endpoint import Attached, run_socket, status
+from sandbox.pool.pool import Pool
 from sandbox.program import Program, SandboxError
 from tests.sandbox.conftest import honest, verdicts
 
@@ -184,7 +184,7 @@ def test_threads_share_a_pool(pool):
 
 
 def test_slots_are_recycled_without_anybody_noticing():
-    from sandbox.process_backend import ProcessEndpoint
+    from sandbox.containers.process_backend import ProcessEndpoint
 
     endpoint = ProcessEndpoint(slots=2, recycle_after=5)
     with Pool("process", [endpoint], memory_bytes=512 << 20) as pool:
@@ -240,7 +240,7 @@ def test_canaries_run_again_and_again(fake, monkeypatch):
         jobs.append(job.code)
         return _canary_body(job)
 
-    monkeypatch.setattr("sandbox.pool.CANARY_EVERY", 10)
+    monkeypatch.setattr("sandbox.pool.pool.CANARY_EVERY", 10)
     pool = Pool("fake", [fake(answer)], memory_bytes=1 << 29)
     for _ in range(5):
         pool.run(honest(10))
@@ -253,7 +253,7 @@ def test_a_supervisor_that_goes_bad_is_noticed(fake, monkeypatch):
     def answer(job):
         return b"" if bad else _canary_body(job)
 
-    monkeypatch.setattr("sandbox.pool.CANARY_EVERY", 10)
+    monkeypatch.setattr("sandbox.pool.pool.CANARY_EVERY", 10)
     supervisor = fake(answer)
     pool = Pool("fake", [supervisor], memory_bytes=1 << 29)
     pool.run(honest(10))
@@ -363,8 +363,8 @@ def test_an_engine_that_is_gone_is_a_clear_error(docker_pool, monkeypatch, tmp_p
 
 @pytest.mark.docker
 def test_a_container_ends_with_its_client():
-    from sandbox.docker_backend import DockerEndpoint
-    from sandbox.image import current_image
+    from sandbox.containers.docker_backend import DockerEndpoint
+    from sandbox.containers.image import current_image
 
     endpoint = DockerEndpoint(slots=1, number=0, image=current_image())
     container = _client().containers.get(endpoint.container_id)
@@ -375,9 +375,9 @@ def test_a_container_ends_with_its_client():
 
 @pytest.mark.docker
 def test_a_memory_bomb_ends_alone():
-    from sandbox.docker_backend import DockerEndpoint
-    from sandbox.image import current_image
-    from sandbox.policy import Limits
+    from sandbox.containers.docker_backend import DockerEndpoint
+    from sandbox.containers.image import current_image
+    from sandbox.containers.limits import Limits
 
     endpoint = DockerEndpoint(
         slots=3, number=0, image=current_image(), limits=Limits(memory_bytes=160 << 20)
@@ -399,8 +399,9 @@ def test_a_memory_bomb_ends_alone():
 
 @pytest.mark.docker
 def test_standing_containers_come_back_by_themselves(tmp_path, monkeypatch):
-    from sandbox import docker_backend, image, standing
-    from sandbox.policy import Limits
+    from sandbox.containers import docker_backend, image
+    from sandbox.containers import shared as standing
+    from sandbox.containers.limits import Limits
 
     monkeypatch.setenv("SDPO_BENCH_SANDBOX_DIR", str(tmp_path))
     monkeypatch.setattr(docker_backend, "UP_NAME", f"sdpo-bench-test-{os.getpid()}-")

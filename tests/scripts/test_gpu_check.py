@@ -119,7 +119,7 @@ def faked_gpu(monkeypatch):
     """A card that torch sees, without the extra."""
     import torch
 
-    from evaluator import doctor_gpu
+    from evaluator.doctor import gpu as doctor_gpu
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))

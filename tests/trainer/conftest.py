@@ -15,7 +15,7 @@ def hashed_grades(monkeypatch):
     """Grades by a hash of the text: a random model's bytes then pass some asserts and fail others."""
     sandbox = HashSandbox()
 
-    monkeypatch.setattr("trainer.rollouts.grade", sandbox.grade)
+    monkeypatch.setattr("trainer.rollouts.rollouts.grade", sandbox.grade)
     return sandbox
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
-from evaluator.extract import Extraction
-from evaluator.grade import Grade
+from evaluator.answers.extract import Extraction
+from evaluator.grading.grade import Grade
 from sandbox.program import AssertResult, Execution, Program, Verdict
 
 
@@ -35,7 +35,7 @@ class HashSandbox:
         return Execution(results=results, cpu_ms=1.0, wall_ms=1.0, peak_memory_bytes=1 << 20)
 
     def grade(self, pairs, _sandbox=None, *, timeout_s=0.0) -> list[Grade]:
-        """In the place of `trainer.rollouts.grade`: the whole text is the program, and is hashed."""
+        """In the place of `trainer.rollouts.rollouts.grade`: the whole text is the program, and is hashed."""
         return [
             Grade(
                 problem=problem,

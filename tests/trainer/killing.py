@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.trainer.outcomes import outcome
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["trainer.run", "bitsandbytes"])
+_FORKS.set_forkserver_preload(["trainer.training.train", "bitsandbytes"])
 
 
 def train_in_a_fork(algorithm, config, words):
@@ -134,14 +134,14 @@ def _as_rank(rank, port, target, args):
 
 
 def _train(algorithm, config, words):
-    from trainer.config import parse_options
-    from trainer.run import train
+    from trainer.options.config import parse_options
+    from trainer.training.train import train
 
     train(algorithm, parse_options(Path(config), words), say=_silent)
 
 
 def _resume(run_dir):
-    from trainer.run import resume
+    from trainer.training.train import resume
 
     resume(Path(run_dir), say=_silent)
 

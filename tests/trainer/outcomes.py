@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from analysis.warehouse import connect, ingest
+from analysis.warehouse.warehouse import connect, ingest
 
 ROLLOUTS = """
     SELECT step, group_index, member_index, completion, reward, advantage, teacher_prompt FROM rollouts ORDER BY ALL

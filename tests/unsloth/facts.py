@@ -13,11 +13,11 @@ from pathlib import Path
 import peft
 import torch
 
-from evaluator.adapter import ModelError
-from evaluator.generation import generate_rows
-from evaluator.model import load_base
-from trainer.forward import Rows, completion_hidden, completion_logits, output_head
-from trainer.teacher import EmaTeacher
+from evaluator.models.lora import ModelError
+from evaluator.sampling.generate import generate_rows
+from evaluator.sampling.model import load_base
+from trainer.step.forward import Rows, completion_hidden, completion_logits, output_head
+from trainer.teacher.weights import EmaTeacher
 
 PROMPT_LENGTHS = (11, 17, 5, 17)
 N_TOKENS = 6

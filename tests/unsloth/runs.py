@@ -18,9 +18,9 @@ def main() -> None:
         from tests.unsloth.on_cpu import pretend_a_card
 
         pretend_a_card()
-    from trainer.config import parse_options
-    from trainer.rollout_trainer import RolloutTrainer
-    from trainer.run import train
+    from trainer.options.config import parse_options
+    from trainer.step.rollout_trainer import RolloutTrainer
+    from trainer.training.train import train
 
     own = {name: vars(cls).copy() for cls in RolloutTrainer.__mro__ for name in [cls.__name__]}
     if stack == "unsloth":

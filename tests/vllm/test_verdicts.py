@@ -13,9 +13,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import evaluator
-from evaluator.mbpp import load_problems
-from evaluator.prompt import MBPP, conversation
-from trainer.demo_policy import END, make_tokenizer
+from evaluator.problems.mbpp import load_problems
+from evaluator.problems.prompt import MBPP, conversation
+from trainer.demo.policy import END, make_tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 N_PROBLEMS = 8

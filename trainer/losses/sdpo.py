@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trainer.losses.divergence import forward_kl, jensen_shannon, reverse_kl
-from trainer.losses.support import (
+from trainer.losses.importance import importance_weight
+from trainer.losses.top_k import (
     Support,
     full_support,
     renormalised,
@@ -18,7 +19,6 @@ from trainer.losses.support import (
     topk_tail_support,
     with_tail,
 )
-from trainer.losses.weights import importance_weight
 
 SupportKind = Literal["full", "topk_tail", "topk_renormalised", "sampled"]
 DivergenceKind = Literal["forward_kl", "reverse_kl", "jensen_shannon"]

@@ -7,10 +7,10 @@ import zlib
 
 import pytest
 
-from evaluator.grade import grade
-from evaluator.mbpp import load_problems
-from evaluator.problem import DatasetError
-from evaluator.prompt import conversation, protocol_for
+from evaluator.grading.grade import grade
+from evaluator.problems.mbpp import load_problems
+from evaluator.problems.problem import DatasetError
+from evaluator.problems.prompt import conversation, protocol_for
 from sandbox.client import open_sandbox
 
 PUBLIC = [{"input": "2\n3 4\n", "output": "7\n", "testtype": "stdin"}]

@@ -7,12 +7,12 @@ import datasets
 import duckdb
 import pytest
 
-from evaluator.feedback import feedback
-from evaluator.grade import grade
-from evaluator.mbpp import load_problems
-from evaluator.problem import DatasetError
-from evaluator.problem_file import examine
-from evaluator.prompt import conversation, protocol_for
+from evaluator.grading.feedback import feedback
+from evaluator.grading.grade import grade
+from evaluator.problems.mbpp import load_problems
+from evaluator.problems.problem import DatasetError
+from evaluator.problems.problem_file import examine
+from evaluator.problems.prompt import conversation, protocol_for
 
 ROWS = [
     {

@@ -5,15 +5,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.losses.advantages import mix_at, routed_advantages, scaled_advantages
-from trainer.losses.imitation import imitation_loss
-from trainer.losses.lean import token_terms
-from trainer.losses.oracle import (
+from trainer.audit.second_loss import (
     imitation_oracle,
     pass_rate_oracle,
     policy_oracle,
     scaled_advantage_oracle,
 )
+from trainer.losses.advantages import mix_at, routed_advantages, scaled_advantages
+from trainer.losses.chunked import token_terms
+from trainer.losses.imitation import imitation_loss
 from trainer.losses.problem_weight import pass_rate_weights
 from trainer.losses.sdpo import Distillation
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from trl.experimental.sdpo import loss_utils
 
+from trainer.losses.importance import MAX_LOG_RATIO, importance_weight
 from trainer.losses.sdpo import Distillation, token_losses
-from trainer.losses.weights import MAX_LOG_RATIO, importance_weight
 
 ROUNDING = 1e-6
 """Float32 sums over 64 buckets, computed in another order."""

@@ -1,0 +1,126 @@
+"""The command that takes in what other programs logged."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from analysis.cli.options import RUNS_DIR, one_line_errors
+from analysis.imports.foreign import read_log
+from analysis.imports.foreign_evals import Imported
+from analysis.journal.journal import Journal, labelled_runs, same_label
+from analysis.provenance import check_label, config_sha256, new_run_id
+from analysis.records import Eval, RunInfo
+from analysis.render import echo
+
+
+@click.command(name="import")
+@click.argument(
+    "files",
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+)
+@click.option("--label", required=True, help="What you call the run.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(["grpo", "sdpo", "hybrid", "audit"]),
+    help="What trained it; leave it out for an evaluation of a base model.",
+)
+@click.option("--seed", type=int, help="Seed of the run, if known.")
+@click.option("--model", help="Model name or folder, if known.")
+@click.option(
+    "--dataset", help="Name of the problem set.  [default: what the file says, else unknown]"
+)
+@click.option("--run", help="Which run of a chart's export is meant, where it shows several.")
+@RUNS_DIR
+@one_line_errors
+def import_command(
+    *,
+    files: tuple[Path, ...],
+    label: str,
+    algorithm: str | None,
+    seed: int | None,
+    model: str | None,
+    dataset: str | None,
+    run: str | None,
+    runs_dir: Path,
+) -> None:
+    """Take CSV, Parquet or JSON logs of another program in, as one run.
+
+    Known by their columns: metrics (step and a column a metric, or step, name, value; also TRL's
+    trainer_state.json and CSV exports of Weights & Biases), completions (step, completion, prompt, a column a
+    reward; what TRL's log_completions writes), and an evaluation (task_id, passed). Known by what they hold:
+    lm-eval's results_*.json and samples_*.jsonl, and evalplus' *eval_results.json. What a log does not say
+    stays NULL.
+
+    \b
+    Example:  sdpo-bench import metrics.csv --label old-run --algorithm grpo --seed 42
+              sdpo-bench import out/trainer_state.json out/completions/*.parquet --label trl
+              sdpo-bench import base.csv --label base --dataset mbpp/sanitized/test
+              sdpo-bench import results_2026*.json samples_mbpp_2026*.jsonl --label base
+              sdpo-bench import wandb_export.csv --run sunny-sky-7 --label grpo --algorithm grpo
+    """  # noqa: D301 - click reads the backspace
+    check_label(label)
+    found = {path: read_log(path, label=label, dataset=dataset, run=run) for path in files}
+    if earlier := labelled_runs(runs_dir, label):
+        echo(f"warning: {same_label(label, earlier)}", err=True)
+    kind = "eval" if all(each.form == "evaluation" for each in found.values()) else "train"
+    now = datetime.now(UTC)
+    config = {"imported": [_source(path, each) for path, each in found.items()]}
+    info = RunInfo(
+        run_id=new_run_id("import", algorithm, label, started=now),
+        kind=kind,  # type: ignore[arg-type]  # one of the two
+        algorithm=algorithm,
+        label=label,
+        created_at=now.isoformat(timespec="milliseconds"),
+        config=config,
+        config_sha256=config_sha256(config),
+        seed=seed,
+        model=model or _model(found),
+        dataset=dataset or _dataset(found),
+        dataset_sha256="unknown",
+        protocol="imported",
+        protocol_sha256="unknown",
+        sandbox="unknown",
+    )
+    with Journal.create(runs_dir, info) as journal:
+        for each in found.values():
+            for record in each.records:
+                journal.append(record)
+    _tell(found)
+    echo(f"run {info.run_id}")
+
+
+def _tell(found: dict[Path, Imported]) -> None:
+    """Say what became of each file."""
+    for path, each in found.items():
+        echo(f"{path}: {len(each.records):,} rows of {each.form}")
+        if each.left_out:
+            names = ", ".join(map(repr, each.left_out[:5]))
+            more = ", ..." if len(each.left_out) > 5 else ""
+            echo(f"warning: {path}: no numbers in {names}{more}: left out", err=True)
+        for note in each.notes:
+            echo(f"note: {path}: {note}", err=True)
+
+
+def _dataset(found: dict[Path, Imported]) -> str:
+    """The problem set of the run: that of its evaluations where they agree."""
+    named = {r.dataset for each in found.values() for r in each.records if isinstance(r, Eval)}
+    return named.pop() if len(named) == 1 else "unknown"
+
+
+def _model(found: dict[Path, Imported]) -> str | None:
+    """The model that a file names; None where none does or two differ."""
+    named = {each.model for each in found.values() if each.model}
+    return named.pop() if len(named) == 1 else None
+
+
+def _source(path: Path, found: Imported) -> dict[str, object]:
+    """Where rows came from."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"file": path.name, "sha256": digest, "form": found.form}

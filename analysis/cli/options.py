@@ -1,0 +1,114 @@
+"""What the commands over the results share: options, one-line errors, what an ingest has to say."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import duckdb
+
+from analysis.journal.journal import StoreError
+from analysis.queries import run_query
+from analysis.render import echo, printable, visible
+from analysis.warehouse.warehouse import IngestReport, ingest
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+RUNS_DIR = click.option(
+    "--runs-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder of the runs' folders.",
+)
+RESULTS = click.option(
+    "--results",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("results/results.duckdb"),
+    show_default=True,
+    help="The DuckDB file.",
+)
+INGEST = click.option(
+    "--ingest/--no-ingest",
+    "ingest_first",
+    default=True,
+    show_default=True,
+    help="Read what the journals have first.",
+)
+JSON_FILE = click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the table to this file, as a JSON array of objects.",
+)
+
+
+def one_line_errors(command: F) -> F:
+    """Turn a results error into one line and exit status 1."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passes through
+        try:
+            return command(*args, **kwargs)
+        except StoreError as error:
+            raise click.ClickException(printable(str(error), line_breaks=False)) from error
+
+    return wrapped  # type: ignore[return-value]
+
+
+def read_journals(runs_dir: Path, results: Path, *, fold: bool = False) -> None:
+    """Add what the journals have to the results, for a command that reads; say what was amiss.
+
+    Raises:
+        StoreError: the results cannot be extended as they are; nothing was replaced.
+    """
+    say(ingest(runs_dir, results, fold=fold, may_replace=False))
+
+
+def say(report: IngestReport) -> None:
+    """Print what an ingest found amiss to standard error, one line each."""
+    for line in [*report.notices, *report.problems]:
+        echo(f"warning: {visible(line, 1000)}", err=True)
+
+
+def chosen_runs(
+    connection: duckdb.DuckDBPyConnection, names: Sequence[str], *, tell: bool = True
+) -> tuple[str, ...]:
+    """Return the runs that names stand for: what `compare` takes, ids, `run/evaluation`, labels, with commas.
+
+    Of several runs with one label it is the newest, and a line says so.
+
+    Raises:
+        StoreError: a name stands for nothing.
+    """
+    known = run_query(
+        connection,
+        """SELECT run_id, r.label, list(DISTINCT e.label) FILTER (e.label IS NOT NULL) AS labels
+           FROM runs r LEFT JOIN (SELECT run_id, label FROM evals) e USING (run_id)
+           GROUP BY run_id, r.label, r.sequence, r.created_at
+           ORDER BY r.sequence NULLS FIRST, r.created_at, run_id""",
+    ).rows
+    ids = [row[0] for row in known]
+    chosen: dict[str, None] = {}
+    for name in (part.strip() for text in names for part in text.split(",")):
+        if name in ids or name.partition("/")[0] in ids:
+            chosen[name if name in ids else name.partition("/")[0]] = None
+            continue
+        labelled = [run for run, label, labels in known if name == label or name in (labels or [])]
+        if not labelled:
+            some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+            raise StoreError(
+                f"a run must be in the results, got {name!r}; name it by its id or label, "
+                f"there are: {some or 'none'}"
+            )
+        if len(labelled) > 1 and tell:
+            echo(
+                f"note: {name!r} is the label of {len(labelled)} runs: took the newest, "
+                f"{labelled[-1]}; name runs to take others",
+                err=True,
+            )
+        chosen[labelled[-1]] = None
+    return tuple(chosen)

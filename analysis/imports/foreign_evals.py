@@ -1,0 +1,331 @@
+"""Reads what evaluation harnesses write: lm-eval's results and samples, evalplus' results.
+
+lm-eval writes `results_<time>.json` (figures of each task) and, with --log_samples, one
+`samples_<task>_<time>.jsonl` a task (a line an answer). evalplus writes `*eval_results.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scipy.stats import binomtest
+
+from analysis.journal.journal import StoreError
+from analysis.records import Eval, EvalResult, Metric, Record
+from analysis.task_ids import TaskId
+
+_VERDICTS = ("pass_at_1", "pass@1", "exact_match", "acc")
+"""Figures of lm-eval that say of each answer whether it is right, the first that is there."""
+_SAMPLES_NAME = re.compile(r"samples_(.+?)_\d{4}-\d\d-\d\dT.*")
+
+
+@dataclass
+class Imported:
+    """What a file held."""
+
+    form: str
+    """metrics, completions or evaluation."""
+    records: list[Record] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    """Columns or figures that are not stored, as a person knows them."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the rows has to know, a line each."""
+    model: str | None = None
+    """The model that the file names."""
+
+
+class Answer(NamedTuple):
+    """One answer of an evaluation."""
+
+    task_id: TaskId
+    passed: bool
+    completion: str = ""
+    outcome: str | None = None
+    prompt: str | None = None
+
+
+def evaluation(
+    eval_id: str, answers: Iterable[Answer], *, label: str, dataset: str
+) -> Iterable[Record]:
+    """Yield the rows of one evaluation: each answer, then the summary of the first ones."""
+    seen: dict[TaskId, int] = {}
+    n_passed = 0
+    for answer in answers:
+        sample = seen[answer.task_id] = seen.get(answer.task_id, -1) + 1
+        n_passed += answer.passed and sample == 0
+        yield EvalResult(
+            eval_id=eval_id,
+            task_id=answer.task_id,
+            sample_index=sample,
+            execution_id=f"imported-{eval_id}-{answer.task_id}-{sample}",
+            prompt=answer.prompt,
+            completion=answer.completion,
+            code=None,
+            outcome=answer.outcome or ("passed" if answer.passed else "imported"),
+            passed=answer.passed,
+            n_passed=None,
+            n_asserts=None,
+            n_completion_tokens=None,
+            truncated=None,
+            feedback=None,
+        )
+    yield _summary(eval_id, n_passed, len(seen), label=label, dataset=dataset)
+
+
+def harness_reader(content: object) -> str | None:
+    """Return which harness wrote a JSON file: lm-eval, evalplus, or None for neither."""
+    if not isinstance(content, dict):
+        return None
+    results, graded = content.get("results"), content.get("eval")
+    if isinstance(results, dict) and {"configs", "versions", "n-shot", "config"} & set(content):
+        return "lm-eval"
+    if isinstance(graded, dict) and graded and all(map(_is_graded, graded.values())):
+        return "evalplus"
+    return None
+
+
+def is_lm_eval_sample(row: Mapping[str, Any]) -> bool:
+    """Whether a line is one that lm-eval's --log_samples writes."""
+    return {"doc_id", "resps"} <= set(row)
+
+
+def lm_eval_results(
+    path: Path, content: Mapping[str, Any], *, label: str, dataset: str | None
+) -> Imported:
+    """Read `results_*.json`: each figure as a metric, and the counts where they are whole numbers.
+
+    Raises:
+        StoreError: it holds no figures.
+    """
+    found = Imported("evaluation", model=_model(content))
+    tasks = {name: row for name, row in content["results"].items() if isinstance(row, dict)}
+    for task, figures in tasks.items():
+        n = _n_samples(content, task)
+        counted = set()
+        for name, value in figures.items():
+            metric, _, chosen = name.partition(",")
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            if metric.endswith("_stderr"):
+                continue
+            eval_id = _eval_id(task, chosen)
+            called = f"{task}/{metric}" + ("" if chosen in ("", "none") else f",{chosen}")
+            found.records.append(Metric(step=0, name=called, value=float(value)))
+            k = round(value * n) if n and math.isfinite(value) else -1
+            if metric in _VERDICTS and eval_id not in counted and n:
+                if 0 <= k <= n and math.isclose(k / n, value, abs_tol=1e-9):
+                    counted.add(eval_id)
+                    named = _dataset(dataset, task, n_tasks=len(tasks))
+                    found.records.append(_summary(eval_id, k, n, label=label, dataset=named))
+        if not counted:
+            found.notes.append(f"{task}: figures only, no number of problems solved")
+    if not found.records:
+        raise _none(path, "no figures")
+    return found
+
+
+def lm_eval_samples(
+    path: Path, rows: Sequence[Mapping[str, Any]], *, label: str, dataset: str | None
+) -> Imported:
+    """Read `samples_*.jsonl`: each answer with its verdict; one evaluation for each filter.
+
+    Raises:
+        StoreError: an answer has no verdict, or one for several responses.
+    """
+    named = _SAMPLES_NAME.fullmatch(path.stem)
+    task = named[1] if named else path.stem
+    found = Imported("evaluation")
+    by_filter: dict[str, list[tuple[Mapping[str, Any], list[Answer]]]] = {}
+    for number, row in enumerate(rows, 1):
+        of_row = list(_answers(path, number, row))
+        by_filter.setdefault(str(row.get("filter", "none")), []).append((row, of_row))
+    for chosen, graded in by_filter.items():
+        ids = [_task_id(row.get("doc")) for row, _ in graded]
+        if None in ids or len(set(ids)) < len(ids):
+            ids = [_whole(path, number, row["doc_id"]) for number, (row, _) in enumerate(graded, 1)]
+        answers = [
+            answer._replace(task_id=task_id or 0)
+            for task_id, (_, of_row) in zip(ids, graded, strict=True)
+            for answer in of_row
+        ]
+        found.records += evaluation(
+            _eval_id(task, chosen), answers, label=label, dataset=dataset or f"lm-eval/{task}"
+        )
+    return found
+
+
+def evalplus_results(
+    path: Path, content: Mapping[str, Any], *, label: str, dataset: str | None
+) -> Imported:
+    """Read evalplus' results: what passes its base tests, and what passes those of plus as well.
+
+    Raises:
+        StoreError: a problem's name holds no number.
+    """
+    first = str(next(iter(content["eval"])))
+    named = dataset or f"evalplus/{first.partition('/')[0].lower()}"
+    found = Imported("evaluation")
+    base: list[Answer] = []
+    plus: list[Answer] = []
+    for name, graded in content["eval"].items():
+        task_id = _number_in(name)
+        if task_id is None:
+            raise _none(path, f"a problem called {name!r}")
+        for text, of_base, of_plus in _statuses(graded):
+            base.append(_graded(task_id, text, of_base))
+            if of_plus is not None:
+                # What evalplus counts: an answer that fails a base test does not pass plus.
+                plus.append(_graded(task_id, text, of_base if of_base != "pass" else of_plus))
+    found.records += evaluation("base", base, label=label, dataset=named)
+    if len(plus) == len(base):
+        found.records += evaluation("plus", plus, label=label, dataset=f"{named}-plus")
+    elif plus:
+        found.left_out.append("plus: not every answer has one")
+    return found
+
+
+def _summary(eval_id: str, k: int, n: int, *, label: str, dataset: str) -> Eval:
+    interval = binomtest(k, n).proportion_ci(method="wilson")
+    return Eval(
+        eval_id=eval_id,
+        step=None,
+        label=label,
+        dataset=dataset,
+        protocol="imported",
+        decoding="imported",
+        n=n,
+        k=k,
+        interval_low=float(interval.low),
+        interval_high=float(interval.high),
+        wall_s=None,
+    )
+
+
+def _eval_id(task: str, chosen: str) -> str:
+    """Name an evaluation; results and samples of one task and filter get the same."""
+    return (task if chosen in ("", "none") else f"{task}-{chosen}")[:100]
+
+
+def _dataset(given: str | None, task: str, *, n_tasks: int) -> str:
+    """Name a task's problem set; several tasks of one file are several sets."""
+    if given is None:
+        return f"lm-eval/{task}"
+    return given if n_tasks == 1 else f"{given}/{task}"
+
+
+def _n_samples(content: Mapping[str, Any], task: str) -> int | None:
+    """How many problems a task asked; None where the file does not say."""
+    counts = content.get("n-samples")
+    found = counts.get(task) if isinstance(counts, dict) else None
+    n = found.get("effective") if isinstance(found, dict) else None
+    return n if isinstance(n, int) and n > 0 else None
+
+
+def _model(content: Mapping[str, Any]) -> str | None:
+    """The model that lm-eval names."""
+    if isinstance(name := content.get("model_name"), str) and name:
+        return name
+    config = content.get("config")
+    arguments = config.get("model_args") if isinstance(config, dict) else None
+    if isinstance(arguments, dict):
+        return str(arguments["pretrained"]) if "pretrained" in arguments else None
+    found = re.search(r"(?:^|,)pretrained=([^,]+)", str(arguments or ""))
+    return found[1] if found else None
+
+
+def _answers(path: Path, number: int, row: Mapping[str, Any]) -> Iterable[Answer]:
+    """The answers of one line with their verdict; the problem's id is filled in later."""
+    listed = row.get("metrics")
+    names = [str(name) for name in listed] if isinstance(listed, list) else []
+    choices = [*(name for name in _VERDICTS if name in row), *names]
+    verdict = next((row[name] for name in choices if _is_verdict(row.get(name))), None)
+    responses = _flat(row["resps"])
+    if verdict is None or not responses:
+        several = any(isinstance(row.get(name), float) for name in choices)
+        raise StoreError(
+            "a sample must have one verdict, 0 or 1, "
+            f"got {'a share of several' if several else 'none'} in line {number} of {str(path)!r}; "
+            "import the results_*.json of that run instead"
+        )
+    for text in responses:
+        yield Answer(0, bool(verdict), text, prompt=_prompt(row.get("arguments")))
+
+
+def _is_verdict(value: object) -> bool:
+    return isinstance(value, bool | int | float) and value in (0, 1)
+
+
+def _flat(responses: object) -> list[str]:
+    """Responses as texts; those of a choice by likelihood as JSON."""
+    if isinstance(responses, str):
+        return [responses]
+    if isinstance(responses, list) and all(isinstance(item, str) for item in responses):
+        return list(responses)
+    if isinstance(responses, list) and len(responses) == 1 and isinstance(responses[0], list):
+        return _flat(responses[0])
+    return [json.dumps(responses)] if responses else []
+
+
+def _prompt(arguments: object) -> str | None:
+    """The prompt among what a request was given, in the forms of several versions."""
+    match arguments:
+        case {"gen_args_0": {"arg_0": str(text)}}:
+            return text
+        case [[str(text), *_], *_]:
+            return text
+    return None
+
+
+def _task_id(doc: object) -> int | None:
+    """Number of a problem as its data set gives it."""
+    return _number_in(doc["task_id"]) if isinstance(doc, dict) and "task_id" in doc else None
+
+
+def _number_in(name: object) -> int | None:
+    """`7` of 7, `7`, `Mbpp/7` and `HumanEval/7`."""
+    found = re.fullmatch(r"(?:.*/)?(\d{1,15})", str(name))
+    return int(found[1]) if found else None
+
+
+def _whole(path: Path, number: int, value: object) -> int:
+    if isinstance(value, int):
+        return value
+    raise _none(path, f"doc_id {value!r} in line {number}")
+
+
+def _is_graded(value: object) -> bool:
+    """Whether evalplus wrote this of a problem: a list of answers, or counts in its first versions."""
+    if isinstance(value, dict):
+        return isinstance(value.get("base"), list)
+    return isinstance(value, list) and all(
+        isinstance(item, dict) and "base_status" in item for item in value
+    )
+
+
+def _statuses(graded: Any) -> Iterable[tuple[str, str | None, str | None]]:  # noqa: ANN401 - JSON
+    """Text, base status and plus status of each answer to one problem."""
+    if isinstance(graded, list):
+        for item in graded:
+            yield str(item.get("solution") or ""), item["base_status"], item.get("plus_status")
+        return
+    plus = graded.get("plus") or [None] * len(graded["base"])
+    for of_base, of_plus in zip(graded["base"], plus, strict=False):
+        yield "", of_base[0], None if of_plus is None else of_plus[0]
+
+
+def _graded(task_id: int, text: str, status: str | None) -> Answer:
+    outcomes = {"pass": "passed", "fail": "wrong_answer"}
+    return Answer(task_id, status == "pass", text, outcomes.get(str(status), str(status)))
+
+
+def _none(path: Path, what: str) -> StoreError:
+    return StoreError(
+        "a log of an evaluation harness must hold answers or figures with their problems, "
+        f"got {what} in {str(path)!r}; name another file"
+    )

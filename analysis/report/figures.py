@@ -1,0 +1,157 @@
+"""Which figures there are, and how they become files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import duckdb
+
+from analysis import queries
+from analysis.journal.journal import StoreError
+from analysis.render import Result, unwritable, written_whole
+
+if TYPE_CHECKING:
+    import altair
+
+
+class Query(Protocol):
+    """A question about some runs, or all."""
+
+    def __call__(
+        self, connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
+    ) -> Result:
+        """Return the rows that the figure shows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: its file name, the rows it shows, and the function of `charts` that draws them."""
+
+    name: str
+    query: Query
+    chart: str
+    settings: tuple[str, ...] = ()
+    """Columns whose values must agree within a figure: each combination gets one of its own."""
+    section: Literal["evaluation", "training", "cost"] = "training"
+    """What it is about: where a page shows it."""
+
+
+_EVAL = ("dataset", "protocol", "decoding")
+_TRAIN = ("model", "dataset")
+FIGURES = (
+    Figure("pass_at_1", queries.eval_curve, "pass_at_1_over_steps", _EVAL, "evaluation"),
+    Figure("training_reward", queries.reward_curve, "training_reward", _TRAIN),
+    Figure("sdpo_internals", queries.sdpo_internals, "sdpo_internals"),
+    Figure("audit_deltas", queries.audits, "audit_deltas", section="cost"),
+    Figure("comparison", queries.comparison, "comparison", _EVAL, "evaluation"),
+    Figure("flips", queries.flips, "flips", section="evaluation"),
+    Figure("solve_matrix", queries.solve_matrix, "solve_matrix", section="evaluation"),
+    Figure("failure_classes", queries.failure_classes, "failure_classes"),
+    Figure("pass_at_k", queries.pass_at_k, "pass_at_k", section="evaluation"),
+    Figure("group_signal", queries.signal, "signal", _TRAIN),
+    Figure("teacher_kinds", queries.teacher_kinds, "teacher_kinds"),
+    Figure("teacher_gap", queries.teacher_gap, "teacher_gap"),
+    Figure("step_time", queries.step_time, "step_time", section="cost"),
+    Figure("sandbox_latency", queries.sandbox_latency, "sandbox_latency", section="cost"),
+    Figure("token_divergence", queries.token_divergence, "token_divergence"),
+)
+
+
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {"png": {"scale_factor": 2}, "html": {"inline": True}}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with its rows."""
+
+    name: str
+    figure: Figure
+    rows: Result
+    chart: altair.TopLevelMixin
+
+
+def draw(
+    connection: duckdb.DuckDBPyConnection,
+    figures: Sequence[Figure],
+    run_ids: Sequence[str] | None = None,
+) -> list[Drawn]:
+    """Draw the figures that have rows.
+
+    Raises:
+        StoreError: the charts extra is not installed.
+    """
+    drawn = []
+    for figure in figures:
+        result = figure.query(connection, run_ids)
+        for name, rows in _by_setting(figure, result):
+            drawn.append(Drawn(name, figure, rows, _chart_function(figure.chart)(rows)))
+    return drawn
+
+
+def save(drawn: Drawn, folder: Path, forms: Sequence[str]) -> list[Path]:
+    """Write a figure as `<name>.<form>` for each form: png, svg, html or json.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    return save_chart(drawn.chart, drawn.name, folder, forms)
+
+
+def save_chart(
+    chart: altair.TopLevelMixin, name: str, folder: Path, forms: Sequence[str]
+) -> list[Path]:
+    """Write a chart as `<name>.<form>` for each form, each file whole or not at all.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    paths = []
+    for form in forms:
+        path = folder / f"{name}.{form}"
+        with written_whole(path, suffix=f".{form}") as temporary:
+            chart.save(str(temporary), **_SAVE_OPTIONS.get(form, {}))
+        paths.append(path)
+    return paths
+
+
+def _by_setting(figure: Figure, result: Result) -> list[tuple[str, Result]]:
+    """Split rows so that only comparable ones share a figure; the first keeps the plain name."""
+    if not result.rows:
+        return []
+    places = [result.columns.index(name) for name in figure.settings]
+    groups: dict[tuple[object, ...], list[tuple[object, ...]]] = {}
+    for row in result.rows:
+        groups.setdefault(tuple(row[place] for place in places), []).append(row)
+    # The setting with most rows is what the runs were made for.
+    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), str(item[0])))
+    return [
+        (figure.name if i == 0 else f"{figure.name}-{_slug(setting)}", Result(result.columns, rows))
+        for i, (setting, rows) in enumerate(ordered)
+    ]
+
+
+def _slug(setting: Sequence[object]) -> str:
+    """Name a setting so that a file can bear it."""
+    return re.sub(r"[^a-zA-Z0-9.]+", "-", "-".join(map(str, setting))).strip("-.")[:80]
+
+
+def _chart_function(name: str) -> Callable[[Result], altair.TopLevelMixin]:
+    """Return a function of `charts`; importing altair takes a second, so only when one is drawn."""
+    try:
+        from analysis import charts
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            f"charts need the charts extra, got no module {error.name!r}; "
+            "pip install 'sdpo-bench[charts]'"
+        ) from error
+    function: Callable[[Result], altair.TopLevelMixin] = getattr(charts, name)
+    return function

@@ -1,0 +1,192 @@
+"""The report's first sentences: what `analysis.statistics.verdict` finds between the runs on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import duckdb
+
+from analysis.queries.sql import of_runs
+from analysis.records import RunInfo
+from analysis.statistics.conditions import Conditions, conditions, mixed
+from analysis.statistics.verdict import Arm, Evaluated, Finding, judge
+from analysis.task_ids import TaskId, task_id, task_order
+
+_SETTING = ("dataset", "protocol", "decoding")
+_MOST_SENTENCES = 3
+_FIRST = {None: 0, "grpo": 1}
+"""Methods are compared with the untrained policy and with GRPO."""
+
+
+@dataclass(frozen=True)
+class _Policy:
+    """One last evaluation with what it is of."""
+
+    row: dict[str, Any]
+    evaluated: Evaluated
+
+    @property
+    def algorithm(self) -> str | None:
+        return self.evaluated.conditions.algorithm
+
+
+def headline(
+    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
+) -> tuple[str, list[Finding]]:
+    """Return what the last evaluations show as a few sentences, and the findings behind them."""
+    policies = _policies(connection, run_ids)
+    if not policies:
+        return "No evaluation has finished, so nothing can be said about pass@1.", []
+    pairs = _pairs(policies)
+    if not pairs:
+        return _alone(policies[0].row), []
+    found = judge(pairs)
+    between = [
+        finding
+        for finding, (first, _) in zip(found, pairs, strict=True)
+        if first.algorithm is not None
+    ]
+    shown = (between or found)[:_MOST_SENTENCES]
+    more = len(found) - len(shown)
+    text = " ".join(f"{finding.sentence}." for finding in shown)
+    if more:
+        text += f" p-values are corrected over these and {more} further comparison(s): `sdpo-bench compare`."
+    return text, found
+
+
+def percent(value: float) -> str:
+    """A fraction in percent."""
+    return f"{100 * value:.1f} %"
+
+
+def _alone(best: dict[str, Any]) -> str:
+    """What one policy does, where there is no other to compare it with."""
+    return (
+        f"{best['label']} solves {best['k']} of {best['n']} problems "
+        f"({percent(best['pass_at_1'])}, 95 % interval {percent(best['interval_low'])} to "
+        f"{percent(best['interval_high'])}); "
+        "there is no second policy on the same problems to compare it with."
+    )
+
+
+def _pairs(policies: Sequence[_Policy]) -> list[tuple[Arm, Arm]]:
+    """Which arms are compared: of the setting with most policies, the methods with the first of them."""
+    settings: dict[Hashable, list[_Policy]] = {}
+    for policy in policies:
+        key = (
+            *(policy.row[name] for name in _SETTING),
+            tuple(sorted(policy.evaluated.passed, key=task_order)),
+        )
+        settings.setdefault(key, []).append(policy)
+    arms = _arms(max(settings.values(), key=len))
+    arms.sort(key=lambda arm: (_FIRST.get(arm.algorithm, 2), -len(arm.repeats)))
+    untrained = [arm for arm in arms if arm.algorithm is None]
+    trained = [arm for arm in arms if arm.algorithm is not None]
+    pairs = [(untrained[0], arm) for arm in trained] if untrained else []
+    pairs += [(trained[0], arm) for arm in trained[1:]]
+    return pairs or [(untrained[0], arm) for arm in untrained[1:]]
+
+
+def _arms(policies: Sequence[_Policy]) -> list[Arm]:
+    """Policies that differ in the seed alone are one arm."""
+    groups: list[list[_Policy]] = []
+    for policy in policies:
+        for group in groups:
+            if _alike(policy, group[0]):
+                group.append(policy)
+                break
+        else:
+            groups.append([policy])
+    names = [str(group[0].algorithm or group[0].row["label"]) for group in groups]
+    return [
+        Arm(
+            name if names.count(name) == 1 else str(group[0].row["label"]),
+            tuple(policy.evaluated for policy in group),
+        )
+        for name, group in zip(names, groups, strict=True)
+    ]
+
+
+def _alike(one: _Policy, other: _Policy) -> bool:
+    """Whether two policies differ in the seed alone."""
+    if one.algorithm is None:
+        return one.evaluated.repeat is not None and one.evaluated.repeat == other.evaluated.repeat
+    return not mixed([one.evaluated.conditions, other.evaluated.conditions])
+
+
+def _policies(
+    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None
+) -> list[_Policy]:
+    """The last evaluation of each run with its passes, best first."""
+    board = of_runs(
+        connection,
+        """SELECT l.*, r.parent_run_id, r.adapter FROM leaderboard l JOIN runs r USING (run_id)
+           WHERE {runs} ORDER BY l.pass_at_1 DESC, l.label""",
+        run_ids,
+        column="l.run_id",
+    ).records()
+    passes: dict[tuple[str, str], dict[TaskId, float]] = {}
+    answers: dict[tuple[str, str], list[Hashable]] = {}
+    for row in of_runs(connection, _PASSES, run_ids).records():
+        key = (row["run_id"], row["eval_id"])
+        passes.setdefault(key, {})[task_id(row["task_id"])] = row["share"]
+        answers.setdefault(key, []).append((row["task_id"], row["share"], row["answers"]))
+    infos = _infos(connection)
+    found = []
+    for row in board:
+        key = (row["run_id"], row["eval_id"])
+        if key not in passes or row["algorithm"] == "audit":
+            continue
+        info = _trained_by(row, infos)
+        repeat = info.seed if info.algorithm else (info.model, info.adapter, info.seed)
+        if info.algorithm is None and info.model is None:
+            repeat = None
+        under: Conditions = conditions(info, step=row["step"])
+        evaluated = Evaluated(passes[key], repeat, tuple(answers[key]), under)
+        found.append(_Policy(row, evaluated))
+    return found
+
+
+_PASSES = """
+SELECT run_id, eval_id, task_id, avg(passed::INT) AS share,
+       sum(DISTINCT hash(completion)) AS answers
+FROM eval_results SEMI JOIN leaderboard USING (run_id, eval_id) WHERE {runs}
+GROUP BY run_id, eval_id, task_id ORDER BY task_order(task_id)
+"""
+
+
+def _trained_by(row: dict[str, Any], infos: dict[str, RunInfo]) -> RunInfo:
+    """The run that trained the evaluated policy, where it is in the store; else the evaluation's own."""
+    folder = PurePath(row["adapter"]).parent.name if row["adapter"] else None
+    for run_id in (row["parent_run_id"], folder):
+        if run_id in infos:
+            return infos[run_id]
+    return infos[row["run_id"]]
+
+
+def _infos(connection: duckdb.DuckDBPyConnection) -> dict[str, RunInfo]:
+    """What each run stores of itself."""
+    import json
+
+    rows = of_runs(
+        connection,
+        """SELECT run_id, kind, algorithm, label, created_at::VARCHAR AS created_at,
+                  config::VARCHAR AS config, config_sha256, seed, model, model_sha256, adapter, dataset,
+                  dataset_sha256, protocol, protocol_sha256, sandbox, reward_function, reward_sha256, feedback_function,
+                  feedback_sha256, chat_template_sha256, git_commit, git_dirty, git_diff,
+                  packages::VARCHAR AS packages FROM runs WHERE {runs}""",
+        None,
+    ).records()
+    return {
+        row["run_id"]: RunInfo(
+            **{
+                **row,
+                "config": json.loads(row["config"]),
+                "packages": json.loads(row["packages"] or "{}"),
+            }
+        )
+        for row in rows
+    }

@@ -1,0 +1,190 @@
+"""Serves the report on this machine while runs go on; the page takes over what has changed.
+
+Only 127.0.0.1 is bound, and a request must name this machine as its host: a page of another site whose
+name was pointed here (DNS rebinding) gets nothing. The page is written when somebody looks and
+something has changed, and takes at most a tenth of one core.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple
+
+from analysis.journal.journal import StoreError
+
+ADDRESS = "127.0.0.1"
+_LEAST_REST = 9.0
+"""Seconds of rest for a second of work."""
+_HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+class Page(NamedTuple):
+    """The page as it was last written."""
+
+    content: bytes
+    tag: str
+    """Names the content; a browser that has it is sent nothing."""
+
+
+class LivePage:
+    """The page for what the journals have now, written anew when it is asked for and they have grown."""
+
+    def __init__(
+        self,
+        runs_dir: Path,
+        build: Callable[[], str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Build nothing yet.
+
+        Args:
+            runs_dir: folder of the runs' folders.
+            build: brings the results up to date and returns the page.
+            clock: seconds that only grow.
+        """
+        self._runs_dir, self._build, self._clock = runs_dir, build, clock
+        self._lock = threading.Lock()
+        self._page: Page | None = None
+        self._seen: object = None
+        self._rest_until = 0.0
+
+    def current(self) -> Page:
+        """Return the page, at most a moment old; one caller builds, the others wait for it.
+
+        Raises:
+            StoreError: the results cannot be read.
+        """
+        with self._lock:
+            seen = journal_sizes(self._runs_dir)
+            if self._page is not None and (seen == self._seen or self._clock() < self._rest_until):
+                return self._page
+            started = self._clock()
+            content = self._build().encode()
+            ended = self._clock()
+            self._rest_until = ended + _LEAST_REST * (ended - started)
+            self._seen = seen
+            self._page = Page(content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+            return self._page
+
+
+def journal_sizes(runs_dir: Path) -> tuple[tuple[str, int], ...]:
+    """Every journal file with its size: differs when a run has written something.
+
+    Raises:
+        StoreError: the runs folder cannot be read.
+    """
+    try:
+        found = [(str(path), path.stat().st_size) for path in runs_dir.glob("*/segment-*.jsonl")]
+    except OSError as error:
+        raise StoreError(
+            f"the runs folder must be readable, got {str(runs_dir)!r} ({error.strerror}); "
+            "check its permissions"
+        ) from error
+    return tuple(sorted(found))
+
+
+def make_server(page: LivePage, port: int) -> ThreadingHTTPServer:
+    """Bind the port on this machine only; `serve_forever` of what is returned answers.
+
+    Args:
+        page: what is served at /.
+        port: 1 to 65535, or 0 for a free one.
+
+    Raises:
+        StoreError: the port is taken or not allowed.
+    """
+    try:
+        server = _Server((ADDRESS, port), _Handler)
+    except OSError as error:
+        raise StoreError(
+            f"the port must be free, got {port} ({error.strerror}); "
+            "name another with --port, or 0 for any"
+        ) from error
+    server.page = page
+    return server
+
+
+class _Server(ThreadingHTTPServer):
+    """One thread a connection; they end with the process."""
+
+    daemon_threads = True
+    page: LivePage
+
+    def hosts(self) -> Sequence[str]:
+        """What a browser of this machine may call us."""
+        port = self.server_address[1]
+        return (f"{ADDRESS}:{port}", f"localhost:{port}")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD of /."""
+
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "sdpo-bench", ""
+    timeout = 30
+    """Seconds that a connection may say nothing."""
+
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server asks for
+        """Send the page."""
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:  # noqa: N802
+        """Send what GET would, without the page."""
+        self._answer(with_body=False)
+
+    def _answer(self, *, with_body: bool) -> None:
+        if self.headers.get("Host", "").lower() not in self.server.hosts():
+            self._send(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                f"the host must be {self.server.hosts()[0]}\n",
+                with_body=with_body,
+            )
+            return
+        if self.path != "/":
+            self._send(HTTPStatus.NOT_FOUND, "there is only /\n", with_body=with_body)
+            return
+        try:
+            page = self.server.page.current()
+        except StoreError as error:
+            self._send(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n", with_body=with_body)
+            return
+        if self.headers.get("If-None-Match") == page.tag:
+            self._headers(HTTPStatus.NOT_MODIFIED, {"ETag": page.tag}, n_bytes=None)
+            return
+        self._headers(HTTPStatus.OK, {"ETag": page.tag}, n_bytes=len(page.content))
+        if with_body:
+            self.wfile.write(page.content)
+
+    def _send(self, status: HTTPStatus, text: str, *, with_body: bool) -> None:
+        content = text.encode("utf-8", "backslashreplace")
+        plain = {"Content-Type": "text/plain; charset=utf-8"}
+        self._headers(status, plain, n_bytes=len(content))
+        if with_body:
+            self.wfile.write(content)
+
+    def _headers(self, status: HTTPStatus, more: dict[str, str], *, n_bytes: int | None) -> None:
+        self.send_response(status)
+        for name, value in (_HEADERS | more).items():
+            self.send_header(name, value)
+        if n_bytes is not None:
+            self.send_header("Content-Length", str(n_bytes))
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+        """Say nothing: a request's text is not ours to print on a terminal."""

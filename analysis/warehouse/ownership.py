@@ -1,0 +1,144 @@
+"""Whose a file is: an ingest replaces what it wrote itself, and nothing else.
+
+A results file names its program in the table `warehouse`. A damaged one cannot be asked. Its first block,
+which DuckDB writes when it makes the file and never again, is therefore remembered in the lock file beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import hashlib
+import json
+import os
+import re
+import stat
+from pathlib import Path
+
+import duckdb
+
+from analysis.journal.journal import StoreError
+from analysis.warehouse.tables import APPLICATION, FORM, JOURNAL_FILES, WAREHOUSE
+
+_FIRST_BLOCK_BYTES = 4096
+_MAGIC = slice(8, 12)
+_MOST_REMEMBERED = 6
+"""First blocks that a lock file holds: of both files, before and after they were replaced."""
+_NEWER_DUCKDB = re.compile(r"database file with version number|newer version of DuckDB", re.I)
+
+
+class Standing(enum.Enum):
+    """What stands at the place of a results file that may be written."""
+
+    ABSENT = "absent"
+    OURS = "ours"
+    NEWER = "newer"
+    """Written by a later version of this program, or of DuckDB."""
+    DAMAGED = "damaged"
+    """Ours by its first block, and DuckDB cannot read it."""
+
+
+def standing(path: Path, lock: Path) -> Standing:
+    """Return what stands at a path.
+
+    Args:
+        path: of a results file, or of the recent rows beside it.
+        lock: the lock file that remembers what this program wrote.
+
+    Raises:
+        StoreError: it is none of ours, or nobody can say: it must not be touched.
+    """
+    if not os.path.lexists(path):
+        if path.with_name(path.name + ".wal").exists():
+            raise _foreign(path, "a write-ahead log of another database stands beside it")
+        return Standing.ABSENT
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _foreign(path, "not a file")
+        with path.open("rb") as file:
+            first_block = file.read(_FIRST_BLOCK_BYTES)
+    except OSError as error:
+        raise StoreError(
+            f"a results file must be readable, got {str(path)!r} ({error.strerror}); "
+            "mend its permissions or name another file by --results"
+        ) from error
+    if first_block[_MAGIC] != b"DUCK":
+        raise _foreign(path, "no DuckDB file" if first_block else "an empty file")
+    try:
+        return _by_its_table(path)
+    except duckdb.Error as error:
+        if _digest(first_block) not in _remembered(lock):
+            reason = str(error).strip().partition("\n")[0]
+            raise _foreign(path, f"a DuckDB file that cannot be read: {reason}") from error
+        return Standing.NEWER if _NEWER_DUCKDB.search(str(error)) else Standing.DAMAGED
+
+
+def remember(path: Path, lock: Path) -> None:
+    """Note in the lock file that a new file, not yet in its place, is ours; earlier ones stay noted.
+
+    Raises:
+        OSError: the lock file cannot be written.
+    """
+    with path.open("rb") as file:
+        digest = _digest(file.read(_FIRST_BLOCK_BYTES))
+    digests = [digest, *(other for other in _remembered(lock) if other != digest)]
+    content = {"application": APPLICATION, "first_blocks": digests[:_MOST_REMEMBERED]}
+    # In place: a lock file that were replaced would be another file than the one that is locked.
+    lock.write_text(json.dumps(content), encoding="utf-8")
+
+
+def move_aside(path: Path, suffix: str = ".damaged") -> str:
+    """Give a file another name that nothing has; returns a line that says so."""
+    aside, number = path.with_name(path.name + suffix), 1
+    while os.path.lexists(aside):
+        number += 1
+        aside = path.with_name(f"{path.name}{suffix}-{number}")
+    os.rename(path, aside)
+    return f"the {suffix.strip('.')} file was moved to {aside}"
+
+
+def _by_its_table(path: Path) -> Standing:
+    """Ask a DuckDB file who wrote it.
+
+    Raises:
+        StoreError: another program.
+        duckdb.Error: it cannot be read.
+    """
+    with duckdb.connect(str(path), read_only=True) as connection:
+        found = connection.execute(
+            """SELECT table_name, list(column_name) FROM duckdb_columns()
+               WHERE schema_name = 'main' AND table_name IN (?, ?) GROUP BY ALL""",
+            [WAREHOUSE.name, JOURNAL_FILES.name],
+        ).fetchall()
+        columns = {name: set(names) for name, names in found}
+        of_warehouse = columns.get(WAREHOUSE.name, set())
+        if not {"application", "form"} <= of_warehouse:
+            # Files of the first forms name no program; theirs is the only one with these two tables.
+            if "schema_sha256" in of_warehouse and JOURNAL_FILES.name in columns:
+                return Standing.OURS
+            raise _foreign(path, "a DuckDB file of another program")
+        rows = connection.execute("SELECT application, form FROM main.warehouse").fetchall()
+    if [name for name, _ in rows] != [APPLICATION]:
+        raise _foreign(path, "a DuckDB file of another program")
+    return Standing.NEWER if rows[0][1] > FORM else Standing.OURS
+
+
+def _foreign(path: Path, what: str) -> StoreError:
+    """The refusal of a file that is none of ours."""
+    return StoreError(
+        f"a results file must be one that {APPLICATION} wrote, got {str(path)!r} ({what}); it was left as it "
+        "is: name another by --results, move it away, or only read it with --no-ingest"
+    )
+
+
+def _remembered(lock: Path) -> list[str]:
+    """First blocks that a lock file holds, the last written first."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        content = json.loads(lock.read_text(encoding="utf-8"))
+        if content["application"] == APPLICATION:
+            return [str(digest) for digest in content["first_blocks"]]
+    return []
+
+
+def _digest(first_block: bytes) -> str:
+    return hashlib.sha256(first_block).hexdigest()

@@ -1,0 +1,181 @@
+"""The file of recent rows: what was added to a large results file since it was last written whole.
+
+A step adds some kilobytes to a file of hundreds of megabytes. Beyond `MOST_COPIED_BYTES` an ingest
+therefore copies, extends and replaces only the small file beside it, `results.recent.duckdb`, and a
+reader sees both behind the same names. It holds additions only: a row that replaces or undoes one
+of the large file makes the ingest write everything whole. It names the generation of the large file
+that it continues; beside any other it is stale and does not count, so that a kill between replacing
+the one and removing the other shows no row twice.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+import duckdb
+
+from analysis.warehouse.batches import Base
+from analysis.warehouse.load import Loaded, RunSource, load
+from analysis.warehouse.locks import lock_path
+from analysis.warehouse.ownership import remember
+from analysis.warehouse.tables import (
+    INSERT_WAREHOUSE,
+    JOURNAL_FILES,
+    VIEWS_SQL,
+    row_tables,
+    schema_sha256,
+    tables_sql,
+    warehouse_row,
+)
+
+MOST_COPIED_BYTES = 32 << 20
+"""A results file up to this size is copied whole by each ingest; a larger one is continued beside."""
+
+QUIET = "SET enable_progress_bar = false"
+"""DuckDB draws the bar of a long statement into logs too."""
+
+
+def recent_path(results: Path) -> Path:
+    """Where the recent rows of a results file lie."""
+    return results.with_stem(results.stem + ".recent")
+
+
+def read_bytes(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, int]]:
+    """How far each journal was read: run id -> file name -> bytes."""
+    done: dict[str, dict[str, int]] = defaultdict(dict)
+    for (run_id,) in connection.execute("SELECT run_id FROM runs").fetchall():
+        done[run_id] = {}
+    files = connection.execute("SELECT run_id, file, n_bytes FROM journal_files").fetchall()
+    for run_id, file, n_bytes in files:
+        done[run_id][file] = n_bytes
+    return dict(done)
+
+
+def read_recent(results: Path, generation: str) -> dict[str, dict[str, int]] | None:
+    """How far the journals were read beyond the large file; None where nothing continues it.
+
+    Raises:
+        duckdb.Error: the file is damaged.
+    """
+    path = recent_path(results)
+    if not path.exists():
+        return None
+    with duckdb.connect(str(path), read_only=True) as connection:
+        if not _continues(connection, generation):
+            return None
+        return read_bytes(connection)
+
+
+def extend_recent(
+    results: Path,
+    generation: str,
+    sources: list[RunSource],
+    *,
+    in_base: set[str],
+    continued: bool,
+    folder: Path,
+    config: dict[str, str | bool],
+) -> Loaded:
+    """Add unread rows to the file of recent rows; it is replaced whole, like any results file.
+
+    Args:
+        results: the large file; only read.
+        generation: of the large file.
+        sources: what is unread.
+        in_base: runs that the large file has rows of.
+        continued: whether the file of recent rows is there and continues this generation.
+        folder: for temporary files, on the same file system.
+        config: settings of the database.
+
+    Raises:
+        Replaces: a row replaces or undoes one of the large file; nothing was changed.
+        OSError: a journal could not be read or the folder not written.
+        duckdb.Error: DuckDB could not take the rows.
+    """
+    path, copy = recent_path(results), folder / "recent.duckdb"
+    if continued:
+        shutil.copyfile(path, copy)
+    with duckdb.connect(str(copy), config=config) as connection:
+        connection.execute(QUIET)
+        connection.execute(f"ATTACH {_quoted(results)} AS base (READ_ONLY)")
+        connection.execute("BEGIN")
+        if not continued:
+            connection.execute(tables_sql())
+            connection.execute(INSERT_WAREHOUSE, warehouse_row(generation))
+        split = frozenset(source.info.run_id for source in sources) & in_base
+        loaded = load(connection, sources, folder, base=Base("base", split))
+        connection.execute("COMMIT")
+        connection.execute("CHECKPOINT")
+    remember(copy, lock_path(results))
+    os.replace(copy, path)
+    return loaded
+
+
+def fold_recent(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add the recent rows, attached as `recent`, to an open transaction of a copy of the large file.
+
+    Raises:
+        duckdb.Error: the file is damaged.
+    """
+    connection.execute(
+        f"""DELETE FROM {JOURNAL_FILES.name} f USING recent.{JOURNAL_FILES.name} r
+            WHERE f.run_id = r.run_id AND f.file = r.file"""  # noqa: S608 - our own names
+    )
+    for name in (*row_tables(), JOURNAL_FILES.name):
+        connection.execute(f'INSERT INTO "{name}" FROM recent."{name}"')  # noqa: S608
+
+
+def attach_recent(
+    connection: duckdb.DuckDBPyConnection, results: Path, *, alias: str, generation: str
+) -> bool:
+    """Attach the recent rows, if there are some that continue this generation of the large file.
+
+    Raises:
+        duckdb.Error: the file is damaged.
+    """
+    path = recent_path(results)
+    if not path.exists():
+        return False
+    try:
+        connection.execute(f"ATTACH {_quoted(path)} AS {alias} (READ_ONLY)")
+    except duckdb.IOException:
+        if path.exists():
+            raise
+        return False  # was folded in meanwhile
+    if _continues(connection, generation, lead=f"{alias}.main."):
+        return True
+    connection.execute(f"DETACH {alias}")
+    return False
+
+
+def show_together(connection: duckdb.DuckDBPyConnection, *, base: str, recent: str) -> None:
+    """Make every table and view name of this connection show the rows of both files."""
+    for name in row_tables():
+        connection.execute(
+            f"""CREATE VIEW "{name}" AS FROM {base}.main."{name}"
+                UNION ALL FROM {recent}.main."{name}" """  # noqa: S608 - our own names
+        )
+    connection.execute(
+        f"""CREATE VIEW {JOURNAL_FILES.name} AS FROM {recent}.main.{JOURNAL_FILES.name}
+            UNION ALL FROM {base}.main.{JOURNAL_FILES.name}
+            ANTI JOIN {recent}.main.{JOURNAL_FILES.name} USING (run_id, file)"""  # noqa: S608
+    )
+    lines = VIEWS_SQL.read_text(encoding="utf-8").splitlines()
+    # The comments stand in the large file; to add them to each connection takes longer than a query.
+    connection.execute("\n".join(line for line in lines if not line.startswith("COMMENT ON")))
+
+
+def _continues(connection: duckdb.DuckDBPyConnection, generation: str, *, lead: str = "") -> bool:
+    """Whether the file of recent rows belongs to this generation of the large file."""
+    rows = connection.execute(
+        f"SELECT schema_sha256, generation FROM {lead}warehouse"  # noqa: S608 - our own names
+    ).fetchall()
+    return bool(rows == [(schema_sha256(), generation)])
+
+
+def _quoted(path: Path) -> str:
+    """A path as a SQL string."""
+    return "'" + str(path).replace("'", "''") + "'"

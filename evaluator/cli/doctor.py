@@ -1,0 +1,41 @@
+"""The `doctor` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_COLOURS = {"ok": "green", "note": "yellow", "FAIL": "red"}
+
+
+@click.command()
+@click.option(
+    "--mbpp-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="MBPP_DIR",
+    help="Folder with mbpp.jsonl and sanitized-mbpp.json.",
+)
+@click.option(
+    "--runs-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder that holds the runs.",
+)
+def doctor(*, mbpp_dir: Path | None, runs_dir: Path) -> None:
+    """Check what this machine has for training and evaluation; exit with 1 where something must be mended.
+
+    \b
+    Example:  sdpo-bench doctor
+    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    from evaluator.doctor.checks import examine
+
+    failed = 0
+    for finding in examine(mbpp_dir=mbpp_dir, runs_dir=runs_dir):
+        failed += finding.state == "FAIL"
+        mend = f"  ->  {finding.mend}" if finding.mend and finding.state != "ok" else ""
+        state = click.style(f"{finding.state:4}", fg=_COLOURS[finding.state])
+        click.echo(f"{state}  {finding.text}{mend}")
+    if failed:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,250 @@
+"""The `eval` command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analysis.journal.journal import Journal, read_run_info
+from analysis.provenance import check_label, run_info
+from analysis.records import RunInfo
+from evaluator.cli import command_options
+from evaluator.cli.options import (
+    EvalOptions,
+    check_options,
+    refuse_options_beside_resume,
+    stored_options,
+)
+from evaluator.cli.sources import DEFAULT_MODEL, Source, open_source
+from evaluator.cli.terminal import (
+    check_json_path,
+    one_line_errors,
+    print_line,
+    print_note,
+    print_summary,
+    progress_bar,
+    write_json,
+)
+from evaluator.evaluation.evaluate import record
+from evaluator.evaluation.label import tell_if_taken
+from evaluator.problems.mbpp import load_problems
+from evaluator.problems.problem import ProblemSet
+from evaluator.problems.prompt import PROTOCOLS, asks_for_programs
+from evaluator.results.stored import StoredError, StoredEval, read_evals
+
+EVAL_ID = "final"
+"""Name of the one evaluation in a run of this command."""
+
+
+@click.command("eval")
+@click.option("--model", help=f"Folder or hub name of the base model.  [default: {DEFAULT_MODEL}]")
+@click.option(
+    "--adapter",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of a LoRA adapter; its own base model is used unless --model names one.",
+)
+@click.option("--base-only", is_flag=True, help="Evaluate the base model, without any adapter.")
+@click.option(
+    "--api-base",
+    metavar="URL",
+    help="Sample from an OpenAI-compatible server that knows --model; key from OPENAI_API_KEY.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray", "vllm"]),
+    default="local",
+    show_default=True,
+    help="What samples: this process, the nodes of a Ray cluster, or vLLM in this process.",
+)
+@click.option(
+    "--ray-address",
+    metavar="HOST:PORT",
+    help="Head of the Ray cluster.  [default: RAY_ADDRESS, else this machine alone]",
+)
+@click.option(
+    "--completions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Grade recorded completions (JSON lines: task_id, completion) instead of sampling.",
+)
+@click.option("--gold", is_flag=True, help="Grade the reference solutions instead of sampling.")
+@click.option("--label", help="What to call the result.  [default: from the run, model or file]")
+@click.option(
+    "--dataset",
+    default="sanitized/test",
+    show_default=True,
+    help="full/SPLIT, sanitized/SPLIT, embedded/SPLIT, human-eval, or a file or folder of your own problems.",
+)
+@command_options.MBPP_DIR
+@click.option("--limit", type=int, help="Only that many problems, the lowest task ids first.")
+@click.option(
+    "--visible-tests",
+    type=click.Choice(["all", "first", "none"]),
+    help="Asserts that the prompt shows; grading uses all of them.  [default: all]",
+)
+@click.option(
+    "--protocol",
+    "protocol_name",
+    type=click.Choice(list(PROTOCOLS)),
+    help="Prompt form by name, in place of --visible-tests.  [default: mbpp, or human-eval for that data set]",
+)
+@command_options.MAX_NEW_TOKENS
+@click.option(
+    "-n",
+    "--n-samples",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Completions of each problem; more than one needs --temperature.",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0.0),
+    default=0.0,
+    show_default=True,
+    help="Sampling temperature; 0 is greedy.",
+)
+@click.option(
+    "--top-p",
+    type=click.FloatRange(min=0.0, max=1.0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Share of probability that sampling keeps, 0..1.",
+)
+@command_options.SEED
+@command_options.batch_size(16)
+@command_options.TIMEOUT_S
+@command_options.SANDBOX
+@command_options.DEVICE
+@command_options.DTYPE
+@command_options.LOAD_IN_4BIT
+@click.option(
+    "--allow-other-base",
+    is_flag=True,
+    help="Accept an adapter whose base model has another name or precision, as long as its shapes fit.",
+)
+@command_options.CHAT_TEMPLATE_KWARGS
+@command_options.CHAT_TEMPLATE
+@command_options.PROMPT_TEMPLATE
+@command_options.RESUME
+@click.option(
+    "--skip-harness-check",
+    is_flag=True,
+    help="Score a model without first checking that references pass and empty answers fail.",
+)
+@command_options.RUNS_DIR
+@command_options.json_path("Also write n, k, pass_at_1, interval and results to this file.")
+def eval_command(**options: Any) -> None:  # noqa: ANN401 - click's values, see EvalOptions
+    """Measure pass@1 of a base model or adapter on the 257 MBPP test problems.
+
+    \b
+    Example:
+      sdpo-bench eval --adapter runs/sdpo-42/adapter --label sdpo
+      sdpo-bench eval --completions answers.jsonl --label recorded
+      sdpo-bench eval --gold --dataset embedded/test
+    """  # noqa: D301 - \b is click's mark for text that must not be wrapped
+    chosen = EvalOptions(**options)
+    with one_line_errors():
+        check_json_path(chosen.json_path)
+        _check_runs_dir(chosen.runs_dir)
+        earlier = None
+        if chosen.resume is not None:
+            refuse_options_beside_resume()
+            earlier = _unfinished(chosen.runs_dir, chosen.resume)
+            chosen = stored_options(chosen, earlier.info.config)
+        elif chosen.label is not None:
+            check_label(chosen.label)
+        check_options(chosen)
+        _evaluate(chosen, earlier)
+
+
+def _evaluate(options: EvalOptions, earlier: StoredEval | None) -> None:
+    """Get the problems and the answers, grade, store and print."""
+    problem_set = load_problems(
+        options.dataset,
+        mbpp_dir=options.mbpp_dir,
+        # The limit of a completions file counts the problems that it holds.
+        limit=options.limit if options.completions is None else None,
+    )
+    options = replace(options, whole_programs=asks_for_programs(problem_set.problems))
+    with contextlib.ExitStack() as stack:
+        source = open_source(options, problem_set, earlier, stack)
+        info = _describe(problem_set, source, options)
+        if earlier is None:
+            tell_if_taken(options.runs_dir, source.label, print_note)
+        journal = stack.enter_context(_open_journal(options.runs_dir, info, earlier))
+        advance = stack.enter_context(progress_bar(f"eval {source.label}", source.n))
+        summary = record(
+            problem_set,
+            source.batches,
+            journal=journal,
+            eval_id=EVAL_ID,
+            label=source.label,
+            protocol=source.protocol,
+            decoding=source.decoding,
+            progress=advance,
+        )
+    print_summary(summary, n_in_dataset=len(problem_set.problems))
+    print_line(f"Run: {journal.run_dir}")
+    if options.json_path is not None:
+        write_json(options.json_path, summary.to_json())
+
+
+def _describe(problem_set: ProblemSet, source: Source, options: EvalOptions) -> RunInfo:
+    """The run as its run.json holds it."""
+    parameters = {field.name: getattr(options, field.name) for field in fields(options)}
+    facts = source.facts
+    return run_info(
+        kind="eval",
+        label=source.label,
+        config={**parameters, **source.content},
+        dataset=problem_set.name,
+        dataset_sha256=problem_set.sha256,
+        protocol=source.protocol,
+        protocol_sha256=source.protocol_sha256,
+        sandbox=facts.sandbox,
+        seed=options.seed if options.scores_a_model else None,
+        model=facts.model,
+        model_sha256=facts.model_sha256,
+        adapter=facts.adapter,
+        device=dict(facts.placement) or None,
+    )
+
+
+def _open_journal(runs_dir: Path, info: RunInfo, earlier: StoredEval | None) -> Journal:
+    """Create the run, or go on with the interrupted one if it is still the same evaluation."""
+    if earlier is None:
+        return Journal.create(runs_dir, info)
+    for name in ("dataset_sha256", "protocol_sha256", "model_sha256"):
+        before, now = getattr(earlier.info, name), getattr(info, name)
+        if before != now:
+            raise StoredError(
+                f"a resumed run must have the {name} it began with, got {now!r} for {before!r}; "
+                "start a run of its own"
+            )
+    return Journal.resume(earlier.run_dir)
+
+
+def _unfinished(runs_dir: Path, name: str) -> StoredEval:
+    """The interrupted evaluation of a run."""
+    run_dir = runs_dir / name
+    info = read_run_info(run_dir)
+    evals = read_evals(run_dir)
+    if info.kind != "eval" or any(item.row is not None for item in evals):
+        raise StoredError(
+            f"a resumed run must be an unfinished evaluation, got {name!r}; start another"
+        )
+    return evals[0] if evals else StoredEval(info, run_dir, None, {})
+
+
+def _check_runs_dir(runs_dir: Path) -> None:
+    """Find out before any work is done that its rows could not be written."""
+    existing = next(path for path in (runs_dir, *runs_dir.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise click.ClickException(
+            f"the runs folder must be writable, got {str(runs_dir)!r}; name another by --runs-dir"
+        )

@@ -1,0 +1,189 @@
+"""The options of `eval`: what they mean together, what contradicts, what a resumed run keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from evaluator.problems.human_eval import HUMAN_EVAL
+from evaluator.problems.prompt import (
+    COMPLETE_FUNCTION,
+    PROTOCOLS,
+    Protocol,
+    VisibleTests,
+    protocol_for,
+)
+from evaluator.problems.prompt_file import template_protocol
+from evaluator.sampling.policy import Decoding
+
+_OF_THE_PLACE = {
+    "resume",
+    "runs_dir",
+    "backend",
+    "device",
+    "batch_size",
+    "json_path",
+    "engine",
+    "ray_address",
+}
+"""Options that say where and how fast: a resumed run takes them from its own command line."""
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """The command's options; their help says what each means."""
+
+    model: str | None
+    adapter: Path | None
+    base_only: bool
+    api_base: str | None
+    engine: str
+    ray_address: str | None
+    completions: Path | None
+    gold: bool
+    label: str | None
+    dataset: str
+    mbpp_dir: Path | None
+    limit: int | None
+    visible_tests: VisibleTests | None
+    protocol_name: str | None
+    max_new_tokens: int
+    n_samples: int
+    temperature: float
+    top_p: float
+    seed: int
+    batch_size: int
+    timeout_s: float
+    backend: str
+    device: str
+    dtype: str
+    load_in_4bit: bool
+    allow_other_base: bool
+    chat_template_kwargs: dict[str, Any]
+    chat_template: Path | None
+    prompt_template: Path | None
+    resume: str | None
+    skip_harness_check: bool
+    runs_dir: Path
+    json_path: Path | None
+    whole_programs: bool = False
+    """Whether a problem of the data set asks for one: known once it is loaded."""
+
+    @property
+    def protocol(self) -> Protocol:
+        """The prompt form that is asked for.
+
+        Raises:
+            UserCodeError: a file of one's own cannot be used.
+        """
+        if self.prompt_template is not None:
+            return template_protocol(self.prompt_template, self.visible_tests or "all")
+        if self.protocol_name is not None:
+            return PROTOCOLS[self.protocol_name]
+        if self.visible_tests is None and self.dataset.partition("[")[0] == HUMAN_EVAL:
+            return COMPLETE_FUNCTION
+        return protocol_for(self.visible_tests or "all", whole_programs=self.whole_programs)
+
+    @property
+    def scores_a_model(self) -> bool:
+        """Whether answers are sampled, in place of those of a file or the references."""
+        return self.completions is None and not self.gold
+
+    @property
+    def decoding(self) -> Decoding:
+        """How completions are sampled."""
+        return Decoding(
+            self.max_new_tokens, self.temperature, self.top_p, self.n_samples, self.seed
+        )
+
+
+def check_options(options: EvalOptions) -> None:
+    """Refuse options that contradict each other."""
+    recorded = {"--gold": options.gold, "--completions": options.completions}
+    sampling = {
+        "--model": options.model,
+        "--adapter": options.adapter,
+        "--base-only": options.base_only,
+        "--api-base": options.api_base,
+    }
+    given = [name for name, value in recorded.items() if value]
+    if len(given) > 1 or (given and any(sampling.values())):
+        given += [name for name, value in sampling.items() if value]
+        names = " and ".join(given)
+        raise click.UsageError(f"answers must have one source, got {names}; leave one out")
+    if options.api_base is not None and options.adapter is not None:
+        raise click.UsageError(
+            "--api-base must stand without --adapter, got both; serve the adapter under a name of "
+            "its own and give that as --model"
+        )
+    if options.api_base is not None and options.chat_template_kwargs:
+        raise click.UsageError(
+            "--chat-template-kwargs must stand without --api-base, got both; the server has the "
+            "template, set them there"
+        )
+    if options.engine != "local" and options.api_base is not None:
+        raise click.UsageError(
+            f"--api-base must stand without --engine, got --engine {options.engine} as well; the "
+            "server is the engine"
+        )
+    if options.engine == "vllm" and given:
+        raise click.UsageError(
+            f"--engine vllm must have something to sample, got {given[0]}; leave the engine out"
+        )
+    if options.ray_address is not None and options.engine != "ray":
+        raise click.UsageError(
+            f"--ray-address must stand with --engine ray, got --engine {options.engine}; add it"
+        )
+    if options.adapter is not None and options.base_only:
+        raise click.UsageError(
+            "--base-only must stand without an adapter, got --adapter as well; leave one out"
+        )
+    forms = {
+        "--protocol": options.protocol_name,
+        "--visible-tests": options.visible_tests,
+        "--prompt-template": options.prompt_template,
+    }
+    named = [name for name, value in forms.items() if value is not None]
+    if options.protocol_name is not None and len(named) > 1:
+        raise click.UsageError(
+            f"the prompt form must be named once, got {' and '.join(named)}; leave one out"
+        )
+    if options.api_base is not None and options.chat_template is not None:
+        raise click.UsageError(
+            "--chat-template must stand without --api-base, got both; the server has the template"
+        )
+    if options.n_samples > 1 and options.temperature == 0.0:
+        raise click.UsageError(
+            "several samples must be drawn at a temperature above 0, got --temperature 0 with "
+            f"--n-samples {options.n_samples}; greedy ones would all be the same"
+        )
+
+
+def stored_options(given: EvalOptions, config: Mapping[str, Any]) -> EvalOptions:
+    """The options that a run began with, in the place that this command line names."""
+    stored = {
+        field.name: config[field.name]
+        for field in fields(EvalOptions)
+        if field.name in config and field.name not in _OF_THE_PLACE
+    }
+    for name in ("adapter", "completions", "mbpp_dir", "chat_template", "prompt_template"):
+        if stored.get(name) is not None:
+            stored[name] = Path(stored[name])
+    return replace(given, **stored)
+
+
+def refuse_options_beside_resume() -> None:
+    """A resumed run has its own options."""
+    context = click.get_current_context()
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in _OF_THE_PLACE and source is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--resume must stand with options of place and speed only, got {name!r} as well; "
+                "leave it out, the run has its own"
+            )

@@ -1,0 +1,200 @@
+"""What a person sees: tables, progress, one-line errors, and text from a model made safe to print."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from analysis.journal.journal import StoreError
+from evaluator.engines.api import ApiError
+from evaluator.engines.ray_engine import EngineError
+from evaluator.evaluation.self_check import HarnessError
+from evaluator.models.lora import ModelError
+from evaluator.problems.problem import DatasetError
+from evaluator.problems.user_code import UserCodeError
+from evaluator.results.compare import ComparisonError
+from evaluator.results.plausibility import suspicion
+from evaluator.results.stored import StoredError
+from evaluator.results.summary import EvalSummary
+from evaluator.sampling.completions import CompletionsError
+from sandbox.program import SandboxError
+
+_PLAIN_WIDTH = 120
+"""Columns where the output is no terminal."""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn each boundary's error into one line and exit status 1; a bug stays a traceback."""
+    try:
+        yield
+    except (
+        ApiError,
+        ComparisonError,
+        CompletionsError,
+        DatasetError,
+        EngineError,
+        HarnessError,
+        ModelError,
+        SandboxError,
+        StoredError,
+        StoreError,
+        UserCodeError,
+    ) as error:
+        raise click.ClickException(printable(str(error), line_breaks=False)) from error
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show progress on standard error, where a person is watching."""
+    stderr = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
+        task = progress.add_task(printable(title), total=total)
+        yield lambda n: progress.advance(task, n)
+
+
+def print_summary(summary: EvalSummary, *, n_in_dataset: int) -> None:
+    """Print the result, its failures, and what makes it doubtful."""
+    low, high = summary.interval
+    several = summary.most_samples > 1
+    print_table(
+        (
+            *("label", "dataset", "protocol"),
+            "solved, of all completions" if several else "solved",
+            *("pass@1", "95 % interval"),
+        ),
+        [
+            (
+                summary.label,
+                summary.dataset,
+                summary.protocol,
+                f"{summary.n_passed}/{len(summary.graded)}"
+                if several
+                else f"{summary.k}/{summary.n}",
+                f"{summary.pass_at_1:.1%}",
+                f"{low:.1%} to {high:.1%}",
+            )
+        ],
+    )
+    if several:
+        rows = []
+        for k in summary.useful_k:
+            mean, interval = summary.pass_at_k(k)
+            rows.append((f"pass@{k}", f"{mean:.1%}", f"{interval.low:.1%} to {interval.high:.1%}"))
+        print_table(("estimate", "mean", "95 % interval over problems"), rows)
+    if summary.n_samples < summary.most_samples:
+        print_line(
+            f"The problems have {summary.n_samples} to {summary.most_samples} completions: pass@k can be "
+            f"had for k up to {summary.n_samples}."
+        )
+    if summary.outcomes:
+        classes = ", ".join(f"{name} {count}" for name, count in summary.outcomes.items())
+        print_line(f"Failures: {classes}")
+    if summary.near_misses:
+        shown = ", ".join(map(str, summary.near_misses[:8]))
+        more = ", ..." if len(summary.near_misses) > 8 else ""
+        print_line(f"All asserts but one pass: {len(summary.near_misses)} (tasks {shown}{more})")
+    if summary.n_truncated:
+        print_line(f"Ended by the length limit: {summary.n_truncated} of {len(summary.graded)}")
+    if summary.n < n_in_dataset:
+        print_line(f"{summary.n} of {n_in_dataset} problems have a completion.")
+    doubt = suspicion(summary.failures)
+    if doubt is not None:
+        print_line(f"Warning: {doubt.text}")
+
+
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, wrapping: str | None = None
+) -> None:
+    """Print a table; cells are text, never markup.
+
+    Args:
+        headings: one a column.
+        rows: one cell a column.
+        wrapping: the column that gives way on a narrow terminal, no other being cut; None shrinks all.
+    """
+    table = Table(box=box.SIMPLE)
+    for heading in headings:
+        if wrapping is None:
+            table.add_column(heading)
+        else:
+            table.add_column(heading, no_wrap=heading != wrapping, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console().print(table)
+
+
+def print_line(text: str) -> None:
+    """Print one line as it is, without wrapping."""
+    console().print(Text(printable(text)), soft_wrap=True)
+
+
+def print_note(text: str) -> None:
+    """Print one line beside the results, on standard error."""
+    click.echo(printable(text, line_breaks=False), err=True)
+
+
+def console() -> Console:
+    """Standard output as it is at the time of the call."""
+    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+
+
+def printable(text: str, *, line_breaks: bool = True) -> str:
+    """Return text with each control character as its escape: a terminal must not obey a model."""
+    kept = "\n\t" if line_breaks else ""
+    return "".join(
+        char
+        if char in kept or unicodedata.category(char)[0] != "C"
+        else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write the file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise click.ClickException(
+            f"--json must name a file that can be written, got {str(path)!r} ({error.strerror}); "
+            "the result is in the run's journal"
+        ) from error
+
+
+def check_json_path(path: Path | None) -> None:
+    """Find out before any work is done that its result could not be written."""
+    if path is not None and not os.access(path.absolute().parent, os.W_OK):
+        raise click.ClickException(
+            f"--json must name a file in a folder that can be written, got {str(path)!r}; "
+            "name another place"
+        )

@@ -1,0 +1,179 @@
+"""One process's part of an evaluation: a policy and a sandbox, and the batches they work through.
+
+The local engine is one worker in this process; on a cluster each node has one. What a worker is given
+can be pickled, and what it does follows from that alone, so any worker can do any batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analysis.provenance import folder_sha256
+from evaluator.evaluation.evaluate import GRADED_TOGETHER, GradedAnswer, graded_batches, in_batches
+from evaluator.evaluation.self_check import check_harness
+from evaluator.problems.problem import Problem, ProblemSet
+from evaluator.problems.prompt import Protocol
+from evaluator.sampling.batches import SamplingPlan
+from evaluator.sampling.completions import Answer
+from evaluator.sampling.model import Policy, load_policy
+from evaluator.sampling.policy import Decoding
+from sandbox.client import Sandbox
+
+SIDE_BY_SIDE = 3
+"""Batches of recorded answers graded at a time, so that a program which takes seconds makes none of them wait."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which policy is asked, in which words, and how it answers."""
+
+    model: str | None
+    adapter: Path | None
+    protocol: Protocol
+    """The prompt form."""
+    shots: tuple[Problem, ...]
+    decoding: Decoding
+    batch_size: int
+    device: str = "auto"
+    dtype: str = "auto"
+    load_in_4bit: bool = False
+    allow_other_base: bool = False
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    chat_template: Path | None = None
+    """File in place of the tokenizer's."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a worker must know of an evaluation."""
+
+    problem_set: ProblemSet
+    recorded: tuple[Answer, ...] = ()
+    """Answers that are already there: they are only graded."""
+    sampling: Sampling | None = None
+    """How the missing ones are had; None where none is missing."""
+    timeout_s: float = 5.0
+    graded_together: int = GRADED_TOGETHER
+    """Recorded answers in one batch."""
+    check: bool = False
+    """Whether grading is checked before a model is scored."""
+
+    @property
+    def n(self) -> int:
+        """Answers that come out of it."""
+        if self.sampling is None:
+            return len(self.recorded)
+        return len(self.problem_set.problems) * self.sampling.decoding.n_samples
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a worker found where it runs; must be the same on every node but for the placement."""
+
+    sandbox: str
+    """Backend and image."""
+    n_batches: int = 0
+    """Of the plan; 0 where there is none to share."""
+    model: str | None = None
+    model_sha256: str | None = None
+    adapter: str | None = None
+    placement: tuple[tuple[str, str], ...] = ()
+    """Device and number format of the weights."""
+
+
+class Worker:
+    """Grades the recorded batches of some work, and samples and grades the others."""
+
+    def __init__(self, work: Work, sandbox: Sandbox) -> None:
+        """Check the grading, load the policy, make the plan.
+
+        Raises:
+            HarnessError: grading is broken here.
+            ModelError: the model cannot be loaded, or the prompts do not fit it.
+            SandboxError: the sandbox failed.
+        """
+        self._work, self._sandbox = work, sandbox
+        if work.check:
+            check_harness(work.problem_set, sandbox, timeout_s=work.timeout_s)
+        self._recorded = list(in_batches(work.recorded, work.graded_together))
+        self._policy = None if work.sampling is None else load_sampling_policy(work.sampling)
+        self._plan = None if self._policy is None else self._make_plan(self._policy)
+
+    @property
+    def facts(self) -> Facts:
+        """What this worker found."""
+        n_batches = len(self._recorded) + len(self._plan.batches if self._plan else ())
+        policy = self._policy
+        if policy is None:
+            return Facts(self._sandbox.name, n_batches)
+        folder = Path(policy.name)
+        return Facts(
+            self._sandbox.name,
+            n_batches,
+            model=policy.name,
+            model_sha256=folder_sha256(folder) if folder.is_dir() else None,
+            adapter=policy.adapter,
+            placement=tuple(sorted(policy.placement.items())),
+        )
+
+    def batches(self) -> Iterator[list[GradedAnswer]]:
+        """Yield all batches of graded answers, in order; recorded ones are graded side by side.
+
+        Raises:
+            SandboxError: the sandbox failed; nothing of the batch in hand is kept.
+        """
+        n_recorded = len(self._recorded)
+        with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+            yield from threads.map(self.graded, range(n_recorded))
+        for index in range(n_recorded, self.facts.n_batches):
+            yield self.graded(index)
+
+    def graded(self, index: int) -> list[GradedAnswer]:
+        """Return one batch of graded answers.
+
+        Raises:
+            SandboxError: the sandbox failed; nothing of the batch is kept.
+        """
+        if index < len(self._recorded):
+            answers = self._recorded[index]
+        else:
+            assert self._plan is not None  # noqa: S101 - facts.n_batches bounds the index
+            answers = self._plan.answers(index - len(self._recorded))
+        (batch,) = graded_batches([answers], self._sandbox, timeout_s=self._work.timeout_s)
+        return batch
+
+    def _make_plan(self, policy: Policy) -> SamplingPlan:
+        """The batches that are still to sample."""
+        work, sampling = self._work, self._work.sampling
+        assert sampling is not None  # noqa: S101 - there is a policy
+        return SamplingPlan(
+            work.problem_set.problems,
+            policy,
+            protocol=sampling.protocol,
+            shots=sampling.shots,
+            decoding=sampling.decoding,
+            batch_size=sampling.batch_size,
+            done={(answer.problem.task_id, answer.sample_index) for answer in work.recorded},
+        )
+
+
+def load_sampling_policy(sampling: Sampling) -> Policy:
+    """Load the policy that is asked.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    return load_policy(
+        sampling.model,
+        adapter=sampling.adapter,
+        device=sampling.device,
+        dtype=sampling.dtype,
+        load_in_4bit=sampling.load_in_4bit,
+        allow_other_base=sampling.allow_other_base,
+        chat_template_kwargs=sampling.chat_template_kwargs,
+        chat_template=sampling.chat_template,
+    )

@@ -1,0 +1,255 @@
+"""Turns a grade into bounded, harmless text that says what went wrong, for the SDPO teacher.
+
+The candidate's code writes part of it (exception messages, values, its own lines), and it enters a
+prompt: control characters and whatever could read as a chat template's token are taken apart.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from evaluator.grading.grade import Grade
+from evaluator.problems.user_code import UserCodeError
+from sandbox.program import AssertResult, Verdict
+
+MAX_CHARS = 1200
+"""Default bound of a whole feedback text, in characters: about 300 tokens."""
+
+_MAX_SHOWN = 3
+"""Failing asserts that are described one by one."""
+
+_PART_CHARS = 200
+"""Bound of one quoted part: a value, a message, a line of code."""
+
+_TAG = re.compile(
+    r"[<\uff1c\ufe64](?=[|\uff5c]|/?[^\s<>]{1,80}[>\uff1e\ufe65])"
+    r"|(?<=[|\uff5c])[>\uff1e\ufe65]"
+    r"|[\[\uff3b](?=/?(?=\w{2,80}[\]\uff3d])(?:\w*[A-Z]\w*[A-Z]|"
+    r"(?:control|unused|reserved|special|extra_id|token)_?\d+\b|(?:cls|sep|pad|unk|mask|bos|eos)\b))"
+    r"|>(?=>[A-Z_]+<<)|\|(?=\|\|[A-Z_]+\|\|\|)"
+)
+"""Where a chat token can begin or end: `<|im_start|>`, `</s>`, `<fim-prefix>`, `[INST]`, `[gMASK]`, `[unused1]`,
+`>>TITLE<<`; the brackets' wide forms too, which some tokenizers read as the plain ones."""
+
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Characters that show nothing and stand in no control category (Unicode's Default_Ignorable_Code_Point): a
+tokenizer that drops them would put together what they hold apart."""
+
+
+def feedback(
+    grade: Grade,
+    *,
+    max_chars: int = MAX_CHARS,
+    special_tokens: Sequence[str] = (),
+    hidden: bool = True,
+    function: Callable[[Grade, str], object] | None = None,
+) -> str | None:
+    """Return what the sandbox says of a completion, at most `max_chars` long; None for a pass.
+
+    Args:
+        grade: the graded completion.
+        max_chars: bound of the text; a longer one keeps its beginning.
+        special_tokens: of the tokenizer that will read it (`control_tokens`), beside the usual ones.
+        hidden: say of hidden tests only how they failed, as a policy may read it.
+        function: a person's own, from grade and completion to a text or None; its text is bounded and made harmless
+            like ours.
+
+    Raises:
+        ValueError: max_chars leaves no room for a sentence.
+        UserCodeError: the function raised, or returned no text.
+    """
+    if max_chars < 80:
+        raise ValueError(f"max_chars must be at least 80, got {max_chars!r}; raise it")
+    if grade.passed:
+        return None
+    if function is None:
+        said = "\n".join(_lines(grade, hidden=hidden))
+    else:
+        found = function(grade, grade.completion)
+        if found is not None and not isinstance(found, str):
+            name = getattr(function, "name", "the feedback")
+            raise UserCodeError(
+                f"{name} must return a text or None, got {found!r:.100}; return one of these"
+            )
+        said = found or ""
+    text = neutralise(said, special_tokens=special_tokens)
+    return _cut(text, max_chars) if text.strip() else None
+
+
+def neutralise(text: str, *, special_tokens: Sequence[str] = ()) -> str:
+    """Return text from a model as a prompt can hold it: readable, and no token of a chat template.
+
+    A space goes in after the opening character of whatever looks like such a token; control,
+    format, surrogate, private and unseen characters are dropped, but line breaks and tabs stay.
+    """
+    kept = take_apart(without_unseen(text), special_tokens)
+    return _TAG.sub(lambda found: f" {found[0]}" if _closes(found) else f"{found[0]} ", kept)
+
+
+def _closes(found: re.Match[str]) -> bool:
+    """Whether the character ends a token `|>`, so that the space goes before it."""
+    return found[0] in ">\uff1e\ufe65" and found.string[found.start() - 1 : found.start()] in (
+        "|",
+        "\uff5c",
+    )
+
+
+def without_unseen(text: str) -> str:
+    """Return text without control, format, surrogate, private and unseen characters but line breaks and tabs."""
+    kept = "".join(char for char in text if char in "\n\t" or unicodedata.category(char)[0] != "C")
+    return _UNSEEN.sub("", kept)
+
+
+def take_apart(text: str, tokens: Sequence[str]) -> str:
+    """Return text that holds none of these tokens: a space stands after the first character of each.
+
+    Tokens of one character, and those of blanks alone, are left: they end nothing, and code is made of them.
+    """
+    words = sorted({token.strip() for token in tokens}, key=len, reverse=True)
+    words = [word for word in words if len(word) > 1]
+    # Again until none is left: one may overlap itself ("aa" in "aaa"), or be what another one becomes.
+    while found := next((word for word in words if word in text), None):
+        text = text.replace(found, f"{found[0]} {found[1:]}")
+    return text
+
+
+def control_tokens(tokenizer: AddedTokens) -> tuple[str, ...]:
+    """Return what a tokenizer reads as one token wherever it stands: its special tokens and all that were added."""
+    return tuple(sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}))
+
+
+class AddedTokens(Protocol):
+    """What is asked of a tokenizer of transformers."""
+
+    all_special_tokens: Sequence[str]
+
+    def get_added_vocab(self) -> Mapping[str, int]:
+        """Return the added tokens, special or not, with their numbers."""
+        ...
+
+
+def _lines(grade: Grade, *, hidden: bool) -> list[str]:
+    """The feedback before it is made harmless and cut."""
+    code = grade.extraction.code
+    if code is None:
+        return [
+            f"The answer holds no program: {grade.extraction.reason}. "
+            "Answer with the code in one Python code block."
+        ]
+    n_visible = grade.problem.n_visible if hidden else grade.n_asserts
+    results = [
+        result if index < n_visible else _without_values(result)
+        for index, result in enumerate(grade.execution.results)
+    ]
+    failing = [result for result in results if not _passed(result)]
+    if not failing:
+        return ["The answer could not be judged by any test."]
+    reached = [result for result in failing if result.verdict is not Verdict.NOT_RUN]
+    lines = [f"{len(failing)} of {grade.n_asserts} tests fail."]
+    shown = _distinct(reached)[:_MAX_SHOWN]
+    for result in shown:
+        lines += _described(result, code)
+    n_alike = len(reached) - len(shown)
+    if n_alike:
+        lines.append(f"{n_alike} more fail{'s' if n_alike == 1 else ''} in a similar way.")
+    n_not_reached = len(failing) - len(reached)
+    if n_not_reached:
+        lines.append(f"{n_not_reached} {'was' if n_not_reached == 1 else 'were'} not reached.")
+    return lines
+
+
+_HIDDEN = "a hidden test"
+
+
+def _without_values(result: AssertResult) -> AssertResult:
+    """A result of which only the kind of failure may be told, and the answer's own line: no input and no value."""
+    wrong = result.verdict is Verdict.FAILED
+    return replace(
+        result,
+        assertion=_HIDDEN,
+        call=_HIDDEN,
+        message=None,
+        got="a wrong result" if wrong else None,
+        expected=None,
+    )
+
+
+def _distinct(failing: Sequence[AssertResult]) -> list[AssertResult]:
+    """One result of each cause, in order: a syntax error fails every assert alike."""
+    by_cause: dict[tuple[object, ...], AssertResult] = {}
+    for result in failing:
+        if result.verdict is Verdict.FAILED:
+            cause: tuple[object, ...] = (result.assertion,)
+        else:
+            cause = (result.verdict, result.exception, result.line)
+        by_cause.setdefault(cause, result)
+    return list(by_cause.values())
+
+
+def _described(result: AssertResult, code: str) -> list[str]:
+    """One failing assert in words."""
+    # Without a call the program itself failed, before any test could call it.
+    call = _part(result.call) if result.call is not None else "the program"
+    match result.verdict:
+        case Verdict.FAILED:
+            got = _part(result.got) if result.got is not None else "something else"
+            if result.call is None:
+                return [f"- {_part(result.assertion)} does not hold."]
+            if result.assertion == _HIDDEN:
+                return [f"- {_HIDDEN} gave a wrong result."]
+            if result.expected is None:
+                return [f"- {call} gave {got}, but {_part(result.assertion)} must hold."]
+            return [f"- {call} gave {got}, expected {_part(result.expected)}."]
+        case Verdict.ERROR:
+            name = _part(result.exception or "an error")
+            message = f": {_part(result.message)}" if result.message else ""
+            return [f"- {call} raised {name}{message}", *_source_line(result, code)]
+        case Verdict.TIMEOUT:
+            return [f"- {call} did not end within the time limit.", *_source_line(result, code)]
+        case Verdict.MEMORY:
+            return [f"- {call} used more memory than allowed.", *_source_line(result, code)]
+        case Verdict.CRASHED:
+            return [f"- {call} ended the whole process instead of returning a value."]
+        case Verdict.UNJUDGED:
+            return [
+                f"- {call} gave something that cannot be compared: {_part(result.message or '')}."
+            ]
+        case Verdict.NOT_RUN | Verdict.PASSED:
+            # A pass stands among the failures only where it is not trusted.
+            return [f"- {_part(result.assertion)} can only be judged by the answer itself."]
+
+
+def _source_line(result: AssertResult, code: str) -> list[str]:
+    """The line of the solution that the error points at, with its number."""
+    lines = code.split("\n")
+    if result.line is None or not 1 <= result.line <= len(lines):
+        return []
+    return [f"  line {result.line}: {_part(lines[result.line - 1].strip())}"]
+
+
+def _part(text: str) -> str:
+    """A quoted part on one line, bounded, its end kept: a message often closes with the point."""
+    flat = text.replace("\r", " ").replace("\n", "\\n").strip()
+    if len(flat) <= _PART_CHARS:
+        return flat
+    head = _PART_CHARS * 2 // 3
+    return f"{flat[:head]} ... {flat[head + 5 - _PART_CHARS :]}"
+
+
+def _cut(text: str, max_chars: int) -> str:
+    """The text within the bound, saying so where something is left out."""
+    if len(text) <= max_chars:
+        return text
+    mark = "\n[cut]"
+    return text[: max_chars - len(mark)].rstrip() + mark
+
+
+def _passed(result: AssertResult) -> bool:
+    """Whether the assert counts as passed."""
+    return result.trusted and result.verdict is Verdict.PASSED

@@ -1,0 +1,117 @@
+"""How tokens are drawn and where an answer ends: one rule for training, evaluation, solve and demo.
+
+Nothing is left to the generation_config that comes with a model, but the list of its end tokens: every other
+field that changes what is drawn (repetition penalty, min_p, suppressed tokens, ...) is ours, and stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from evaluator.models.lora import ModelError
+from evaluator.models.padding import causal_model
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What narrows the distribution that tokens are drawn from, beside temperature and top_p; default nothing."""
+
+    top_k: int = 0
+    """Most likely tokens that are kept; 0 keeps all."""
+    min_p: float = 0.0
+    """Least probability that is kept, as a share of the largest, 0..1."""
+    repetition_penalty: float = 1.0
+    """Divides the score of tokens that were there before; 1 leaves them."""
+    further: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of transformers' GenerationConfig by their own names, asked for by a person."""
+
+
+def end_ids(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401 - any causal model of transformers
+    """Token ids that end an answer: the tokenizer's, and those the model's makers list (Gemma, Phi, Llama 3).
+
+    Raises:
+        ModelError: there is none.
+    """
+    listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids = [tokenizer.eos_token_id, *(listed if isinstance(listed, list | tuple) else [listed])]
+    known = [token for token in dict.fromkeys(ids) if token is not None]
+    if not known:
+        raise ModelError(
+            "the tokenizer must have an end-of-text token, got none; set its eos_token"
+        )
+    return known
+
+
+def pad_id(model: Any, tokenizer: Any) -> int:  # noqa: ANN401
+    """Token id that fills the left of shorter prompts."""
+    known = tokenizer.pad_token_id
+    return int(known if known is not None else end_ids(model, tokenizer)[0])
+
+
+def up_to_end(ids: Sequence[int], ends: Sequence[int]) -> tuple[list[int], bool]:
+    """The tokens before the first end token, and whether there is one."""
+    at = next((place for place, token in enumerate(ids) if token in ends), None)
+    return list(ids[:at]), at is not None
+
+
+def answer_text(tokenizer: Any, ids: Sequence[int]) -> str:  # noqa: ANN401
+    """Text of tokens without end marks and the like; spaces stay as they are."""
+    text: str = tokenizer.decode(
+        list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return text
+
+
+def generation_settings(
+    model: Any,  # noqa: ANN401
+    tokenizer: Any,  # noqa: ANN401
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    filters: Filters | None = None,
+) -> Any:  # noqa: ANN401 - transformers' GenerationConfig
+    """The settings of one `generate` call; temperature 0 is greedy. To be used `alone`."""
+    from transformers import GenerationConfig
+
+    filters = filters or Filters()
+    is_sampled = temperature > 0.0
+    settings: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "do_sample": is_sampled,
+        "temperature": temperature if is_sampled else 1.0,
+        "top_p": top_p,
+        "top_k": filters.top_k if is_sampled else 50,  # transformers warns of another when greedy
+        "min_p": filters.min_p if is_sampled and filters.min_p else None,
+        "typical_p": 1.0,
+        "repetition_penalty": filters.repetition_penalty,
+        "num_beams": 1,
+        "use_cache": True,
+        "eos_token_id": end_ids(model, tokenizer),
+        "pad_token_id": pad_id(model, tokenizer),
+    }
+    return GenerationConfig(**{**settings, **filters.further})
+
+
+@contextmanager
+def alone(model: Any, settings: Any) -> Iterator[None]:  # noqa: ANN401
+    """Within the block nothing but `settings` counts: transformers fills what they leave out from the model's own."""
+    inner = causal_model(model)
+    own = getattr(inner, "generation_config", None)
+    inner.generation_config = settings
+    try:
+        yield
+    finally:
+        inner.generation_config = own
+
+
+def stored(settings: Any) -> dict[str, Any]:  # noqa: ANN401
+    """The fields that are set, as plain data to be kept with a run."""
+    return {
+        name: value
+        for name, value in sorted(settings.to_dict().items())
+        if value is not None and not name.startswith("_") and name != "transformers_version"
+    }

@@ -1,0 +1,278 @@
+"""Samples completions from a policy: prompts in batches of like length, each answer cut where it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from evaluator.answers.answer_text import opened_by
+from evaluator.models.context_length import context_length
+from evaluator.models.lora import ModelError
+from evaluator.sampling.decoding import Filters
+from evaluator.sampling.generate import StopRule, generate_rows
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model with its tokenizer, ready to sample; a trainer wraps its own pair in one."""
+
+    model: Any
+    """A transformers causal language model, with or without a PEFT adapter."""
+    tokenizer: Any
+    name: str = ""
+    """Hub name or folder of the base model."""
+    adapter: str | None = None
+    """Folder of the adapter; None for the base model."""
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """What the chat template is given beside the messages, e.g. `enable_thinking`."""
+
+    @property
+    def placement(self) -> dict[str, str]:
+        """Device and number format of the weights, as stored with a run."""
+        weight = next(self.model.parameters())
+        placement = {"device": str(weight.device), "dtype": str(weight.dtype).split(".")[-1]}
+        if weight.device.type == "cuda":
+            import torch
+
+            placement["gpu"] = torch.cuda.get_device_name(weight.device)
+        return placement
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sampled completion."""
+
+    text: str
+    n_tokens: int
+    """Tokens of the completion, without the end-of-text token."""
+    truncated: bool
+    """True when the length limit ended it."""
+    prompt: str
+    """The templated prompt as the policy read it."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How completions are sampled."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    n_samples: int = 1
+    """Completions of each problem."""
+    seed: int = 42
+
+    @property
+    def name(self) -> str:
+        """The decoding in words, as stored with an evaluation."""
+        if self.temperature == 0.0:
+            return f"greedy, {self.max_new_tokens} tokens"
+        return (
+            f"temperature {self.temperature:g}, top_p {self.top_p:g}, n {self.n_samples}, "
+            f"{self.max_new_tokens} tokens"
+        )
+
+
+def generate(
+    policy: Policy,
+    conversations: Sequence[Sequence[dict[str, str]] | str],
+    *,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    filters: Filters | None = None,
+    batch_size: int = 16,
+    seed: int = 42,
+    stop: Sequence[StopRule] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[Sample]:
+    """Sample one completion for each conversation; results in input order.
+
+    The model's training mode and the random state are afterwards as they were.
+
+    Args:
+        policy: model and tokenizer.
+        conversations: chat messages, or plain text that is read as it stands.
+        max_new_tokens: length limit of a completion.
+        temperature: 0 is greedy.
+        top_p: share of probability that sampling keeps, 0..1.
+        filters: what narrows it further; None nothing.
+        batch_size: completions sampled together, prompts of like length.
+        seed: of the sampling.
+        stop: a rule for each conversation that ends it early; None samples to the end of text.
+        progress: called with the number of completions after each batch.
+
+    Raises:
+        ModelError: no chat template, or a prompt that does not fit the context.
+    """
+    samples: dict[int, Sample] = {}
+    for batch in generate_batches(
+        policy,
+        conversations,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        filters=filters,
+        batch_size=batch_size,
+        seed=seed,
+        stop=stop,
+    ):
+        samples.update(batch)
+        if progress is not None:
+            progress(len(batch))
+    return [samples[index] for index in range(len(conversations))]
+
+
+def generate_batches(
+    policy: Policy,
+    conversations: Sequence[Sequence[dict[str, str]] | str],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    batch_size: int,
+    seed: int,
+    filters: Filters | None = None,
+    stop: Sequence[StopRule] | None = None,
+) -> Iterator[dict[int, Sample]]:
+    """Yield completions batch by batch, by index of their conversation; see `generate`."""
+    for batch in plan_batches(
+        policy, conversations, max_new_tokens=max_new_tokens, batch_size=batch_size
+    ):
+        yield sample_batch(
+            policy,
+            batch,
+            stop=None if stop is None else {index: stop[index] for index in batch.indices},
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            filters=filters,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some prompts that are sampled together."""
+
+    position: int
+    """How many prompts come before it: with the seed it decides the random numbers."""
+    indices: tuple[int, ...]
+    """Of its conversations."""
+    prompts: tuple[str, ...]
+    token_ids: tuple[tuple[int, ...], ...]
+
+
+def plan_batches(
+    policy: Policy,
+    conversations: Sequence[Sequence[dict[str, str]] | str],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+) -> list[Batch]:
+    """Put prompts of like length together, the longest first.
+
+    So little is padding, and a batch that does not fit the memory fails at once. The plan follows
+    from the prompts alone: whoever makes it again gets the same batches.
+
+    Raises:
+        ModelError: no chat template, or a prompt that does not fit the context.
+    """
+    tokenizer = policy.tokenizer
+    prompts = [
+        prompt_text(tokenizer, conversation, policy.chat_template_kwargs)
+        for conversation in conversations
+    ]
+    token_ids = [
+        tokenizer(prompt, add_special_tokens=isinstance(conversation, str))["input_ids"]
+        for prompt, conversation in zip(prompts, conversations, strict=True)
+    ]
+    _check_context(policy, token_ids, max_new_tokens)
+    order = sorted(range(len(prompts)), key=lambda index: (-len(token_ids[index]), index))
+    plan = []
+    for position in range(0, len(order), batch_size):
+        chosen = order[position : position + batch_size]
+        plan.append(
+            Batch(
+                position,
+                tuple(chosen),
+                tuple(prompts[index] for index in chosen),
+                tuple(tuple(token_ids[index]) for index in chosen),
+            )
+        )
+    return plan
+
+
+def sample_batch(
+    policy: Policy,
+    batch: Batch,
+    *,
+    stop: Mapping[int, StopRule] | None,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    filters: Filters | None = None,
+) -> dict[int, Sample]:
+    """Sample one batch of a plan, by index of the conversation; `stop` has a rule for each."""
+    answers = generate_rows(
+        policy.model,
+        policy.tokenizer,
+        batch.token_ids,
+        rules=None
+        if stop is None
+        else [
+            partial(_holds_after, stop[index], opened_by(prompt))
+            for index, prompt in zip(batch.indices, batch.prompts, strict=True)
+        ],
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        filters=filters,
+        seed=seed + batch.position,
+    )
+    return {
+        index: Sample(answer.text, answer.n_tokens, answer.truncated, prompt)
+        for index, answer, prompt in zip(batch.indices, answers, batch.prompts, strict=True)
+    }
+
+
+def _holds_after(rule: StopRule, opening: str, text: str) -> bool:
+    """Whether a rule holds for a completion whose prompt ended with the tag that opens thinking."""
+    return rule(opening + text)
+
+
+def prompt_text(
+    tokenizer: Any,  # noqa: ANN401
+    conversation: Sequence[dict[str, str]] | str,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> str:
+    """The prompt as the policy reads it."""
+    if isinstance(conversation, str):
+        return conversation
+    if not tokenizer.chat_template:
+        raise ModelError(
+            "the tokenizer must have a chat template for this protocol, got none; use an instruct "
+            "model, or the protocol mbpp-3shot for a base model"
+        )
+    text: str = tokenizer.apply_chat_template(
+        list(conversation),
+        tokenize=False,
+        add_generation_prompt=True,
+        **(chat_template_kwargs or {}),
+    )
+    return text
+
+
+def _check_context(policy: Policy, token_ids: list[list[int]], max_new_tokens: int) -> None:
+    """Refuse prompts that leave no room for the completion."""
+    context = context_length(policy.model)
+    longest = max(map(len, token_ids), default=0)
+    if context is not None and longest + max_new_tokens > context:
+        raise ModelError(
+            f"prompt and completion must fit the model's context of {context} tokens, got "
+            f"{longest} + {max_new_tokens}; lower max_new_tokens or take another protocol"
+        )

@@ -1,0 +1,354 @@
+"""Containers of the sandbox, through the Docker engine; the only importer of `docker`.
+
+Whoever may create containers is root on the host. So this runs where a person who owns the machine started
+it, and never in a container: a mounted docker.sock is root on the host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import docker.types
+import requests.exceptions
+
+from sandbox.containers.limits import (
+    SECCOMP_PROFILE,
+    SOCKET_DIR,
+    Limits,
+    container_options,
+    guest_options,
+)
+from sandbox.containers.strays import SocketFolder, is_gone, remove_folders, this_process
+from sandbox.guest.__main__ import CONTROL_SOCKET, RUN_SOCKET
+from sandbox.guest.protocol import Kind
+from sandbox.pool.endpoint import ask, wait_until_ready
+from sandbox.program import SandboxError
+
+IMAGE = "sdpo-bench-sandbox"
+LABEL = "sdpo-bench.sandbox"
+OWNER_LABEL = "sdpo-bench.owner"
+"""Holds the process that a container belongs to, so that one which was left behind is known."""
+LEASE_WITHIN_S = 30.0
+"""Time in which a client takes the lease of a container that it starts; longer than it waits for an answer."""
+SOURCE_LABEL = "sdpo-bench.guest"
+"""Holds the digest of the guest's source, so that a stale image is noticed."""
+_NO_ENGINE = "a Docker engine must answer, got {error}; start one, or use the process backend, which is no wall"
+
+
+@contextlib.contextmanager
+def engine(*, timeout_s: int = 60) -> Iterator[Any]:
+    """A client of the Docker engine (or of Podman's compatible socket, by DOCKER_HOST).
+
+    Raises:
+        SandboxError: no engine answers, or it refuses a request made through this client.
+    """
+    try:
+        client = docker.from_env(timeout=timeout_s)
+    except docker.errors.DockerException as error:
+        raise SandboxError(_NO_ENGINE.format(error=_one_line(error))) from error
+    try:
+        client.ping()
+        yield client
+    except docker.errors.BuildError as error:
+        raise SandboxError(f"the image must build, got {_one_line(error)}") from error
+    except docker.errors.APIError as error:
+        raise SandboxError(f"the Docker engine must do as asked, got {_one_line(error)}") from error
+    except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+        raise SandboxError(_NO_ENGINE.format(error=_one_line(error))) from error
+    finally:
+        client.close()
+
+
+def answers() -> bool:
+    """Whether a Docker engine answers here."""
+    try:
+        with engine(timeout_s=10):
+            return True
+    except SandboxError:
+        return False
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def find_image(client: Any, name: str) -> Any | None:  # noqa: ANN401 - docker has no types
+    """Return an image of the engine, or None where it has none of that name."""
+    try:
+        return client.images.get(name)
+    except docker.errors.ImageNotFound:
+        return None
+
+
+def pull_image(client: Any, name: str) -> Any | None:  # noqa: ANN401 - docker has no types
+    """Return an image from a registry, or None where none can be reached."""
+    try:
+        return client.images.pull(name)
+    except (docker.errors.APIError, requests.exceptions.RequestException):
+        return None
+
+
+def create(
+    client: Any,  # noqa: ANN401 - docker has no types
+    *,
+    image: str,
+    socket_dir: Path,
+    command: str,
+    limits: Limits,
+    owned: bool,
+    hash_seed: int = 0,
+    runtime: str | None = None,
+    name: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Any:  # noqa: ANN401
+    """Start one container under the policy's options.
+
+    Args:
+        client: of the engine.
+        image: to run.
+        socket_dir: folder on the host where its sockets appear.
+        command: the supervisor's settings.
+        limits: what it may use.
+        owned: it goes with this client; else it is restarted for ever.
+        hash_seed: of Python inside.
+        runtime: of the engine, e.g. `runsc`.
+        name: of the container.
+        environment: more variables for the supervisor.
+    """
+    options = _sdk_options(client, limits)
+    restart = options.pop("restart")
+    if owned:
+        options["auto_remove"] = True
+    else:
+        options["restart_policy"] = {"Name": restart}
+    return client.containers.run(
+        image,
+        [command],
+        detach=True,
+        name=name,
+        labels={LABEL: "owned", OWNER_LABEL: this_process()} if owned else {LABEL: "up"},
+        environment={"PYTHONHASHSEED": str(hash_seed), **(environment or {})},
+        volumes={str(socket_dir): {"bind": SOCKET_DIR, "mode": "rw"}},
+        runtime=runtime,
+        **options,
+    )
+
+
+def _sdk_options(client: Any, limits: Limits) -> dict[str, Any]:  # noqa: ANN401
+    """The policy's options, with what the SDK has types of its own for."""
+    options = container_options(limits)
+    # Docker's interface takes the profile itself, Podman's the path to it.
+    profile = str(SECCOMP_PROFILE) if _is_podman(client) else SECCOMP_PROFILE.read_text()
+    options["ulimits"] = [
+        docker.types.Ulimit(name=key, soft=value, hard=value)
+        for key, value in options["ulimits"].items()
+    ]
+    options["security_opt"] = [
+        f"seccomp={profile}" if entry.startswith("seccomp=") else entry
+        for entry in options["security_opt"]
+    ]
+    options["log_config"] = docker.types.LogConfig(type=options.pop("log_driver"))
+    return options
+
+
+def _is_podman(client: Any) -> bool:  # noqa: ANN401 - docker has no types
+    parts = client.version().get("Components") or []
+    return any("podman" in str(part.get("Name")).lower() for part in parts)
+
+
+@contextlib.contextmanager
+def plain_container(
+    client: Any,  # noqa: ANN401 - docker has no types
+    *,
+    image: str,
+    limits: Limits,
+    script: str = "import signal; signal.pause()",
+) -> Iterator[Any]:
+    """A container under the same options that runs a script of ours, or waits; for measuring only."""
+    options = _sdk_options(client, limits)
+    del options["restart"]
+    container = client.containers.run(
+        image, ["-I", "-c", script], entrypoint=["python3"], detach=True, **options
+    )
+    try:
+        yield container
+    finally:
+        container.remove(force=True)
+
+
+class DockerEndpoint:
+    """A container that this client started and that ends with it."""
+
+    def __init__(
+        self,
+        *,
+        slots: int,
+        number: int,
+        image: str,
+        limits: Limits | None = None,
+        hash_seed: int = 0,
+        runtime: str | None = None,
+        recycle_after: int = 2000,
+        without: frozenset[str] = frozenset(),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.slots = slots
+        self._number = number
+        self._image = image
+        self._limits = limits or Limits()
+        self._hash_seed = hash_seed
+        self._environment = dict(environment or {})
+        self._runtime = runtime
+        self._recycle_after = recycle_after
+        self._without = without
+        self._folder = SocketFolder()
+        self.socket_dir = self._folder.path
+        self._lease: socket.socket | None = None
+        self.container_id = ""
+        self.facts: dict[str, Any] = {}
+        """What the supervisor said of itself when it had started."""
+        self.name = f"docker container {number}"
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> None:
+        self._folder.clear()
+        command = guest_options(
+            slots=self.slots,
+            container=self._number,
+            owner_uid=os.geteuid(),
+            image=self._image,
+            recycle_after=self._recycle_after,
+            without=self._without,
+            lease_within_s=LEASE_WITHIN_S,
+        )
+        with engine() as client:
+            remove_strays(client)
+            container = create(
+                client,
+                image=self._image,
+                socket_dir=self.socket_dir,
+                command=command,
+                limits=self._limits,
+                owned=True,
+                hash_seed=self._hash_seed,
+                runtime=self._runtime,
+                environment=self._environment,
+            )
+            self.container_id = container.id
+        self.facts = wait_until_ready(self.socket_dir, "the sandbox's container").facts
+        # Held open: when this process is gone, however it went, the container ends.
+        try:
+            self._lease = ask(self.socket_dir, Kind.LEASE)
+        except OSError as error:
+            raise SandboxError(
+                f"a container must wait {LEASE_WITHIN_S:g} s for its client, got {error!r}; try again"
+            ) from error
+
+    def restart(self) -> None:
+        """Start a fresh container in the place of this one."""
+        self._stop()
+        self._start()
+
+    def close(self) -> None:
+        """Remove the container."""
+        self._stop()
+        self._folder.close()
+
+    def _stop(self) -> None:
+        if self._lease is not None:
+            self._lease.close()
+            self._lease = None
+        if self.container_id:
+            with engine() as client:
+                # Gone already where it removed itself when it ended.
+                with contextlib.suppress(docker.errors.NotFound):
+                    _remove(client.containers.get(self.container_id))
+            self.container_id = ""
+
+
+UP_NAME = "sdpo-bench-sandbox-"
+
+
+def bring_up(folder: Path, *, containers: int, slots: int, image: str, limits: Limits) -> list[str]:
+    """Start standing containers and wait until they answer; return their names."""
+    names = []
+    with engine() as client:
+        for number in range(containers):
+            name = f"{UP_NAME}{number}"
+            socket_dir = folder / str(number)
+            socket_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with contextlib.suppress(docker.errors.NotFound):
+                client.containers.get(name).remove(force=True)
+            command = guest_options(
+                slots=slots, container=number, owner_uid=os.geteuid(), image=image
+            )
+            create(
+                client,
+                image=image,
+                socket_dir=socket_dir,
+                command=command,
+                limits=limits,
+                owned=False,
+                name=name,
+            )
+            names.append(name)
+    for number in range(containers):
+        wait_until_ready(folder / str(number), f"{UP_NAME}{number}")
+    return names
+
+
+def take_down() -> list[str]:
+    """Remove the standing containers, what killed clients left, and their folders; return the containers' names."""
+    with engine() as client:
+        found = client.containers.list(all=True, filters={"label": f"{LABEL}=up"})
+        for container in found:
+            _remove(container)
+            _remove_socket_folder(container)
+        strays = remove_strays(client)
+    remove_folders()
+    return sorted((*(container.name for container in found), *strays))
+
+
+def remove_strays(client: Any) -> list[str]:  # noqa: ANN401 - docker has no types
+    """Remove the containers of clients that are gone; return their names."""
+    # Sparse: what the list itself says, without another question for each.
+    found = client.containers.list(all=True, filters={"label": f"{LABEL}=owned"}, sparse=True)
+    strays = [
+        container for container in found if is_gone(container.attrs["Labels"].get(OWNER_LABEL, ""))
+    ]
+    for container in strays:
+        _remove(container)
+    return [container.attrs["Names"][0].lstrip("/") for container in strays]
+
+
+def _remove_socket_folder(container: Any) -> None:  # noqa: ANN401 - docker has no types
+    """Remove what a standing container leaves on the host: its two sockets, and their folder if it is then empty."""
+    for mount in container.attrs["Mounts"]:
+        if mount["Destination"] == SOCKET_DIR:
+            folder = Path(mount["Source"])
+            with contextlib.suppress(OSError):
+                for name in (RUN_SOCKET, CONTROL_SOCKET):
+                    (folder / name).unlink(missing_ok=True)
+                folder.rmdir()
+
+
+def _remove(container: Any) -> None:  # noqa: ANN401 - docker has no types
+    """Remove a container; one that is gone, or goes just now, is as good."""
+    try:
+        container.remove(force=True)
+    except docker.errors.NotFound:
+        pass
+    except docker.errors.APIError as error:
+        if "already in progress" not in str(error):
+            raise

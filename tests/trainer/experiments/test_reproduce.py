@@ -1,0 +1,135 @@
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.tiny_model import make_tiny_model
+from trainer.cli.reproduce import reproduce as command
+from trainer.experiments import reproduce
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+
+
+def plan(**changes):
+    options = {
+        "model": "M", "seeds": [42, 43], "steps": 200, "configs": CONFIGS,
+        "overrides": ["--num_generations", "8"], "eval_options": [],
+    }  # fmt: skip
+    return reproduce.stages(**(options | changes))
+
+
+def test_the_stages_are_a_baseline_each_method_with_each_seed_and_one_audit():
+    labels = [stage.label for stage in plan()]
+    assert labels == [
+        "reproduce-baseline",
+        *(
+            f"reproduce-{method}-{seed}"
+            for seed in (42, 43)
+            for method in ("grpo", "sdpo", "hybrid")
+        ),
+        "reproduce-audit-42",
+    ]
+    assert all("--num_generations" in stage.words for stage in plan() if stage.steps)
+
+
+def test_the_baseline_is_measured_on_the_weights_that_the_methods_train_on():
+    words = plan()[0].words
+    assert "--load-in-4bit" in words and words[words.index("--dtype") + 1] == "bfloat16"
+    words = plan(overrides=["--load_in_4bit=false", "--seed", "1", "--dtype", "float32"])[0].words
+    assert "--load-in-4bit" not in words and words[words.index("--dtype") + 1] == "float32"
+
+
+def test_every_configuration_that_a_stage_names_is_there():
+    for stage in plan():
+        if stage.steps:
+            assert Path(stage.words[stage.words.index("--config") + 1]).is_file()
+
+
+def test_what_is_finished_is_left_and_what_was_cut_off_goes_on(monkeypatch, tmp_path):
+    known = {
+        "reproduce-baseline": reproduce.Known("b", finished=True, kind="eval"),
+        "reproduce-grpo-42": reproduce.Known("g", finished=False, kind="train"),
+    }
+    monkeypatch.setattr(reproduce, "known_runs", lambda _: known)
+    ran, said = [], []
+    reproduce.run_all(
+        plan(seeds=[42])[:3],
+        runs_dir=tmp_path,
+        execute=lambda words: ran.append(words) or 0,
+        say=said.append,
+    )
+    assert ran[0] == ["train", "--resume", str(tmp_path / "g")]
+    assert ran[1][:2] == ["train", "sdpo"] and ran[1][-2:] == ["--runs_dir", str(tmp_path)]
+    assert len(ran) == 2 and "done before" in said[0]
+
+
+def test_a_stage_that_fails_ends_it_with_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(reproduce, "known_runs", lambda _: {})
+    with pytest.raises(
+        reproduce.StageFailed, match=r"reproduce-baseline must end with status 0, got 3"
+    ):
+        reproduce.run_all(plan(), runs_dir=tmp_path, execute=lambda _: 3, say=print)
+
+
+def test_the_plan_counts_hours_of_measured_steps_and_names_the_others(tmp_path):
+    check = tmp_path / "gpu.json"
+    part = {"name": "train grpo", "figures": {"step_s": 9.0}}
+    check.write_text(json.dumps({"parts": [part, {"name": "load bf16", "figures": {}}]}))
+    step_s = reproduce.measured_step_s(check)
+    assert step_s == {"grpo": 9.0} and reproduce.measured_step_s(tmp_path / "none") == {}
+    lines = reproduce.plan_lines(plan(seeds=[42]), step_s=step_s, known={})
+    assert "0.5 h" in lines[1] and "not measured" in lines[2]
+    assert lines[-1].startswith("0.5 hours") and "3 stages" in lines[-1]
+
+
+def test_ours_stand_beside_the_published_figures():
+    row = {
+        "algorithm": "sdpo", "seed": 42, "k": 120, "n": 257, "pass_at_1": 120 / 257,
+        "interval_low": 0.41, "interval_high": 0.53,
+    }  # fmt: skip
+    head, line, why = reproduce.published_table([row])
+    assert "46.69 % (120 of 257; 41.0 to 53.0)" in line and "1.95 % (5 of 257)" in line
+    assert "p = 0.50" in why and "published" in head
+
+
+def test_a_plan_is_printed_and_nothing_is_run(tmp_path):
+    run = CliRunner().invoke(
+        command, ["--plan", "--configs", str(CONFIGS), "--runs-dir", str(tmp_path / "runs")]
+    )
+    assert run.exit_code == 0, run.output
+    assert "reproduce-hybrid-44" in run.output and not (tmp_path / "runs").exists()
+
+
+def test_seeds_that_are_no_numbers_are_refused(tmp_path):
+    run = CliRunner().invoke(command, ["--plan", "--seeds", "42;43", "--configs", str(CONFIGS)])
+    assert run.exit_code == 2 and "42;43" in run.output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_whole_benchmark_runs_and_is_not_run_twice(tmp_path, capfd):
+    model = make_tiny_model(tmp_path / "model")
+    runs = tmp_path / "runs"
+    configs = tmp_path / "configs"
+    configs.mkdir()
+    small = (
+        (CONFIGS / "smoke-cpu.yaml")
+        .read_text()
+        .replace('save_strategy: "no"', "save_strategy: steps")
+    )
+    for method in reproduce.METHODS:
+        (configs / f"{method}.yaml").write_text(small)
+    words = [
+        *("--model", str(model), "--seeds", "1", "--steps", "2", "--configs", str(configs)),
+        *("--runs-dir", str(runs), "--eval-option=--dataset", "--eval-option=embedded/test"),
+        *("--eval-option=--max-new-tokens", "--eval-option=8", "--eval-option=--sandbox"),
+        *("--eval-option=process", "--sandbox", "process", "--dataset", "embedded/train"),
+        *("--eval_dataset", "embedded/test", "--max_completion_length", "8", "--lora_r", "4"),
+    ]
+    first = CliRunner().invoke(command, words)
+    printed = capfd.readouterr().out
+    assert first.exit_code == 0, first.output + printed
+    assert "1.95 %" in first.output and "not distinguishable" in printed
+    second = CliRunner().invoke(command, words)
+    assert second.output.count("done before") == 5 and len(list(runs.iterdir())) == 5

@@ -1,0 +1,211 @@
+"""What a run would ignore, or could not work with, is one line before anything is loaded."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from trainer.cli.train import train as train_command
+from trainer.options.checks import (
+    adapter_config,
+    check_length,
+    check_targets,
+    check_trackers,
+    check_use,
+    check_values,
+)
+from trainer.options.config import ConfigError, parse_options
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+
+
+@pytest.fixture
+def options(config_file):
+    def parse(**changes):
+        return parse_options(config_file(**changes))
+
+    return parse
+
+
+@pytest.fixture(autouse=True)
+def without_deepspeed():
+    """transformers remembers in the whole process what it could not read."""
+    yield
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning_rate", -1), ("learning_rate", 0), ("temperature", 0), ("temperature", -0.5),
+        ("temperature", float("nan")), ("max_completion_length", 0), ("max_completion_length", 12.5),
+        ("per_device_train_batch_size", 0), ("per_device_train_batch_size", 3), ("num_generations", 0),
+        ("num_generations", 1), ("num_generations", 3), ("gradient_accumulation_steps", 0),
+        ("steps_per_generation", 0), ("num_iterations", 0), ("max_steps", 0), ("max_steps", -2),
+        ("num_train_epochs", 0), ("max_problems", 0), ("max_problems", -1), ("lora_r", 0), ("lora_alpha", 0),
+        ("lora_dropout", 1.0), ("lora_dropout", -0.1), ("top_p", 0), ("top_p", 1.1), ("top_k", -1), ("min_p", 2),
+        ("repetition_penalty", 0), ("adam_beta1", 1.0), ("max_grad_norm", -1), ("seed", -1), ("eval_batch", 0),
+        ("loss_type", "grop"), ("scale_rewards", "sometimes"), ("importance_sampling_level", "word"),
+        ("dtype", "float99"), ("save_strategy", "often"), ("optim", "sgdd"), ("lr_scheduler_type", "zigzag"),
+        ("generation_kwargs", "text"), ("generation_kwargs", {"num_beam": 2}), ("use_peft", "perhaps"),
+        ("learning_rate", "fast"), ("chat_template_kwargs", "{nope"), ("aggregation", "median"),
+        ("deepspeed", "absent.json"), ("bf16", 3), ("logging_steps", float("inf")),
+        ("timeout_s", float("inf")), ("format_weight", float("inf")), ("anchor_weight", float("nan")),
+        ("importance_clip", float("inf")), ("mismatch_clip", float("nan")), ("seed", 2**32), ("seed", 10**30),
+        ("max_problems", 10**30), ("dataloader_num_workers", -1), ("delta", -0.1), ("epsilon_high", float("nan")),
+        ("sapo_temperature_pos", -1), ("ref_model_mixup_alpha", float("inf")), ("ddp_timeout", -1),
+        ("max_problems", 1.5), ("max_problems", "two"), ("ema_rate", "slow"), ("evaluate_every", 0.5),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_work_is_one_line(options, name, value):
+    with pytest.raises(ConfigError) as error:
+        check_values(options(**{name: value}))
+    assert "\n" not in str(error.value) and str(error.value)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_shipped_configurations_pass_every_check(config_file, path):
+    given = yaml.safe_load(path.read_text())
+    # this machine may have no GPU
+    given |= {"bf16": False, "use_cpu": True}
+    algorithm = path.stem if path.stem in ("grpo", "hybrid", "audit") else "sdpo"
+    options = parse_options(config_file(**given))
+    check_values(options)
+    check_use(algorithm, options)
+    check_trackers(options)
+
+
+def test_the_configurations_that_are_compared_differ_in_the_algorithm_alone():
+    of_the_distillation = {
+        "support", "distill_top_k", "divergence", "alpha", "importance_clip", "ema_rate", "success_threshold",
+        "hybrid_lambda",
+    }  # fmt: skip
+    common = []
+    for name in ("grpo", "sdpo", "hybrid"):
+        given = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+        common.append({k: v for k, v in given.items() if k not in of_the_distillation})
+    assert common[0] == common[1] == common[2]
+    assert "scale_rewards" not in common[0] and common[0]["model_name_or_path"]
+
+
+POLICY = {
+    "beta": 0.1, "loss_type": "luspo", "top_entropy_quantile": 0.2, "off_policy_mask_threshold": 0.1,
+    "epsilon": 0.3, "epsilon_high": 0.4, "delta": 2.0, "importance_sampling_level": "sequence",
+    "use_bias_correction_kl": False, "sapo_temperature_pos": 2.0, "vespo_k_pos": 1.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", POLICY)
+def test_an_option_of_the_policy_loss_is_refused_where_there_is_none(options, name):
+    chosen = options(**{name: POLICY[name]})
+    for algorithm in ("sdpo", "audit"):
+        with pytest.raises(ConfigError, match=f"^{name} must be left out .*train grpo or hybrid$"):
+            check_use(algorithm, chosen)
+    for algorithm in ("grpo", "hybrid"):
+        check_use(algorithm, chosen)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("entropy_coef", 1.0), ("use_adaptive_entropy", True), ("router_aux_loss_coef", 0.1)],
+)
+def test_an_option_of_trls_own_forward_pass_is_grpos_alone(options, name, value):
+    chosen = options(**{name: value})
+    for algorithm in ("sdpo", "hybrid", "audit"):
+        with pytest.raises(ConfigError, match=f"^{name} must be left out .*train grpo$"):
+            check_use(algorithm, chosen)
+    check_use("grpo", chosen)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "instead"),
+    [
+        ("reward_weights", [1.0, 5.0], "use format_weight"),
+        ("attn_implementation", "eager", "use the model's own"),
+        ("model_revision", "v2", "folder of that revision"),
+        ("push_to_hub", True, "by hand"),
+        ("torch_compile", True, "no compilation"),
+        ("load_best_model_at_end", True, "evaluate_every"),
+        ("eval_steps", 5, "evaluate_every"),
+        ("per_device_eval_batch_size", 4, "eval_batch"),
+        ("data_seed", 3, "use seed"),
+    ],
+)
+def test_an_option_that_no_run_reads_names_what_there_is_in_its_place(
+    options, name, value, instead
+):
+    with pytest.raises(ConfigError, match=rf"^{name} must be left out.*{instead}"):
+        check_use("grpo", options(**{name: value}))
+
+
+def test_a_misspelt_field_of_the_decoding_is_named_with_the_one_that_is_meant(options):
+    with pytest.raises(ConfigError, match="got 'num_beam'; did you mean 'num_beams'"):
+        check_values(options(generation_kwargs={"num_beam": 2}))
+
+
+def test_an_option_at_its_default_is_no_choice(options):
+    check_use("sdpo", options(beta=0.0, loss_type="dapo", entropy_coef=0.0, reward_weights=None))
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        (["q_proj"], {"q_proj"}),
+        ("q_proj", {"q_proj"}),
+        (["self_attn.q_proj"], {"self_attn.q_proj"}),
+        (["q_proj", "v_proj"], {"q_proj", "v_proj"}),
+        (["all-linear"], "all-linear"),
+        ([r".*\.q_proj"], r".*\.q_proj"),
+    ],
+)
+def test_one_name_of_a_module_is_a_name_and_no_pattern(options, targets, expected):
+    assert adapter_config(options(lora_target_modules=targets).model).target_modules == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lora_target_modules": ["nope"]},
+        {"lora_target_modules": ["q_proj", "nope"]},
+        {"lora_modules_to_save": ["nope"]},
+    ],
+)
+def test_a_module_that_the_model_has_not_is_named_with_those_it_has(options, tiny_model, changes):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    with pytest.raises(ConfigError, match="'nope'; it has .*q_proj") as error:
+        check_targets(model, adapter_config(options(**changes).model))
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_of_fewer_problems_than_a_batch_asks_is_refused(options):
+    check_length(options(), 2)
+    for n_problems in (0, 1):
+        with pytest.raises(ConfigError, match=f"must find 2 problems, got {n_problems}"):
+            check_length(options(), n_problems)
+
+
+def test_a_tracker_that_is_not_installed_is_named(options, monkeypatch):
+    monkeypatch.setattr("trainer.options.checks.importlib.util.find_spec", lambda name: None)
+    check_trackers(options(report_to="none"))
+    with pytest.raises(ConfigError, match="got 'wandb'; install it"):
+        check_trackers(options(report_to="wandb"))
+
+
+@pytest.mark.parametrize(
+    "words", [["--max_problems", "1"], ["--temperature", "0"], ["--beta", "0.1"]]
+)
+def test_the_command_says_it_in_one_line_and_makes_no_run(
+    config_file, tmp_path, monkeypatch, words
+):
+    monkeypatch.setattr("trainer.cli.train.needs_supervisor", lambda: False)
+    monkeypatch.setattr("trainer.cli.train.die_with_supervisor", lambda: None)
+    monkeypatch.setattr("trainer.cli.train.tell", lambda **_: None)
+    found = CliRunner().invoke(train_command, ["sdpo", "--config", str(config_file()), *words])
+    assert found.exit_code == 1
+    assert found.output.startswith("Error: ") and found.output.count("\n") == 1
+    assert not (tmp_path / "runs").exists()

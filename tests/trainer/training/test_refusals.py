@@ -1,0 +1,114 @@
+"""What is refused leaves nothing: no run's folder, and of a run that is resumed no row more than before."""
+
+import shutil
+
+import pytest
+from transformers import TrainerCallback
+
+from analysis.journal.journal import StoreError
+from evaluator.models.lora import ModelError
+from evaluator.problems.mbpp import DatasetError
+from tests.tiny_model import make_tiny_model
+from trainer.endings.resume import last_checkpoint
+from trainer.options.config import ConfigError, parse_options
+from trainer.training.train import resume, train
+
+USER_ERRORS = (ConfigError, DatasetError, ModelError, StoreError)
+KNOWN = "smollm2-135m"
+"""A model of this name has a band, so that a run calibrates."""
+
+
+@pytest.fixture(autouse=True)
+def sandbox(monkeypatch, hashed_grades):
+    monkeypatch.setattr("trainer.training.train.open_sandbox", lambda backend: hashed_grades)
+
+
+@pytest.fixture(scope="session")
+def known_model(tiny_model, tmp_path_factory):
+    return shutil.copytree(tiny_model, tmp_path_factory.mktemp("known") / KNOWN)
+
+
+REFUSED = {
+    "a number out of range": ("sdpo", {"temperature": 0}),
+    "an option of another algorithm": ("sdpo", {"beta": 0.1}),
+    "an option of another setting": ("sdpo", {"advantage_clip": 0.5}),
+    "no such data": ("sdpo", {"dataset": "embedded/nothing"}),
+    "no such data to evaluate on": ("sdpo", {"evaluate_every": 1, "eval_dataset": "nothing"}),
+    "no such folder of data": ("sdpo", {"dataset": "full/train", "mbpp_dir": "absent"}),
+    "fewer problems than a batch": ("sdpo", {"max_problems": 1}),
+    "no model": ("sdpo", {"model_name_or_path": None}),
+    "weights that lose the steps": ("grpo", {"use_peft": False, "dtype": "bfloat16"}),
+    "too long for the model": ("sdpo", {"max_completion_length": 2040}),
+    "no such module": ("sdpo", {"lora_target_modules": ["nope"]}),
+    "one module of two": ("grpo", {"lora_target_modules": ["q_proj", "nope"]}),
+    "no such module to save": ("sdpo", {"lora_modules_to_save": ["nope"]}),
+    "a pattern of no module": ("sdpo", {"lora_target_modules": [r".*\\.nope"]}),
+    "no such schedule": ("sdpo", {"lr_scheduler_type": "zigzag"}),
+    "a schedule without what it needs": ("sdpo", {"lr_scheduler_type": "cosine_with_min_lr"}),
+    "a schedule's unknown option": ("grpo", {"lr_scheduler_kwargs": {"nope": 1}}),
+    "an optimizer that is not installed": ("sdpo", {"optim": "adamw_apex_fused"}),
+    "a model that is not known": ("sdpo", {"allow_uncalibrated": False}),
+    "an audit with dropout": ("audit", {"lora_dropout": 0.1}),
+    "an anchor that is shown something": ("anchored", {}),
+}
+
+
+@pytest.mark.parametrize(("algorithm", "changes"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused_is_one_line_and_leaves_no_run(config_file, tmp_path, algorithm, changes):
+    with pytest.raises(USER_ERRORS) as error:
+        train(algorithm, parse_options(config_file(**changes)), say=lambda _: None)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_problems_to_calibrate_on_that_are_not_there_are_found_before_the_run(
+    config_file, known_model, tmp_path
+):
+    changes = {"model_name_or_path": str(known_model), "allow_uncalibrated": False}
+    options = parse_options(config_file(**changes, eval_dataset="embedded/nothing"))
+    with pytest.raises(DatasetError):
+        train("sdpo", options, say=lambda _: None)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_runs_folder_that_is_a_file_is_said(config_file, tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(StoreError):
+        train("sdpo", parse_options(config_file()), say=lambda _: None)
+
+
+def test_a_tokenizer_without_a_template_and_no_solved_examples_leave_no_run(
+    config_file, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MBPP_DIR", str(tmp_path / "none"))
+    model = make_tiny_model(tmp_path / "bare", chat_template=False)
+    with pytest.raises(DatasetError, match="without a chat template .* prompt_template"):
+        train("sdpo", parse_options(config_file(model_name_or_path=str(model))), say=print)
+    assert not (tmp_path / "runs").exists()
+
+
+class Interrupted(Exception):
+    pass
+
+
+class InterruptOnSave(TrainerCallback):
+    def on_save(self, args, state, control, **kwargs):
+        raise Interrupted
+
+
+@pytest.mark.parametrize("missing", ["position-0.pt", "teacher.safetensors"])
+def test_a_checkpoint_that_lacks_something_is_one_line_and_no_row_more(
+    config_file, tmp_path, missing
+):
+    options = parse_options(config_file(save_strategy="steps", save_steps=1))
+    with pytest.raises(Interrupted):
+        train(
+            "sdpo", options, say=lambda _: None, prepare=lambda t: t.add_callback(InterruptOnSave())
+        )
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    (last_checkpoint(run_dir) / missing).unlink()
+    before = {p.name: p.stat().st_size for p in run_dir.glob("segment-*")}
+    with pytest.raises(ConfigError, match=f"a checkpoint must hold {missing}") as error:
+        resume(run_dir, say=lambda _: None)
+    assert "\n" not in str(error.value)
+    assert {p.name: p.stat().st_size for p in run_dir.glob("segment-*")} == before

@@ -1,0 +1,76 @@
+"""A run of the tiny model whose completions depend on prompt and place alone, however many processes share it.
+
+Run by tests/trainer/training/test_two_processes.py, alone and under a launcher; see `main` for its arguments.
+"""
+
+import contextlib
+import random
+import sys
+from pathlib import Path
+
+from transformers import TrainerCallback
+
+import trainer.rollouts.rollouts
+import trainer.training.train
+from tests.trainer.fakes import HashSandbox
+from trainer.options.config import ConfigError, parse_options
+from trainer.step.rollout_trainer import RolloutTrainer
+
+N_TOKENS = 10
+
+
+def generate(self, prompt_ids, *args, **kwargs):
+    """Bytes drawn from the prompt and the member's place in its group."""
+    first = self.accelerator.process_index * len(prompt_ids)
+    completions = []
+    for place, ids in enumerate(prompt_ids, start=first):
+        generator = random.Random(f"{list(ids)} {place % self.num_generations}")
+        drawn = [generator.randrange(33, 90) for _ in range(N_TOKENS)]
+        completions.append([*drawn, self.processing_class.eos_token_id])
+    return completions, None
+
+
+class Interrupted(Exception):
+    """As a kill, but where the test wants it."""
+
+
+class InterruptAfter(TrainerCallback):
+    """Ends this process's work once the checkpoint of a step is whole."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_save(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise Interrupted
+
+
+def main() -> None:
+    """CONFIG FILE [--algorithm NAME] [--scripted] [--interrupt-after STEP], or --resume FOLDER."""
+    words = sys.argv[1:]
+    if "--scripted" in words:
+        RolloutTrainer._generate_single_turn = generate
+    trainer.rollouts.rollouts.grade = HashSandbox().grade
+    trainer.training.train.open_sandbox = lambda backend: HashSandbox()
+    if words[0] == "--resume":
+        try:
+            trainer.training.train.resume(Path(words[1]), say=print)
+        except ConfigError as error:
+            raise SystemExit(str(error)) from error
+        return
+    prepare = None
+    if "--interrupt-after" in words:
+        step = int(words[words.index("--interrupt-after") + 1])
+
+        def prepare(built):
+            built.add_callback(InterruptAfter(step))
+
+    algorithm = words[words.index("--algorithm") + 1] if "--algorithm" in words else "sdpo"
+    with contextlib.suppress(Interrupted):
+        trainer.training.train.train(
+            algorithm, parse_options(Path(words[0])), say=print, prepare=prepare
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The command that runs the demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from trainer.cli.seeds import Seeds
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument(
+    "rest", metavar="[warm-start|control] [--any_option VALUE]...", nargs=-1, type=click.UNPROCESSED
+)
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results/demo"),
+    show_default=True,
+    help="Folder of the demo's policies, runs and reports.",
+)
+@click.option(
+    "--sandbox",
+    type=click.Choice(["auto", "docker", "process"]),
+    default="auto",
+    show_default=True,
+    help="Where programs run; auto takes docker where an engine answers.",
+)
+@click.option(
+    "--seeds",
+    type=Seeds(),
+    help="Seeds of training: each method is trained with each.  [default: 42,43,44; with --short 42]",
+)
+@click.option(
+    "--short", is_flag=True, help="The whole chain in a minute or two, for CI; shows nothing else."
+)
+def demo(
+    rest: tuple[str, ...], folder: Path, sandbox: str, seeds: tuple[int, ...] | None, *, short: bool
+) -> None:
+    """Train a tiny policy of our own with GRPO, SDPO and both, and compare them on held-out problems.
+
+    Needs no GPU and no download. `warm-start` only makes the policy. `control` starts from a policy
+    that never learned to use a re-prompt. An interrupted demo goes on when it is run again; remove the
+    folder to begin anew. Further options set any option of configs/demo.yaml.
+
+    \b
+    Example:  sdpo-bench demo
+              sdpo-bench demo control
+              sdpo-bench demo --learning_rate 5e-4
+    """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
+    from dataclasses import replace
+
+    from evaluator.cli.terminal import console, one_line_errors
+    from sandbox.client import open_sandbox
+    from trainer.demo.demo import FULL, SHORT, make_policy, make_room, run_demo
+    from trainer.demo.display import Display
+    from trainer.demo.narration import print_story
+    from trainer.endings.faults import OutsideFault
+    from trainer.options.config import ConfigError
+    from trainer.step.callbacks import NonFinite
+
+    part = rest[0] if rest and not rest[0].startswith("-") else None
+    if part not in (None, "warm-start", "control"):
+        raise click.UsageError(f"the part must be warm-start or control, got {part!r}")
+    if any(word.split("=")[0] == "--seed" for word in rest):
+        raise click.UsageError("the demo's seeds are set with --seeds, got --seed")
+    size = SHORT if short else FULL
+    if seeds is not None:
+        size = replace(size, seeds=seeds)
+    out = console()
+    show = Display(out)
+    try:
+        with one_line_errors():
+            if part == "warm-start":
+                make_room(folder)
+                with open_sandbox(sandbox) as opened:
+                    made = make_policy(folder, control=False, size=size, sandbox=opened, show=show)
+                show.line(f"policy: {made}")
+                return
+            finished = run_demo(
+                folder,
+                control=part == "control",
+                size=size,
+                backend=sandbox,
+                overrides=rest[part is not None :],
+                show=show,
+            )
+    except (ConfigError, NonFinite, OutsideFault) as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
+    print_story(finished.story, out)
+    show.line(f"report: {finished.report}")
+    show.line(f"ask:    sdpo-bench runs --runs-dir {finished.runs_dir}")

@@ -1,0 +1,110 @@
+"""The `reproduce` command."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from trainer.cli.seeds import Seeds
+
+if TYPE_CHECKING:
+    from trainer.experiments.reproduce import Stage
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.option(
+    "--model", default="Qwen/Qwen2.5-0.5B-Instruct", show_default=True, help="Folder or hub name."
+)
+@click.option("--seeds", type=Seeds(), default="42,43,44", show_default=True, help="Seeds.")
+@click.option(
+    "--steps",
+    default=200,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Optimizer steps of a run.",
+)
+@click.option(
+    "--configs", type=click.Path(path_type=Path, exists=True, file_okay=False), default=Path("configs"),
+    show_default=True, help="Folder with grpo.yaml, sdpo.yaml and hybrid.yaml.",
+)  # fmt: skip
+@click.option(
+    "--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), show_default=True
+)
+@click.option(
+    "--eval-option", "eval_options", multiple=True, help="Further word for the baseline's `eval`."
+)
+@click.option(
+    "--plan", is_flag=True, help="Say what would be run and how long it takes; run nothing."
+)
+@click.option(
+    "--gpu-check", type=click.Path(path_type=Path), default=Path("results/gpu_check.json"),
+    show_default=True, help="Where `make gpu-check` wrote the time of a step.",
+)  # fmt: skip
+@click.pass_context
+def reproduce(
+    ctx: click.Context,
+    *,
+    model: str,
+    seeds: tuple[int, ...],
+    steps: int,
+    configs: Path,
+    runs_dir: Path,
+    eval_options: tuple[str, ...],
+    plan: bool,
+    gpu_check: Path,
+) -> None:
+    """Run the whole benchmark: baseline, GRPO, SDPO and hybrid with each seed, an audit, comparison, report.
+
+    Give the same command again after an interruption: what is finished stays, what was cut off goes on.
+    Further options (`--num_generations 8`) go to every training run.
+
+    \b
+    Example:  sdpo-bench reproduce --plan
+              sdpo-bench reproduce --model models/qwen --seeds 42,43
+    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    from trainer.experiments import reproduce as stages
+
+    todo = stages.stages(
+        model=model, seeds=seeds, steps=steps, configs=configs,
+        overrides=ctx.args, eval_options=eval_options,
+    )  # fmt: skip
+    try:
+        if plan:
+            known = stages.known_runs(runs_dir)
+            for line in stages.plan_lines(
+                todo, step_s=stages.measured_step_s(gpu_check), known=known
+            ):
+                click.echo(line)
+            return
+        stages.run_all(todo, runs_dir=runs_dir, execute=stages.execute_here, say=click.echo)
+    except stages.StageFailed as error:
+        raise click.ClickException(str(error)) from error
+    _finish(todo, runs_dir)
+
+
+def _finish(todo: Sequence[Stage], runs_dir: Path) -> None:
+    """Compare, put ours beside the published figures, write the report."""
+    from trainer.experiments import reproduce as stages
+
+    stages.execute_here([*stages.comparison(todo), "--runs-dir", str(runs_dir)])
+    # the commands that read refuse a results file of an earlier version; this one builds it anew
+    if stages.execute_here(["ingest", "--runs-dir", str(runs_dir)]):
+        raise click.ClickException(
+            "the results must be readable, got an error of `sdpo-bench ingest` above; every run is done: "
+            "mend it and give this command again"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "leaderboard.json"
+        query = "FROM leaderboard WHERE label LIKE 'reproduce-%' ORDER BY algorithm, seed"
+        stages.execute_here(
+            ["sql", "--runs-dir", str(runs_dir), "--format", "json", "--output", str(file), query],
+            quiet=True,
+        )
+        for line in stages.published_table(json.loads(file.read_text())):
+            click.echo(line)
+    stages.execute_here(["report", "--runs-dir", str(runs_dir)])

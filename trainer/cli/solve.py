@@ -1,0 +1,236 @@
+"""The `solve` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evaluator.cli import command_options
+from trainer.cli.seeds import Seeds
+
+if TYPE_CHECKING:
+    from analysis.task_ids import TaskId
+    from trainer.experiments.discovery import Trials
+    from trainer.experiments.solve import SolveResult
+
+
+@click.command("solve", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.option(
+    "--config",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Training configuration: the model, how it samples, SDPO's options.",
+)
+@click.option("--tasks", metavar="ID,ID,...", help="Task ids of the problems to try.")
+@click.option(
+    "--unsolved-by",
+    metavar="RUN",
+    help="In place of --tasks: those that no completion of this evaluation solved (run id or label).",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many of these tasks.")
+@click.option(
+    "--dataset",
+    default="sanitized/test",
+    show_default=True,
+    help="Data set of the tasks, as in `eval`; with --unsolved-by the one that was evaluated.",
+)
+@click.option(
+    "--budget",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Completions of each problem for each method; a multiple of num_generations.",
+)
+@click.option(
+    "--turns",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Answers in one conversation of the multi-turn method.",
+)
+@click.option(
+    "--seeds",
+    type=Seeds(),
+    default="42",
+    show_default=True,
+    help="Each method is run once with each seed.",
+)
+@click.option(
+    "--methods",
+    default="best-of-n,multi-turn,sdpo",
+    show_default=True,
+    metavar="NAME,NAME,...",
+    help="Which methods to run.",
+)
+@command_options.RUNS_DIR
+@command_options.json_path("Also write the figures to this file.")
+@click.pass_context
+def solve(
+    ctx: click.Context,
+    config: Path,
+    tasks: str | None,
+    unsolved_by: str | None,
+    limit: int | None,
+    dataset: str,
+    budget: int,
+    turns: int,
+    seeds: tuple[int, ...],
+    methods: str,
+    runs_dir: Path,
+    json_path: Path | None,
+) -> None:
+    """Try hard problems with SDPO on each alone, beside best-of-n and multi-turn feedback.
+
+    Every method gets the same number of completions of each problem. discovery@k is the chance that
+    the first k hold a passing one, over the problems. Further options (`--learning_rate 1e-4`) set any
+    option of the configuration.
+
+    \b
+    Example:
+      sdpo-bench solve --config configs/smoke-cpu.yaml --tasks 56,98 --budget 16
+      sdpo-bench solve --config configs/sdpo.yaml --unsolved-by baseline --budget 64
+    """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
+    from evaluator.cli.terminal import check_json_path, one_line_errors, write_json
+    from trainer.endings.faults import OutsideFault
+    from trainer.experiments.solve import METHODS, SolveOptions
+    from trainer.experiments.solve import solve as run
+    from trainer.options.config import ConfigError
+    from trainer.step.callbacks import NonFinite
+
+    chosen_methods = tuple(name.strip() for name in methods.split(","))
+    unknown = [name for name in chosen_methods if name not in METHODS]
+    if unknown or len(set(chosen_methods)) < len(chosen_methods):
+        raise click.UsageError(
+            f"--methods must name each of {', '.join(METHODS)} at most once, got {methods!r}"
+        )
+    if (tasks is None) == (unsolved_by is None):
+        raise click.UsageError(
+            "the problems must be named by --tasks or by --unsolved-by, got "
+            f"{'neither' if tasks is None else 'both'}"
+        )
+    try:
+        with one_line_errors():
+            check_json_path(json_path)
+            task_ids = (
+                _task_ids(tasks)
+                if tasks is not None
+                else _unsolved(runs_dir, str(unsolved_by), dataset)
+            )
+            result = run(
+                SolveOptions(
+                    config=config,
+                    dataset=dataset,
+                    task_ids=task_ids[:limit],
+                    budget=budget,
+                    overrides=tuple(ctx.args),
+                    turns=turns,
+                    seeds=seeds,
+                    methods=chosen_methods,
+                    runs_dir=runs_dir,
+                ),
+                say=click.echo,
+            )
+            figures = _figures(result)
+            _print(result)
+            if json_path is not None:
+                write_json(json_path, figures)
+    except (ConfigError, NonFinite, OutsideFault) as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
+
+
+def _task_ids(text: str) -> tuple[TaskId, ...]:
+    """Task ids joined by commas, each once."""
+    from analysis.task_ids import checked_task_id
+
+    try:
+        return tuple(dict.fromkeys(checked_task_id(part) for part in text.split(",")))
+    except ValueError as error:
+        raise click.UsageError(
+            f"--tasks must be task ids joined by commas, got {text!r}; correct it"
+        ) from error
+
+
+def _unsolved(runs_dir: Path, name: str, dataset: str) -> tuple[TaskId, ...]:
+    """Tasks of a stored evaluation that none of its completions solved."""
+    from analysis.task_ids import task_order
+    from evaluator.cli.terminal import print_note
+    from evaluator.results.stored import StoredError, find_evals
+
+    (item,) = find_evals(runs_dir, name, say=print_note)[-1:]
+    evaluated = item.row.dataset.removeprefix("mbpp/") if item.row is not None else ""
+    if evaluated not in (dataset.removeprefix("mbpp/"), f"file/{Path(dataset).name}"):
+        raise StoredError(
+            f"--unsolved-by must be an evaluation of {dataset}, got one of {evaluated}; name the "
+            "right --dataset"
+        )
+    task_ids = {task_id for task_id, _ in item.results}
+    solved = {task_id for (task_id, _), row in item.results.items() if row.passed}
+    if task_ids == solved:
+        raise StoredError(
+            f"--unsolved-by must leave some problem unsolved, got {name!r} with all {len(solved)} "
+            "solved; name others by --tasks"
+        )
+    return tuple(sorted(task_ids - solved, key=task_order))
+
+
+def _figures(result: SolveResult) -> dict[str, Any]:
+    """What the `--json` option writes."""
+    from trainer.experiments.discovery import compare_trials, useful_k
+
+    methods = {}
+    for trials in result.trials:
+        at = {}
+        for k in useful_k(trials.budget):
+            mean, interval = trials.discovery(k)
+            at[str(k)] = {"mean": mean, "interval": list(interval)}
+        methods[trials.method] = {"n_found": trials.n_found, "discovery_at_k": at}
+    last = result.trials[-1]
+    return {
+        "n": len(last.task_ids),
+        "task_ids": list(last.task_ids),
+        "budget": last.budget,
+        "methods": methods,
+        "comparisons": [
+            {
+                "first": found.first,
+                "second": found.second,
+                "gained": found.gained,
+                "lost": found.lost,
+                "p": found.p,
+                "p_holm": found.p_adjusted,
+                "difference": found.difference,
+                "interval": list(found.interval),
+                "winner": found.winner,
+                "sentence": found.sentence,
+            }
+            for found in compare_trials([(other, last) for other in result.trials[:-1]])
+        ],
+        "run": str(result.run_dir),
+    }
+
+
+def _print(result: SolveResult) -> None:
+    """A row a method, a column a k, and a sentence for each comparison with the last method."""
+    from evaluator.cli.terminal import print_line, print_table
+    from trainer.experiments.discovery import compare_trials, useful_k
+
+    last = result.trials[-1]
+    ks = useful_k(last.budget)
+    print_table(
+        ("method", "solved", *(f"discovery@{k}" for k in ks)),
+        [_row(trials, ks) for trials in result.trials],
+    )
+    for found in compare_trials([(other, last) for other in result.trials[:-1]]):
+        print_line(found.sentence + ".")
+    print_line(f"Run: {result.run_dir}")
+
+
+def _row(trials: Trials, ks: list[int]) -> tuple[str, ...]:
+    """One method's cells."""
+    cells = []
+    for k in ks:
+        mean, (low, high) = trials.discovery(k)
+        cells.append(f"{mean:.0%} ({low:.0%}-{high:.0%})")
+    return (trials.method, f"{trials.n_found}/{len(trials.task_ids)}", *cells)

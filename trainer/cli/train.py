@@ -1,0 +1,190 @@
+"""Commands that train, and the one that checks the loss against recorded cases."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from trainer.endings import exit_codes
+from trainer.endings.supervise import die_with_supervisor, needs_supervisor, supervise, tell
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.argument(
+    "algorithm",
+    type=click.Choice(["grpo", "sdpo", "hybrid", "routed", "rlsd", "anchored", "sft", "audit"]),
+    required=False,
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="YAML file of the experiment; configs/ holds those of the benchmark.",
+)
+@click.option(
+    "--resume",
+    "run_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of an interrupted run: go on from its last whole checkpoint, with its own options.",
+)
+@click.option("--options", is_flag=True, help="List every option of the file and the command line.")
+@click.pass_context
+def train(
+    ctx: click.Context,
+    algorithm: str | None,
+    config: Path | None,
+    run_dir: Path | None,
+    *,
+    options: bool,
+) -> None:
+    """Train a policy with GRPO, SDPO, what lies between them or a control, or audit an SDPO run.
+
+    Training runs in a child process that is watched; SIGTERM or Ctrl-C saves the step in progress and
+    exits with status 75, after which --resume goes on. docs/training.md lists the exit statuses.
+
+    An audit derives every stage of an SDPO run a second time and compares; exit status 1 where a
+    layer finds a deviation over its threshold.
+
+    Further options (`--max_steps 3`) set any option of the configuration, TRL's included.
+
+    \b
+    Example:  sdpo-bench train sdpo --config configs/smoke-cpu.yaml --max_steps 3
+    """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
+    if run_dir is not None and (algorithm or config or ctx.args):
+        raise click.UsageError("--resume must stand alone: a run goes on with its own options")
+    if not options and run_dir is None and (algorithm is None or config is None):
+        raise click.UsageError("an ALGORITHM and --config FILE must be given; see --help")
+    if options:
+        from trainer.options.config import print_options
+
+        print_options()
+        return
+    if needs_supervisor():
+        words = ["--resume", str(run_dir)] if run_dir else [str(algorithm), "--config", str(config)]
+        command = [sys.executable, "-m", "sdpo_bench", "train", *words, *ctx.args]
+        raise SystemExit(supervise(command, say=lambda line: click.echo(line, err=True)))
+    die_with_supervisor()
+    exit_code, last_run_dir = _run(algorithm, config, run_dir, ctx.args)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    tell(exit_code=exit_code, run_dir=last_run_dir)
+    raise SystemExit(exit_code)
+
+
+def _run(
+    algorithm: str | None, config: Path | None, run_dir: Path | None, overrides: list[str]
+) -> tuple[int, str | None]:
+    """Train or go on; the exit status and, where it came that far, the run's folder."""
+    from evaluator.cli.terminal import printable
+    from trainer.endings.faults import OutsideFault
+    from trainer.endings.stop import Stopped, StopRequest
+    from trainer.options.config import ConfigError, parse_options
+    from trainer.step.callbacks import NonFinite
+    from trainer.training.calibration import Uncalibrated
+    from trainer.training.train import resume
+    from trainer.training.train import train as start
+
+    statuses: dict[type[Exception], int] = {
+        NonFinite: exit_codes.NON_FINITE,
+        OutsideFault: exit_codes.FAULT,
+        Stopped: exit_codes.STOPPED,
+        Uncalibrated: exit_codes.UNCALIBRATED,
+        **dict.fromkeys((ConfigError, *_user_errors()), exit_codes.FAILED),
+    }
+    stop = StopRequest()
+    try:
+        with stop.installed():
+            if run_dir is not None:
+                result = resume(run_dir, say=_say, stop=stop)
+            else:
+                options = parse_options(Path(str(config)), overrides)
+                result = start(algorithm, options, say=_say, stop=stop)  # type: ignore[arg-type]  # click checked it
+    except tuple(statuses) as error:
+        text = str(error) if isinstance(error, Uncalibrated) else " ".join(str(error).split())
+        click.echo(printable(f"Error: {text}"), err=True)
+        return next(code for kind, code in statuses.items() if isinstance(error, kind)), None
+    for layer in result.layers:
+        click.echo(
+            f"{layer.name:12} {_verdict(layer.passed):5} {layer.n_checks} checks, the worst {layer.worst}: "
+            f"{layer.largest:.1e} (threshold {layer.threshold:.0e})"
+        )
+    click.echo(printable(f"adapter: {result.adapter_dir}"))
+    click.echo('next:    sdpo-bench sql "from leaderboard"   or   sdpo-bench plots')
+    passed = all(layer.passed for layer in result.layers)
+    return exit_codes.FINISHED if passed else exit_codes.FAILED, str(result.run_dir)
+
+
+def _say(line: str) -> None:
+    """One line of progress, coloured on a terminal."""
+    from rich.console import Console
+
+    from evaluator.cli.terminal import printable
+
+    Console(markup=False, soft_wrap=True).print(printable(line))
+
+
+def _verdict(passed: bool) -> str:
+    return "PASS" if passed else "FAIL"
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    """What a user can mend: these are one line, everything else is a bug with its traceback."""
+    from analysis.journal.journal import StoreError
+    from evaluator.problems.mbpp import DatasetError
+    from evaluator.problems.user_code import UserCodeError
+    from evaluator.sampling.model import ModelError
+    from sandbox.program import SandboxError
+
+    return (StoreError, DatasetError, ModelError, SandboxError, UserCodeError)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the table there too.",
+)
+def verify(folder: Path, json_file: Path | None) -> None:
+    """Check losses and teacher prompts against recorded cases of the reference.
+
+    FOLDER holds manifest.json with npz files, and reprompt.json. Exit status 1 where any case is
+    over its tolerance.
+
+    \b
+    Example:  sdpo-bench verify tests/golden/sdpo
+    """  # noqa: D301
+    from evaluator.cli.terminal import check_json_path, write_json
+    from trainer.audit.golden import check_losses, check_prompts
+
+    check_json_path(json_file)
+    try:
+        losses, prompts = check_losses(folder), check_prompts(folder)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo("largest absolute deviation (tolerance)")
+    for check in losses:
+        click.echo(
+            f"{check.case:32}loss {check.loss:.1e} ({check.loss_tolerance:.0e})  "
+            f"token {check.per_token:.1e} ({check.per_token_tolerance:.0e})  "
+            f"gradient {check.gradient:.1e} ({check.gradient_tolerance:.0e})  {_word(check.passed)}"
+        )
+    for scenario in prompts:
+        click.echo(f"{scenario.case:32}{_word(scenario.passed)}")
+    for scenario in prompts:
+        if scenario.difference:
+            click.echo(f"{scenario.case}: {scenario.difference}")
+    passed = [check.passed for check in losses] + [scenario.passed for scenario in prompts]
+    click.echo(f"{sum(passed)} of {len(passed)} cases agree")
+    if json_file is not None:
+        rows = [{**vars(c), "passed": c.passed} for c in losses]
+        rows += [{**vars(s), "passed": s.passed} for s in prompts]
+        write_json(json_file, rows)
+    if not all(passed):
+        raise SystemExit(1)
+
+
+def _word(passed: bool) -> str:
+    return "ok" if passed else "FAIL"

@@ -1,0 +1,123 @@
+"""What lets an interrupted run go on: the experiment as it was given, and which checkpoint is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from accelerate import PartialState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from trainer.endings.faults import Patience
+from trainer.options.config import Algorithm, ConfigError, Options, parse_options
+
+EXPERIMENT = "experiment.json"
+"""In the run's folder: algorithm, text of the configuration file, command-line options, number of processes."""
+COMPLETE = "complete"
+"""In a checkpoint's folder: written last, so a checkpoint without it was interrupted."""
+
+
+def remember(run_dir: Path, algorithm: Algorithm, options: Options) -> None:
+    """Write the experiment into the run's folder, whole or not at all."""
+    content = {
+        "algorithm": algorithm,
+        "config": options.config_text,
+        "overrides": list(options.overrides),
+        "n_processes": _n_processes(),
+    }
+    _write(run_dir / EXPERIMENT, json.dumps(content, indent=1))
+
+
+def recall(run_dir: Path) -> tuple[Algorithm, Options]:
+    """Read what `remember` wrote.
+
+    Raises:
+        ConfigError: the folder holds no training run, or one of another number of processes.
+    """
+    path = run_dir / EXPERIMENT
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"--resume must name the folder of a training run, got {str(run_dir)!r} without a readable "
+            f"{EXPERIMENT}; `sdpo-bench runs` lists them"
+        ) from error
+    began, now = content.get("n_processes", 1), _n_processes()
+    if began != now:
+        raise ConfigError(
+            f"a resumed run must have the {began} process(es) it started with, got {now}: its batches would be "
+            f"others; launch it with --num_processes {began}"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.yaml"
+        config.write_text(content["config"])
+        return content["algorithm"], parse_options(config, content["overrides"])
+
+
+def _n_processes() -> int:
+    """As the launcher says it; accelerate's state would be fixed before the options are read that decide it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def last_checkpoint(run_dir: Path) -> Path | None:
+    """The newest whole checkpoint, or None where the run has none."""
+    whole = [
+        (step, folder)
+        for folder in (run_dir / "checkpoints").glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+        if (step := checkpoint_step(folder)) is not None and (folder / COMPLETE).exists()
+    ]
+    return max(whole)[1] if whole else None
+
+
+def checkpoint_step(folder: Path) -> int | None:
+    """The optimizer step in a checkpoint folder's name."""
+    match = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", folder.name)
+    return int(match[1]) if match else None
+
+
+class MarkComplete(TrainerCallback):  # type: ignore[misc]
+    """Marks each checkpoint once all of it is on disk; goes after whatever else writes into it."""
+
+    def __init__(self, patience: Patience) -> None:
+        """Wait out a full disk."""
+        self._patience = patience
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: object,
+    ) -> None:
+        """Sync the checkpoint's files, once every process has written its own, then write the mark."""
+        PartialState().wait_for_everyone()
+        if state.is_world_process_zero:
+            folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            self._patience(lambda: _mark(folder), "marking the checkpoint")
+
+
+def _mark(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _sync(path)
+    _write(folder / COMPLETE, "")
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    _sync(part)
+    part.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,142 @@
+"""Runs training in a child process, so that whatever happens to it is noticed, said, and has an end.
+
+The child says over a pipe when all its results are on disk. If it then does not exit, which libraries with
+threads of their own are known for, its results are kept and it is ended. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from trainer.endings.exit_codes import FAILED, KILLED
+
+STATUS_FD = "SDPO_BENCH_STATUS_FD"
+"""In the child's environment: the pipe's descriptor. A process that has it is supervised."""
+END_GRACE_S = 60.0
+"""How long a child may take to exit once its results are on disk."""
+_PR_SET_PDEATHSIG = 1
+_TICK_S = 0.2
+
+
+@dataclass
+class _Told:
+    """What the child has said so far."""
+
+    exit_code: int | None = None
+    """Its exit status, once its results are on disk."""
+    run_dir: str | None = None
+
+
+def needs_supervisor() -> bool:
+    """Whether this process is neither supervised nor one of several that a launcher looks after."""
+    return STATUS_FD not in os.environ and "LOCAL_RANK" not in os.environ
+
+
+def supervise(
+    command: Sequence[str],
+    *,
+    say: Callable[[str], None],
+    end_grace_s: float = END_GRACE_S,
+) -> int:
+    """Run `command` and return its exit status; signals are passed on to it.
+
+    A child killed by signal N gives 128 + N. One that hangs after its end gives the status it announced.
+    """
+    read_end, write_end = os.pipe()
+    child = subprocess.Popen(
+        command,
+        pass_fds=(write_end,),
+        env={**os.environ, STATUS_FD: str(write_end)},
+        # a terminal's Ctrl-C must reach it once, from here, not twice
+        start_new_session=True,
+    )
+    os.close(write_end)
+    with _passed_on(child), os.fdopen(read_end, "rb", buffering=0) as pipe:
+        told = _Told()
+        while child.poll() is None and told.exit_code is None:
+            _listen(pipe.fileno(), told)
+        _listen(pipe.fileno(), told)
+        if told.exit_code is not None and not _exited(child, end_grace_s):
+            say(
+                f"the training process ended its work, all results are in {told.run_dir}, but it did not "
+                f"exit within {end_grace_s:.0f} s; it was killed and nothing was lost"
+            )
+            _kill(child)
+            return told.exit_code
+    status = child.wait()
+    if status >= 0:
+        return status
+    name = signal.Signals(-status).name
+    hint = "; the machine may have run out of memory" if -status == signal.SIGKILL else ""
+    resume = f"; `sdpo-bench train --resume {told.run_dir}` goes on" if told.run_dir else ""
+    say(f"the training process was killed by {name}{hint}{resume}")
+    return KILLED - status
+
+
+def tell(**content: object) -> None:
+    """In a supervised process: tell the supervisor; anywhere else nothing happens."""
+    if STATUS_FD not in os.environ:
+        return
+    with suppress(OSError):  # the supervisor is gone; PDEATHSIG is on its way
+        os.write(int(os.environ[STATUS_FD]), json.dumps(content).encode() + b"\n")
+
+
+def die_with_supervisor() -> None:
+    """Let the kernel kill this process when its supervisor dies, however that happens."""
+    if STATUS_FD in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == 1:  # it died before the line above
+            raise SystemExit(FAILED)
+
+
+@contextmanager
+def _passed_on(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    def pass_on(number: int, frame: object) -> None:
+        # a closed terminal asks for the same as SIGTERM
+        child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, pass_on) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listen(descriptor: int, told: _Told) -> None:
+    """Take in what the child said within a tick; a line is far shorter than what a pipe writes at once."""
+    ready, _, _ = select.select([descriptor], [], [], _TICK_S)
+    if not ready:
+        return
+    said = os.read(descriptor, 65_536)
+    if not said:  # closed: the child is ending
+        time.sleep(_TICK_S)
+    for line in said.splitlines():
+        content = json.loads(line)
+        told.run_dir = content.get("run_dir", told.run_dir)
+        told.exit_code = content.get("exit_code", told.exit_code)
+
+
+def _exited(child: subprocess.Popen[bytes], within_s: float) -> bool:
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(timeout=within_s)
+        return True
+    return False
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """End the child and what is left of its session's process group."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()

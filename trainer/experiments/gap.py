@@ -1,0 +1,435 @@
+"""The teacher's gap before training: what a policy gains where it is shown something beside the problem.
+
+For each problem the policy first answers alone, some times by sampling and once greedily. Then it is
+shown, in SDPO's own words, one thing at a time:
+
+    peer       the group's first passing answer
+    reference  the problem's reference solution
+    feedback   what the sandbox said of its first failing answer
+    wrong      that failing answer, as if it were a solution
+    other      another problem's reference solution
+
+and two things are measured. It answers again, greedily: the pass rate. And it reads its own first passing and
+first failing answer: the mean log p of their tokens at the sampling temperature, as SDPO's loss would see
+it. An answer is never shown itself. Each figure is a paired difference from being shown nothing.
+Source: arXiv:2605.30070 reports that the gap in pass rate predicts the gain of training.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from analysis.journal.journal import Journal, StoreError, segments
+from analysis.journal.lines import Damage, scan
+from analysis.records import GapAnswer, GapLogprob
+from analysis.task_ids import TaskId, task_order
+from evaluator.grading.feedback import feedback, neutralise
+from evaluator.models.modes import evaluation_mode
+from evaluator.problems.mbpp import Problem
+from evaluator.problems.prompt import VisibleTests
+from evaluator.sampling.completions import gold_answers
+from evaluator.sampling.model import Policy
+from evaluator.sampling.policy import prompt_text
+from evaluator.statistics.stats import Interval, mean_interval, paired_difference
+from sandbox.client import Sandbox
+from trainer.losses.chunked import Head, token_terms
+from trainer.losses.sdpo import Distillation
+from trainer.step.forward import (
+    Rows,
+    UnusualHead,
+    completion_hidden,
+    completion_logits,
+    output_head,
+)
+from trainer.teacher.prompt import Message, TeacherRules
+from trainer.teacher.shown import Asked, GradedSample, ask, asked_in, protocol_of, reprompt
+
+Kind = Literal["nothing", "peer", "reference", "feedback", "wrong", "other"]
+KINDS: tuple[Kind, ...] = ("nothing", "peer", "reference", "feedback", "wrong", "other")
+
+Measure = Literal["pass_rate", "passing_logprob", "failing_logprob"]
+MEASURES: tuple[Measure, ...] = ("pass_rate", "passing_logprob", "failing_logprob")
+
+
+@dataclass(frozen=True)
+class GapOptions:
+    """How the gap is measured."""
+
+    n_samples: int = 4
+    """Sampled answers of each problem, >= 2: a passing one's peer is another."""
+    temperature: float = 0.7
+    max_new_tokens: int = 256
+    batch_size: int = 32
+    """Completions sampled together."""
+    read_together: int = 8
+    """Answers read together."""
+    seed: int = 42
+    visible_tests: VisibleTests = "all"
+    prompt_template: Path | None = None
+    """File in place of the usual prompt form."""
+    timeout_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class GapRow:
+    """One measure where one thing is shown, beside nothing on the same problems."""
+
+    measure: Measure
+    shown: Kind
+    n: int
+    """Problems that have both."""
+    nothing: float
+    value: float
+    interval: Interval | None
+    """95 %, of the paired difference; None of mean log p below three problems, or where all agree."""
+
+    @property
+    def difference(self) -> float:
+        """What being shown it changes."""
+        return self.value - self.nothing
+
+
+def measure_gap(
+    policy: Policy,
+    problems: Sequence[Problem],
+    sandbox: Sandbox,
+    journal: Journal,
+    options: GapOptions,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Measure problem by problem into the journal; problems whose rows it holds are left out.
+
+    The problems are taken some at a time, always the same ones together, so that a run which was
+    interrupted measures what it would have.
+
+    Raises:
+        ModelError: the prompts do not fit the model or its tokenizer.
+        SandboxError: the sandbox failed; rows of earlier problems are kept.
+        StoreError: the journal could not be written or read.
+    """
+    done = {row.task_id for row in stored_rows(journal.run_dir) if _marks_the_end(row)}
+    together = max(1, options.batch_size // options.n_samples)
+    for start in range(0, len(problems), together):
+        chosen = problems[start : start + together]
+        if not all(problem.task_id in done for problem in chosen):
+            others = [problems[(start + i + 1) % len(problems)] for i in range(len(chosen))]
+            rows = _rows(policy, chosen, others, sandbox, options, seed=options.seed + start)
+            # what marks a problem as done stands last: a write that was cut short is measured again
+            for row in sorted(rows, key=_marks_the_end):
+                journal.append(row)
+            journal.commit()
+        progress(len(chosen))
+
+
+def _rows(
+    policy: Policy,
+    problems: Sequence[Problem],
+    others: Sequence[Problem],
+    sandbox: Sandbox,
+    options: GapOptions,
+    *,
+    seed: int,
+) -> Iterator[GapAnswer | GapLogprob]:
+    """All rows of some problems: own answers, answers when shown something, own answers read again."""
+    protocol = protocol_of(
+        problems, template=options.prompt_template, visible_tests=options.visible_tests
+    )
+
+    def answers(asked: Sequence[Asked], temperature: float) -> list[GradedSample]:
+        return ask(
+            policy,
+            asked,
+            sandbox,
+            max_new_tokens=options.max_new_tokens,
+            batch_size=options.batch_size,
+            temperature=temperature,
+            seed=seed,
+            timeout_s=options.timeout_s,
+            protocol=protocol,
+        )
+
+    n = options.n_samples
+    plain = [asked_in(protocol, problem) for problem in problems]
+    asked = [Asked(p, talk) for p, talk in zip(problems, plain, strict=True) for _ in range(n)]
+    sampled = answers(asked, options.temperature)
+    groups = [
+        _Group(policy, problem, talk, other, sampled[i * n : i * n + n], options)
+        for i, (problem, talk, other) in enumerate(zip(problems, plain, others, strict=True))
+    ]
+    for group in groups:
+        for index, answer in enumerate(group.own):
+            yield _answer_row(group.problem, "nothing", answer, greedy=False, index=index)
+
+    shown = [(group, kind, talk) for group in groups for kind, talk in group.shown().items()]
+    greedy = answers([Asked(group.problem, talk) for group, _, talk in shown], 0.0)
+    for (group, kind, _), answer in zip(shown, greedy, strict=True):
+        yield _answer_row(group.problem, kind, answer, greedy=True, index=0)
+
+    read = [
+        (group, index, kind, talk)
+        for group in groups
+        for index in group.read
+        for kind, talk in group.shown(index).items()
+    ]
+    logprobs = answer_logprobs(
+        policy,
+        [(talk, group.own[index].sample.text) for group, index, _, talk in read],
+        temperature=options.temperature,
+        batch_size=options.read_together,
+    )
+    for (group, index, kind, _), (n_tokens, mean) in zip(read, logprobs, strict=True):
+        yield GapLogprob(
+            task_id=group.problem.task_id,
+            sample_index=index,
+            shown=kind,
+            passed=group.own[index].grade.passed,
+            n_tokens=n_tokens,
+            mean_logprob=mean,
+        )
+
+
+class _Group:
+    """A policy's own answers to one problem, and what can be shown beside it."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        problem: Problem,
+        plain: Sequence[Message],
+        other: Problem,
+        own: Sequence[GradedSample],
+        options: GapOptions,
+    ) -> None:
+        self._policy, self.problem, self._plain, self.own = policy, problem, plain, own
+        self._room = options.max_new_tokens
+        self._reference, self._other = (
+            next((answer.completion for answer in gold_answers([one])), None)
+            for one in (problem, other)
+        )
+
+    @property
+    def read(self) -> list[int]:
+        """The first passing and the first failing answer that hold a token."""
+        firsts = (self._first(passed=passed, but=None) for passed in (True, False))
+        return sorted(index for index in firsts if index is not None)
+
+    def shown(self, of: int | None = None) -> dict[Kind, Sequence[Message]]:
+        """Prompts by what they show, where there is such a thing; `of` is the answer that is read.
+
+        An answer is not shown itself; its feedback is its own, and a passing answer has none.
+        """
+        peer = self._first(passed=True, but=of)
+        wrong = self._first(passed=False, but=of)
+        failed = wrong if of is None else of
+        special = self._policy.tokenizer.all_special_tokens
+        said = None if failed is None else feedback(self.own[failed].grade, special_tokens=special)
+        prompts: dict[Kind, Sequence[Message] | None] = {
+            "nothing": self._plain,
+            "peer": self._reprompt(solution=self._text(peer)),
+            "reference": self._reprompt(solution=self._reference),
+            "feedback": self._reprompt(feedback=said),
+            "wrong": self._reprompt(solution=self._text(wrong)),
+            "other": self._reprompt(solution=self._other),
+        }
+        return {kind: prompt for kind, prompt in prompts.items() if prompt is not None}
+
+    def _first(self, *, passed: bool, but: int | None) -> int | None:
+        for index, answer in enumerate(self.own):
+            if answer.grade.passed is passed and index != but and answer.sample.text.strip():
+                return index
+        return None
+
+    def _text(self, index: int | None) -> str | None:
+        if index is None:
+            return None
+        special = self._policy.tokenizer.all_special_tokens
+        return neutralise(self.own[index].sample.text, special_tokens=special)
+
+    def _reprompt(
+        self, *, solution: str | None = None, feedback: str | None = None
+    ) -> list[Message] | None:
+        if solution is None and feedback is None:
+            return None
+        context = getattr(self._policy.model.config, "max_position_embeddings", None)
+        return reprompt(
+            self._plain,
+            solution=solution,
+            feedback=feedback,
+            rules=TeacherRules(),
+            n_tokens=lambda talk: len(_prompt_ids(self._policy, talk)),
+            max_tokens=10_240 if context is None else context - self._room,
+        )
+
+
+def answer_logprobs(
+    policy: Policy,
+    pairs: Sequence[tuple[Sequence[Message], str]],
+    *,
+    temperature: float,
+    batch_size: int,
+) -> list[tuple[int, float]]:
+    """Number of tokens of each answer, and their mean log p after its messages, in nats.
+
+    The text is read as the tokenizer splits it, without an end mark.
+    """
+    rows = [
+        (_prompt_ids(policy, talk), policy.tokenizer(text, add_special_tokens=False)["input_ids"])
+        for talk, text in pairs
+    ]
+    order = sorted(range(len(rows)), key=lambda index: -sum(map(len, rows[index])))
+    found: dict[int, tuple[int, float]] = {}
+    with evaluation_mode(policy.model):
+        head = _head(policy)
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            means = _mean_logprobs(policy, head, [rows[index] for index in chosen], temperature)
+            for index, mean in zip(chosen, means, strict=True):
+                found[index] = len(rows[index][1]), mean
+    return [found[index] for index in range(len(rows))]
+
+
+def _head(policy: Policy) -> Head | None:
+    """The model's head; None where it does more than project, so that logits must be read."""
+    try:
+        return output_head(policy.model)
+    except UnusualHead:
+        return None
+
+
+@torch.no_grad()
+def _mean_logprobs(
+    policy: Policy,
+    head: Head | None,
+    rows: Sequence[tuple[list[int], list[int]]],
+    temperature: float,
+) -> list[float]:
+    device = next(policy.model.parameters()).device
+    prompts, answers = [row[0] for row in rows], [row[1] for row in rows]
+    batch = Rows(
+        *(tensor.to(device) for tensor in _padded(prompts, left=True)),
+        *(tensor.to(device) for tensor in _padded(answers, left=False)),
+    )
+    forward = completion_logits if head is None else completion_hidden
+    mask = batch.completion_mask.bool()
+    terms = token_terms(
+        forward(policy.model, batch)[mask],
+        None,
+        batch.completion_ids[mask],
+        head=head,
+        spec=Distillation("sampled", "reverse_kl", temperature=temperature),
+        policy_gradient=False,
+    )
+    logprobs = torch.zeros(mask.shape, device=device).masked_scatter(mask, terms.logprobs.float())
+    means: list[float] = (logprobs.sum(dim=1) / mask.sum(dim=1)).tolist()
+    return means
+
+
+def _padded(rows: Sequence[Sequence[int]], *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(map(len, rows))
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, tokens in enumerate(rows):
+        place = slice(width - len(tokens), None) if left else slice(0, len(tokens))
+        ids[row, place], mask[row, place] = torch.tensor(tokens), 1
+    return ids, mask
+
+
+def _prompt_ids(policy: Policy, talk: Sequence[Message]) -> list[int]:
+    text = prompt_text(policy.tokenizer, list(talk), policy.chat_template_kwargs)
+    ids: list[int] = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def _answer_row(
+    problem: Problem, kind: Kind, answer: GradedSample, *, greedy: bool, index: int
+) -> GapAnswer:
+    return GapAnswer(
+        task_id=problem.task_id,
+        shown=kind,
+        greedy=greedy,
+        sample_index=index,
+        prompt=answer.sample.prompt,
+        completion=answer.sample.text,
+        n_completion_tokens=answer.sample.n_tokens,
+        truncated=answer.sample.truncated,
+        outcome=answer.grade.outcome,
+        passed=answer.grade.passed,
+    )
+
+
+def _marks_the_end(row: GapAnswer | GapLogprob) -> bool:
+    return isinstance(row, GapAnswer) and row.greedy and row.shown == "nothing"
+
+
+def gap_rows(run_dir: Path) -> list[GapRow]:
+    """Every measure of every thing shown, from a run's journal; the view `teacher_gap` says the same."""
+    values: dict[tuple[Measure, str], dict[TaskId, list[float]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for row in stored_rows(run_dir):
+        if isinstance(row, GapAnswer):
+            if row.greedy:
+                values["pass_rate", row.shown][row.task_id].append(float(row.passed))
+        else:
+            measure: Measure = "passing_logprob" if row.passed else "failing_logprob"
+            values[measure, row.shown][row.task_id].append(row.mean_logprob)
+    found = [
+        _gap_row(measure, kind, values[measure, kind], values[measure, "nothing"])
+        for measure in MEASURES
+        for kind in KINDS
+    ]
+    return [row for row in found if row is not None]
+
+
+def _gap_row(
+    measure: Measure,
+    kind: Kind,
+    shown: dict[TaskId, list[float]],
+    nothing: dict[TaskId, list[float]],
+) -> GapRow | None:
+    """The row of some problems' values; a problem has one value of each measure."""
+    pairs = [(nothing[task_id][0], shown[task_id][0]) for task_id in sorted(shown, key=task_order)]
+    n = len(pairs)
+    if not n:
+        return None
+    interval = None
+    if kind != "nothing" and measure == "pass_rate":
+        gained = sum(after > before for before, after in pairs)
+        interval = paired_difference(gained, sum(after < before for before, after in pairs), n)
+    elif kind != "nothing" and n > 2 and len({after - before for before, after in pairs}) > 1:
+        interval = mean_interval([after - before for before, after in pairs])
+    return GapRow(
+        measure,
+        kind,
+        n,
+        nothing=sum(before for before, _ in pairs) / n,
+        value=sum(after for _, after in pairs) / n,
+        interval=interval,
+    )
+
+
+def stored_rows(run_dir: Path) -> Iterator[GapAnswer | GapLogprob]:
+    """The rows of a gap in a run, in the order of their keys' first rows; of two with one key, the later.
+
+    Raises:
+        StoreError: a damaged line.
+    """
+    kinds: dict[str, type[GapAnswer | GapLogprob]] = {
+        kind.table: kind for kind in (GapAnswer, GapLogprob)
+    }
+    rows: dict[tuple[object, ...], GapAnswer | GapLogprob] = {}
+    for _, path in segments(run_dir):
+        for line in scan(path):
+            if isinstance(line, Damage):
+                raise StoreError(f"a journal must be as it was written, got {line}; restore it")
+            if (kind := kinds.get(line.table)) is not None:
+                row = kind.model_validate_json(line.row)
+                rows[line.table, *(getattr(row, name) for name in kind.key)] = row
+    yield from rows.values()

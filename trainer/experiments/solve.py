@@ -1,0 +1,353 @@
+"""Test-time self-distillation: SDPO on single hard problems, beside drawing more and asking again.
+
+Three methods get the same number of completions of each problem from the same policy in the same words:
+
+- best-of-n draws them all from the policy as it is;
+- multi-turn answers its own failure: the sandbox's feedback is the next user message, and after some
+  turns a fresh conversation begins;
+- sdpo trains on the problem with `trainer.training.train.train`, a group of completions a step, and stops after
+  the step in which one passed.
+
+Every completion is a row of the run `solve`, in the order in which the method had it; each SDPO run has a
+journal of its own beside it, with rollouts and teacher prompts. Source: arXiv:2601.20802.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from analysis.journal.journal import Journal
+from analysis.provenance import folder_sha256, run_info
+from analysis.task_ids import TaskId, task_number
+from evaluator.evaluation.evaluate import GradedAnswer, graded_batches, record
+from evaluator.evaluation.self_check import check_harness
+from evaluator.grading.feedback import control_tokens, feedback
+from evaluator.grading.grade import Grade
+from evaluator.models.context_length import context_length
+from evaluator.problems.mbpp import Problem, ProblemSet, load_problems
+from evaluator.problems.prompt import Conversation, Protocol, conversation, fill
+from evaluator.sampling.answer_end import stop_rule
+from evaluator.sampling.completions import Answer
+from evaluator.sampling.model import Policy, load_policy
+from evaluator.sampling.policy import generate, prompt_text
+from sandbox.client import Sandbox, open_sandbox
+from trainer.experiments.discovery import Trials
+from trainer.experiments.solve_options import METHODS, SolveOptions, training_options
+from trainer.options.config import Options
+from trainer.options.own import Own, load_own
+from trainer.options.prompting import asking
+from trainer.step.loss_trainer import BenchTrainer
+from trainer.step.rollout_trainer import filters_of
+from trainer.training.train import Say, train
+
+__all__ = ["METHODS", "SolveOptions", "SolveResult", "solve"]
+
+FEEDBACK_TURN = "That answer failed:\n\n{feedback}\n\nAnswer again, with one Python code block and nothing else."
+"""What the user says to a failed answer."""
+
+
+@dataclass(frozen=True)
+class SolveResult:
+    """What each method found."""
+
+    run_dir: Path
+    trials: tuple[Trials, ...]
+
+
+def solve(options: SolveOptions, *, say: Say) -> SolveResult:
+    """Try every method on every problem.
+
+    Raises:
+        ConfigError, DatasetError, HarnessError, ModelError, SandboxError, StoreError: with one line for
+            the user.
+    """
+    first = training_options(options, options.task_ids[0], options.seeds[0])
+    bench = first.bench
+    mbpp_dir = None if bench.mbpp_dir is None else Path(bench.mbpp_dir)
+    name = f"{options.dataset}[{','.join(map(str, options.task_ids))}]"
+    problems = load_problems(name, mbpp_dir=mbpp_dir)
+    own = load_own(bench, problems.problems[0])
+    protocol = asking(bench, problems, plain=False).protocol
+    with (
+        open_sandbox(bench.sandbox) as sandbox,
+        Journal.create(
+            options.runs_dir, _describe(options, first, problems, protocol, sandbox, own)
+        ) as journal,
+    ):
+        check_harness(problems, sandbox, timeout_s=bench.timeout_s)
+        solver = _Solver(options, problems, protocol, sandbox, journal, first, say, own)
+        trials = tuple(solver.trials(method) for method in options.methods)
+    return SolveResult(journal.run_dir, trials)
+
+
+class _Solver:
+    """One call of `solve`: what its methods share."""
+
+    def __init__(
+        self,
+        options: SolveOptions,
+        problems: ProblemSet,
+        protocol: Protocol,
+        sandbox: Sandbox,
+        journal: Journal,
+        first: Options,
+        say: Say,
+        own: Own,
+    ) -> None:
+        self._own = own
+        self._options, self._problems, self._protocol = options, problems, protocol
+        self._sandbox, self._journal, self._first, self._say = sandbox, journal, first, say
+        self._policy: Policy | None = None
+
+    def trials(self, method: str) -> Trials:
+        """Run one method with every seed, and store what it did."""
+        of_method: Callable[[int], Iterator[list[GradedAnswer]]] = {
+            "best-of-n": self._best_of_n,
+            "multi-turn": self._multi_turn,
+            "sdpo": self._sdpo,
+        }[method]
+        if method == "sdpo":
+            self._policy = None  # its memory is needed
+        passed = []
+        for seed in self._options.seeds:
+            summary = record(
+                self._problems,
+                of_method(seed),
+                journal=self._journal,
+                eval_id=f"{method}-{seed}",
+                label=f"solve {method}",
+                protocol=self._protocol.name,
+                decoding=self._decoding(method),
+            )
+            flags: dict[TaskId, list[bool]] = {p.task_id: [] for p in self._problems.problems}
+            for item in summary.graded:
+                flags[item.answer.problem.task_id].append(item.grade.passed)
+            passed.append(flags)
+            n_found = sum(any(found) for found in flags.values())
+            self._say(f"{method}, seed {seed}: {n_found} of {len(flags)} problems solved")
+        return Trials(
+            method, self._options.budget, tuple(passed), independent=method == "best-of-n"
+        )
+
+    def _best_of_n(self, seed: int) -> Iterator[list[GradedAnswer]]:
+        """Independent completions, a problem at a time."""
+        for problem in self._problems.problems:
+            asked = self._asked(problem)
+            yield self._graded(
+                [(problem, asked)] * self._options.budget,
+                range(self._options.budget),
+                seed=seed + 1000 * task_number(problem.task_id),
+            )
+
+    def _multi_turn(self, seed: int) -> Iterator[list[GradedAnswer]]:
+        """Conversations of some turns each, all of a problem's side by side.
+
+        They do not depend on each other, so to have them side by side gives what having them one
+        after the other would, in which order their answers count.
+        """
+        for problem in self._problems.problems:
+            rows = [row for chain in self._chains(problem, seed) for row in chain]
+            yield _until_solved(rows)
+
+    def _chains(self, problem: Problem, seed: int) -> list[list[GradedAnswer]]:
+        """The conversations about one problem, each up to its first pass."""
+        budget, turns = self._options.budget, self._options.turns
+        starts = range(0, budget, turns)
+        talks = [list(self._asked(problem)) for _ in starts]
+        chains: list[list[GradedAnswer]] = [[] for _ in starts]
+        for turn in range(turns):
+            going = [
+                at
+                for at, start in enumerate(starts)
+                if len(chains[at]) == turn
+                and start + turn < budget
+                and not any(item.grade.passed for item in chains[at])
+            ]
+            if not going:
+                break
+            graded = self._graded(
+                [(problem, talks[at]) for at in going],
+                [starts[at] + turn for at in going],
+                seed=seed + 1000 * task_number(problem.task_id) + turn,
+            )
+            for at, item in zip(going, graded, strict=True):
+                chains[at].append(item)
+                talks[at] = self._continued(talks[at], item)
+        return chains
+
+    def _continued(self, talk: Conversation, item: GradedAnswer) -> Conversation:
+        """The conversation after one failed answer; begun again where no more fits the context."""
+        policy = self._loaded()
+        special = control_tokens(policy.tokenizer)
+        said = feedback(item.grade, special_tokens=special, function=self._own.feedback)
+        longer = [
+            *talk,
+            {"role": "assistant", "content": item.answer.completion},
+            {"role": "user", "content": fill(FEEDBACK_TURN, {"feedback": said or ""})},
+        ]
+        text = prompt_text(policy.tokenizer, longer, policy.chat_template_kwargs)
+        n_tokens = len(policy.tokenizer(text)["input_ids"])
+        context = context_length(policy.model)
+        limit = self._first.bench.max_teacher_prompt_tokens
+        room = limit if context is None else min(limit, context - self._max_new_tokens)
+        return longer if n_tokens <= room else list(self._asked(item.answer.problem))
+
+    def _sdpo(self, seed: int) -> Iterator[list[GradedAnswer]]:
+        """One training run a problem."""
+        for problem in self._problems.problems:
+            options = training_options(self._options, problem.task_id, seed)
+            watch = _Watch()
+            result = train("sdpo", options, say=lambda _: None, prepare=watch.prepare)
+            self._say(
+                f"sdpo, seed {seed}, task {problem.task_id}: {len(watch.grades)} completions, "
+                f"{'solved' if watch.solved else 'not solved'} ({result.run_dir.name})"
+            )
+            yield _until_solved(
+                [
+                    GradedAnswer(Answer(problem, grade.completion, index), grade)
+                    for index, grade in enumerate(watch.grades)
+                ]
+            )
+
+    def _graded(
+        self,
+        asked: Sequence[tuple[Problem, Conversation]],
+        indices: Sequence[int],
+        *,
+        seed: int,
+    ) -> list[GradedAnswer]:
+        """Sample and grade some conversations."""
+        training = self._first.training
+        samples = generate(
+            self._loaded(),
+            [talk for _, talk in asked],
+            max_new_tokens=self._max_new_tokens,
+            temperature=training.temperature,
+            top_p=training.top_p,
+            filters=filters_of(training),
+            batch_size=self._first.bench.eval_batch,
+            seed=seed,
+            stop=[stop_rule(problem, self._protocol) for problem, _ in asked],
+        )
+        answers = [
+            Answer(problem, s.text, index, s.prompt, s.n_tokens, s.truncated)
+            for (problem, _), index, s in zip(asked, indices, samples, strict=True)
+        ]
+        (batch,) = graded_batches([answers], self._sandbox, timeout_s=self._first.bench.timeout_s)
+        return batch
+
+    def _asked(self, problem: Problem) -> Conversation:
+        """The conversation that every method begins with."""
+        asked = conversation(problem, self._protocol)
+        assert not isinstance(asked, str)  # noqa: S101 - visible_tests names chat protocols only
+        return asked
+
+    def _loaded(self) -> Policy:
+        """The policy as it is, loaded when it is first needed."""
+        if self._policy is None:
+            model, bench = self._first.model, self._first.bench
+            self._policy = load_policy(
+                model.model_name_or_path,
+                device="cpu" if self._first.training.use_cpu else "auto",
+                dtype=model.dtype or "auto",
+                load_in_4bit=model.load_in_4bit,
+                unsloth=bench.use_unsloth,
+                chat_template_kwargs=self._first.training.chat_template_kwargs,
+                chat_template=None if bench.chat_template is None else Path(bench.chat_template),
+            )
+        return self._policy
+
+    @property
+    def _max_new_tokens(self) -> int:
+        return int(self._first.training.max_completion_length)
+
+    def _decoding(self, method: str) -> str:
+        """The decoding in words, as stored."""
+        training = self._first.training
+        text = (
+            f"{method}, budget {self._options.budget}, temperature {training.temperature:g}, "
+            f"top_p {training.top_p:g}, {self._max_new_tokens} tokens"
+        )
+        return text + (f", {self._options.turns} turns" if method == "multi-turn" else "")
+
+
+@dataclass
+class _Watch:
+    """Keeps the grades of a training run in order, and ends it after a step with a pass."""
+
+    grades: list[Grade] = field(default_factory=list)
+
+    @property
+    def solved(self) -> bool:
+        """Whether a completion has passed."""
+        return any(grade.passed for grade in self.grades)
+
+    def prepare(self, trainer: BenchTrainer) -> None:
+        """Take part in a trainer's steps."""
+        watch = self
+
+        class Callback(TrainerCallback):  # type: ignore[misc]
+            """Reads what the step was graded as."""
+
+            def on_step_end(
+                self,
+                args: TrainingArguments,
+                state: TrainerState,
+                control: TrainerControl,
+                **kwargs: Any,  # noqa: ANN401
+            ) -> None:
+                """Take the step's grades; a step has one rollout batch, see `training_options`."""
+                watch.grades += [rollout.grade for rollout in trainer.grader.graded]
+                control.should_training_stop |= watch.solved
+
+        trainer.add_callback(Callback())
+
+
+def _until_solved(rows: Sequence[GradedAnswer]) -> list[GradedAnswer]:
+    """What a method took until it was done: all up to the first pass."""
+    first = next((at for at, item in enumerate(rows) if item.grade.passed), len(rows) - 1)
+    return list(rows[: first + 1])
+
+
+def _describe(
+    options: SolveOptions,
+    first: Options,
+    problems: ProblemSet,
+    protocol: Protocol,
+    sandbox: Sandbox,
+    own: Own,
+) -> Any:  # noqa: ANN401 - analysis.records.RunInfo
+    """The run as its run.json holds it."""
+    model = str(first.model.model_name_or_path)
+    config = {
+        "solve": {
+            "task_ids": list(options.task_ids),
+            "budget": options.budget,
+            "turns": options.turns,
+            "seeds": list(options.seeds),
+            "methods": list(options.methods),
+            "feedback_turn": FEEDBACK_TURN,
+        },
+        **first.resolved(),
+    }
+    wording = f"{protocol.sha256} {hashlib.sha256(FEEDBACK_TURN.encode()).hexdigest()}"
+    return run_info(
+        kind="eval",
+        label="solve",
+        config=config,
+        seed=options.seeds[0],
+        model=model,
+        model_sha256=folder_sha256(Path(model)) if Path(model).is_dir() else None,
+        dataset=problems.name,
+        dataset_sha256=problems.sha256,
+        protocol=protocol.name,
+        protocol_sha256=hashlib.sha256(wording.encode()).hexdigest(),
+        sandbox=sandbox.name,
+        own=own.recorded,
+    )
