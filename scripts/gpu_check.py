@@ -184,6 +184,7 @@ def _parts(plan: Plan) -> Iterator[tuple[str, Run]]:
         yield f"load {way}", lambda part, limit_s, _, way=way: _load(part, plan, way, limit_s)
     for name in ("grpo", "sdpo", "hybrid", "audit"):
         yield f"train {name}", lambda part, limit_s, _, name=name: _train(part, plan, name, limit_s)
+    yield "every configuration", lambda part, limit_s, _: _configurations(part, plan, limit_s)
     yield "step-time ratio", lambda part, _, done: _ratio(part, done)
     yield "loss memory", lambda part, limit_s, _: _loss(part, plan, limit_s)
     for way in ("transformers", "vllm"):
@@ -277,6 +278,49 @@ def _train(part: Part, plan: Plan, algorithm: str, limit_s: float) -> None:
     )
     fits = "fits" if part.figures["fits_10_gib"] else "does not fit"
     part.said = f"{step_s:.2f} s a step ({shares}); peak {_gib(peak)}, {fits} 10 GiB"
+
+
+_CONFIGURATIONS = """
+import json, sys, tempfile, time
+from pathlib import Path
+import torch
+from tests.tiny_model import make_tiny_model
+from trainer.options.config import parse_options
+from trainer.training.train import train
+device, *files = sys.argv[1:]
+seconds = {}
+with tempfile.TemporaryDirectory() as folder:
+    model = make_tiny_model(Path(folder) / "tiny")
+    for file in map(Path, files):
+        changed = {
+            "model_name_or_path": model, "use_unsloth": "false", "load_in_4bit": "false", "dtype": "float32",
+            "bf16": "false", "use_cpu": str(device == "cpu").lower(), "max_steps": 2, "max_completion_length": 16,
+            "lora_r": 4, "dataset": "embedded/all", "evaluate_every": 0, "sandbox": "process",
+            "save_strategy": "no", "allow_uncalibrated": "true", "runs_dir": f"{folder}/{file.stem}",
+        }
+        words = [word for name, value in changed.items() for word in (f"--{name}", str(value))]
+        start = time.perf_counter()
+        try:
+            train(file.stem.split("-")[0], parse_options(file, words), say=lambda _: None)
+        except Exception as error:
+            seconds[file.stem] = f"{type(error).__name__}: {error}"
+        else:
+            seconds[file.stem] = round(time.perf_counter() - start, 1)
+        print(file.stem, seconds[file.stem], file=sys.stderr, flush=True)
+print(json.dumps(seconds))
+"""
+
+
+def _configurations(part: Part, plan: Plan, limit_s: float) -> None:
+    """Two steps of a random model with each file of `configs/`: what a file sets must also run on this device."""
+    files = sorted((ROOT / "configs").glob("*.yaml"))
+    shipped = [file for file in files if file.stem != "demo" and not file.stem.startswith("smoke")]
+    printed = _python(plan, limit_s, "-c", _CONFIGURATIONS, plan.device, *map(str, shipped))
+    part.figures = json.loads(printed.splitlines()[-1])
+    failed = {name: said for name, said in part.figures.items() if isinstance(said, str)}
+    part.state = "failed" if failed else "ok"
+    part.said = "; ".join(f"{name}: {said[:100]}" for name, said in failed.items())
+    part.said = part.said or f"{len(shipped)} files, 2 steps each"
 
 
 def _ratio(part: Part, done: list[Part]) -> None:

@@ -25,7 +25,7 @@ EXTRAS_LABEL = "sdpo-bench.extras"
 DEBIAN_BASE = "localhost/sdpo-bench-train-base"
 SOURCES = (
     "Dockerfile.train requirements.lock pyproject.toml sdpo_bench.py "
-    "analysis configs evaluator sandbox scripts trainer"
+    "analysis benchmarks configs evaluator sandbox scripts trainer"
 ).split()
 TEXTS = ("README.md", "LICENSE")
 """Copied as well, for the package's metadata; an image with older ones is as good."""

@@ -40,6 +40,14 @@ def gvisor_problem() -> str | None:
     return None if found else "the engine has no runtime runsc"
 
 
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """Folder of a tiny random model, to be read only."""
+    from tests.tiny_model import make_tiny_model
+
+    return make_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
 def pytest_collection_modifyitems(config, items):
     if hasattr(config, "workerinput"):
         _leave_out(config, items)

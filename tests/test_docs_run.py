@@ -25,7 +25,9 @@ ELSEWHERE = {
     "sdpo-bench eval --model MODEL --engine ray --ray-address HEAD:6379": "tests/evaluator/engines/test_ray.py",
     "sdpo-bench eval --engine vllm": "tests/evaluator/engines/test_vllm_engine.py",
     "sdpo-bench sandbox attack tests/attacks --grader COMMAND": "tests/sandbox/test_grader.py",
-    "python -m evaluator.cli.shortcuts --dataset sanitized/test --json shortcuts.json": "tests/evaluator/cli/test_shortcuts.py",
+    "python -m evaluator.cli.shortcuts --dataset sanitized/test --json shortcuts.json": (
+        "tests/evaluator/cli/test_shortcuts.py"
+    ),
     "sdpo-bench sandbox bench --rounds 10 --against CHECKOUT": "tests/sandbox/test_cli.py",
     # it compares processor time, which other tests disturb
     "sdpo-bench sandbox soak --executions 100000": "tests/sandbox/test_cli.py",

@@ -1,1 +1,5 @@
-"""statistics."""
+"""The one judge of differences between runs.
+
+Reads no file.
+Public: `verdict.judge, Arm, Finding`, `paired.paired_difference`, `conditions.conditions`.
+"""

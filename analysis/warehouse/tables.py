@@ -1,4 +1,4 @@
-"""The warehouse's tables, derived from the records that journals hold; views stand in schema.sql."""
+"""The warehouse's tables, derived from the records that journals hold; views stand in views.sql."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from analysis.records import RECORDS, Row, RunInfo
 
-VIEWS_SQL = Path(__file__).with_name("schema.sql")
+VIEWS_SQL = Path(__file__).with_name("views.sql")
 APPLICATION = "sdpo-bench"
 """What a results file says of who wrote it."""
 FORM = 3

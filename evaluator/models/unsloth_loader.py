@@ -41,7 +41,8 @@ def load_with_unsloth(
             configuration allows. Never more than that: Unsloth would stretch the rotary embedding.
 
     Raises:
-        ModelError: another model was loaded than the one named, or in 16 bits where 4 were asked.
+        ModelError: another model was loaded than the one named, or in 16 bits where 4 were asked; a tokenizer
+            that pads with its end token.
     """
     import transformers
 
@@ -56,19 +57,27 @@ def load_with_unsloth(
     with contextlib.redirect_stdout(sys.stderr):  # its banner is no part of any command's output
         import unsloth
 
-        model, _ = unsloth.FastLanguageModel.from_pretrained(
-            model_name=name,
-            max_seq_length=min(limits, default=None),
-            dtype=dtype,
-            load_in_4bit=load_in_4bit,
-            # else "Qwen/x" in 4 bits becomes "unsloth/x-unsloth-bnb-4bit", other weights under another name
-            use_exact_model_name=True,
-            # transformers' own checkpointing, which the trainer switches on; "unsloth" moves activations to
-            # pinned memory, which no CPU can check
-            use_gradient_checkpointing=False,
-            # the loss reads the head's weight, which may be the embedding's
-            offload_embedding=False,
-        )
+        try:
+            model, _ = unsloth.FastLanguageModel.from_pretrained(
+                model_name=name,
+                max_seq_length=min(limits, default=None),
+                dtype=dtype,
+                load_in_4bit=load_in_4bit,
+                # else "Qwen/x" in 4 bits becomes "unsloth/x-unsloth-bnb-4bit", other weights under another name
+                use_exact_model_name=True,
+                # transformers' own checkpointing, which the trainer switches on; "unsloth" moves activations to
+                # pinned memory, which no CPU can check
+                use_gradient_checkpointing=False,
+                # the loss reads the head's weight, which may be the embedding's
+                offload_embedding=False,
+            )
+        except RuntimeError as error:
+            if "pad token" not in str(error):
+                raise
+            raise ModelError(
+                f"Unsloth wants a padding token that is not the end token, got one and the same in {name!r}; set "
+                "pad_token in its tokenizer_config.json, or load without Unsloth (use_unsloth false)"
+            ) from error
     loaded = str(model.config._name_or_path)
     if loaded != name:
         raise ModelError(

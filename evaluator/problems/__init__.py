@@ -1,1 +1,5 @@
-"""Problems that a person brings: files of several forms, and what is wrong with them; not the benchmarks."""
+"""Problems and their data sets, and the prompts that ask them.
+
+Does not sample or grade.
+Public: `mbpp.load_problems`, `problem.Problem, ProblemSet`, `prompt.conversation, Protocol, PROTOCOLS`.
+"""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from analysis.statistics.conditions import conditions
 from analysis.journal.journal import StoreError, read_run_info
 from analysis.records import RunInfo
-from analysis.task_ids import TaskId, task_order
+from analysis.statistics.conditions import conditions
 from analysis.statistics.verdict import Arm, Evaluated, Finding, judge
+from analysis.task_ids import TaskId, task_order
 from evaluator.results.stored import StoredEval
 
 

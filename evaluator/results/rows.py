@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from analysis.records import Eval, EvalResult, ExecutionRow, Record, TestResult
 from evaluator.grading.feedback import feedback
 from evaluator.grading.grade import Grade
-from evaluator.statistics.stats import wilson
 from evaluator.results.summary import EvalSummary, GradedAnswer
+from evaluator.statistics.stats import wilson
 
 
 def execution_rows(grade: Grade, *, execution_id: str) -> list[Record]:

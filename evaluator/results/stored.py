@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from analysis.journal.journal import StoreError, read_run_info, segments
-from analysis.records import Eval, EvalResult, Rewind, RunInfo, TestResult
 from analysis.journal.lines import Damage, scan
+from analysis.records import Eval, EvalResult, Rewind, RunInfo, TestResult
 from analysis.task_ids import TaskId, task_order
 
 

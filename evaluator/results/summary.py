@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.task_ids import TaskId, task_order
-from evaluator.sampling.completions import Answer
 from evaluator.grading.grade import Grade
+from evaluator.sampling.completions import Answer
 from evaluator.statistics.pass_at_k import pass_at_k_each
 from evaluator.statistics.stats import Interval, wilson, wilson_of_mean
 

@@ -1,1 +1,5 @@
-"""statistics."""
+"""Estimates and intervals of pass rates.
+
+Does not compare policies: `analysis.statistics` does.
+Public: `stats.wilson, Interval`, `pass_at_k.pass_at_k`.
+"""

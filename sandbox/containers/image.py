@@ -17,7 +17,7 @@ from sandbox.containers.docker_backend import IMAGE, SOURCE_LABEL, engine, find_
 from sandbox.containers.packages import add_packages, tag_of
 from sandbox.program import SandboxError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DEBIAN_BASE = "localhost/sdpo-bench-base"
 """Without a host in its name Podman would ask a registry for it; and it imports nothing but `latest`."""
 _SUITES = {"trixie": "3.13", "bookworm": "3.11"}

@@ -59,7 +59,7 @@ class ProcessEndpoint:
             raise
 
     def _start(self) -> None:
-        root = Path(__file__).resolve().parent.parent
+        root = Path(__file__).resolve().parents[2]
         # Nothing of our environment: a child inherits the supervisor's memory.
         environment = {
             "PYTHONPATH": str(root),

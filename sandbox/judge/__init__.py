@@ -1,1 +1,5 @@
-"""judge."""
+"""From the values that a program returned to one verdict an assert.
+
+Does not start programs. Nothing here believes what comes from inside.
+Public: `asserts.parse, Assertion`, `decode.decode, Opaque`, `verdict.judge`.
+"""

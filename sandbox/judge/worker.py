@@ -106,7 +106,7 @@ class _Process:
     """A running judge."""
 
     def __init__(self) -> None:
-        root = Path(__file__).resolve().parent.parent
+        root = Path(__file__).resolve().parents[2]
         self.n_programs = 0
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-S", "-m", "sandbox.judge.worker"],

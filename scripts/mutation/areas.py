@@ -40,9 +40,9 @@ class Area:
 AREAS = (
     Area(
         "losses",
-        files=("trainer/losses/*.py",),
+        files=("trainer/losses/*.py", "trainer/audit/second_loss.py"),
         n=40,
-        tests=("trainer/losses/test_*.py",),
+        tests=("trainer/losses/test_*.py", "trainer/audit/test_second_loss.py"),
     ),
     Area(
         "teacher",
@@ -53,7 +53,7 @@ AREAS = (
         ),
         n=30,
         tests=(
-            "trainer/test_teacher*.py",
+            "trainer/teacher/test_*.py",
             "trainer/step/test_callbacks.py",
         ),
     ),
@@ -129,9 +129,9 @@ AREAS = (
         ),
         n=40,
         tests=(
-            "evaluator/test_extract*.py",
+            "evaluator/answers/test_extract*.py",
             "evaluator/answers/test_blocks.py",
-            "evaluator/test_answer_*.py",
+            "evaluator/answers/test_answer_*.py",
             "evaluator/answers/test_function_body.py",
             "evaluator/grading/test_reward.py",
         ),
@@ -155,7 +155,7 @@ AREAS = (
             "analysis/statistics/test_verdict.py",
             "analysis/statistics/test_paired.py",
             "analysis/report/test_headline.py",
-            "evaluator/test_stats*.py",
+            "evaluator/statistics/test_stats*.py",
             "evaluator/results/test_compare.py",
             "evaluator/results/test_plausibility.py",
             "evaluator/results/test_summary.py",
@@ -204,7 +204,7 @@ AREAS = (
         files=("analysis/warehouse/views.sql",),
         n=45,
         tests=(
-            "analysis/test_*views.py",
+            "analysis/warehouse/test_*views.py",
             "analysis/warehouse/test_pass_at_k.py",
             "analysis/charts/test_chart_data.py",
         ),

@@ -196,7 +196,7 @@ def test_the_option_that_escapes_formulas_is_in_the_help_and_works(recorded):
 EXPORTER = """
 import sys, time
 from pathlib import Path
-from analysis import export
+from analysis.report import export
 from analysis.warehouse.warehouse import connect
 tables = export.record_tables()
 def slow():

@@ -10,7 +10,6 @@ import pytest
 from evaluator.problems.mbpp import Problem
 from evaluator.sampling.model import Policy, load_policy
 from sandbox.program import AssertResult, Execution, Program, Verdict
-from tests.tiny_model import make_tiny_model
 
 
 class FakeSandbox:
@@ -83,11 +82,6 @@ def problem() -> Problem:
         reference="def add(a, b):\n    return a + b",
         callables=("add",),
     )
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory):
-    return make_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")

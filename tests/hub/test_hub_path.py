@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 MODEL = "some-owner/tiny-model"
 READ = """
 import dataclasses, json, sys
-from evaluator import mbpp
+from evaluator.problems import mbpp
 from evaluator.sampling.model import ModelError, load_base
 expected = json.loads(sys.argv[1])
 for name, sha256 in expected.items():

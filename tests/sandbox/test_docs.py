@@ -11,7 +11,7 @@ PAGE = (ROOT / "docs/sandbox.md").read_text()
 
 def _tests():
     for folder in ("sandbox", "contract", "differential"):
-        for file in (ROOT / "tests" / folder).glob("*.py"):
+        for file in (ROOT / "tests" / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.FunctionDef):
                     yield node.name

@@ -112,7 +112,7 @@ def test_at_least_200_are_planted_some_in_each_area_and_each_has_a_name_of_its_o
 
 
 def test_the_choice_is_the_same_each_time_and_where_files_and_lines_move(tmp_path):
-    text = Path(ROOT / "evaluator" / "stats.py").read_text()
+    text = Path(ROOT / "evaluator" / "statistics" / "stats.py").read_text()
     here = {"evaluator/statistics/stats.py": text}
     there = {"evaluator/statistics/tests.py": "# one line more\n" + text}
     area = Area("a", (), 20, ())

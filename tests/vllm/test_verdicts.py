@@ -26,7 +26,11 @@ def policy(tmp_path_factory):
     """A model that has learned eight answers by heart: right ones to half of the problems, wrong ones to the others."""
     problems = load_problems("embedded/test", limit=N_PROBLEMS).problems
     rows = map(
-        json.loads, Path(evaluator.__file__).with_name("embedded").joinpath("problems.jsonl").open()
+        json.loads,
+        Path(evaluator.__file__)
+        .with_name("problems")
+        .joinpath("embedded", "problems.jsonl")
+        .open(),
     )
     wrong = {row["task_id"]: row["wrong"] for row in rows}
     conversations = [conversation(problem, MBPP, ()) for problem in problems]

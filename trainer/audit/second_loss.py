@@ -1,7 +1,7 @@
 """The losses of each token and their gradients, derived a second time: an audit's yardstick.
 
 Plain probabilities in float64 from raw logits, and the gradient in closed form rather than by autograd.
-Shares nothing with `divergence`, `support`, `sdpo`, `lean` or any other loss; an audit that calls the code it
+Shares nothing with `divergence`, `top_k`, `sdpo`, `chunked` or any other loss; an audit that calls the code it
 audits shows nothing. Slow and large on purpose.
 
 With P the student's buckets, Q the teacher's, p the student's probabilities, tau the temperature, and
@@ -163,7 +163,7 @@ def _bucketed(
     if support == "topk_tail":
         # 1 - mass, summed from the small end: the difference itself would cancel
         student_rest, teacher_rest = p[rest].sum(), q[rest].sum()
-        least = -torch.expm1(torch.tensor(LARGEST_LOG_MASS, dtype=torch.float64))
+        least = -math.expm1(LARGEST_LOG_MASS)
         tail_moves = bool(student_rest > least)
         student = torch.cat([student, student_rest.clamp_min(least).reshape(1)])
         teacher = torch.cat([teacher, teacher_rest.clamp_min(least).reshape(1)])

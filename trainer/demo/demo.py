@@ -26,7 +26,7 @@ from trainer.demo.runs import Ledger, Place, evaluate_start, train_part
 from trainer.demo.teacher_gap import Reading, measure_reading, store_reading, stored_reading
 from trainer.options.config import Algorithm, ConfigError, Options, parse_options
 
-CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
+CONFIG = Path(__file__).parents[2] / "configs" / "demo.yaml"
 METHODS: tuple[Algorithm, ...] = ("grpo", "sdpo", "hybrid")
 AUDIT: Algorithm = "audit"
 NEEDED_BYTES = 200 << 20

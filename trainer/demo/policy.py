@@ -37,8 +37,8 @@ With GPT-2's pieces, which part a name at each underscore, the policy had not le
 """
 N_THREADS = 2
 """Of the warm start; on two cores a quarter faster than one."""
-_SOURCES = ("families", "problems", "lessons", "learning", "policy")
-"""Modules `demo_<name>` whose text decides the weights."""
+_SOURCES = ("families", "problems", "pretraining_texts", "pretraining", "policy")
+"""Modules of this folder whose text decides the weights."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Recipe:
         """A hash of all that decides the weights on one machine."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode())
         for name in _SOURCES:
-            digest.update(Path(__file__).with_name(f"demo_{name}.py").read_bytes())
+            digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
         digest.update(f"{torch.__version__} {transformers.__version__}".encode())
         return digest.hexdigest()[:16]
 

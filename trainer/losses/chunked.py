@@ -1,7 +1,7 @@
 """What one forward pass yields for each token, without ever holding the logits of all tokens.
 
 The head, the student's top k, the teacher's gather and the divergence run over a few tokens at a time. With a
-head, and unless the whole vocabulary is compared, `entries.py` does it with two buffers of a chunk's logits.
+head, and unless the whole vocabulary is compared, `chunked_top_k.py` does it with two buffers of a chunk's logits.
 The full support, and a model whose head is unusual so that logits come in, go through autograd chunk by chunk.
 """
 

@@ -1,1 +1,5 @@
-"""options."""
+"""What a run is asked to do: one dataclass of ours beside TRL's, and what is refused.
+
+Loads no model.
+Public: `config.parse_options, Options, BenchConfig, ConfigError`, `checks`, `settings.check_settings`.
+"""

@@ -19,8 +19,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 def merged_adapter(model: Any) -> Iterator[None]:  # noqa: ANN401
     """Within the block the base weights hold the adapter; afterwards all is to the bit as it was.
 
-    Only where a sum of both is no coarser than the two apart (float32), and on a CPU: it takes a second copy
-    of the adapted weights. Elsewhere nothing is done.
+    Only where a sum of both is no coarser than the two apart (float32). Elsewhere nothing is done. It takes a
+    second copy of the adapted weights meanwhile.
     """
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     if not layers or not all(_can_be_merged(layer) for layer in layers):
@@ -62,7 +62,6 @@ def _can_be_merged(layer: Any) -> bool:  # noqa: ANN401
     weight = layer.get_base_layer().weight
     return bool(
         weight.dtype == torch.float32
-        and weight.device.type == "cpu"
         and len(layer.active_adapters) == 1
         and layer.active_adapters[0] in layer.lora_A
         and not layer.merged

@@ -1,4 +1,4 @@
-"""TRL's GRPOTrainer with the project's sampling, grading, records and clock; the loss is in `adapter`.
+"""TRL's GRPOTrainer with the project's sampling, grading, records and clock; the loss is in `loss_trainer`.
 
 Micro-batches are counted over the whole run (`_step`). Rollout batch n serves those from n * `micro_batches_a_rollout`
 on: it may serve several optimizer steps, and a step may take several of them.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -435,10 +435,16 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         # vLLM has a model of its own; TRL reads from the mode how many to sample
         with ExitStack() as stack:
             if not self.use_vllm:
-                for way in (evaluation_mode, merged_adapter, prompts_once):
+                for way in (evaluation_mode, prompts_once):
                     stack.enter_context(way(self.model))
+                stack.enter_context(self.adapter_merged())
             stack.enter_context(alone(self.model, self.generation_config))
             yield
+
+    def adapter_merged(self) -> AbstractContextManager[None]:
+        """Within the block the base weights hold the adapter, where both are computed in float32."""
+        mixed = self.args.bf16 or self.args.fp16
+        return nullcontext() if mixed else merged_adapter(self.model)
 
     def _ended(self, completion_ids: Any, logprobs: Any) -> tuple[Any, Any]:  # noqa: ANN401
         """Each completion up to its first end token; one of no token is the end alone: TRL reads the last."""

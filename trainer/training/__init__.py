@@ -1,1 +1,5 @@
-"""training."""
+"""One training run from options to adapter.
+
+Does not supervise the process: `trainer.endings` does.
+Public: `train.train, resume`, `assemble.load_model`, `validation`, `calibration`.
+"""

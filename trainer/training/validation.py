@@ -96,21 +96,22 @@ class Evaluator:
 
     def _asked(self, step: int, decoding: Decoding, *, eval_id: str) -> EvalSummary:
         trainer, bench = self._trainer, self._trainer.config
-        return evaluate(
-            self._problems,
-            trainer.policy(),
-            self._sandbox,
-            journal=trainer.journal,
-            eval_id=eval_id,
-            label=trainer.journal.info.label,
-            step=step,
-            protocol=self._form.protocol,
-            shots=self._form.shots,
-            decoding=decoding,
-            batch_size=bench.eval_batch,
-            timeout_s=bench.timeout_s,
-            progress=self._check_stop,
-        )
+        with trainer.adapter_merged():
+            return evaluate(
+                self._problems,
+                trainer.policy(),
+                self._sandbox,
+                journal=trainer.journal,
+                eval_id=eval_id,
+                label=trainer.journal.info.label,
+                step=step,
+                protocol=self._form.protocol,
+                shots=self._form.shots,
+                decoding=decoding,
+                batch_size=bench.eval_batch,
+                timeout_s=bench.timeout_s,
+                progress=self._check_stop,
+            )
 
     def _check_stop(self, n_completions: int) -> None:
         if self._stop.requested:

@@ -15,7 +15,7 @@ from benchmarks.synthetic import step_records, synthetic_info
 from evaluator.problems.problem import normalised_row, problem_from_row
 from tests.analysis.hacks import STYLES, hacks, judged
 
-EMBEDDED = Path(__file__).parents[3] / "evaluator" / "embedded" / "problems.jsonl"
+EMBEDDED = Path(__file__).parents[3] / "evaluator" / "problems" / "embedded" / "problems.jsonl"
 
 
 def problems(path):

@@ -28,7 +28,7 @@ def real_sandbox(request):
 
 def test_embedded_references_pass_and_wrong_solutions_fail(real_sandbox):
     problems = load_problems("embedded/all").problems
-    path = Path(evaluator.__file__).parent / "embedded" / "problems.jsonl"
+    path = Path(evaluator.__file__).parent / "problems" / "embedded" / "problems.jsonl"
     wrong = {row["task_id"]: row["wrong"] for row in map(json.loads, path.open())}
     gold = [(answer.problem, answer.completion) for answer in gold_answers(problems)]
     bad = [(problem, f"```python\n{wrong[problem.task_id]}\n```") for problem in problems]

@@ -93,3 +93,22 @@ def test_on_cuda_a_machine_without_a_compiler_is_told_before_anything_is_loaded(
     with pytest.raises(ModelError, match="a C compiler must be there"):
         load_base(str(tiny_folder), device="cuda", unsloth=True)
     assert fake.asked == {}
+
+
+def test_a_tokenizer_that_pads_with_its_end_token_is_told_what_to_change(fake, tiny_folder):
+    def refuse(model):
+        raise RuntimeError("Unsloth: Could not find a valid pad token for x - please inspect it.")
+
+    fake.answer = refuse
+    with pytest.raises(ModelError, match="set pad_token in its tokenizer_config.json") as caught:
+        load_base(str(tiny_folder), device="cpu", unsloth=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_error_of_unsloths_is_not_taken_for_that(fake, tiny_folder):
+    def refuse(model):
+        raise RuntimeError("something else")
+
+    fake.answer = refuse
+    with pytest.raises(ModelError, match="something else"):
+        load_base(str(tiny_folder), device="cpu", unsloth=True)

@@ -9,7 +9,9 @@ from sandbox.client import open_sandbox
 
 ROWS = [
     json.loads(line)
-    for line in (Path(evaluator.__file__).parent / "embedded" / "problems.jsonl").open()
+    for line in (
+        Path(evaluator.__file__).parent / "problems" / "embedded" / "problems.jsonl"
+    ).open()
 ]
 
 

@@ -12,8 +12,8 @@ from analysis.journal.journal import Journal
 from analysis.provenance import run_info
 from analysis.records import Eval, EvalResult, Rewind
 from evaluator.results.compare import ComparisonError, Side, compare
-from evaluator.statistics.stats import wilson
 from evaluator.results.stored import StoredError, StoredEval, find_evals, read_evals
+from evaluator.statistics.stats import wilson
 from sdpo_bench import main
 
 INFO = run_info(

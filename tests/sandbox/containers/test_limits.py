@@ -13,7 +13,7 @@ import yaml
 from sandbox.containers import limits as policy
 from sandbox.guest import seccomp
 
-ROOT = Path(policy.__file__).resolve().parents[1]
+ROOT = Path(policy.__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "container_options.json"
 GUEST = sorted((ROOT / "sandbox/guest").glob("*.py"))
 
@@ -36,7 +36,8 @@ def test_compose_says_the_same_as_the_policy(service):
         "cap_drop": service["cap_drop"],
         "cap_add": service["cap_add"],
         "security_opt": [
-            entry.replace("seccomp=sandbox/", "seccomp=") for entry in service["security_opt"]
+            entry.replace("seccomp=sandbox/containers/", "seccomp=")
+            for entry in service["security_opt"]
         ],
         "pids_limit": service["pids_limit"],
         "mem_limit": service["mem_limit"],
@@ -174,7 +175,10 @@ def test_a_secret_in_the_supervisors_environment_is_gone_before_it_starts(tmp_pa
 
 
 def test_the_host_reads_no_pickle_and_runs_no_text():
-    for file in (ROOT / "sandbox").glob("*.py"):
+    outside = {"guest", "graders"}  # what runs inside the wall, and commands of other graders
+    for file in (ROOT / "sandbox").rglob("*.py"):
+        if file.parent.name in outside:
+            continue
         tree = ast.parse(file.read_text())
         called = {
             node.func.id
@@ -182,6 +186,6 @@ def test_the_host_reads_no_pickle_and_runs_no_text():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
         # The one that runs Python runs the assert's own words, each of them admitted.
-        allowed = {"eval", "compile"} if file.name == "evaluation.py" else set()
+        allowed = {"eval", "compile"} if file.name == "evaluate.py" else set()
         assert not called & {"exec", "eval", "compile", "__import__"} - allowed, file
         assert "pickle" not in file.read_text() or file.name == "program.py"

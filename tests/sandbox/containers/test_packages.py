@@ -13,7 +13,7 @@ from sandbox.pool.pool import Pool
 from sandbox.program import Program, SandboxError
 from tests.sandbox.conftest import honest, verdicts
 
-ROOT = Path(packages.__file__).parents[1]
+ROOT = Path(packages.__file__).parents[2]
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def test_a_removed_socket_folder_is_a_sandbox_error_on_docker():
 
 def start_guest(folder, **options):
     """Start a supervisor as a process that looks after itself."""
-    root = Path(strays.__file__).parents[1]
+    root = Path(strays.__file__).parents[2]
     settings = {"socket_dir": str(folder), "slots": 1, "owner_uid": os.geteuid(), **options}
     return subprocess.Popen(
         [sys.executable, "-P", "-S", "-m", "sandbox.guest", json.dumps(settings)],
@@ -188,7 +188,7 @@ def test_down_removes_what_a_client_left_that_was_killed_while_it_started_contai
 
     # A container that was made and not started, which no lease ends.
     script = (
-        "import docker, os, time\nfrom sandbox import docker_backend\n"
+        "import docker, os, time\nfrom sandbox.containers import docker_backend\n"
         "docker.models.containers.Container.start = lambda self: print('made', flush=True) or time.sleep(600)\n"
         "from sandbox.client import open_sandbox\nopen_sandbox('docker', own=True)\n"
     )

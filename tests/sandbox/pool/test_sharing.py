@@ -97,7 +97,7 @@ def test_an_answer_that_came_while_the_client_was_stopped_counts(endpoint):
     script = (
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from sandbox import exchange\n"
+        "from sandbox.pool import task as exchange\n"
         "from tests.sandbox.conftest import honest, verdicts\n"
         "from tests.sandbox.pool.test_sharing import Attached, Pool, hanging\n"
         f"pool = Pool('a', [Attached(Path({str(endpoint.socket_dir)!r}))], memory_bytes=1 << 29)\n"

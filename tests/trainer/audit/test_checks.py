@@ -21,7 +21,7 @@ from trainer.losses import divergence
 from trainer.losses import top_k as support
 from trainer.losses.aggregation import sequence_mean, token_mean
 from trainer.options.config import BenchConfig, ConfigError, parse_options
-from trainer.rollouts.rollouts.rollouts import GradedRollout
+from trainer.rollouts.rollouts import GradedRollout
 from trainer.step.loss_trainer import BenchTrainer
 from trainer.teacher.prompt import Attempt
 from trainer.teacher.weights import EmaTeacher, TrustRegionTeacher

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from trainer.audit.golden import check_losses, check_prompts
 from trainer.cli.train import verify
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "sdpo"
+GOLDEN = Path(__file__).parents[2] / "golden" / "sdpo"
 
 
 def test_every_recorded_loss_case_is_within_its_tolerances():

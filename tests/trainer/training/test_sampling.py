@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from analysis.journal.lines import scan
 from trainer.options.config import parse_options
@@ -148,3 +148,28 @@ def test_nothing_is_dropped_while_sampling(go):
     assert [r["completion"] for r in dropped["rollouts"]] == [
         r["completion"] for r in go("sdpo")["rollouts"]
     ]
+
+
+@pytest.mark.parametrize(("bf16", "where"), [(False, {True}), (True, {False})], ids=["32", "16"])
+def test_completions_are_drawn_with_the_adapter_merged_in_float32_only(
+    go, monkeypatch, bf16, where
+):
+    """Also those of an evaluation; products of rounded weights would be another policy than the trained one."""
+    merged = set()
+
+    def generate(self, *args, **kwargs):
+        layers = [module for module in self.modules() if hasattr(module, "lora_A")]
+        merged.update(bool(layer.merged_adapters) for layer in layers)
+        return generated(self, *args, **kwargs)
+
+    generated = LlamaForCausalLM.generate
+    monkeypatch.setattr(LlamaForCausalLM, "generate", generate)
+    go(
+        "grpo",
+        bf16=bf16,
+        max_steps=1,
+        evaluate_every=1,
+        eval_dataset="embedded/test",
+        eval_max_problems=2,
+    )
+    assert merged == where

@@ -3,9 +3,10 @@
 Run by tests/trainer/training/test_two_processes.py, alone and under a launcher; see `main` for its arguments.
 """
 
-import contextlib
+import os
 import random
 import sys
+import time
 from pathlib import Path
 
 from transformers import TrainerCallback
@@ -66,10 +67,22 @@ def main() -> None:
             built.add_callback(InterruptAfter(step))
 
     algorithm = words[words.index("--algorithm") + 1] if "--algorithm" in words else "sdpo"
-    with contextlib.suppress(Interrupted):
+    try:
         trainer.training.train.train(
             algorithm, parse_options(Path(words[0])), say=print, prepare=prepare
         )
+    except Interrupted:
+        _wait_for_the_others(Path(words[0]).parent)
+
+
+def _wait_for_the_others(folder: Path) -> None:
+    """A process that ends at once takes its connections from one that still saves: that one would fail."""
+    (folder / f"interrupted-{os.environ['RANK']}").touch()
+    end = time.monotonic() + 300
+    while len(list(folder.glob("interrupted-*"))) < int(os.environ["WORLD_SIZE"]):
+        if time.monotonic() > end:
+            raise TimeoutError("the other process did not save its checkpoint")
+        time.sleep(0.05)
 
 
 if __name__ == "__main__":
