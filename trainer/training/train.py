@@ -193,9 +193,8 @@ def train(
         adapter_dir = journal.run_dir / "adapter"
         name = str(options.model.model_name_or_path)
         if is_plain:
-            tokenizer.chat_template = (
-                None  # the model has none: whoever loads the adapter asks plainly, too
-            )
+            # The model has none: whoever loads the adapter asks plainly, too.
+            tokenizer.chat_template = None
         patience(lambda: _save(trainer, tokenizer, adapter_dir, model=name), "saving the adapter")
         if trainer.accelerator.is_main_process:
             step = int(trainer.state.global_step)

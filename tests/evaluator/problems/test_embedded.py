@@ -45,7 +45,8 @@ def test_no_problem_repeats_a_text_or_function():
 
 
 IO_ROWS = [
-    json.loads(line) for line in (Path(evaluator.__file__).parent / "embedded" / "io.jsonl").open()
+    json.loads(line)
+    for line in (Path(evaluator.__file__).parent / "problems" / "embedded" / "io.jsonl").open()
 ]
 
 
