@@ -97,6 +97,16 @@ CHAT_TEMPLATE_KWARGS = click.option(
     show_default=True,
     help="What the chat template is given beside the messages, e.g. '{\"enable_thinking\": false}'.",
 )
+CHAT_TEMPLATE = click.option(
+    "--chat-template",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with a chat template (Jinja) in place of the tokenizer's.",
+)
+PROMPT_TEMPLATE = click.option(
+    "--prompt-template",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with the user's message; {text}, {tests} and {name} are filled in.",
+)
 RESUME = click.option(
     "--resume",
     metavar="RUN",
