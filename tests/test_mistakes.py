@@ -73,9 +73,11 @@ train sdpo --config smoke-cpu --model_name_or_path ./nope | must be an existing 
 train sdpo --config smoke-cpu --model_name_or_path weights.safetensors | got the file
 train sdpo --config smoke-cpu --model_name_or_path bare | must hold config.json
 train sdpo --config smoke-cpu --model_name_or_path adapter | it is an adapter
-train sdpo --config smoke-cpu --dataset nope.jsonl | dataset must be a data set or a file that is there
-train sdpo --config smoke-cpu --eval_dataset=nope.jsonl | eval_dataset must be
-train sdpo --config smoke-cpu --mbpp_dir nope | mbpp_dir must be a folder
+train sdpo --config smoke-cpu | model_name_or_path must name a model, got none
+train sdpo --config sdpo --dataset nope.jsonl | got 'nope.jsonl'
+train sdpo --config sdpo --dataset embedded/trian | got 'embedded/trian'; name one of these
+train sdpo --config sdpo --eval_dataset=nope.jsonl | got 'nope.jsonl'
+train sdpo --config sdpo --mbpp_dir nope | mbpp_dir must be a folder
 train --resume runs/nope | which is not there; `sdpo-bench runs` lists them
 train --resume bare | without experiment.json
 train sdpo --config sdpo --resume runs/x | must stand alone

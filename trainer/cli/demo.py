@@ -59,7 +59,9 @@ def demo(
         raise click.UsageError(f"the part must be warm-start or control, got {part!r}")
     if any(word.split("=")[0] == "--seed" for word in rest):
         raise click.UsageError("the demo's seeds are set with --seeds, got --seed")
-    early.check_experiment(shipped.folder() / "demo.yaml", rest[part is not None :])
+    early.check_experiment(
+        shipped.folder() / "demo.yaml", rest[part is not None :], needs_model=False
+    )
 
     from evaluator.cli.terminal import console, one_line_errors
     from sandbox.client import open_sandbox

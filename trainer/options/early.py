@@ -25,11 +25,16 @@ _CLASSES = (
     ("transformers", "training_args.py", "TrainingArguments"),
 )
 """Package, file and class of all that `trainer.options.config` hands to the parser, what they inherit included."""
-_FILE_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
+_FETCHED = ("full/", "sanitized/")
+"""Data sets that may come from the hub, which takes its time."""
 
 
-def check_experiment(given: Path, overrides: Sequence[str] = ()) -> Path:
+def check_experiment(
+    given: Path, overrides: Sequence[str] = (), *, needs_model: bool = True
+) -> Path:
     """Return the file that `--config` means, once it and the words beside it name what can be there.
+
+    Without `needs_model` the command names the model itself.
 
     Raises:
         click.ClickException: a file, a key or a path is wrong, in one line.
@@ -43,7 +48,12 @@ def check_experiment(given: Path, overrides: Sequence[str] = ()) -> Path:
             for key in keys:
                 if not {key, key.removeprefix("no_")} & {*known, "env"}:
                     raise click.ClickException(_unknown(key, known, where))
-    _check_paths({**content, **_values(overrides)})
+    options = {**content, **_values(overrides)}
+    if needs_model and options.get("model_name_or_path") is None:
+        raise click.ClickException(
+            "model_name_or_path must name a model, got none; set it to a folder or hub name"
+        )
+    _check_paths(options)
     return config
 
 
@@ -125,6 +135,8 @@ def _check_paths(options: Mapping[str, Any]) -> None:
     """Refuse what names a file or folder that is not there."""
     from evaluator.models.lora import ModelError
     from evaluator.models.named import check_model_name
+    from evaluator.problems.mbpp import load_problems
+    from evaluator.problems.problem import DatasetError
 
     model = options.get("model_name_or_path")
     if isinstance(model, str):
@@ -134,10 +146,11 @@ def _check_paths(options: Mapping[str, Any]) -> None:
             raise click.ClickException(str(error)) from error
     for name in ("dataset", "eval_dataset"):
         value = options.get(name)
-        if isinstance(value, str) and value.endswith(_FILE_ENDINGS) and not Path(value).is_file():
-            raise click.ClickException(
-                f"{name} must be a data set or a file that is there, got {value!r}; correct its name"
-            )
+        if isinstance(value, str) and not value.removeprefix("mbpp/").startswith(_FETCHED):
+            try:
+                load_problems(value)
+            except DatasetError as error:
+                raise click.ClickException(" ".join(str(error).split())) from error
     for name in ("prompt_template", "chat_template"):
         value = options.get(name)
         if isinstance(value, str) and not Path(value).is_file():

@@ -38,9 +38,14 @@ def test_every_shipped_configuration_passes_and_is_found_by_its_name(tmp_path, m
 
     for name in shipped.names():
         for given in (name, f"{name}.yaml", f"configs/{name}.yaml"):
-            assert early.check_experiment(Path(given)) == shipped.folder() / f"{name}.yaml"
+            assert (
+                early.check_experiment(Path(given), needs_model=False)
+                == shipped.folder() / f"{name}.yaml"
+            )
     (tmp_path / "sdpo").write_text("seed: 1\n")
-    assert early.check_experiment(Path("sdpo")) == Path("sdpo")  # the user's own goes first
+    assert early.check_experiment(Path("sdpo"), needs_model=False) == Path(
+        "sdpo"
+    )  # the user's own goes first
     assert shipped.config_path(Path("elsewhere/grpo.yaml")) == Path("elsewhere/grpo.yaml")
 
 
