@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from analysis.shell_completion import run_ids
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -110,6 +112,7 @@ PROMPT_TEMPLATE = click.option(
 RESUME = click.option(
     "--resume",
     metavar="RUN",
+    shell_complete=run_ids,
     help="Go on with an interrupted run, with its own options, where it stopped.",
 )
 RUNS_DIR = click.option(
