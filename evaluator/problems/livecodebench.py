@@ -18,7 +18,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.task_ids import checked_task_id
-from evaluator.problems.own_row import MAX_INPUT_CHARS, MAX_OUTPUT_CHARS, RowError
+from evaluator.problems.own_row import (
+    MAX_INPUT_CHARS,
+    MAX_OUTPUT_CHARS,
+    RowError,
+    is_unicode,
+)
 from evaluator.problems.problem import Problem, lf
 from sandbox.program import Case, Comparison
 
@@ -107,8 +112,8 @@ def problem_of(values: Mapping[str, Any]) -> Problem:
 
 
 def _text(column: str, value: object) -> str:
-    if not isinstance(value, str) or "\0" in value:
-        raise RowError([f"{column} must be text without NUL, got {value!r:.60}"])
+    if not isinstance(value, str) or "\0" in value or not is_unicode(value):
+        raise RowError([f"{column} must be Unicode text without NUL, got {value!a:.60}"])
     return lf(value).strip()
 
 

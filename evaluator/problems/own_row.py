@@ -181,7 +181,7 @@ class _Row:
 
     def _task_id(self) -> int | str:
         value = self._cell("task_id")
-        if isinstance(value, float) and value == int(value):
+        if isinstance(value, float) and value.is_integer():
             value = int(value)  # tables of pandas make floats of integers beside an empty cell
         try:
             return checked_task_id("" if value is None else value)
@@ -208,6 +208,9 @@ class _Row:
             self.faults.append(
                 f"{field} must hold no NUL, got one at character {text.index(chr(0))}"
             )
+            return ""
+        if not is_unicode(text):
+            self.faults.append(f"{field} must be Unicode text, got half of a surrogate pair")
             return ""
         return text
 
@@ -368,6 +371,15 @@ class _Row:
                 self.faults.append(
                     f"{where} must be one that is judged outside the solution, got {source[:80]!r}: {parsed.reason}"
                 )
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold a text: JSON can spell half of a pair that no tokenizer and no file takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _python_fault(source: str) -> str | None:

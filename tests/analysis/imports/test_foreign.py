@@ -318,3 +318,11 @@ def test_a_label_that_another_run_has_is_told(tmp_path):
     first, second = (run_import(tmp_path, tmp_path / "m.csv", "--label", "x") for _ in range(2))
     assert "have the label" not in first.stderr
     assert "1 run(s) have the label 'x' already" in second.stderr
+
+
+def test_an_evaluation_may_name_its_problems(tmp_path):
+    found = read(tmp_path, "e.csv", "task_id,passed\nmine/1,1\n7.0,0\n")
+    ids = [r.task_id for r in found.records if r.table == "eval_results"]
+    assert ids == ["mine/1", 7]
+    with pytest.raises(StoreError, match="task_id must be a number or a name"):
+        read(tmp_path, "e.csv", "task_id,passed\n<b>,1\n")

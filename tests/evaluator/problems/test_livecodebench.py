@@ -135,7 +135,7 @@ class Runs:
         ({"public_test_cases": '[{"input": 1}]'}, "must have input, output and testtype"),
         ({"public_test_cases": "[]", "private_test_cases": ""}, "of one kind.*got none"),
         ({"question_id": "<b>"}, "question_id must be"),
-        ({"question_content": 5}, "question_content must be text"),
+        ({"question_content": 5}, "question_content must be Unicode text"),
         ({**FUNCTIONAL, "metadata": "{}"}, "metadata must name func_name"),
         (
             {

@@ -26,6 +26,12 @@ def raises(grade, completion):
     return 1 / 0
 
 number = 5
+
+def stops(grade, completion):
+    raise SystemExit(3)
+
+def lonely(grade):
+    return 1.0
 """
 
 
@@ -67,7 +73,10 @@ def test_a_module_of_an_installed_package_is_found(graded):
         ("mine.py:", "must be module:function"),
         ("no/such.py:half", "a file that is there, got 'no/such.py'"),
         ("no_such_module:half", "a module that Python finds"),
-        ("mine.py:missing", "must name a function.*got 'missing'; it has half, raises"),
+        (
+            "mine.py:missing",
+            "must name a function.*got 'missing'; it has half, raises, stops, lonely",
+        ),
         ("mine.py:number", "must name a function.*got 'number'"),
         ("broken.py:half", "SyntaxError"),
         ("stops.py:half", "can be imported, got ValueError: no"),
@@ -85,6 +94,15 @@ def test_what_cannot_be_loaded_is_one_line(file, spec, said, monkeypatch):
 def test_an_error_of_the_function_names_its_line(file, graded):
     with pytest.raises(UserCodeError, match="ZeroDivisionError: division by zero in line 6"):
         reward(graded, function=load_function(f"{file}:raises", option="reward"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("stops", "got SystemExit: 3"), ("lonely", "got TypeError")]
+)
+def test_a_function_that_ends_or_takes_other_arguments_is_one_line(file, graded, name, said):
+    with pytest.raises(UserCodeError, match=said) as error:
+        reward(graded, function=load_function(f"{file}:{name}", option="reward"))
+    assert "\n" not in str(error.value)
 
 
 def test_parts_have_names_values_and_weights(graded):
