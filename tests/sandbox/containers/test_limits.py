@@ -15,7 +15,7 @@ from sandbox.guest import seccomp
 
 ROOT = Path(policy.__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "container_options.json"
-GUEST = sorted((ROOT / "sandbox/guest").glob("*.py"))
+GUEST = sorted((ROOT / "sandbox/guest").rglob("*.py"))
 
 
 def test_the_containers_options_are_the_golden_ones():
