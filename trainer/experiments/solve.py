@@ -38,8 +38,8 @@ from evaluator.sampling.policy import generate, prompt_text
 from sandbox.client import Sandbox, open_sandbox
 from trainer.experiments.discovery import Trials
 from trainer.options.config import ConfigError, Options, parse_options
+from trainer.rollouts.settings import filters_of
 from trainer.step.loss_trainer import BenchTrainer
-from trainer.step.rollout_trainer import filters_of
 from trainer.training.train import Say, train
 
 METHODS = ("best-of-n", "multi-turn", "sdpo")

@@ -31,10 +31,10 @@ from trainer.endings.supervise import tell
 from trainer.options.checks import check_length, check_trackers, check_use, check_values
 from trainer.options.config import Algorithm, ConfigError, Options
 from trainer.options.settings import check_settings
+from trainer.rollouts.settings import training_settings
 from trainer.step.callbacks import NonFinite, ProgressLine
 from trainer.step.loss_trainer import BenchTrainer
 from trainer.step.position import TakeUpPosition, planned_steps, take_up_teacher
-from trainer.step.rollout_trainer import training_settings
 from trainer.training.assemble import (
     build_trainer,
     check_audit,
