@@ -37,7 +37,7 @@ With GPT-2's pieces, which part a name at each underscore, the policy had not le
 """
 N_THREADS = 2
 """Of the warm start; on two cores a quarter faster than one."""
-_SOURCES = ("families", "problems", "pretraining_texts", "pretraining", "policy")
+_SOURCES = ("arguments", "families", "problems", "pretraining_texts", "pretraining", "policy")
 """Modules of this folder whose text decides the weights."""
 
 
