@@ -90,9 +90,8 @@ def inner(options: tuple[str, ...]) -> None:
     """Run `eval` with clocks around its sampling, grading and loading."""
     from evaluator.cli.eval import eval_command
     from evaluator.engines import worker
-    from evaluator.evaluation import evaluate
-    from evaluator.evaluation import self_check as harness
-    from evaluator.sampling import batches as sampling_plan
+    from evaluator.evaluation import evaluate, self_check
+    from evaluator.sampling import batches
 
     clocks = {name: Clock() for name in _PARTS}
     if "--model" in options:
@@ -102,9 +101,9 @@ def inner(options: tuple[str, ...]) -> None:
         return lambda *args, **kwargs: clocks[name].run(lambda: work(*args, **kwargs))
 
     for module, attribute, name in (
-        (sampling_plan, "sample_batch", "sampling"),
+        (batches, "sample_batch", "sampling"),
         (evaluate, "grade", "grading"),
-        (harness, "grade", "grading"),
+        (self_check, "grade", "grading"),
         (worker, "load_policy", "loading"),
     ):
         setattr(module, attribute, timed(name, getattr(module, attribute)))
