@@ -48,7 +48,7 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # noqa: ANN401 - click's
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Read the group's own words."""
         with _harmless_errors():
             return super().make_context(*args, **kwargs)

@@ -7,14 +7,18 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evaluator.doctor.gpu import compiler_problem, install_command
 from evaluator.models.four_bit import keep_gradients_on_cpu, nf4_config
 from evaluator.models.lora import ModelError, check_adapter, named_base
 from evaluator.models.memory import is_out_of_memory, what_was_asked
+from evaluator.models.objects import CausalModel
 from evaluator.models.unsloth_loader import CPU_SWITCH, load_with_unsloth
 from evaluator.sampling.policy import Decoding, Policy, Sample, generate, generate_batches
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "Decoding",
@@ -201,10 +205,10 @@ def _check_extras(device: str, *, load_in_4bit: bool, unsloth: bool) -> None:
 def _load_with_transformers(
     name: str,
     device: str,
-    dtype: Any,  # noqa: ANN401 - torch.dtype
+    dtype: torch.dtype,
     *,
     load_in_4bit: bool,
-) -> Any:  # noqa: ANN401
+) -> CausalModel:
     """Load through transformers alone."""
     import transformers
 

@@ -24,6 +24,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from analysis.journal.journal import Journal
 from analysis.provenance import folder_sha256, run_info
+from analysis.records import RunInfo
 from evaluator.evaluation.evaluate import GradedAnswer, graded_batches, record
 from evaluator.evaluation.self_check import check_harness
 from evaluator.grading.feedback import control_tokens, feedback
@@ -302,7 +303,7 @@ class _Watch:
         """Take part in a trainer's steps."""
         watch = self
 
-        class Callback(TrainerCallback):  # type: ignore[misc]
+        class Callback(TrainerCallback):
             """Reads what the step was graded as."""
 
             def on_step_end(
@@ -310,7 +311,7 @@ class _Watch:
                 args: TrainingArguments,
                 state: TrainerState,
                 control: TrainerControl,
-                **kwargs: Any,  # noqa: ANN401
+                **kwargs: Any,
             ) -> None:
                 """Take the step's grades; a step has one rollout batch, see `_training_options`."""
                 watch.grades += [rollout.grade for rollout in trainer.grader.graded]
@@ -364,7 +365,7 @@ def _describe(
     problems: ProblemSet,
     protocol: Protocol,
     sandbox: Sandbox,
-) -> Any:  # noqa: ANN401 - analysis.records.RunInfo
+) -> RunInfo:
     """The run as its run.json holds it."""
     model = str(first.model.model_name_or_path)
     config = {

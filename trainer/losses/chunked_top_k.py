@@ -79,7 +79,7 @@ class _EntryTerms(torch.autograd.Function):
     def forward(
         ctx: Any,  # noqa: ANN401
         c: _Constants,
-        with_grad: bool,  # noqa: FBT001 - autograd functions take positions only
+        with_grad: bool,
         student: Tensor,
         weight: Tensor,
         bias: Tensor | None,

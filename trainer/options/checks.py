@@ -15,6 +15,7 @@ from peft import PeftConfig
 from transformers import GenerationConfig
 from trl import GRPOConfig, ModelConfig, get_peft_config
 
+from evaluator.models.objects import CausalModel
 from trainer.options.config import BenchConfig, ConfigError, Options, near_miss
 
 _POLICY_LOSS = (
@@ -219,7 +220,7 @@ def adapter_config(model: ModelConfig) -> PeftConfig | None:
     return config
 
 
-def check_targets(model: Any, config: PeftConfig | None) -> None:  # noqa: ANN401
+def check_targets(model: CausalModel, config: PeftConfig | None) -> None:
     """Refuse names that no module of the model bears: PEFT is content if one of several does.
 
     Raises:

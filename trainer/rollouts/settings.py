@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trl import GRPOConfig
 
+from evaluator.models.objects import CausalModel, GenerationSettings, Tokenizer
 from evaluator.sampling.decoding import Filters, generation_settings
 
 
-def training_settings(model: Any, tokenizer: Any, args: GRPOConfig) -> Any:  # noqa: ANN401
+def training_settings(
+    model: CausalModel, tokenizer: Tokenizer, args: GRPOConfig
+) -> GenerationSettings:
     """The settings by which rollouts are drawn."""
     return generation_settings(
         model,

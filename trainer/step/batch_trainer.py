@@ -26,13 +26,13 @@ from trainer.step.timing import PhaseClock
 logger = logging.getLogger(__name__)
 
 
-class BatchTrainer(GRPOTrainer):  # type: ignore[misc]
+class BatchTrainer(GRPOTrainer):
     """Samples all rollout batches that begin in an optimizer step before the first of its micro-batches."""
 
     _step: int
     aux_loss_enabled: bool
 
-    def __init__(self, *args: Any, algorithm: Algorithm, **kwargs: Any) -> None:  # noqa: ANN401 - TRL's
+    def __init__(self, *args: Any, algorithm: Algorithm, **kwargs: Any) -> None:
         """Build TRL's trainer."""
         self.algorithm = algorithm
         cuda = torch.cuda.is_available()
@@ -67,7 +67,7 @@ class BatchTrainer(GRPOTrainer):  # type: ignore[misc]
         number = self.n_used_rollouts
         return int(self.args.seed) + 7_919 * (number * int(world) + int(rank) + 1)
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:  # noqa: ANN401
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """As transformers': what the micro-batches of the next optimizer step ask."""
         self._asked, n_items = super().get_batch_samples(*args, **kwargs)
         return self._asked, n_items

@@ -22,6 +22,7 @@ from analysis.journal.journal import Journal
 from analysis.records import Metric
 from evaluator.models.context_length import context_length
 from evaluator.models.modes import evaluation_mode
+from evaluator.models.objects import CausalModel
 from evaluator.models.padding import undisturbed
 from evaluator.models.shared_prompt import prompts_once
 from evaluator.sampling.decoding import (
@@ -55,12 +56,12 @@ class RolloutTrainer(BatchTrainer):
 
     def __init__(
         self,
-        *args: Any,  # noqa: ANN401 - passed on to TRL
+        *args: Any,
         algorithm: Algorithm,
         config: BenchConfig,
         grader: RolloutGrader,
         patience: Patience,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         """Build TRL's trainer with `grader`'s reward functions, then the teacher from the student."""
         self.config = config
@@ -247,7 +248,7 @@ class RolloutTrainer(BatchTrainer):
 
     # the clock
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch: what is not sampled, graded or the teacher's in it is the student's pass."""
         with self.clock("student"):
             loss: Tensor = super().training_step(*args, **kwargs)
@@ -326,16 +327,16 @@ class RolloutTrainer(BatchTrainer):
             ]
         return ended, logprobs
 
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         with self.clock("sandbox"):
             rewards: Tensor = super()._calculate_rewards(*args, **kwargs)
         return rewards
 
     def _get_per_token_logps_and_entropies(
         self,
-        model: Any,  # noqa: ANN401
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
+        model: CausalModel,
+        *args: Any,
+        **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         # what is computed apart from a loss is as the sampler has it: without dropout
         apart = undisturbed(self.model) if not torch.is_grad_enabled() else nullcontext()
@@ -345,12 +346,12 @@ class RolloutTrainer(BatchTrainer):
             )
         return answer
 
-    def _full_logits_logps(self, model: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def _full_logits_logps(self, model: CausalModel, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         unwrapped, autocast = self.accelerator.unwrap_model(model), self.accelerator.autocast
         placed = WithPositions(model, unwrapped, autocast)
         return super()._full_logits_logps(placed, *args, **kwargs)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ANN401
+    def _save_checkpoint(self, model: CausalModel, trial: Any) -> None:  # noqa: ANN401
         with self.clock("checkpoint"):
             save = super()._save_checkpoint
             self.patience(lambda: save(model, trial), "saving the checkpoint")

@@ -15,12 +15,13 @@ from transformers.trainer_optimizer import is_optimizer_factory
 
 from analysis.journal.journal import Journal, read_run_info
 from analysis.provenance import folder_sha256, run_info
-from analysis.records import Record
+from analysis.records import Record, RunInfo
 from evaluator.answers.answer_text import opened_by
 from evaluator.grading.feedback import control_tokens
 from evaluator.models.context_length import context_length
 from evaluator.models.memory import is_out_of_memory
 from evaluator.models.modes import switch_dropout_off
+from evaluator.models.objects import CausalModel, Tokenizer
 from evaluator.problems.mbpp import ProblemSet, load_problems
 from evaluator.problems.prompt import messages, protocol_for
 from evaluator.sampling.model import choose_device, load_base
@@ -40,7 +41,7 @@ from trainer.step.position import KeepPosition
 class SilentJournal:
     """The journal of a process that is not the main one: its rows are gathered and written there."""
 
-    def __init__(self, journal_dir: Path, info: Any) -> None:  # noqa: ANN401 - RunInfo
+    def __init__(self, journal_dir: Path, info: RunInfo) -> None:
         """Stand for the run in `journal_dir`."""
         self.run_dir, self.info = journal_dir, info
 
@@ -128,7 +129,9 @@ def check_audit(algorithm: Algorithm, options: Options) -> None:
         )
 
 
-def check_prompts(tokenizer: Any, model: Any, problems: ProblemSet, options: Options) -> None:  # noqa: ANN401
+def check_prompts(
+    tokenizer: Tokenizer, model: CausalModel, problems: ProblemSet, options: Options
+) -> None:
     """Refuse a tokenizer without a chat template, and prompts that leave the context no room.
 
     Raises:
@@ -230,8 +233,8 @@ def _device() -> dict[str, Any]:
 def build_trainer(
     algorithm: Algorithm,
     options: Options,
-    model: Any,  # noqa: ANN401
-    tokenizer: Any,  # noqa: ANN401
+    model: CausalModel,
+    tokenizer: Tokenizer,
     problems: ProblemSet,
     sandbox: Sandbox,
     patience: Patience,

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -19,6 +18,7 @@ from evaluator.evaluation.evaluate import EvalSummary
 from evaluator.models.four_bit import is_four_bit
 from evaluator.models.lora import record_base
 from evaluator.models.memory import is_out_of_memory, what_was_asked
+from evaluator.models.objects import Tokenizer
 from evaluator.models.padding import check_padding
 from evaluator.sampling.decoding import stored
 from sandbox.client import open_sandbox
@@ -296,7 +296,7 @@ def _silent(line: str) -> None:
     """What processes other than the main one say."""
 
 
-def _save(trainer: BenchTrainer, tokenizer: Any, adapter_dir: Path, *, model: str) -> None:  # noqa: ANN401
+def _save(trainer: BenchTrainer, tokenizer: Tokenizer, adapter_dir: Path, *, model: str) -> None:
     """Write the student, and beside it the teacher, in the form that `eval --adapter` reads."""
     trainer.save_model(str(adapter_dir))
     tokenizer.save_pretrained(adapter_dir)
