@@ -16,8 +16,7 @@ from typing import Any
 
 import click
 
-from benchmarks.clock import Clock
-from benchmarks.evaluation_overhead import inner, overhead
+from benchmarks.evaluation_overhead import Clock, inner, overhead
 from evaluator.cli.terminal import one_line_errors, print_line, print_table
 from evaluator.evaluation.evaluate import graded_batches, in_batches
 from evaluator.problems.mbpp import load_problems

@@ -9,18 +9,34 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.clock import Clock
 from evaluator.cli.terminal import one_line_errors, print_line, print_table
 from evaluator.problems.mbpp import load_problems
 from evaluator.sampling.completions import gold_answers
 
 _PARTS = ("torch", "loading", "sampling", "grading")
 """Of a whole `eval`: importing torch and transformers, loading the weights, and the work itself."""
+
+
+@dataclass
+class Clock:
+    """Wall and processor time of this process, in seconds."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+    def run(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the work gives
+        """Do some work and add its time."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = work()
+        self.wall_s += time.perf_counter() - wall
+        self.cpu_s += time.process_time() - cpu
+        return result
 
 
 @click.command()

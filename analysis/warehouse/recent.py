@@ -19,8 +19,7 @@ import duckdb
 
 from analysis.warehouse.batches import Base
 from analysis.warehouse.load import Loaded, RunSource, load
-from analysis.warehouse.locks import lock_path
-from analysis.warehouse.ownership import remember
+from analysis.warehouse.ownership import lock_path, remember
 from analysis.warehouse.tables import (
     INSERT_WAREHOUSE,
     JOURNAL_FILES,

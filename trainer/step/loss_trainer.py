@@ -21,13 +21,13 @@ from evaluator.models.objects import CausalModel
 from trainer.losses.advantages import mix_at, routed_advantages, scaled_advantages
 from trainer.losses.aggregation import (
     all_sequences_mean,
+    imitation_loss,
     sequence_mean,
     sequence_sum,
     sequence_sum_norm,
     token_mean,
 )
 from trainer.losses.chunked import Head, TokenTerms, token_terms
-from trainer.losses.imitation import imitation_loss
 from trainer.losses.importance import at_the_clip, mismatch_weight
 from trainer.rollouts.token_stats import is_kept, token_records
 from trainer.step.forward import (

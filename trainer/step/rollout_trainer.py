@@ -33,7 +33,7 @@ from evaluator.sampling.decoding import (
 )
 from evaluator.sampling.model import Policy
 from trainer.endings.faults import Patience
-from trainer.losses.problem_weight import pass_rate_weights
+from trainer.losses.aggregation import pass_rate_weights
 from trainer.options.config import Algorithm, BenchConfig
 from trainer.rollouts.full_precision import keep_float32, not_called_quantised
 from trainer.rollouts.merged_adapter import merged_adapter

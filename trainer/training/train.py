@@ -28,9 +28,14 @@ from trainer.endings.faults import OutsideFault, Patience
 from trainer.endings.resume import COMPLETE, checkpoint_step, last_checkpoint, recall, remember
 from trainer.endings.stop import StopAtStepEnd, Stopped, StopRequest
 from trainer.endings.supervise import tell
-from trainer.options.checks import check_length, check_trackers, check_use, check_values
+from trainer.options.checks import (
+    check_length,
+    check_settings,
+    check_trackers,
+    check_use,
+    check_values,
+)
 from trainer.options.config import Algorithm, ConfigError, Options
-from trainer.options.settings import check_settings
 from trainer.rollouts.settings import training_settings
 from trainer.step.callbacks import NonFinite, ProgressLine
 from trainer.step.loss_trainer import BenchTrainer

@@ -19,8 +19,8 @@ from trainer.audit.second_loss import (
     policy_oracle,
     scaled_advantage_oracle,
 )
+from trainer.options.checks import check_settings
 from trainer.options.config import ConfigError, parse_options
-from trainer.options.settings import check_settings
 from trainer.step.forward import completion_logits
 from trainer.step.loss_trainer import BenchTrainer, rows_of
 from trainer.training.train import train
