@@ -82,6 +82,13 @@ def load_with_unsloth(
                 f"Unsloth wants a padding token that is not the end token, got one and the same in {name!r}; set "
                 "pad_token in its tokenizer_config.json, or load without Unsloth (use_unsloth false)"
             ) from error
+    _refuse_another(model, name, load_in_4bit=load_in_4bit)
+    keep_padding_mask(model)
+    return model
+
+
+def _refuse_another(model: CausalModel, name: str, *, load_in_4bit: bool) -> None:
+    """Refuse a model that is not the one named, or not in 4 bits as asked."""
     loaded = str(model.config._name_or_path)
     if loaded != name:
         raise ModelError(
@@ -93,8 +100,6 @@ def load_with_unsloth(
             "the weights must be in 4 bits as asked, got 16 bits: Unsloth finds bitsandbytes unusable here and "
             "goes on without it; run `python -m bitsandbytes`, or set load_in_4bit false"
         )
-    keep_padding_mask(model)
-    return model
 
 
 def keep_padding_mask(model: CausalModel) -> None:

@@ -153,7 +153,13 @@ def _rows(
     greedy = answers([Asked(group.problem, talk) for group, _, talk in shown], 0.0)
     for (group, kind, _), answer in zip(shown, greedy, strict=True):
         yield _answer_row(group.problem, kind, answer, greedy=True, index=0)
+    yield from _read_again(policy, groups, options)
 
+
+def _read_again(
+    policy: Policy, groups: Sequence[_Group], options: GapOptions
+) -> Iterator[GapLogprob]:
+    """The first passing and failing answers, read beside each thing that can be shown."""
     read = [
         (group, index, kind, talk)
         for group in groups

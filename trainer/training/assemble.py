@@ -287,6 +287,12 @@ def build_trainer(
         raise ConfigError(
             f"the options must go together, got {type(error).__name__}: {' '.join(str(error).split())[:400]}"
         ) from error
+    _add_callbacks(trainer, patience)
+    return trainer
+
+
+def _add_callbacks(trainer: BenchTrainer, patience: Patience) -> None:
+    """What happens around the steps, in this order: what ends a checkpoint stands last."""
     trainer.add_callback(StopOnNonFinite())
     if trainer.teacher is not None:
         trainer.add_callback(
@@ -300,7 +306,6 @@ def build_trainer(
         trainer.add_callback(EndOfStep(trainer))
     trainer.add_callback(KeepPosition(trainer, patience))
     trainer.add_callback(MarkComplete(patience))  # after all that goes into a checkpoint
-    return trainer
 
 
 def check_optimizer(trainer: BenchTrainer) -> None:
