@@ -51,10 +51,6 @@ EMA = 1e-6
 """Relative to the largest weight; the shadow is rounded to float32 at each update."""
 
 
-class AuditFailed(Exception):
-    """A layer found a deviation over its threshold; the message names the layers."""
-
-
 @dataclass(frozen=True)
 class Layer:
     """What one layer found over a run."""

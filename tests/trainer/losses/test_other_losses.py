@@ -5,11 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.trainer.losses.oracles import imitation_oracle, policy_oracle, scaled_advantage_oracle
 from trainer.audit.second_loss import (
-    imitation_oracle,
     pass_rate_oracle,
-    policy_oracle,
-    scaled_advantage_oracle,
 )
 from trainer.losses.advantages import mix_at, routed_advantages, scaled_advantages
 from trainer.losses.aggregation import imitation_loss, pass_rate_weights
