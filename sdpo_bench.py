@@ -61,7 +61,7 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as click says it
         """Run the command line; what it needs of the process is set right first."""
         # words that are given come from a caller in Python, whose process is its own
         if not args and kwargs.get("args") is None:
@@ -85,7 +85,7 @@ class LazyGroup(click.Group):
         names = [CompletionItem(name) for name in _COMMANDS if name.startswith(incomplete)]
         return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # noqa: ANN401 - click's
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Read the group's own words."""
         with _one_line():
             return super().make_context(*args, **kwargs)

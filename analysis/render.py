@@ -120,11 +120,11 @@ class _Lines:
         self.written.append(line.removesuffix("\r\n") + "\n")
 
 
-def _as_it_is(value: Any) -> Any:  # noqa: ANN401 - whatever SQL can return
+def _as_it_is(value: object) -> object:
     return value
 
 
-def _no_formula(value: Any) -> Any:  # noqa: ANN401 - whatever SQL can return
+def _no_formula(value: object) -> object:
     """Return a value as CSV holds it, its text made one that no spreadsheet takes for a formula."""
     if value is None or isinstance(value, bool | int | float | Decimal):
         return value  # of numbers a minus is a sign
@@ -262,7 +262,7 @@ def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode()
 
 
-def _cell(value: Any) -> str:  # noqa: ANN401 - whatever SQL can return
+def _cell(value: object) -> str:
     """Return a value as a cell: numbers short, text made harmless."""
     if value is None:
         return ""
@@ -332,7 +332,7 @@ def _print_blocks(
             console.print(Text(line), no_wrap=True, overflow="ellipsis")
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever SQL can return
+def _plain(value: object) -> object:
     """Return a value that JSON holds; a float that is not finite as its name, like the journal."""
     match value:
         case None | bool() | int() | str():

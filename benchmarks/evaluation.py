@@ -9,15 +9,14 @@ python -m benchmarks.evaluation pass-at-k                a million stored comple
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.clock import Clock
-from benchmarks.evaluation_overhead import inner, overhead
+from benchmarks.evaluation_overhead import Clock, inner, overhead
 from evaluator.cli.command_options import SandboxName
 from evaluator.cli.terminal import one_line_errors, print_line, print_table
 from evaluator.evaluation.evaluate import graded_batches, in_batches
@@ -96,8 +95,13 @@ def sampling(
             for row, text in zip(found["no stop rule"], found["bare generate"], strict=True)
         )
         n_rows += len(batch.indices)
-    bare = clocks["bare generate"]
     n_tokens["bare generate"] = n_tokens["no stop rule"]
+    _print_ways(clocks, n_tokens)
+    print_line(f"{n_equal} of {n_rows} texts without the stop rule equal those of bare generate.")
+
+
+def _print_ways(clocks: Mapping[str, Clock], n_tokens: Mapping[str, int]) -> None:
+    bare = clocks["bare generate"]
     print_table(
         ("way", "wall s", "of bare", "cpu s", "of bare", "tokens"),
         [
@@ -112,7 +116,6 @@ def sampling(
             for name, clock in clocks.items()
         ],
     )
-    print_line(f"{n_equal} of {n_rows} texts without the stop rule equal those of bare generate.")
 
 
 def _unstopped(policy: Policy, batch: Batch, max_new_tokens: int) -> list[Any]:

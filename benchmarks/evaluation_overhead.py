@@ -9,12 +9,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.clock import Clock
 from evaluator.cli.command_options import SandboxName
 from evaluator.cli.terminal import one_line_errors, print_line, print_table
 from evaluator.problems.mbpp import load_problems
@@ -22,6 +22,22 @@ from evaluator.sampling.completions import gold_answers
 
 _PARTS = ("torch", "loading", "sampling", "grading")
 """Of a whole `eval`: importing torch and transformers, loading the weights, and the work itself."""
+
+
+@dataclass
+class Clock:
+    """Wall and processor time of this process, in seconds."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+    def run(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the work gives
+        """Do some work and add its time."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = work()
+        self.wall_s += time.perf_counter() - wall
+        self.cpu_s += time.process_time() - cpu
+        return result
 
 
 @click.command()
@@ -89,9 +105,8 @@ def inner(options: tuple[str, ...]) -> None:
     """Run `eval` with clocks around its sampling, grading and loading."""
     from evaluator.cli.eval import eval_command
     from evaluator.engines import worker
-    from evaluator.evaluation import evaluate
-    from evaluator.evaluation import self_check as harness
-    from evaluator.sampling import batches as sampling_plan
+    from evaluator.evaluation import evaluate, self_check
+    from evaluator.sampling import batches
 
     clocks = {name: Clock() for name in _PARTS}
     if "--model" in options:
@@ -101,9 +116,9 @@ def inner(options: tuple[str, ...]) -> None:
         return lambda *args, **kwargs: clocks[name].run(lambda: work(*args, **kwargs))
 
     for module, attribute, name in (
-        (sampling_plan, "sample_batch", "sampling"),
+        (batches, "sample_batch", "sampling"),
         (evaluate, "grade", "grading"),
-        (harness, "grade", "grading"),
+        (self_check, "grade", "grading"),
         (worker, "load_policy", "loading"),
     ):
         setattr(module, attribute, timed(name, getattr(module, attribute)))

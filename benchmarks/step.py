@@ -30,6 +30,7 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.loss import status_bytes
+from evaluator.models.objects import CausalModel
 from evaluator.problems.prompt import MBPP
 from sandbox.client import open_sandbox
 from trainer.endings.faults import Patience
@@ -61,7 +62,7 @@ class Measured:
     """CPU seconds by phase; TRL's trainers have none."""
 
 
-class _Watch(TrainerCallback):  # type: ignore[misc]
+class _Watch(TrainerCallback):
     """The clocks at the ends of the step, and what the trainer logs of it."""
 
     def __init__(self) -> None:
@@ -172,7 +173,7 @@ def _train_trl(
 
 
 def _trl_sdpo(
-    model: Any,  # noqa: ANN401
+    model: CausalModel,
     training: GRPOConfig,
     common: dict[str, Any],
     grader: RolloutGrader,

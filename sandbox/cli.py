@@ -87,11 +87,10 @@ def up(containers: int, slots: int) -> None:
     \b
     Example:  sdpo-bench sandbox up --containers 2 --slots 2
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
-    from sandbox.containers import docker_backend, image
-    from sandbox.containers import shared as standing
+    from sandbox.containers import docker_backend, image, shared
     from sandbox.containers.limits import Limits
 
-    folder = standing.directory()
+    folder = shared.directory()
     current = _ours(image.current_image)
     names = _ours(
         lambda: docker_backend.bring_up(
@@ -128,9 +127,9 @@ def status(json_file: Path | None) -> None:
     \b
     Example:  sdpo-bench sandbox status --json status.json
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
-    from sandbox.containers import shared as standing
+    from sandbox.containers import shared
 
-    found = standing.sockets()
+    found = shared.sockets()
     rows = [{"socket_dir": str(entry.socket_dir), **entry.facts} for entry in found]
     for row in rows:
         packages = "".join(f"  {package}" for package in row["packages"])
@@ -139,7 +138,7 @@ def status(json_file: Path | None) -> None:
             f"recycled {row['recycled']}  restarts {row['restarts']}  hash seed {row['hash_seed']}"
         )
     if not rows:
-        click.echo(f"no container answers in {standing.directory()}; run `sdpo-bench sandbox up`")
+        click.echo(f"no container answers in {shared.directory()}; run `sdpo-bench sandbox up`")
     _write(json_file, {"containers": rows})
 
 

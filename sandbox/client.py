@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sandbox.containers import shared as standing
+from sandbox.containers import shared
 from sandbox.containers.process_backend import WARNING, ProcessEndpoint
 from sandbox.http.address import is_url, parse_url
 from sandbox.pool.endpoint import Attached, described
@@ -148,7 +148,7 @@ def _docker(
     backend: str, n_workers: int, memory_bytes: int, settings: _Settings, *, own: bool
 ) -> Pool:
     if backend != "gvisor" and not own:
-        running = standing.sockets(hash_seed=settings.hash_seed)
+        running = shared.sockets(hash_seed=settings.hash_seed)
         if running:
             image = running[0].facts.get("image") or "of another owner"
             attached = [Attached(found.socket_dir) for found in running]

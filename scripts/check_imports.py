@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from evaluator.doctor.gpu import compiler_problem, import_problem  # noqa: E402
+from evaluator.doctor.gpu import compiler_problem, import_problem
 
 ALWAYS = ("peft", "trl", "bitsandbytes")
 OF_EXTRA = {"gpu": ("unsloth",), "ray": ("ray",)}

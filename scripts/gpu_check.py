@@ -26,6 +26,8 @@ from typing import Any
 import click
 
 ROOT = Path(__file__).resolve().parent.parent
+PARTS = ROOT / "scripts" / "gpu_parts.py"
+"""What a process of its own measures."""
 sys.path.insert(0, str(ROOT))
 
 TOTAL_S = 480.0
@@ -201,29 +203,12 @@ def _environment(part: Part) -> None:
     part.said = ", ".join(f"{name} {found or '-'}" for name, found in part.figures.items())
 
 
-_LOAD = """
-import json, sys, time, torch
-from evaluator.sampling.model import load_base
-name, device, way = sys.argv[1:]
-start = time.perf_counter()
-model, tokenizer = load_base(
-    name, device=device, dtype="bfloat16", load_in_4bit=way == "4bit", unsloth=way == "unsloth"
-)
-seconds = time.perf_counter() - start
-ids = tokenizer("def f", return_tensors="pt").to(model.device)
-with torch.no_grad():
-    finite = bool(torch.isfinite(model(**ids).logits).all())
-memory = torch.cuda.max_memory_allocated() if device == "cuda" else 0
-print(json.dumps({"load_s": seconds, "peak_bytes": memory, "finite": finite}))
-"""
-
-
 def _load(part: Part, plan: Plan, way: str, limit_s: float) -> None:
     needed = {"bf16": None, "4bit": "bitsandbytes", "unsloth": "unsloth"}[way]
     if needed is not None and plan.device == "cpu":
         part.state, part.said = "skipped", f"needs {needed} and a GPU"
         return
-    printed = _python(plan, limit_s, "-c", _LOAD, plan.model, plan.device, way)
+    printed = _python(plan, limit_s, str(PARTS), "load", plan.model, plan.device, way)
     part.figures = json.loads(printed.splitlines()[-1])
     part.state = "ok" if part.figures["finite"] else "failed"
     part.said = f"{part.figures['load_s']:.1f} s, peak {_gib(part.figures['peak_bytes'])}"
@@ -280,42 +265,11 @@ def _train(part: Part, plan: Plan, algorithm: str, limit_s: float) -> None:
     part.said = f"{step_s:.2f} s a step ({shares}); peak {_gib(peak)}, {fits} 10 GiB"
 
 
-_CONFIGURATIONS = """
-import json, sys, tempfile, time
-from pathlib import Path
-import torch
-from tests.tiny_model import make_tiny_model
-from trainer.options.config import parse_options
-from trainer.training.train import train
-device, *files = sys.argv[1:]
-seconds = {}
-with tempfile.TemporaryDirectory() as folder:
-    model = make_tiny_model(Path(folder) / "tiny")
-    for file in map(Path, files):
-        changed = {
-            "model_name_or_path": model, "use_unsloth": "false", "load_in_4bit": "false", "dtype": "float32",
-            "bf16": "false", "use_cpu": str(device == "cpu").lower(), "max_steps": 2, "max_completion_length": 16,
-            "lora_r": 4, "dataset": "embedded/all", "evaluate_every": 0, "sandbox": "process",
-            "save_strategy": "no", "allow_uncalibrated": "true", "runs_dir": f"{folder}/{file.stem}",
-        }
-        words = [word for name, value in changed.items() for word in (f"--{name}", str(value))]
-        start = time.perf_counter()
-        try:
-            train(file.stem.split("-")[0], parse_options(file, words), say=lambda _: None)
-        except Exception as error:
-            seconds[file.stem] = f"{type(error).__name__}: {error}"
-        else:
-            seconds[file.stem] = round(time.perf_counter() - start, 1)
-        print(file.stem, seconds[file.stem], file=sys.stderr, flush=True)
-print(json.dumps(seconds))
-"""
-
-
 def _configurations(part: Part, plan: Plan, limit_s: float) -> None:
     """Two steps of a random model with each file of `configs/`: what a file sets must also run on this device."""
     files = sorted((ROOT / "configs").glob("*.yaml"))
     shipped = [file for file in files if file.stem != "demo" and not file.stem.startswith("smoke")]
-    printed = _python(plan, limit_s, "-c", _CONFIGURATIONS, plan.device, *map(str, shipped))
+    printed = _python(plan, limit_s, str(PARTS), "configurations", plan.device, *map(str, shipped))
     part.figures = json.loads(printed.splitlines()[-1])
     failed = {name: said for name, said in part.figures.items() if isinstance(said, str)}
     part.state = "failed" if failed else "ok"
@@ -349,38 +303,13 @@ def _loss(part: Part, plan: Plan, limit_s: float) -> None:
     )
 
 
-_SAMPLE = """
-import json, sys, time
-name, way, tokens, dtype = sys.argv[1:]
-prompts = ["Write a Python function that adds %d to its argument." % i for i in range(32)]
-if way == "vllm":
-    from vllm import LLM, SamplingParams
-    llm = LLM(name, dtype=dtype, gpu_memory_utilization=0.5)
-    fixed = SamplingParams(max_tokens=int(tokens), ignore_eos=True)
-    def ask():
-        return sum(len(o.outputs[0].token_ids) for o in llm.generate(prompts, fixed, use_tqdm=False))
-else:
-    from evaluator.sampling.model import choose_device, load_base
-    model, tokenizer = load_base(name, device=choose_device("auto"), dtype=dtype)
-    tokenizer.padding_side = "left"
-    inputs = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False).to(model.device)
-    def ask():
-        made = model.generate(**inputs, max_new_tokens=int(tokens), min_new_tokens=int(tokens), do_sample=False)
-        return made[:, inputs["input_ids"].shape[1]:].numel()
-ask()
-start = time.perf_counter()
-n = ask()
-print(json.dumps({"tokens_per_s": n / (time.perf_counter() - start)}))
-"""
-
-
 def _sample(part: Part, plan: Plan, way: str, limit_s: float) -> None:
     if way == "vllm" and (plan.device == "cpu" or find_spec("vllm") is None):
         part.state, part.said = "skipped", "needs vllm and a GPU"
         return
     dtype = "float32" if plan.device == "cpu" else "bfloat16"
     tokens = "8" if plan.tiny else "128"
-    printed = _python(plan, limit_s, "-c", _SAMPLE, plan.model, way, tokens, dtype)
+    printed = _python(plan, limit_s, str(PARTS), "sample", plan.model, way, tokens, dtype)
     part.figures = json.loads(printed.splitlines()[-1])
     part.state = "ok"
     part.said = f"{part.figures['tokens_per_s']:.0f} tokens/s, 32 prompts at once"

@@ -153,7 +153,7 @@ def _packed(found: Completions) -> str:
     return base64.b64encode(gzip.compress(plain.encode(), mtime=0)).decode()
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401 - whatever a column holds
+def _finite(value: object) -> object:
     """A number that JSON holds: what is not finite is shown as 0."""
     return 0.0 if isinstance(value, float) and not math.isfinite(value) else value
 

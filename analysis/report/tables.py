@@ -142,7 +142,7 @@ def _interval(row: Run) -> str:
     return f"{low.removesuffix(' %')} to {high}" if low and high else ""
 
 
-def _written(setting: Any) -> str:  # noqa: ANN401 - whatever a configuration holds
+def _written(setting: object) -> str:
     """A setting's value as text."""
     return (
         "none" if setting is None else setting if isinstance(setting, str) else json.dumps(setting)

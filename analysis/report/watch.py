@@ -140,11 +140,11 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
     """Seconds that a connection may say nothing."""
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server asks for
+    def do_GET(self) -> None:
         """Send the page."""
         self._answer(with_body=True)
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         """Send what GET would, without the page."""
         self._answer(with_body=False)
 
@@ -186,5 +186,5 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(n_bytes))
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+    def log_message(self, format: str, *args: object) -> None:
         """Say nothing: a request's text is not ours to print on a terminal."""

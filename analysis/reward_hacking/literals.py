@@ -10,8 +10,10 @@ import ast
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
+Value: TypeAlias = Any
+"""What a program spells: any value of Python's literals."""
 _MOST_MEMBERS = 2000
 _LONGEST_TEXT = 20_000
 _DEEPEST = 12
@@ -22,11 +24,11 @@ _KINDS: dict[str, Any] = {
 }
 
 
-class NotLiteral(Exception):  # noqa: N818 - an answer, no error
+class NotLiteral(Exception):
     """The expression is no value that is spelled out."""
 
 
-def fold(node: ast.AST, names: Mapping[str, Any] | None = None, depth: int = 0) -> Any:  # noqa: ANN401
+def fold(node: ast.AST, names: Mapping[str, Any] | None = None, depth: int = 0) -> Value:
     """Return the value of an expression that needs nothing but itself and named values.
 
     Raises:
@@ -40,7 +42,7 @@ def fold(node: ast.AST, names: Mapping[str, Any] | None = None, depth: int = 0) 
         raise NotLiteral from None
 
 
-def canonical(value: Any) -> str:  # noqa: ANN401 - whatever `fold` returns
+def canonical(value: Value) -> str:
     """Return a text that two values share where a comparison would call them equal, or nearly."""
     match value:
         case bool() | None | str() | bytes():
@@ -61,7 +63,7 @@ def canonical(value: Any) -> str:  # noqa: ANN401 - whatever `fold` returns
     return repr(value)
 
 
-def weight(value: Any) -> float:  # noqa: ANN401 - whatever `fold` returns
+def weight(value: Value) -> float:
     """How much it says that two programs spell this value: nothing of True, much of a long list."""
     match value:
         case None | bool():
@@ -81,7 +83,7 @@ def weight(value: Any) -> float:  # noqa: ANN401 - whatever `fold` returns
     return 0.0
 
 
-def _fold(node: ast.AST, names: Mapping[str, Any], depth: int) -> Any:  # noqa: ANN401
+def _fold(node: ast.AST, names: Mapping[str, Any], depth: int) -> Value:
     match node:
         case ast.Constant(value=value) if value is not Ellipsis:
             return value
@@ -118,14 +120,14 @@ def _fold(node: ast.AST, names: Mapping[str, Any], depth: int) -> Any:  # noqa: 
     raise NotLiteral
 
 
-def _fold_result(node: ast.AST, names: Mapping[str, Any], depth: int) -> Any:  # noqa: ANN401
+def _fold_result(node: ast.AST, names: Mapping[str, Any], depth: int) -> Value:
     """Fold a table's entry: a function without arguments stands for what it returns."""
     if isinstance(node, ast.Lambda) and not node.args.args and node.args.vararg is None:
         node = node.body
     return fold(node, names, depth)
 
 
-def _call(node: ast.Call, names: Mapping[str, Any], depth: int) -> Any:  # noqa: ANN401
+def _call(node: ast.Call, names: Mapping[str, Any], depth: int) -> Value:
     """Fold the few calls that only write a value in another way."""
     values = [fold(argument, names, depth) for argument in node.args]
     match node.func:
@@ -144,7 +146,7 @@ def _call(node: ast.Call, names: Mapping[str, Any], depth: int) -> Any:  # noqa:
     raise NotLiteral
 
 
-def _convert(name: str, *values: Any) -> Any:  # noqa: ANN401
+def _convert(name: str, *values: Value) -> Value:
     """Apply one of the builtin types."""
     if name == "int" and values and isinstance(values[0], str) and len(values[0]) > 100:
         raise NotLiteral
@@ -153,7 +155,7 @@ def _convert(name: str, *values: Any) -> Any:  # noqa: ANN401
     return _KINDS[name](*values)
 
 
-def _spelled(text: str, depth: int) -> Any:  # noqa: ANN401
+def _spelled(text: str, depth: int) -> Value:
     """The value that a text spells, as Python or JSON."""
     try:
         return fold(ast.parse(text.strip(), mode="eval").body, None, depth)
@@ -161,7 +163,7 @@ def _spelled(text: str, depth: int) -> Any:  # noqa: ANN401
         return json.loads(text)
 
 
-def spelled(text: str) -> Any:  # noqa: ANN401
+def spelled(text: str) -> Value:
     """Return the value that a text spells.
 
     Raises:
@@ -175,7 +177,7 @@ def spelled(text: str) -> Any:  # noqa: ANN401
         raise NotLiteral from None
 
 
-def _operate(op: ast.operator, left: Any, right: Any) -> Any:  # noqa: ANN401
+def _operate(op: ast.operator, left: Value, right: Value) -> Value:
     """Fold one operation whose result stays small."""
     if any(isinstance(side, int) and abs(side) > 10**18 for side in (left, right)):
         raise NotLiteral
@@ -201,14 +203,14 @@ def _operate(op: ast.operator, left: Any, right: Any) -> Any:  # noqa: ANN401
     raise NotLiteral
 
 
-def _bounded(value: Any) -> Any:  # noqa: ANN401
+def _bounded(value: Value) -> Value:
     """Refuse a value that takes long to compare: members count, at every depth, and so do characters."""
     if _room(value, _LONGEST_TEXT) < 0:
         raise NotLiteral
     return value
 
 
-def _room(value: Any, room: int) -> int:  # noqa: ANN401
+def _room(value: Value, room: int) -> int:
     """What is left of some room when a value was put into it; stops where nothing is."""
     match value:
         case str() | bytes():
@@ -229,7 +231,7 @@ def _room(value: Any, room: int) -> int:  # noqa: ANN401
     return room
 
 
-def _hashable(value: Any) -> Any:  # noqa: ANN401
+def _hashable(value: Value) -> Value:
     """A value as a key: a list as a tuple."""
     if isinstance(value, list | tuple):
         return tuple(map(_hashable, value))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-from analysis.reward_hacking.literals import NotLiteral, canonical, fold, spelled
+from analysis.reward_hacking.literals import NotLiteral, Value, canonical, fold, spelled
 
 
 class Call(NamedTuple):
@@ -146,11 +146,11 @@ def _some(items: Iterable[Any]) -> Iterable[Any]:
     return islice(items, _MOST_PAIRS)
 
 
-def _entry(key: Any, value: Any) -> Pair:  # noqa: ANN401 - literals
+def _entry(key: Value, value: Value) -> Pair:
     return Pair(frozenset(_spellings(key)), canonical(value))
 
 
-def _spellings(key: Any) -> Iterator[str]:  # noqa: ANN401 - a literal
+def _spellings(key: Value) -> Iterator[str]:
     """A key, its members where it holds all arguments, and what it spells where it is a text of them."""
     yield canonical(key)
     if isinstance(key, str):
@@ -373,7 +373,7 @@ class Branches:
         return False
 
 
-def _pattern_value(pattern: ast.pattern, names: Mapping[str, Any]) -> Any:  # noqa: ANN401
+def _pattern_value(pattern: ast.pattern, names: Mapping[str, Any]) -> Value:
     """The value that a pattern without variables stands for.
 
     Raises:

@@ -19,7 +19,7 @@ _BATCH_BYTES = 64 << 20
 """Journal bytes staged before they are merged; bounds memory and temporary space."""
 
 
-class Replaces(Exception):  # noqa: N818 - a finding, no error
+class Replaces(Exception):
     """A row replaces or undoes one of the base, which is only read."""
 
 

@@ -1,4 +1,4 @@
-"""Whose a file is: an ingest replaces what it wrote itself, and nothing else.
+"""Whose a results file is and who may write it: an ingest replaces what it wrote itself, and nothing else.
 
 A results file names its program in the table `warehouse`. A damaged one cannot be asked. Its first block,
 which DuckDB writes when it makes the file and never again, is therefore remembered in the lock file beside it.
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import fcntl
 import hashlib
 import json
 import os
 import re
 import stat
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -142,3 +145,45 @@ def _remembered(lock: Path) -> list[str]:
 
 def _digest(first_block: bytes) -> str:
     return hashlib.sha256(first_block).hexdigest()
+
+
+def lock_path(results: Path) -> Path:
+    """The lock file beside a results file."""
+    return results.with_name("." + results.name + ".lock")
+
+
+@contextlib.contextmanager
+def ingest_lock(results: Path) -> Iterator[None]:
+    """Hold the lock that only one ingester has; wait for it."""
+    # "a": what the file remembers stays
+    with lock_path(results).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def no_writer(results: Path) -> Iterator[None]:
+    """Make sure that nobody has the file open for writing, now or before this ends.
+
+    A writer's log would lie beside the replaced file and be applied to it. DuckDB locks its file
+    with fcntl; a lock of the open-file-description kind sees that one, and unlike the classic kind
+    does not vanish when some other descriptor of the file is closed in this process.
+
+    Raises:
+        StoreError: a process has it open for writing.
+    """
+    try:
+        file = results.open("rb")
+    except FileNotFoundError:
+        yield
+        return
+    with file:
+        request = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        try:
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, request)
+        except BlockingIOError as error:
+            raise StoreError(
+                f"a results file must not be open for writing, got {str(results)!r} held by "
+                "another process; close that SQL shell or open it with -readonly"
+            ) from error
+        yield

@@ -20,8 +20,7 @@ import duckdb
 
 from analysis.warehouse.batches import Base
 from analysis.warehouse.load import Loaded, RunSource, load
-from analysis.warehouse.locks import lock_path
-from analysis.warehouse.ownership import remember
+from analysis.warehouse.ownership import lock_path, remember
 from analysis.warehouse.tables import (
     INSERT_WAREHOUSE,
     JOURNAL_FILES,
@@ -129,7 +128,7 @@ def fold_recent(connection: duckdb.DuckDBPyConnection) -> None:
             WHERE f.run_id = r.run_id AND f.file = r.file"""  # noqa: S608 - our own names
     )
     for name in (*row_tables(), JOURNAL_FILES.name):
-        connection.execute(f'INSERT INTO "{name}" FROM recent."{name}"')  # noqa: S608
+        connection.execute(f'INSERT INTO "{name}" FROM recent."{name}"')
 
 
 def attach_recent(
@@ -168,12 +167,12 @@ def show_together(connection: duckdb.DuckDBPyConnection, *, base: str, recent: s
     for name in row_tables():
         connection.execute(
             f"""CREATE VIEW "{name}" AS FROM {base}.main."{name}"
-                UNION ALL FROM {recent}.main."{name}" """  # noqa: S608 - our own names
+                UNION ALL FROM {recent}.main."{name}" """
         )
     connection.execute(
         f"""CREATE VIEW {JOURNAL_FILES.name} AS FROM {recent}.main.{JOURNAL_FILES.name}
             UNION ALL FROM {base}.main.{JOURNAL_FILES.name}
-            ANTI JOIN {recent}.main.{JOURNAL_FILES.name} USING (run_id, file)"""  # noqa: S608
+            ANTI JOIN {recent}.main.{JOURNAL_FILES.name} USING (run_id, file)"""
     )
     lines = VIEWS_SQL.read_text(encoding="utf-8").splitlines()
     # The comments stand in the large file; to add them to each connection takes longer than a query.

@@ -20,8 +20,15 @@ import duckdb
 from analysis.journal.journal import StoreError
 from analysis.warehouse.batches import Replaces
 from analysis.warehouse.load import Loaded, Plan, load, plan
-from analysis.warehouse.locks import ingest_lock, lock_path, no_writer
-from analysis.warehouse.ownership import Standing, move_aside, remember, standing
+from analysis.warehouse.ownership import (
+    Standing,
+    ingest_lock,
+    lock_path,
+    move_aside,
+    no_writer,
+    remember,
+    standing,
+)
 from analysis.warehouse.recent import (
     MOST_COPIED_BYTES,
     QUIET,

@@ -140,7 +140,7 @@ EVAL_ID = "final"
 )
 @command_options.RUNS_DIR
 @command_options.json_path("Also write n, k, pass_at_1, interval and results to this file.")
-def eval_command(**options: Any) -> None:  # noqa: ANN401 - click's values, see EvalOptions
+def eval_command(**options: Any) -> None:
     """Measure pass@1 of a base model or adapter on the 257 MBPP test problems.
 
     \b

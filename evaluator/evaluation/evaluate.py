@@ -22,7 +22,6 @@ __all__ = [
     "EvalSummary",
     "GradedAnswer",
     "evaluate",
-    "grade_and_record",
     "graded_batches",
     "in_batches",
     "record",
@@ -72,57 +71,23 @@ def evaluate(
         StoreError: the journal could not be written.
     """
     decoding = decoding or Decoding()
-    return grade_and_record(
-        problem_set,
-        sample_answers(
-            problem_set.problems,
-            policy,
-            protocol=protocol,
-            shots=shots,
-            decoding=decoding,
-            batch_size=batch_size,
-        ),
-        sandbox,
-        journal=journal,
-        eval_id=eval_id,
-        label=label,
-        step=step,
-        protocol=protocol.name,
-        decoding=decoding.name,
-        timeout_s=timeout_s,
-        progress=progress,
+    batches = sample_answers(
+        problem_set.problems,
+        policy,
+        protocol=protocol,
+        shots=shots,
+        decoding=decoding,
+        batch_size=batch_size,
     )
-
-
-def grade_and_record(
-    problem_set: ProblemSet,
-    batches: Iterable[Sequence[Answer]],
-    sandbox: Sandbox,
-    *,
-    journal: Journal | None,
-    eval_id: str,
-    label: str,
-    protocol: str,
-    decoding: str,
-    step: int | None = None,
-    timeout_s: float = 5.0,
-    progress: Callable[[int], None] | None = None,
-) -> EvalSummary:
-    """Grade batches of answers as they come, store each batch when it is graded, and sum up.
-
-    Raises:
-        SandboxError: the sandbox failed; rows of finished batches are kept.
-        StoreError: the journal could not be written.
-    """
     return record(
         problem_set,
         graded_batches(batches, sandbox, timeout_s=timeout_s),
         journal=journal,
         eval_id=eval_id,
         label=label,
-        protocol=protocol,
-        decoding=decoding,
         step=step,
+        protocol=protocol.name,
+        decoding=decoding.name,
         progress=progress,
     )
 
@@ -182,7 +147,7 @@ def record(
 
 
 def in_batches(answers: Sequence[Answer], size: int = GRADED_TOGETHER) -> Iterator[list[Answer]]:
-    """Yield answers that are already there in batches for `grade_and_record`."""
+    """Yield answers that are already there in batches for `graded_batches`."""
     for start in range(0, len(answers), size):
         yield list(answers[start : start + size])
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from evaluator.models.objects import CausalModel
 
 
-def context_length(model: Any) -> int | None:  # noqa: ANN401 - any causal model
+def context_length(model: CausalModel) -> int | None:
     """Tokens of the longest sequence, prompt and completion together; None where the model names no limit.
 
     The smaller of what its configuration says and what Unsloth was told to prepare for: beyond the second it

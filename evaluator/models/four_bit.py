@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+from evaluator.models.objects import CausalModel
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import BitsAndBytesConfig
 
 
-def nf4_config(dtype: Any) -> Any:  # noqa: ANN401 - torch.dtype -> transformers' BitsAndBytesConfig
+def nf4_config(dtype: torch.dtype) -> BitsAndBytesConfig:
     """How weights are quantised; `dtype` is that of the arithmetic.
 
     Source: QLoRA, arXiv:2305.14314, sections 3 and 4.
@@ -20,7 +26,7 @@ def nf4_config(dtype: Any) -> Any:  # noqa: ANN401 - torch.dtype -> transformers
     )
 
 
-def keep_gradients_on_cpu(model: Any) -> None:  # noqa: ANN401 - any causal model
+def keep_gradients_on_cpu(model: CausalModel) -> None:
     """Keep 4-bit layers off the packed format of AVX512-BF16 processors; before the first forward pass.
 
     The first forward pass without gradients packs the weights for a fast kernel, and later training passes
@@ -31,6 +37,6 @@ def keep_gradients_on_cpu(model: Any) -> None:  # noqa: ANN401 - any causal mode
             module.support_avx512bf16_for_cpu = False
 
 
-def is_four_bit(model: Any) -> bool:  # noqa: ANN401 - any causal model
+def is_four_bit(model: CausalModel) -> bool:
     """Whether the base weights are in 4 bits."""
     return bool(getattr(model, "is_loaded_in_4bit", False))

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from evaluator.models.objects import CausalModel, Tokenizer
+
 _CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
 _TRAINED_ON = "trained_on.json"
@@ -39,8 +41,8 @@ def named_base(adapter: Path) -> str:
 
 def check_adapter(
     adapter: Path,
-    base: Any,  # noqa: ANN401 - any transformers model
-    tokenizer: Any,  # noqa: ANN401
+    base: CausalModel,
+    tokenizer: Tokenizer,
     name: str,
     *,
     load_in_4bit: bool,
@@ -113,7 +115,7 @@ def _weight_shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
     path = adapter / _WEIGHTS
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
     except (OSError, safetensors.SafetensorError) as error:
         raise ModelError(
             f"an adapter folder must hold a whole {_WEIGHTS}, got {str(adapter)!r} "
@@ -121,7 +123,7 @@ def _weight_shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
         ) from error
 
 
-def _misfit(key: str, shape: tuple[int, ...], base: Any) -> str | None:  # noqa: ANN401
+def _misfit(key: str, shape: tuple[int, ...], base: CausalModel) -> str | None:
     """Why one tensor does not fit the model; None where it does or cannot be told."""
     path = key.removeprefix("base_model.model.")
     for marker, axis, size_name in (
@@ -141,7 +143,7 @@ def _misfit(key: str, shape: tuple[int, ...], base: Any) -> str | None:  # noqa:
     return None
 
 
-def _check_vocabulary(adapter: Path, tokenizer: Any, name: str) -> None:  # noqa: ANN401
+def _check_vocabulary(adapter: Path, tokenizer: Tokenizer, name: str) -> None:
     """Refuse an adapter that was saved with another vocabulary."""
     if not (adapter / "tokenizer.json").is_file():
         return

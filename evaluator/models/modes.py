@@ -6,8 +6,10 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from evaluator.models.objects import CausalModel
 
-def switch_dropout_off(model: Any) -> None:  # noqa: ANN401 - any causal model
+
+def switch_dropout_off(model: CausalModel) -> None:
     """Set every share that the model drops to 0, for good."""
     for module in model.modules():
         for holder, name in dropout_shares(module):
@@ -44,7 +46,7 @@ _FLAGS = ("training", "gradient_checkpointing", "_flag_for_generation")
 
 
 @contextlib.contextmanager
-def evaluation_mode(model: Any) -> Iterator[None]:  # noqa: ANN401 - any causal model
+def evaluation_mode(model: CausalModel) -> Iterator[None]:
     """Within the block every module is in evaluation mode; afterwards each is as it was.
 
     `model.eval()` and `model.train(True)` are no pair: Unsloth's `generate` switches gradient checkpointing

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from evaluator.models.lora import ModelError
 from evaluator.models.modes import evaluation_mode
+from evaluator.models.objects import CausalModel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,12 +24,12 @@ _FOUND: WeakKeyDictionary[Any, tuple[bool, float]] = WeakKeyDictionary()
 """Of each model that was tried: whether positions are given to it, and how far padding then moves its logits."""
 
 
-def position_ids(model: Any, attention_mask: Tensor) -> Tensor | None:  # noqa: ANN401 - any causal model
+def position_ids(model: CausalModel, attention_mask: Tensor) -> Tensor | None:
     """Positions that count the tokens and not the padding; None where the model finds its own."""
     return _counted(attention_mask) if _tried(model)[0] else None
 
 
-def check_padding(model: Any) -> None:  # noqa: ANN401
+def check_padding(model: CausalModel) -> None:
     """Refuse a model whose answer to a prompt depends on the padding before it.
 
     Raises:
@@ -43,7 +44,7 @@ def check_padding(model: Any) -> None:  # noqa: ANN401
         )
 
 
-def accepted(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+def accepted(model: CausalModel, inputs: dict[str, Any]) -> dict[str, Any]:
     """Those of the inputs that the model's forward takes."""
     parameters = inspect.signature(causal_model(model).forward).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
@@ -52,7 +53,7 @@ def accepted(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN
 
 
 @contextmanager
-def undisturbed(model: Any) -> Iterator[None]:  # noqa: ANN401
+def undisturbed(model: CausalModel) -> Iterator[None]:
     """For a forward pass apart from training: no dropout, no gradient, modes as before afterwards."""
     import torch
 
@@ -60,7 +61,7 @@ def undisturbed(model: Any) -> Iterator[None]:  # noqa: ANN401
         yield
 
 
-def example(model: Any, n_tokens: int) -> Tensor:  # noqa: ANN401
+def example(model: CausalModel, n_tokens: int) -> Tensor:
     """A row of different token ids that the model has, (1, n_tokens)."""
     import torch
 
@@ -69,7 +70,7 @@ def example(model: Any, n_tokens: int) -> Tensor:  # noqa: ANN401
     return ids.unsqueeze(0).to(embeddings.device)
 
 
-def _tried(model: Any) -> tuple[bool, float]:  # noqa: ANN401
+def _tried(model: CausalModel) -> tuple[bool, float]:
     inner = causal_model(model)
     if inner not in _FOUND:
         with undisturbed(model):
@@ -77,7 +78,7 @@ def _tried(model: Any) -> tuple[bool, float]:  # noqa: ANN401
     return _FOUND[inner]
 
 
-def _try(model: Any) -> tuple[bool, float]:  # noqa: ANN401
+def _try(model: CausalModel) -> tuple[bool, float]:
     """Compare a short row alone with the same row padded to a longer one's width, by each way that there is."""
     import torch
 
@@ -98,7 +99,7 @@ def _try(model: Any) -> tuple[bool, float]:  # noqa: ANN401
     return best, ways[best]
 
 
-def _logits(model: Any, ids: Tensor, mask: Tensor, *, with_positions: bool) -> Tensor:  # noqa: ANN401
+def _logits(model: CausalModel, ids: Tensor, mask: Tensor, *, with_positions: bool) -> Tensor:
     inputs = accepted(model, {"input_ids": ids, "attention_mask": mask, "use_cache": False})
     if with_positions:
         inputs["position_ids"] = _counted(mask)
@@ -110,14 +111,14 @@ def _counted(mask: Tensor) -> Tensor:
     return (mask.long().cumsum(dim=-1) - 1).clamp_min(0)
 
 
-def _tolerance(model: Any) -> float:  # noqa: ANN401
+def _tolerance(model: CausalModel) -> float:
     """Relative to the largest logit: rounding over some tens of layers in the model's number format."""
     import torch
 
     return max(1e-3, 16 * torch.finfo(model.get_input_embeddings().weight.dtype).eps)
 
 
-def causal_model(model: Any) -> Any:  # noqa: ANN401
+def causal_model(model: CausalModel) -> CausalModel:
     """The causal language model inside an adapter's wrapper."""
     is_wrapper = hasattr(model, "peft_config") and hasattr(model, "get_base_model")
     return model.get_base_model() if is_wrapper else model

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from evaluator.models.objects import CausalModel, GenerationSettings
 from evaluator.models.padding import accepted, causal_model, example, position_ids, undisturbed
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _KNOWN = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "trl")
 _FOUND: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
-def can_share(model: Any) -> bool:  # noqa: ANN401 - any causal model
+def can_share(model: CausalModel) -> bool:
     """Whether rows may continue a prompt that was computed once; tried the first time it is asked.
 
     Not among several processes, where each would make another number of forward passes.
@@ -41,7 +42,7 @@ def can_share(model: Any) -> bool:  # noqa: ANN401 - any causal model
 
 
 def prefix_cache(
-    model: Any,  # noqa: ANN401
+    model: CausalModel,
     ids: Tensor,
     mask: Tensor,
     *,
@@ -68,7 +69,7 @@ def prefix_cache(
     return cache
 
 
-def continued(model: Any, cache: Any, ids: Tensor, mask: Tensor) -> dict[str, Any]:  # noqa: ANN401
+def continued(model: CausalModel, cache: Any, ids: Tensor, mask: Tensor) -> dict[str, Any]:  # noqa: ANN401
     """The forward pass's inputs for rows (row, token) that continue what `cache` holds; `mask` covers both."""
     inputs = {"input_ids": ids, "attention_mask": mask, "past_key_values": cache, "use_cache": True}
     if (positions := position_ids(model, mask)) is not None:
@@ -76,7 +77,9 @@ def continued(model: Any, cache: Any, ids: Tensor, mask: Tensor) -> dict[str, An
     return inputs
 
 
-def prefilled(model: Any, ids: Tensor, mask: Tensor, settings: Any) -> dict[str, Any]:  # noqa: ANN401
+def prefilled(
+    model: CausalModel, ids: Tensor, mask: Tensor, settings: GenerationSettings
+) -> dict[str, Any]:
     """What `generate` is given beside left-padded prompts, so that equal ones are computed once; else nothing."""
     import torch
 
@@ -96,7 +99,7 @@ def prefilled(model: Any, ids: Tensor, mask: Tensor, settings: Any) -> dict[str,
 
 
 @contextmanager
-def prompts_once(model: Any) -> Iterator[None]:  # noqa: ANN401
+def prompts_once(model: CausalModel) -> Iterator[None]:
     """Within the block `model.generate` computes equal prompts once, whoever calls it."""
     if not can_share(model):
         yield
@@ -107,8 +110,8 @@ def prompts_once(model: Any) -> Iterator[None]:  # noqa: ANN401
     def generate(
         input_ids: Tensor,
         attention_mask: Tensor,
-        generation_config: Any,  # noqa: ANN401
-        **more: Any,  # noqa: ANN401
+        generation_config: GenerationSettings,
+        **more: Any,
     ) -> Any:  # noqa: ANN401
         cache = {} if more else prefilled(model, input_ids, attention_mask, generation_config)
         return own(
@@ -129,7 +132,7 @@ def prompts_once(model: Any) -> Iterator[None]:  # noqa: ANN401
             inner.generate = of_instance
 
 
-def _is_plain(settings: Any) -> bool:  # noqa: ANN401 - transformers' GenerationConfig
+def _is_plain(settings: GenerationSettings) -> bool:
     """Whether one row is drawn for each prompt, one token at a time, with the usual cache."""
     names = (
         "cache_implementation", "prompt_lookup_num_tokens", "prefill_chunk_size", "guidance_scale",
@@ -141,7 +144,7 @@ def _is_plain(settings: Any) -> bool:  # noqa: ANN401 - transformers' Generation
     return bool(settings.use_cache) and once and not any(getattr(settings, n, None) for n in names)
 
 
-def _is_known(model: Any) -> bool:  # noqa: ANN401
+def _is_known(model: CausalModel) -> bool:
     for module in model.modules():
         for forward in (type(module).forward, module.forward):
             if (getattr(forward, "__module__", None) or "").partition(".")[0] not in _KNOWN:
@@ -154,7 +157,7 @@ def _is_known(model: Any) -> bool:  # noqa: ANN401
     return True
 
 
-def _agrees(model: Any) -> bool:  # noqa: ANN401
+def _agrees(model: CausalModel) -> bool:
     """Compare two unlike prompts of two rows each with the same rows in one piece."""
     import torch
     from transformers.cache_utils import DynamicLayer

@@ -13,10 +13,14 @@ import os
 import shutil
 import sys
 import tempfile
-from typing import Any
+from typing import TYPE_CHECKING
 
 from evaluator.models.four_bit import is_four_bit
 from evaluator.models.lora import ModelError
+from evaluator.models.objects import CausalModel
+
+if TYPE_CHECKING:
+    import torch
 
 CPU_SWITCH = "UNSLOTH_ALLOW_CPU"
 """Unsloth's own switch for its tests: 1 lets it import without a GPU."""
@@ -27,10 +31,10 @@ _COMPILED = "UNSLOTH_COMPILE_LOCATION"
 def load_with_unsloth(
     name: str,
     *,
-    dtype: Any,  # noqa: ANN401 - torch.dtype
+    dtype: torch.dtype,
     load_in_4bit: bool,
     max_tokens: int | None,
-) -> Any:  # noqa: ANN401 - a causal model of transformers
+) -> CausalModel:
     """Load a base model through Unsloth, ready to train and to sample.
 
     Args:
@@ -78,6 +82,13 @@ def load_with_unsloth(
                 f"Unsloth wants a padding token that is not the end token, got one and the same in {name!r}; set "
                 "pad_token in its tokenizer_config.json, or load without Unsloth (use_unsloth false)"
             ) from error
+    _refuse_another(model, name, load_in_4bit=load_in_4bit)
+    keep_padding_mask(model)
+    return model
+
+
+def _refuse_another(model: CausalModel, name: str, *, load_in_4bit: bool) -> None:
+    """Refuse a model that is not the one named, or not in 4 bits as asked."""
     loaded = str(model.config._name_or_path)
     if loaded != name:
         raise ModelError(
@@ -89,11 +100,9 @@ def load_with_unsloth(
             "the weights must be in 4 bits as asked, got 16 bits: Unsloth finds bitsandbytes unusable here and "
             "goes on without it; run `python -m bitsandbytes`, or set load_in_4bit false"
         )
-    keep_padding_mask(model)
-    return model
 
 
-def keep_padding_mask(model: Any) -> None:  # noqa: ANN401 - any causal model
+def keep_padding_mask(model: CausalModel) -> None:
     """Have Unsloth's backbones respect the attention mask in training mode, whatever was called before.
 
     They drop it unless the last pass through the causal model had no labels; a loss that calls the

@@ -160,7 +160,7 @@ class _Filled(ast.NodeTransformer):
     def __init__(self, name: str, known: Mapping[str, ast.expr]) -> None:
         self._name, self._known = name, known
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802 - the base class's spelling
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         """Replace one name."""
         if node.id == "candidate":
             return ast.Name(self._name, ast.Load())

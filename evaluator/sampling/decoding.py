@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evaluator.models.lora import ModelError
+from evaluator.models.objects import CausalModel, GenerationSettings, Tokenizer
 from evaluator.models.padding import causal_model
 
 
@@ -29,7 +30,7 @@ class Filters:
     """Fields of transformers' GenerationConfig by their own names, asked for by a person."""
 
 
-def end_ids(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401 - any causal model of transformers
+def end_ids(model: CausalModel, tokenizer: Tokenizer) -> list[int]:
     """Token ids that end an answer: the tokenizer's, and those the model's makers list (Gemma, Phi, Llama 3).
 
     Raises:
@@ -45,7 +46,7 @@ def end_ids(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401 - any caus
     return known
 
 
-def pad_id(model: Any, tokenizer: Any) -> int:  # noqa: ANN401
+def pad_id(model: CausalModel, tokenizer: Tokenizer) -> int:
     """Token id that fills the left of shorter prompts."""
     known = tokenizer.pad_token_id
     return int(known if known is not None else end_ids(model, tokenizer)[0])
@@ -57,7 +58,7 @@ def up_to_end(ids: Sequence[int], ends: Sequence[int]) -> tuple[list[int], bool]
     return list(ids[:at]), at is not None
 
 
-def answer_text(tokenizer: Any, ids: Sequence[int]) -> str:  # noqa: ANN401
+def answer_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """Text of tokens without end marks and the like; spaces stay as they are."""
     text: str = tokenizer.decode(
         list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -66,14 +67,14 @@ def answer_text(tokenizer: Any, ids: Sequence[int]) -> str:  # noqa: ANN401
 
 
 def generation_settings(
-    model: Any,  # noqa: ANN401
-    tokenizer: Any,  # noqa: ANN401
+    model: CausalModel,
+    tokenizer: Tokenizer,
     *,
     max_new_tokens: int,
     temperature: float,
     top_p: float,
     filters: Filters | None = None,
-) -> Any:  # noqa: ANN401 - transformers' GenerationConfig
+) -> GenerationSettings:
     """The settings of one `generate` call; temperature 0 is greedy. To be used `alone`."""
     from transformers import GenerationConfig
 
@@ -97,7 +98,7 @@ def generation_settings(
 
 
 @contextmanager
-def alone(model: Any, settings: Any) -> Iterator[None]:  # noqa: ANN401
+def alone(model: CausalModel, settings: GenerationSettings) -> Iterator[None]:
     """Within the block nothing but `settings` counts: transformers fills what they leave out from the model's own."""
     inner = causal_model(model)
     own = getattr(inner, "generation_config", None)
@@ -108,7 +109,7 @@ def alone(model: Any, settings: Any) -> Iterator[None]:  # noqa: ANN401
         inner.generation_config = own
 
 
-def stored(settings: Any) -> dict[str, Any]:  # noqa: ANN401
+def stored(settings: GenerationSettings) -> dict[str, Any]:
     """The fields that are set, as plain data to be kept with a run."""
     return {
         name: value

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evaluator.models.lora import ModelError
 from evaluator.models.memory import is_out_of_memory, what_was_asked
 from evaluator.models.modes import evaluation_mode
+from evaluator.models.objects import CausalModel, Tokenizer
 from evaluator.models.padding import check_padding
 from evaluator.models.shared_prompt import prefilled
 from evaluator.sampling.decoding import (
@@ -41,8 +42,8 @@ class Generated:
 
 
 def generate_rows(
-    model: Any,  # noqa: ANN401 - any causal model of transformers
-    tokenizer: Any,  # noqa: ANN401
+    model: CausalModel,
+    tokenizer: Tokenizer,
     token_ids: Sequence[Sequence[int]],
     *,
     rules: Sequence[StopRule] | None,
@@ -101,8 +102,8 @@ def generate_rows(
 
 
 def padded(
-    model: Any,  # noqa: ANN401
-    tokenizer: Any,  # noqa: ANN401
+    model: CausalModel,
+    tokenizer: Tokenizer,
     token_ids: Sequence[Sequence[int]],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return left-padded input ids and their attention mask, on the model's device."""
@@ -121,7 +122,7 @@ def padded(
 class _Stopping:
     """Stopping criterion of transformers' `generate`: a rule for each row of the batch."""
 
-    def __init__(self, tokenizer: Any, rules: Sequence[StopRule], width: int) -> None:  # noqa: ANN401
+    def __init__(self, tokenizer: Tokenizer, rules: Sequence[StopRule], width: int) -> None:
         self._tokenizer, self._rules, self._width = tokenizer, rules, width
         self.n_tokens: dict[int, int] = {}
         """Row -> completion tokens where its rule first held."""
@@ -156,7 +157,7 @@ class _Stopping:
 
 
 @contextlib.contextmanager
-def _sampling_mode(model: Any, seed: int) -> Iterator[None]:  # noqa: ANN401 - any causal model
+def _sampling_mode(model: CausalModel, seed: int) -> Iterator[None]:
     """Evaluation mode and a seeded random state; both are put back."""
     import torch
 

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.installation import install_command, make_command
 from evaluator.doctor.gpu import compiler_problem
@@ -15,9 +15,13 @@ from evaluator.models.four_bit import keep_gradients_on_cpu, nf4_config
 from evaluator.models.lora import ModelError, check_adapter, named_base
 from evaluator.models.memory import is_out_of_memory, what_was_asked
 from evaluator.models.named import check_model_name
+from evaluator.models.objects import CausalModel
 from evaluator.models.unsloth_loader import CPU_SWITCH, load_with_unsloth
 from evaluator.problems.user_code import set_chat_template
 from evaluator.sampling.policy import Decoding, Policy, Sample, generate, generate_batches
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "Decoding",
@@ -204,10 +208,10 @@ def _for_the_container() -> str:
 def _load_with_transformers(
     name: str,
     device: str,
-    dtype: Any,  # noqa: ANN401 - torch.dtype
+    dtype: torch.dtype,
     *,
     load_in_4bit: bool,
-) -> Any:  # noqa: ANN401
+) -> CausalModel:
     """Load through transformers alone."""
     import transformers
 

@@ -10,6 +10,7 @@ from typing import Any
 from evaluator.answers.answer_text import opened_by
 from evaluator.models.context_length import context_length
 from evaluator.models.lora import ModelError
+from evaluator.models.objects import Tokenizer
 from evaluator.sampling.decoding import Filters
 from evaluator.sampling.generate import StopRule, generate_rows
 
@@ -246,7 +247,7 @@ def _holds_after(rule: StopRule, opening: str, text: str) -> bool:
 
 
 def prompt_text(
-    tokenizer: Any,  # noqa: ANN401
+    tokenizer: Tokenizer,
     conversation: Sequence[dict[str, str]] | str,
     chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> str:

@@ -25,17 +25,6 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return float(pass_at_k_each([n], [c], k)[0])
 
 
-def mean_pass_at_k(n: Sequence[int], c: Sequence[int], k: int) -> float:
-    """Return pass@k over problems, 0..1; a problem without a pass counts 0, not as missing.
-
-    Raises:
-        ValueError: the counts cannot be, or there is no problem.
-    """
-    if not len(n):
-        raise ValueError("pass@k must be over at least one problem, got none; select some")
-    return float(pass_at_k_each(n, c, k).mean())
-
-
 def pass_at_k_each(n: Sequence[int], c: Sequence[int], k: int) -> NDArray[np.float64]:
     """Return pass@k of each problem, 0..1; see `pass_at_k`."""
     n_drawn, n_passed = np.asarray(n, dtype=np.int64), np.asarray(c, dtype=np.int64)

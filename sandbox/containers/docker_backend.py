@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import docker
 import docker.errors
@@ -37,6 +37,12 @@ OWNER_LABEL = "sdpo-bench.owner"
 """Holds the process that a container belongs to, so that one which was left behind is known."""
 LEASE_WITHIN_S = 30.0
 """Time in which a client takes the lease of a container that it starts; longer than it waits for an answer."""
+Engine: TypeAlias = Any
+"""A `docker.DockerClient`: docker has no types."""
+Container: TypeAlias = Any
+"""A `docker.models.containers.Container`."""
+Image: TypeAlias = Any
+"""A `docker.models.images.Image`."""
 SOURCE_LABEL = "sdpo-bench.guest"
 """Holds the digest of the guest's source, so that a stale image is noticed."""
 _NO_ENGINE = "a Docker engine must answer, got {error}; start one, or use the process backend, which is no wall"
@@ -79,7 +85,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def find_image(client: Any, name: str) -> Any | None:  # noqa: ANN401 - docker has no types
+def find_image(client: Engine, name: str) -> Image | None:
     """Return an image of the engine, or None where it has none of that name."""
     try:
         return client.images.get(name)
@@ -87,7 +93,7 @@ def find_image(client: Any, name: str) -> Any | None:  # noqa: ANN401 - docker h
         return None
 
 
-def pull_image(client: Any, name: str) -> Any | None:  # noqa: ANN401 - docker has no types
+def pull_image(client: Engine, name: str) -> Image | None:
     """Return an image from a registry, or None where none can be reached."""
     try:
         return client.images.pull(name)
@@ -96,7 +102,7 @@ def pull_image(client: Any, name: str) -> Any | None:  # noqa: ANN401 - docker h
 
 
 def create(
-    client: Any,  # noqa: ANN401 - docker has no types
+    client: Engine,
     *,
     image: str,
     socket_dir: Path,
@@ -107,7 +113,7 @@ def create(
     runtime: str | None = None,
     name: str | None = None,
     environment: Mapping[str, str] | None = None,
-) -> Any:  # noqa: ANN401
+) -> Container:
     """Start one container under the policy's options.
 
     Args:
@@ -141,7 +147,7 @@ def create(
     )
 
 
-def _sdk_options(client: Any, limits: Limits) -> dict[str, Any]:  # noqa: ANN401
+def _sdk_options(client: Engine, limits: Limits) -> dict[str, Any]:
     """The policy's options, with what the SDK has types of its own for."""
     options = container_options(limits)
     # Docker's interface takes the profile itself, Podman's the path to it.
@@ -158,14 +164,14 @@ def _sdk_options(client: Any, limits: Limits) -> dict[str, Any]:  # noqa: ANN401
     return options
 
 
-def _is_podman(client: Any) -> bool:  # noqa: ANN401 - docker has no types
+def _is_podman(client: Engine) -> bool:
     parts = client.version().get("Components") or []
     return any("podman" in str(part.get("Name")).lower() for part in parts)
 
 
 @contextlib.contextmanager
 def plain_container(
-    client: Any,  # noqa: ANN401 - docker has no types
+    client: Engine,
     *,
     image: str,
     limits: Limits,
@@ -320,7 +326,7 @@ def take_down() -> list[str]:
     return sorted((*(container.name for container in found), *strays))
 
 
-def remove_strays(client: Any) -> list[str]:  # noqa: ANN401 - docker has no types
+def remove_strays(client: Engine) -> list[str]:
     """Remove the containers of clients that are gone; return their names."""
     # Sparse: what the list itself says, without another question for each.
     found = client.containers.list(all=True, filters={"label": f"{LABEL}=owned"}, sparse=True)
@@ -332,7 +338,7 @@ def remove_strays(client: Any) -> list[str]:  # noqa: ANN401 - docker has no typ
     return [container.attrs["Names"][0].lstrip("/") for container in strays]
 
 
-def _remove_socket_folder(container: Any) -> None:  # noqa: ANN401 - docker has no types
+def _remove_socket_folder(container: Container) -> None:
     """Remove what a standing container leaves on the host: its two sockets, and their folder if it is then empty."""
     for mount in container.attrs["Mounts"]:
         if mount["Destination"] == SOCKET_DIR:
@@ -343,7 +349,7 @@ def _remove_socket_folder(container: Any) -> None:  # noqa: ANN401 - docker has 
                 folder.rmdir()
 
 
-def _remove(container: Any) -> None:  # noqa: ANN401 - docker has no types
+def _remove(container: Container) -> None:
     """Remove a container; one that is gone, or goes just now, is as good."""
     try:
         container.remove(force=True)

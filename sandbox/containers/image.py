@@ -11,9 +11,15 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from sandbox.containers.docker_backend import IMAGE, SOURCE_LABEL, engine, find_image, pull_image
+from sandbox.containers.docker_backend import (
+    IMAGE,
+    SOURCE_LABEL,
+    Engine,
+    engine,
+    find_image,
+    pull_image,
+)
 from sandbox.containers.packages import add_packages, tag_of
 from sandbox.program import SandboxError
 
@@ -110,7 +116,7 @@ def build(
 
 
 def _choose_base(
-    client: Any,  # noqa: ANN401 - docker has no types
+    client: Engine,
     wanted: str | None,
     say: Callable[[str], None],
     kind: str,
@@ -134,7 +140,7 @@ def _choose_base(
     return _build_debian_base(client, kind)
 
 
-def _build_debian_base(client: Any, kind: str) -> str:  # noqa: ANN401
+def _build_debian_base(client: Engine, kind: str) -> str:
     """Import a base of the first suite that this machine's mirror and keys can build; return its name.
 
     Raises:

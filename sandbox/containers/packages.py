@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sandbox.containers.docker_backend import Engine, Image
 from sandbox.guest.__main__ import PACKAGES
 from sandbox.program import SandboxError
 
@@ -33,8 +34,8 @@ ENV OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 
 def add_packages(
-    client: Any,  # noqa: ANN401 - docker has no types
-    image: Any,  # noqa: ANN401
+    client: Engine,
+    image: Image,
     packages: Sequence[str],
 ) -> tuple[Any, list[str]]:
     """Build an image with packages on top of `image`; return it and what it holds, as `name==version`.
@@ -67,7 +68,7 @@ def tag_of(contents: Sequence[str]) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", ".", text)[:100]
 
 
-def _interpreter(client: Any, image: Any) -> tuple[str, str]:  # noqa: ANN401
+def _interpreter(client: Engine, image: Image) -> tuple[str, str]:
     """The version of the image's Python, e.g. 3.13, and the machine it is for."""
     said = client.containers.run(
         image.id,

@@ -269,5 +269,5 @@ def _failure(raised: BaseException, call: str | None) -> dict[str, Value]:
         text = raised.msg if isinstance(raised, SyntaxError) else str(raised)
         message = "".join(str.__iter__(text))[:MAX_MESSAGE]
     except BaseException as other:  # noqa: BLE001 - hostile __str__, any exception
-        message = f"<its text raised {values._type_name(other)}>"
-    return {"type": values._type_name(raised), "message": message, "line": line, "call": call}
+        message = f"<its text raised {values.type_name(other)}>"
+    return {"type": values.type_name(raised), "message": message, "line": line, "call": call}

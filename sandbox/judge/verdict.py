@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from sandbox.guest.protocol import How, ProtocolError, ResponseHeader
 from sandbox.guest.values import Value
-from sandbox.judge import decode as decoding
-from sandbox.judge import worker as judge_process
+from sandbox.judge import decode, worker
 from sandbox.judge.asserts import Assertion
 from sandbox.program import AssertResult, Execution, Program, Verdict
 
@@ -55,7 +54,7 @@ def parse_body(body: bytes, n_steps: int) -> Facts:
     Raises:
         ProtocolError: not the lines of a child.
     """
-    documents = [decoding.read_json(line) for line in body.split(b"\n")[:-1]]
+    documents = [decode.read_json(line) for line in body.split(b"\n")[:-1]]
     loaded = bool(documents)
     load_failure = None
     steps: list[Failure | tuple[Value, ...]] = []
@@ -115,9 +114,9 @@ def judge(
         try:
             judging = Judging(program, assertions, header, body, asides, cheap=True)
             return _execution(tuple(judging), header, judging.facts)
-        except (decoding.Costly, RecursionError):
+        except (decode.Costly, RecursionError):
             pass
-    judged = judge_process.judge(program, assertions, header, body, asides)
+    judged = worker.judge(program, assertions, header, body, asides)
     results = list(judged.results)
     for parsed in assertions[len(results) :]:
         # The process was ended in the middle of the first of these.
@@ -167,8 +166,8 @@ class Judging:
         try:
             self.facts = parse_body(body, len(assertions))
         except ProtocolError as error:
-            if cheap and isinstance(error, decoding.TooDeep):
-                raise decoding.Costly from error
+            if cheap and isinstance(error, decode.TooDeep):
+                raise decode.Costly from error
             # Only hostile code writes such bytes: what it wrote counts for nothing, not even in part.
             self.facts = Facts(False, None, (), "", False, False)
             self._garbled = str(error)
@@ -205,7 +204,7 @@ class Judging:
         if len(step) != len(parsed.calls):
             raise ProtocolError(f"{len(step)} values for {len(parsed.calls)} calls")
         try:
-            values = [decoding.decode(document, cheap=self._cheap) for document in step]
+            values = [decode.decode(document, cheap=self._cheap) for document in step]
             return _compared(parsed, values, [self._asides[source] for source in parsed.asides])
         except (MemoryError, RecursionError) as error:
             if self._cheap:
@@ -220,7 +219,7 @@ def _compared(parsed: Assertion, values: Sequence[Value], asides: Sequence[Value
     try:
         holds = bool(values[0] if parsed.test is None else parsed.test.evaluate(values, asides))
         verdict = Verdict.PASSED if holds else Verdict.FAILED
-    except decoding.Unjudged as error:
+    except decode.Unjudged as error:
         verdict, message = Verdict.UNJUDGED, clean(str(error), MAX_SHOWN)
     except RecursionError:
         raise
@@ -347,7 +346,7 @@ class _Repr(reprlib.Repr):
 
     def repr1(self, x: object, level: int) -> str:
         # Found by the name of its class otherwise, and that is the program's word.
-        return x.text[:200] if isinstance(x, decoding.Opaque) else super().repr1(x, level)
+        return x.text[:200] if isinstance(x, decode.Opaque) else super().repr1(x, level)
 
     def repr_instance(self, x: object, level: int) -> str:
         # Not as reprlib does, which shows an address of this process.
@@ -364,7 +363,7 @@ class _Repr(reprlib.Repr):
 
 def show(value: Value) -> str:
     """Return a bounded, printable repr of a decoded value."""
-    if isinstance(value, decoding.Opaque):
+    if isinstance(value, decode.Opaque):
         return clean(value.text, MAX_SHOWN)
     return clean(_Repr().repr(value), MAX_SHOWN)
 

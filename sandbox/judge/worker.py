@@ -26,7 +26,7 @@ from typing import IO, Any, cast
 from sandbox.guest import values
 from sandbox.guest.protocol import How, Reply, ResponseHeader
 from sandbox.guest.values import Value
-from sandbox.judge import decode as decoding
+from sandbox.judge import decode
 from sandbox.judge.asserts import Assertion, parse
 from sandbox.program import AssertResult, Program, SandboxError, Verdict
 
@@ -222,7 +222,7 @@ def _judge(request: dict[str, Any], body: bytes) -> dict[str, Any]:
         [parse(source, tuple(callables)) for source, callables in request["assertions"]],
         ResponseHeader(Reply.ENDED, How(how), *numbers),
         body,
-        {source: decoding.decode(value) for source, value in request["asides"].items()},
+        {source: decode.decode(value) for source, value in request["asides"].items()},
     )
     for result in judging:
         _answer(dataclasses.astuple(result))

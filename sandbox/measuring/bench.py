@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox.containers.docker_backend import engine, plain_container
+from sandbox.containers.docker_backend import Container, Engine, engine, plain_container
 from sandbox.containers.image import ROOT, current_image
 from sandbox.containers.limits import Limits
 from sandbox.program import SandboxError
@@ -170,14 +170,14 @@ def _repeat(once: Callable[[], None]) -> Callable[[int], None]:
     return run
 
 
-def _docker_run(client: Any, image: str) -> None:  # noqa: ANN401 - docker has no types
+def _docker_run(client: Engine, image: str) -> None:
     """One container a program, under the same options."""
     with plain_container(client, image=image, limits=Limits(), script=_SCRIPT) as container:
         if container.wait()["StatusCode"] != 0:
             raise SandboxError("docker run must exit with 0 for the benchmark's program")
 
 
-def _docker_exec(container: Any) -> None:  # noqa: ANN401 - docker has no types
+def _docker_exec(container: Container) -> None:
     if container.exec_run(["python3", "-I", "-c", _SCRIPT]).exit_code != 0:
         raise SandboxError("docker exec must exit with 0 for the benchmark's program")
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from sandbox.guest.protocol import MAX_JOB_BYTES
 from sandbox.guest.values import Value
-from sandbox.judge import verdict as judge
 from sandbox.judge.asserts import Assertion, parse
 from sandbox.judge.decode import Opaque, decode
+from sandbox.judge.verdict import judge, parse_body
 from sandbox.pool.task import Outcome
 from sandbox.program import AssertResult, Execution, Program, Verdict
 
@@ -42,7 +42,7 @@ def modules(source: str) -> list[str]:
 def aside_value(outcome: Outcome | None) -> Value:
     """Return the value that the sandbox's interpreter gave an aside; opaque where it gave none."""
     if outcome is not None:
-        facts = judge.parse_body(outcome.body, 1)
+        facts = parse_body(outcome.body, 1)
         if facts.steps and isinstance(facts.steps[0], tuple) and len(facts.steps[0]) == 1:
             return decode(facts.steps[0][0])
     return Opaque("aside", "<no value>", False)
@@ -60,7 +60,7 @@ def judged(
     needed = {
         source: asides[program.imports, source] for assertion in plan for source in assertion.asides
     }
-    return judge.judge(program, plan, outcome.header, outcome.body, asides=needed)
+    return judge(program, plan, outcome.header, outcome.body, asides=needed)
 
 
 def too_large(program: Program, plan: Sequence[Assertion], max_bytes: int) -> Execution:

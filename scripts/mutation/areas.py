@@ -61,6 +61,7 @@ AREAS = (
         "rollouts",
         files=(
             "trainer/rollouts/rollouts.py",
+            "trainer/step/batch_trainer.py",
             "trainer/step/rollout_trainer.py",
             "trainer/step/loss_trainer.py",
             "trainer/step/forward.py",

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -75,3 +76,16 @@ def chosen(
         if place not in by_line and is_code(mutant):
             by_line[place] = mutant
     return sorted(by_line.values(), key=lambda mutant: (mutant.path, mutant.start))
+
+
+class Bug(NamedTuple):
+    """One of the kind that a maintainer makes, which some test must see; planted beside the chosen mutants.
+
+    `before` stands exactly once in the packages, whatever the file is called.
+    """
+
+    area: str
+    what: str
+    """What is then wrong."""
+    before: str
+    after: str

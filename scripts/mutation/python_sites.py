@@ -149,7 +149,7 @@ class PythonSites(ast.NodeVisitor):
         self._body(node.body)
         self._scopes.pop()
 
-    visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]  # noqa: N815
+    visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         """A class's body."""
@@ -172,7 +172,7 @@ class PythonSites(ast.NodeVisitor):
     def visit_Import(self, node: ast.Import) -> None:
         """Nothing to change."""
 
-    visit_ImportFrom = visit_Import  # type: ignore[assignment]  # noqa: N815
+    visit_ImportFrom = visit_Import  # type: ignore[assignment]
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         """Words for people."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scripts.mutation.bugs import Bug
+from scripts.mutation.mutant import Bug
 
 TRAINING_BUGS = (
     Bug(

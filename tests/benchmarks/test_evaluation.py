@@ -5,8 +5,8 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.clock import Clock
 from benchmarks.evaluation import bench
+from benchmarks.evaluation_overhead import Clock
 
 
 def run(*options):

@@ -9,14 +9,14 @@ import atheris
 
 with atheris.instrument_imports(include=["sandbox"]):
     from sandbox.guest import protocol
-    from sandbox.judge import verdict as judge
+    from sandbox.judge.verdict import parse_body
 
 TARGETS = (
     protocol.parse_request,
     protocol.parse_response,
     protocol.parse_job,
-    lambda data: judge.parse_body(data, 2),
-    lambda data: judge.parse_body(b'["load",null]\n["assert",0,null,[' + data + b"]]\n", 2),
+    lambda data: parse_body(data, 2),
+    lambda data: parse_body(b'["load",null]\n["assert",0,null,[' + data + b"]]\n", 2),
 )
 
 

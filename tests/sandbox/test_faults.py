@@ -399,8 +399,7 @@ def test_a_memory_bomb_ends_alone():
 
 @pytest.mark.docker
 def test_standing_containers_come_back_by_themselves(tmp_path, monkeypatch):
-    from sandbox.containers import docker_backend, image
-    from sandbox.containers import shared as standing
+    from sandbox.containers import docker_backend, image, shared
     from sandbox.containers.limits import Limits
 
     monkeypatch.setenv("SDPO_BENCH_SANDBOX_DIR", str(tmp_path))
@@ -409,8 +408,8 @@ def test_standing_containers_come_back_by_themselves(tmp_path, monkeypatch):
         tmp_path, containers=2, slots=1, image=image.current_image(), limits=Limits()
     )
     try:
-        assert len(standing.sockets(hash_seed=0)) == 2
-        assert standing.sockets(hash_seed=1) == []
+        assert len(shared.sockets(hash_seed=0)) == 2
+        assert shared.sockets(hash_seed=1) == []
         with open_sandbox("docker") as pool:
             assert pool.endpoints()[0].name.startswith("attached")
             for name in names:

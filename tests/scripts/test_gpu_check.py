@@ -120,13 +120,13 @@ def faked_gpu(monkeypatch):
     """A card that torch sees, without the extra."""
     import torch
 
-    from evaluator.doctor import gpu as doctor_gpu
+    from evaluator.doctor import gpu
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Card")
-    monkeypatch.setattr(doctor_gpu, "import_problem", lambda name, folder: None)
-    monkeypatch.setattr(doctor_gpu, "find_spec", lambda name: None)
+    monkeypatch.setattr(gpu, "import_problem", lambda name, folder: None)
+    monkeypatch.setattr(gpu, "find_spec", lambda name: None)
 
 
 def test_on_a_machine_with_a_gpu_and_without_the_extra_it_fails_and_says_how_to_install_it(

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from analysis.records import Audit
 from trainer.audit.second_loss import oracle, pass_rate_oracle
+from trainer.audit.teacher_rule import prompt_problem
 from trainer.losses.sdpo import Distillation
 from trainer.teacher.prompt import Attempt, Message, TeacherPrompt, TeacherRules
 
@@ -48,10 +49,6 @@ TIES = 0.05
 """Share of tokens that may be left out for that before the audit is no audit."""
 EMA = 1e-6
 """Relative to the largest weight; the shadow is rounded to float32 at each update."""
-
-
-class AuditFailed(Exception):
-    """A layer found a deviation over its threshold; the message names the layers."""
 
 
 @dataclass(frozen=True)
@@ -176,8 +173,8 @@ class Auditor:
             f"member {i}: {problem}"
             for i in range(len(attempts))
             if (
-                problem := self._prompt_problem(
-                    question, attempts, i, prompts[i], texts[i], template, reference
+                problem := prompt_problem(
+                    self._rules, question, attempts, i, prompts[i], texts[i], template, reference
                 )
             )
         ]
@@ -332,57 +329,6 @@ class Auditor:
         self._keys.add(key)
         self._rows.append(row)
         self._record(row)
-
-    def _prompt_problem(
-        self,
-        question: Sequence[Message],
-        attempts: Sequence[Attempt],
-        index: int,
-        prompt: TeacherPrompt | None,
-        text: str | None,
-        template: Callable[[Sequence[Message]], str],
-        reference: str,
-    ) -> str | None:
-        """What is wrong with one member's prompt, by the rule as the paper states it; None if nothing."""
-        context = self._rules.context
-        peers = [
-            j
-            for j, a in enumerate(attempts)
-            if context == "peer" and a.success and (j != index or not self._rules.exclude_self)
-        ]
-        own = attempts[index].feedback
-        has_feedback = self._rules.use_feedback and bool(own and own.strip())
-        has_solution = bool(peers) or context == "reference"
-        shows_feedback = (
-            has_feedback
-            and context != "nothing"
-            and not (has_solution and self._rules.feedback_only_without_solution)
-        )
-        if not has_solution and not shows_feedback and context != "nothing":
-            return None if prompt is None else "has a prompt and must have none"
-        if prompt is None or text is None:
-            return "has no prompt and must have one"
-        if prompt.demonstration_member != (peers[0] if peers else None):
-            return f"is shown member {prompt.demonstration_member}, must be {peers[:1]}"
-        if prompt.feedback_used != shows_feedback:
-            return f"feedback shown is {prompt.feedback_used}, must be {shows_feedback}"
-        if context == "reference" and not self._holds(prompt, reference):
-            return "must contain the reference solution"
-        if context == "nothing" and list(prompt.messages) != list(question):
-            return "must be the student's own prompt"
-        if list(prompt.messages[:-1]) != list(question[:-1]):
-            return "earlier messages must be unchanged"
-        if question[-1]["content"] not in prompt.messages[-1]["content"]:
-            return "must contain the problem"
-        if text != template(prompt.messages):
-            return "must be the chat template applied once to its messages"
-        return None
-
-    @staticmethod
-    def _holds(prompt: TeacherPrompt, text: str) -> bool:
-        """Whether the prompt holds the text, whole or shortened in its middle."""
-        content = prompt.messages[-1]["content"]
-        return text in content or (text[:20] in content and "[...]" in content)
 
 
 def _excess(row: Audit) -> float:

@@ -12,6 +12,7 @@ from torch.nn.functional import linear
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from analysis.journal.journal import Journal
+from evaluator.models.objects import CausalModel
 from trainer.audit.checks import Auditor, TokenBatch
 from trainer.losses.chunked import CHUNK_TOKENS, Head, TokenTerms
 from trainer.rollouts.rollouts import GradedRollout
@@ -23,7 +24,7 @@ from trainer.teacher.prompt import Attempt, TeacherPrompt
 class AuditedTrainer(BenchTrainer):
     """Hands every stage's inputs and result to an `Auditor`; needs one process and no dropout."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Build the SDPO trainer and its auditor."""
         super().__init__(*args, **kwargs)
         self.auditor = Auditor(
@@ -107,7 +108,9 @@ class AuditedTrainer(BenchTrainer):
         self._read = student.detach(), teacher.detach()
         return super()._terms_of(student, teacher, ids, old_logprobs)
 
-    def _token_terms(self, model: Any, inputs: Mapping[str, Tensor], mask: Tensor) -> TokenTerms:  # noqa: ANN401
+    def _token_terms(
+        self, model: CausalModel, inputs: Mapping[str, Tensor], mask: Tensor
+    ) -> TokenTerms:
         terms = super()._token_terms(model, inputs, mask)
         distilled = mask & inputs["distill_mask"].unsqueeze(1)
         chosen = distilled[mask]  # of the terms' tokens, those that are distilled
@@ -136,7 +139,7 @@ class AuditedTrainer(BenchTrainer):
 
     def _teacher_logits(
         self,
-        model: Any,  # noqa: ANN401
+        model: CausalModel,
         inputs: Mapping[str, Tensor],
         distilled: Tensor,
     ) -> Tensor:
@@ -194,7 +197,7 @@ def _through(head: Head | None, features: Tensor) -> Tensor:
         return torch.cat([linear(part, *head) for part in torch.split(features, CHUNK_TOKENS)])
 
 
-class EndOfStep(TrainerCallback):  # type: ignore[misc]
+class EndOfStep(TrainerCallback):
     """Tells the audited trainer that a step is over; goes after the teacher's update."""
 
     def __init__(self, trainer: AuditedTrainer) -> None:

@@ -87,7 +87,7 @@ WORDS = {
 @command_options.RUNS_DIR
 @command_options.json_path("Also write the figures to this file.")
 def gap(
-    *, resume: str | None, runs_dir: Path, json_path: Path | None, **chosen: Any  # noqa: ANN401
+    *, resume: str | None, runs_dir: Path, json_path: Path | None, **chosen: Any
 ) -> None:  # fmt: skip
     """Measure, before any training, what a model gains where something is shown beside the problem.
 

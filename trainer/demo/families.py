@@ -7,18 +7,27 @@ the same thing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-Value = int | str | list[int] | dict[str, int]
-Parameters = Mapping[str, int | str]
-
-WORDS = (
-    "apple bridge candle dragon forest garden hammer island jungle kettle lemon market needle orange "
-    "pencil rocket"
-).split()
-LETTERS = "bdfgkmpstvwz"
+from trainer.demo.arguments import (
+    WORDS,
+    Parameters,
+    Value,
+    any_numbers,
+    any_words,
+    around,
+    below,
+    letters,
+    lists,
+    lists_around,
+    numbers,
+    pairs,
+    tables,
+    with_letter,
+    words,
+)
 
 
 @dataclass(frozen=True)
@@ -41,67 +50,6 @@ class Family:
     parameters: tuple[Parameters, ...]
 
 
-def _numbers(low: int = 2, high: int = 20) -> tuple[Parameters, ...]:
-    return tuple({"k": k} for k in range(low, high + 1))
-
-
-def _letters() -> tuple[Parameters, ...]:
-    return tuple({"c": c} for c in LETTERS)
-
-
-def _pairs() -> tuple[Parameters, ...]:
-    """Two letters, in some of the orders."""
-    return tuple({"c": c, "d": d} for c in LETTERS for d in LETTERS[::3] if c != d)[:24]
-
-
-def _words() -> tuple[Parameters, ...]:
-    return tuple({"w": word} for word in WORDS)
-
-
-def _any_numbers(random: Random, parameters: Parameters) -> list[Value]:
-    """Three numbers, of which none makes two arithmetic operations agree by chance."""
-    return [*random.sample(range(3, 10), 2), random.randrange(21, 40)]
-
-
-def _around(random: Random, parameters: Parameters) -> list[Value]:
-    """The bound itself, below and above it: an off-by-one comparison shows at the first."""
-    k = int(parameters["k"])
-    return [k, k - random.randrange(1, 3), k + random.randrange(1, 5)]
-
-
-def _any_words(random: Random, parameters: Parameters) -> list[Value]:
-    return list(random.sample(WORDS, 3))
-
-
-def _with_letter(random: Random, parameters: Parameters) -> list[Value]:
-    """Words that begin with the letter, that end with it, and without it."""
-    c = str(parameters["c"])
-    first, second, third = random.sample([word for word in WORDS if c not in word], 3)
-    return [c + first, second + c, third]
-
-
-def _lists(random: Random, parameters: Parameters) -> list[Value]:
-    return [random.sample(range(1, 10), n) for n in (2, 3, 2)]
-
-
-def _lists_around(random: Random, parameters: Parameters) -> list[Value]:
-    k = int(parameters["k"])
-    return [[k, k + 1], [k - 1, k + random.randrange(2, 5)], [k + 2, k, k - 1]]
-
-
-def _tables(random: Random, parameters: Parameters) -> list[Value]:
-    """Two tables that hold the word, one that does not."""
-    word = str(parameters["w"])
-    first, second = random.sample([w for w in WORDS if w != word], 2)
-    a, b, c = random.sample(range(1, 10), 3)
-    return [{word: a}, {first: b, word: c}, {second: a}]
-
-
-def _below(random: Random, parameters: Parameters) -> list[Value]:
-    k = int(parameters["k"])
-    return [k, k - 1, k - random.choice((2, 3))]
-
-
 FAMILIES = (
     Family(
         "add",
@@ -115,8 +63,8 @@ FAMILIES = (
         "return n + {k}",
         ("return n - {k}", "return n * {k}"),
         lambda n, p: n + p["k"],
-        _any_numbers,
-        _numbers(),
+        any_numbers,
+        numbers(),
     ),
     Family(
         "subtract",
@@ -131,7 +79,7 @@ FAMILIES = (
         ("return {k} - n", "return n + {k}"),
         lambda n, p: n - p["k"],
         lambda r, p: [int(p["k"]) + r.randrange(1, 9), r.randrange(22, 40), r.randrange(41, 50)],
-        _numbers(),
+        numbers(),
     ),
     Family(
         "multiply",
@@ -145,8 +93,8 @@ FAMILIES = (
         "return n * {k}",
         ("return n + {k}", "return n ** {k}"),
         lambda n, p: n * p["k"],
-        _any_numbers,
-        _numbers(),
+        any_numbers,
+        numbers(),
     ),
     Family(
         "remainder",
@@ -161,7 +109,7 @@ FAMILIES = (
         ("return n // {k}", "return n - {k}"),
         lambda n, p: n % p["k"],
         lambda r, p: [int(p["k"]) - 1, int(p["k"]) * 3, int(p["k"]) * r.randrange(4, 7) + 1],
-        _numbers(3),
+        numbers(3),
     ),
     Family(
         "above",
@@ -175,8 +123,8 @@ FAMILIES = (
         "return n > {k}",
         ("return n >= {k}", "return n < {k}"),
         lambda n, p: n > p["k"],
-        _around,
-        _numbers(),
+        around,
+        numbers(),
     ),
     Family(
         "at_most",
@@ -190,8 +138,8 @@ FAMILIES = (
         "return n <= {k}",
         ("return n < {k}", "return n >= {k}"),
         lambda n, p: n <= p["k"],
-        _around,
-        _numbers(),
+        around,
+        numbers(),
     ),
     Family(
         "larger",
@@ -205,8 +153,8 @@ FAMILIES = (
         "return max(n, {k})",
         ("return min(n, {k})", "return max(n)"),
         lambda n, p: max(n, p["k"]),
-        _around,
-        _numbers(),
+        around,
+        numbers(),
     ),
     Family(
         "up_to",
@@ -220,8 +168,8 @@ FAMILIES = (
         "end = {k} + 1\nreturn list(range(n, end))",
         ("end = {k}\nreturn list(range(n, end))", "end = {k} + 1\nreturn list(range(end, n))"),
         lambda n, p: list(range(n, p["k"] + 1)),
-        _below,
-        _numbers(4),
+        below,
+        numbers(4),
     ),
     Family(
         "append_letter",
@@ -235,8 +183,8 @@ FAMILIES = (
         'return text + "{c}"',
         ('return "{c}" + text', 'return text.join("{c}")'),
         lambda text, p: text + p["c"],
-        _any_words,
-        _letters(),
+        any_words,
+        letters(),
     ),
     Family(
         "prepend_letter",
@@ -250,8 +198,8 @@ FAMILIES = (
         'return "{c}" + text',
         ('return text + "{c}"', 'return text[1:] + "{c}"'),
         lambda text, p: p["c"] + text,
-        _any_words,
-        _letters(),
+        any_words,
+        letters(),
     ),
     Family(
         "count_letter",
@@ -265,8 +213,8 @@ FAMILIES = (
         'return text.count("{c}")',
         ('return text.find("{c}")', 'return text.index("{c}")'),
         lambda text, p: text.count(p["c"]),
-        _with_letter,
-        _letters(),
+        with_letter,
+        letters(),
     ),
     Family(
         "starts",
@@ -280,8 +228,8 @@ FAMILIES = (
         'return text.startswith("{c}")',
         ('return text.endswith("{c}")', 'return "{c}".startswith(text)'),
         lambda text, p: text.startswith(p["c"]),
-        _with_letter,
-        _letters(),
+        with_letter,
+        letters(),
     ),
     Family(
         "contains",
@@ -295,8 +243,8 @@ FAMILIES = (
         'return "{c}" in text',
         ('return "{c}" not in text', 'return text in "{c}"'),
         lambda text, p: p["c"] in text,
-        _with_letter,
-        _letters(),
+        with_letter,
+        letters(),
     ),
     Family(
         "replace",
@@ -310,8 +258,8 @@ FAMILIES = (
         'return text.replace("{c}", "{d}")',
         ('return text.replace("{d}", "{c}")', 'return text.strip("{c}", "{d}")'),
         lambda text, p: text.replace(p["c"], p["d"]),
-        _with_letter,
-        _pairs(),
+        with_letter,
+        pairs(),
     ),
     Family(
         "append_item",
@@ -325,8 +273,8 @@ FAMILIES = (
         "return items + [{k}]",
         ("return [{k}] + items", "return items.append({k})"),
         lambda items, p: [*items, p["k"]],
-        _lists,
-        _numbers(11),
+        lists,
+        numbers(11),
     ),
     Family(
         "sum_plus",
@@ -340,8 +288,8 @@ FAMILIES = (
         "total = sum(items)\nreturn total + {k}",
         ("total = sum(items)\nreturn total - {k}", "total = len(items)\nreturn total + {k}"),
         lambda items, p: sum(items) + p["k"],
-        _lists,
-        _numbers(),
+        lists,
+        numbers(),
     ),
     Family(
         "scale_list",
@@ -356,7 +304,7 @@ FAMILIES = (
         ("return [x + {k} for x in items]", "return items * {k}"),
         lambda items, p: [x * p["k"] for x in items],
         lambda r, p: [r.sample(range(3, 10), n) for n in (2, 3, 2)],
-        _numbers(3, 12),
+        numbers(3, 12),
     ),
     Family(
         "keep_above",
@@ -370,8 +318,8 @@ FAMILIES = (
         "return [x for x in items if x > {k}]",
         ("return [x for x in items if x >= {k}]", "return [x for x in items if x < {k}]"),
         lambda items, p: [x for x in items if x > p["k"]],
-        _lists_around,
-        _numbers(),
+        lists_around,
+        numbers(),
     ),
     Family(
         "look_up",
@@ -385,8 +333,8 @@ FAMILIES = (
         'return table.get("{w}", 0)',
         ('return table["{w}"]', 'return table.get(0, "{w}")'),
         lambda table, p: table.get(p["w"], 0),
-        _tables,
-        _words(),
+        tables,
+        words(),
     ),
     Family(
         "without",
@@ -409,6 +357,6 @@ FAMILIES = (
                 *(iter(r.sample([w for w in WORDS if str(p["c"]) not in w], 6)),) * 2, strict=True
             )
         ],
-        _letters(),
+        letters(),
     ),
 )

@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -37,7 +36,7 @@ With GPT-2's pieces, which part a name at each underscore, the policy had not le
 """
 N_THREADS = 2
 """Of the warm start; on two cores a quarter faster than one."""
-_SOURCES = ("families", "problems", "pretraining_texts", "pretraining", "policy")
+_SOURCES = ("arguments", "families", "problems", "pretraining_texts", "pretraining", "policy")
 """Modules of this folder whose text decides the weights."""
 
 
@@ -115,7 +114,7 @@ def _make(
     tokenizer.save_pretrained(folder)
 
 
-def make_tokenizer(texts: Sequence[str]) -> Any:  # noqa: ANN401
+def make_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
     """A byte-level BPE of `VOCABULARY` entries with a chat template."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.Sequence(
@@ -147,7 +146,7 @@ def _content(lesson: Lesson) -> str:
     return lesson.messages[-1]["content"]
 
 
-def _config(recipe: Recipe, tokenizer: Any) -> LlamaConfig:  # noqa: ANN401
+def _config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=recipe.width,
@@ -163,7 +162,7 @@ def _config(recipe: Recipe, tokenizer: Any) -> LlamaConfig:  # noqa: ANN401
     )
 
 
-def _encode(tokenizer: Any, lesson: Lesson) -> Encoded:  # noqa: ANN401
+def _encode(tokenizer: PreTrainedTokenizerFast, lesson: Lesson) -> Encoded:
     prompt = tokenizer.apply_chat_template(
         lesson.messages, tokenize=False, add_generation_prompt=True
     )

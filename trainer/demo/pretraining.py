@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from evaluator.models.objects import CausalModel
 
 PROMPT_WEIGHT = 0.1
 """Weight of the loss on prompt tokens: words and names are learned from them, answers matter more."""
@@ -25,7 +27,7 @@ class Encoded(NamedTuple):
 
 
 def teach(
-    model: Any,  # noqa: ANN401
+    model: CausalModel,
     encoded: Sequence[Encoded],
     *,
     n_steps: int,
@@ -107,7 +109,7 @@ def _batches(
     return batches[:n_steps]
 
 
-def _loss(model: Any, rows: Sequence[Encoded]) -> Tensor:  # noqa: ANN401
+def _loss(model: CausalModel, rows: Sequence[Encoded]) -> Tensor:
     """Mean cross-entropy, a prompt token counting `PROMPT_WEIGHT` of an answer's token."""
     width = max(len(row.prompt) + len(row.answer) for row in rows)
     ids = torch.full((len(rows), width), model.config.pad_token_id)

@@ -17,7 +17,8 @@ from evaluator.grading.grade import grade
 from evaluator.problems.mbpp import ProblemSet, load_problems
 from evaluator.problems.prompt import fill
 from sandbox.client import Sandbox
-from trainer.demo.families import FAMILIES, Family, Parameters
+from trainer.demo.arguments import Parameters
+from trainer.demo.families import FAMILIES, Family
 
 HELD_OUT_FRACTION = 0.15
 """Share of each family's combinations that nothing is trained on."""

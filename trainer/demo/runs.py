@@ -183,7 +183,7 @@ def train_part(
     )
 
 
-class _Steps(TrainerCallback):  # type: ignore[misc]
+class _Steps(TrainerCallback):
     """Tells a progress display of each optimizer step."""
 
     def __init__(self, advance: Advance) -> None:

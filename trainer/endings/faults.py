@@ -51,7 +51,7 @@ class Patience:
         for wait_s in self._waits():
             try:
                 return action()
-            except Exception as error:  # noqa: BLE001 - each one is raised again or is a fault
+            except Exception as error:
                 if not is_outside(error):
                     raise
                 line = " ".join(str(error).split())

@@ -79,7 +79,7 @@ def checkpoint_step(folder: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-class MarkComplete(TrainerCallback):  # type: ignore[misc]
+class MarkComplete(TrainerCallback):
     """Marks each checkpoint once all of it is on disk; goes after whatever else writes into it."""
 
     def __init__(self, patience: Patience) -> None:

@@ -55,7 +55,7 @@ class StopRequest:
         self.signal_name = signal.Signals(number).name
 
 
-class StopAtStepEnd(TrainerCallback):  # type: ignore[misc]
+class StopAtStepEnd(TrainerCallback):
     """Turns a request into a checkpoint and the end of training, at the same step in all processes."""
 
     def __init__(self, request: StopRequest, accelerator: Accelerator) -> None:

@@ -24,6 +24,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from analysis.journal.journal import Journal
 from analysis.provenance import folder_sha256, run_info
+from analysis.records import RunInfo
 from analysis.task_ids import TaskId, task_number
 from evaluator.evaluation.evaluate import GradedAnswer, graded_batches, record
 from evaluator.evaluation.self_check import check_harness
@@ -42,8 +43,8 @@ from trainer.experiments.solve_options import METHODS, SolveOptions, training_op
 from trainer.options.config import Options
 from trainer.options.own import Own, load_own
 from trainer.options.prompting import asking
+from trainer.rollouts.settings import filters_of
 from trainer.step.loss_trainer import BenchTrainer
-from trainer.step.rollout_trainer import filters_of
 from trainer.training.train import Say, train
 
 __all__ = ["METHODS", "SolveOptions", "SolveResult", "solve"]
@@ -292,7 +293,7 @@ class _Watch:
         """Take part in a trainer's steps."""
         watch = self
 
-        class Callback(TrainerCallback):  # type: ignore[misc]
+        class Callback(TrainerCallback):
             """Reads what the step was graded as."""
 
             def on_step_end(
@@ -300,7 +301,7 @@ class _Watch:
                 args: TrainingArguments,
                 state: TrainerState,
                 control: TrainerControl,
-                **kwargs: Any,  # noqa: ANN401
+                **kwargs: Any,
             ) -> None:
                 """Take the step's grades; a step has one rollout batch, see `training_options`."""
                 watch.grades += [rollout.grade for rollout in trainer.grader.graded]
@@ -322,7 +323,7 @@ def _describe(
     protocol: Protocol,
     sandbox: Sandbox,
     own: Own,
-) -> Any:  # noqa: ANN401 - analysis.records.RunInfo
+) -> RunInfo:
     """The run as its run.json holds it."""
     model = str(first.model.model_name_or_path)
     config = {

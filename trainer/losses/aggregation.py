@@ -1,4 +1,4 @@
-"""From per-token losses to a scalar; each function is named for what it divides by.
+"""From per-token losses to a scalar, each mean named for what it divides by; how much each problem counts.
 
 Tokens outside the mask never matter, NaN included. An empty mask gives 0, attached to the graph.
 """
@@ -82,3 +82,30 @@ def _row_means(per_token: Tensor, mask: Tensor) -> Tensor:
 def _masked(per_token: Tensor, mask: Tensor) -> Tensor:
     # where, not a product: 0 * NaN is NaN
     return torch.where(mask, per_token, torch.zeros_like(per_token))
+
+
+def imitation_loss(
+    logprobs: Float[Tensor, "row token"],
+    mask: Bool[Tensor, "row token"],
+    *,
+    n_tokens: Float[Tensor, ""],
+) -> Float[Tensor, ""]:
+    """- sum of log s(y) over the masked tokens / max(n_tokens, 1), n_tokens over the optimizer step.
+
+    Source: one round of rejection-sampling fine-tuning (arXiv:2308.01825) with every rollout batch.
+    """
+    return token_mean(-logprobs, mask, n_tokens=n_tokens)
+
+
+def pass_rate_weights(passing: Bool[Tensor, "problem member"]) -> Float[Tensor, " problem"]:
+    """sqrt(p (1 - p)) of each problem, p the share of its members that pass, over its mean over the batch.
+
+    A problem that all members solve, or none, weighs 0; where that holds for all, every weight is 0. The rest
+    average to 1, so that the loss keeps its size. Source: arXiv:2605.27765; it normalises within the batch
+    too, in a way that its abstract does not say.
+    """
+    rate = passing.to(torch.float64).mean(dim=-1)
+    weights = (rate * (1.0 - rate)).sqrt()
+    # all zero stay zero: 0 / 0 would make the whole batch's loss NaN
+    mean = weights.mean()
+    return torch.where(mean > 0.0, weights / mean, weights).to(torch.float32)

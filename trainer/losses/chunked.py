@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-from trainer.losses.chunked_top_k import entry_terms
+from trainer.losses.chunked_top_k import Constants, entry_terms
 from trainer.losses.sdpo import Distillation, token_losses
 from trainer.losses.top_k import entropy, sampled_logprobs
 
@@ -70,21 +70,17 @@ def token_terms(
     teacher_weight, teacher_bias = (weight, bias) if teacher_head is None else teacher_head
     teacher = None if teacher is None else teacher.detach()
     if weight is not None and spec.support != "full":
-        return TokenTerms(
-            *entry_terms(
-                student,
-                teacher,
-                ids,
-                weight=weight,
-                bias=bias,
-                teacher_weight=teacher_weight,
-                teacher_bias=teacher_bias,
-                spec=spec,
-                old_logprobs=old_logprobs,
-                policy_gradient=policy_gradient,
-                chunk_tokens=chunk_tokens,
-            )
+        constants = Constants(
+            teacher,
+            teacher_weight,
+            teacher_bias,
+            ids,
+            old_logprobs,
+            spec,
+            policy_gradient,
+            chunk_tokens,
         )
+        return TokenTerms(*entry_terms(student, weight, bias, constants))
     terms = _chunk_terms(spec, policy_gradient=policy_gradient)
     trainable = any(part is not None and part.requires_grad for part in (weight, bias))
     parts = []

@@ -30,7 +30,7 @@ FLOOR = -1e30
 """Stands in for a logit of -inf: 0 times it is 0, where 0 times -inf is NaN."""
 
 
-class _Constants(NamedTuple):
+class Constants(NamedTuple):
     """All that gets no gradient."""
 
     teacher: Tensor | None
@@ -45,29 +45,11 @@ class _Constants(NamedTuple):
 
 def entry_terms(
     student: Float[Tensor, "token hidden"],
-    teacher: Float[Tensor, "token hidden"] | None,
-    ids: Int[Tensor, " token"],
-    *,
     weight: Float[Tensor, "vocabulary hidden"],
     bias: Float[Tensor, " vocabulary"] | None,
-    teacher_weight: Float[Tensor, "vocabulary hidden"] | None,
-    teacher_bias: Float[Tensor, " vocabulary"] | None,
-    spec: Distillation,
-    old_logprobs: Float[Tensor, " token"] | None,
-    policy_gradient: bool,
-    chunk_tokens: int,
+    constants: Constants,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The four terms of `lean.TokenTerms`, in their order; see `token_terms`."""
-    constants = _Constants(
-        teacher,
-        teacher_weight,
-        teacher_bias,
-        ids,
-        old_logprobs,
-        spec,
-        policy_gradient,
-        chunk_tokens,
-    )
+    """The four terms of `chunked.TokenTerms`, in their order; see `token_terms`."""
     terms: tuple[Tensor, Tensor, Tensor, Tensor] = _EntryTerms.apply(  # type: ignore[no-untyped-call]
         constants, torch.is_grad_enabled(), student, weight, bias
     )
@@ -78,8 +60,8 @@ class _EntryTerms(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401
-        c: _Constants,
-        with_grad: bool,  # noqa: FBT001 - autograd functions take positions only
+        c: Constants,
+        with_grad: bool,
         student: Tensor,
         weight: Tensor,
         bias: Tensor | None,
@@ -147,7 +129,7 @@ class _Chunk(NamedTuple):
 
 
 def _chunk(
-    c: _Constants,
+    c: Constants,
     rows: slice,
     student: Tensor,
     weight: Tensor,
@@ -209,7 +191,7 @@ def _selected(logits: Tensor, ids: Tensor, spec: Distillation) -> Tensor:
 
 
 def _losses(
-    c: _Constants, rows: slice, student_logp: Tensor, teacher_logp: Tensor, logprobs: Tensor
+    c: Constants, rows: slice, student_logp: Tensor, teacher_logp: Tensor, logprobs: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The tokens' losses, (token, 1), and their derivatives by entry, (token, entry)."""
     with torch.enable_grad():
@@ -225,7 +207,7 @@ def _losses(
 
 
 def _row_gradients(
-    c: _Constants, rows: slice, chunk: _Chunk, unnormalised: Tensor, weight: Tensor
+    c: Constants, rows: slice, chunk: _Chunk, unnormalised: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """Gradients of each token's two terms with respect to its hidden state, (token, hidden) each.
 
@@ -255,7 +237,7 @@ def _row_gradients(
 
 
 def _recomputed(
-    c: _Constants,
+    c: Constants,
     terms: _Chunk,
     grads: tuple[Tensor, ...],
     student: Tensor,
@@ -325,7 +307,7 @@ def _exact_sum(values: Tensor) -> Tensor:
     return torch.stack(parts).sum(dim=0).unsqueeze(-1)
 
 
-def _buffer(student: Tensor, weight: Tensor, c: _Constants) -> Tensor | None:
+def _buffer(student: Tensor, weight: Tensor, c: Constants) -> Tensor | None:
     """Room for a chunk's logits; None where the product comes in another type and must be converted."""
     lower = torch.promote_types(weight.dtype, torch.float32) != weight.dtype
     if lower or student.dtype != weight.dtype or torch.is_autocast_enabled(student.device.type):
@@ -333,5 +315,5 @@ def _buffer(student: Tensor, weight: Tensor, c: _Constants) -> Tensor | None:
     return weight.new_empty(min(c.chunk_tokens, len(c.ids)), weight.shape[0])
 
 
-def _chunks(c: _Constants) -> list[slice]:
+def _chunks(c: Constants) -> list[slice]:
     return [slice(i, i + c.chunk_tokens) for i in range(0, len(c.ids), c.chunk_tokens)]

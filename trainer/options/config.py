@@ -271,7 +271,7 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
     )
 
 
-class _Parser(TrlParser):  # type: ignore[misc]
+class _Parser(TrlParser):
     """TRL's parser, whose usage text of 300 options is no answer to a misspelt one."""
 
     def error(self, message: str) -> NoReturn:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
 from evaluator.models.four_bit import is_four_bit
+from evaluator.models.objects import CausalModel
 
 
 @contextmanager
-def not_called_quantised(model: Any) -> Iterator[None]:  # noqa: ANN401
+def not_called_quantised(model: CausalModel) -> Iterator[None]:
     """Hide from TRL's constructor that the base is in 4 bits: it would cast the trained weights to bfloat16.
 
     In bfloat16 a step of lr 5e-6 is rounded away at most weights.
@@ -27,7 +27,7 @@ def not_called_quantised(model: Any) -> Iterator[None]:  # noqa: ANN401
             model.is_loaded_in_4bit = True
 
 
-def keep_float32(model: Any) -> None:  # noqa: ANN401
+def keep_float32(model: CausalModel) -> None:
     """Have every trained weight in float32: what is smaller loses the steps."""
     for parameter in model.parameters():
         if parameter.requires_grad:

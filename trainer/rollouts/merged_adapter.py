@@ -14,9 +14,11 @@ import torch
 from peft.tuners.lora import Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
 
+from evaluator.models.objects import CausalModel
+
 
 @contextmanager
-def merged_adapter(model: Any) -> Iterator[None]:  # noqa: ANN401
+def merged_adapter(model: CausalModel) -> Iterator[None]:
     """Within the block the base weights hold the adapter; afterwards all is to the bit as it was.
 
     Only where a sum of both is no coarser than the two apart (float32). Elsewhere nothing is done. It takes a
@@ -44,7 +46,7 @@ def merged_adapter(model: Any) -> Iterator[None]:  # noqa: ANN401
             weight.data, layer.merged_adapters = data, []
 
 
-def _serve_others(model: Any, weights: list[Any]) -> bool:  # noqa: ANN401
+def _serve_others(model: CausalModel, weights: list[Any]) -> bool:
     """Whether a weight stands in a second module, as a head's in the embeddings: that would be changed with it."""
     merged = {id(weight) for weight in weights}
     holders = [

@@ -10,6 +10,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from evaluator.models.objects import CausalModel
 from trainer.endings.faults import Patience
 from trainer.teacher.weights import Teacher
 
@@ -18,7 +19,7 @@ class NonFinite(Exception):
     """A loss or gradient is NaN or infinite: the run stops before the weights are touched."""
 
 
-class StopOnNonFinite(TrainerCallback):  # type: ignore[misc]
+class StopOnNonFinite(TrainerCallback):
     """Ends the run before an optimizer step that would destroy the weights."""
 
     def on_pre_optimizer_step(
@@ -26,7 +27,7 @@ class StopOnNonFinite(TrainerCallback):  # type: ignore[misc]
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: Any = None,  # noqa: ANN401
+        model: CausalModel = None,
         **kwargs: object,
     ) -> None:
         """Check every gradient, after clipping: a NaN norm has spread to all of them.
@@ -42,7 +43,7 @@ class StopOnNonFinite(TrainerCallback):  # type: ignore[misc]
                 )
 
 
-class TeacherUpdate(TrainerCallback):  # type: ignore[misc]
+class TeacherUpdate(TrainerCallback):
     """One update a rollout batch, after its last optimizer step; the teacher goes with every checkpoint.
 
     Several batches that end in one step have seen one move of the student and make one update.
@@ -89,7 +90,7 @@ class TeacherUpdate(TrainerCallback):  # type: ignore[misc]
             self._patience(lambda: self._teacher.save(folder), "saving the teacher")
 
 
-class ProgressLine(TrainerCallback):  # type: ignore[misc]
+class ProgressLine(TrainerCallback):
     """One line a step that a person can read, in place of the trainer's dictionary of metrics."""
 
     def __init__(self, say: Callable[[str], None]) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from evaluator.models.modes import dropout_shares
+from evaluator.models.objects import CausalModel
 from evaluator.models.shared_prompt import can_share, continued, prefix_cache
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Cut:
         return len(self.prefixes) * max(map(len, self.prefixes)) + len(self.rests) * rest
 
 
-def shared_inputs(model: Any, rows: GroupedRows) -> dict[str, Any] | None:  # noqa: ANN401
+def shared_inputs(model: CausalModel, rows: GroupedRows) -> dict[str, Any] | None:
     """The inputs of a pass over what follows the common prefixes, these computed; None where that saves nothing.
 
     The gradient reaches the prefixes through their keys and values.
@@ -111,7 +112,7 @@ def _left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[T
     return ids, mask
 
 
-def _draws_or_recomputes(model: Any) -> bool:  # noqa: ANN401
+def _draws_or_recomputes(model: CausalModel) -> bool:
     """Whether one pass for all would be another: under dropout, or where layers are recomputed without a cache."""
     return any(
         module.training

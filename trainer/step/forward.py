@@ -13,6 +13,7 @@ from torch.nn.functional import linear
 
 from evaluator.models.context_length import context_length
 from evaluator.models.lora import ModelError
+from evaluator.models.objects import CausalModel
 from evaluator.models.padding import accepted, causal_model, example, position_ids, undisturbed
 from trainer.losses.chunked import Head
 from trainer.step.common_prefix import shared_inputs
@@ -43,14 +44,14 @@ class GroupedRows(Rows):
         return grouped
 
 
-def completion_hidden(model: Any, rows: Rows) -> Tensor:  # noqa: ANN401
+def completion_hidden(model: CausalModel, rows: Rows) -> Tensor:
     """Last hidden states at the positions that predict each completion token: (row, token, hidden)."""
     hidden: Tensor = causal_model(model).base_model(**_inputs(model, rows)).last_hidden_state
     n_tokens = rows.completion_ids.shape[1]
     return hidden[:, -n_tokens - 1 : -1]
 
 
-def completion_logits(model: Any, rows: Rows) -> Tensor:  # noqa: ANN401
+def completion_logits(model: CausalModel, rows: Rows) -> Tensor:
     """Raw logits at those positions: (row, token, vocabulary)."""
     n_tokens = rows.completion_ids.shape[1]
     kept = accepted(model, {"logits_to_keep": n_tokens + 1})
@@ -63,8 +64,8 @@ class WithPositions:
 
     def __init__(
         self,
-        model: Any,  # noqa: ANN401
-        unwrapped: Any,  # noqa: ANN401
+        model: CausalModel,
+        unwrapped: CausalModel,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         """Call `model`; `unwrapped` is what stands inside its distributed wrapper, `autocast` what it computes in."""
@@ -93,7 +94,7 @@ def _split(ids: Tensor, mask: Tensor, n_tokens: int) -> GroupedRows:
     return GroupedRows.of(rows, torch.arange(len(ids)))
 
 
-def output_head(model: Any) -> Head:  # noqa: ANN401
+def output_head(model: CausalModel) -> Head:
     """The projection from hidden states to logits.
 
     Raises:
@@ -109,7 +110,7 @@ class UnusualHead(Exception):
     """The model does more to its hidden states than one linear projection."""
 
 
-def head_problem(model: Any) -> str | None:  # noqa: ANN401
+def head_problem(model: CausalModel) -> str | None:
     """Why the head is no plain projection, or None where it is one; one small forward pass each way tells."""
     head = causal_model(model).get_output_embeddings()
     if not isinstance(head, torch.nn.Linear):
@@ -148,7 +149,7 @@ _ROUNDINGS = 8
 """Roundings by which two equal projections may differ: their sums may be taken in another order."""
 
 
-def _inputs(model: Any, rows: Rows) -> dict[str, Any]:  # noqa: ANN401
+def _inputs(model: CausalModel, rows: Rows) -> dict[str, Any]:
     mask = torch.cat([rows.prompt_mask, rows.completion_mask], dim=1)
     n_tokens, context = mask.shape[1], context_length(model)
     if context is not None and n_tokens > context:

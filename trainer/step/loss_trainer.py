@@ -17,16 +17,17 @@ from torch import Tensor
 from trl.models.utils import _ForwardRedirection
 
 from evaluator.models.modes import evaluation_mode
+from evaluator.models.objects import CausalModel
 from trainer.losses.advantages import mix_at, routed_advantages, scaled_advantages
 from trainer.losses.aggregation import (
     all_sequences_mean,
+    imitation_loss,
     sequence_mean,
     sequence_sum,
     sequence_sum_norm,
     token_mean,
 )
 from trainer.losses.chunked import Head, TokenTerms, token_terms
-from trainer.losses.imitation import imitation_loss
 from trainer.losses.importance import at_the_clip, mismatch_weight
 from trainer.rollouts.token_stats import is_kept, token_records
 from trainer.step.forward import (
@@ -49,7 +50,7 @@ DISTILLED_ONLY = ("sdpo", "audit")
 class BenchTrainer(RolloutTrainer):
     """GRPO, SDPO, what lies between them, or a control, on graded groups of completions."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Build the trainer, then look at the model's head."""
         super().__init__(*args, **kwargs)
         self.distillation = self.config.distillation(temperature=self.args.temperature)
@@ -83,7 +84,7 @@ class BenchTrainer(RolloutTrainer):
 
     def compute_loss(
         self,
-        model: Any,  # noqa: ANN401
+        model: CausalModel,
         inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: Any = None,  # noqa: ANN401
@@ -96,7 +97,7 @@ class BenchTrainer(RolloutTrainer):
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         return loss
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:  # noqa: ANN401
+    def _compute_loss(self, model: CausalModel, inputs: dict[str, Any]) -> Tensor:
         """The micro-batch's loss, scaled so that the sum over an optimizer step is the step's mean."""
         if self.algorithm == "grpo":
             policy_loss: Tensor = super()._compute_loss(model, inputs)
@@ -121,7 +122,7 @@ class BenchTrainer(RolloutTrainer):
 
     def _policy_loss(
         self,
-        model: Any,  # noqa: ANN401
+        model: CausalModel,
         inputs: Mapping[str, Tensor],
         terms: TokenTerms,
         mask: Tensor,
@@ -150,7 +151,9 @@ class BenchTrainer(RolloutTrainer):
         self.note("policy/loss", self._of_the_step(loss))
         return loss
 
-    def _imitation_loss(self, model: Any, inputs: Mapping[str, Tensor], mask: Tensor) -> Tensor:  # noqa: ANN401
+    def _imitation_loss(
+        self, model: CausalModel, inputs: Mapping[str, Tensor], mask: Tensor
+    ) -> Tensor:
         """The loss of supervised fine-tuning on the passing rows."""
         student = self._features(model, _grouped(inputs, "prompt"))[mask]
         with self.accelerator.autocast():
@@ -171,9 +174,9 @@ class BenchTrainer(RolloutTrainer):
 
     def _get_per_token_logps_and_entropies(
         self,
-        model: Any,  # noqa: ANN401
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
+        model: CausalModel,
+        *args: Any,
+        **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Beside a distillation, the policy loss reads the forward pass that the distillation has made."""
         if self._terms is not None:
@@ -184,7 +187,9 @@ class BenchTrainer(RolloutTrainer):
         )
         return answer
 
-    def _token_terms(self, model: Any, inputs: Mapping[str, Tensor], mask: Tensor) -> TokenTerms:  # noqa: ANN401
+    def _token_terms(
+        self, model: CausalModel, inputs: Mapping[str, Tensor], mask: Tensor
+    ) -> TokenTerms:
         """Distillation loss, log-probability and entropy of every completion token, one forward a side."""
         old_logprobs = inputs.get("old_per_token_logps")
         student = self._features(model, _grouped(inputs, "prompt"))
@@ -303,14 +308,14 @@ class BenchTrainer(RolloutTrainer):
         """A micro-batch's part of the step's loss, so that TRL's mean over micro-batches is their sum."""
         return loss.detach() * int(self.current_gradient_accumulation_steps)
 
-    def _features(self, model: Any, rows: Rows) -> Tensor:  # noqa: ANN401
+    def _features(self, model: CausalModel, rows: Rows) -> Tensor:
         """Hidden states for the lean loss, or logits where the model's head is unusual."""
         forward = completion_logits if self._head is None else completion_hidden
         with self.accelerator.autocast():
             return forward(model, rows)
 
     @contextmanager
-    def as_teacher(self, model: Any) -> Iterator[Teacher]:  # noqa: ANN401
+    def as_teacher(self, model: CausalModel) -> Iterator[Teacher]:
         """No dropout and so no random numbers, no gradient; mode and weights as before afterwards."""
         assert self.teacher is not None  # noqa: S101 - set for every algorithm but grpo
         with evaluation_mode(model), torch.no_grad(), self.clock("teacher"):

@@ -54,14 +54,14 @@ def take_up_teacher(trainer: RolloutTrainer, checkpoint: Path) -> None:
         raise ConfigError(str(error)) from error
 
 
-class EpochSampler(RepeatSampler):  # type: ignore[misc]
+class EpochSampler(RepeatSampler):
     """TRL's order of problems as a function of seed and epoch: a resumed run goes on in it.
 
     TRL's sampler draws each epoch's order from where the last one's left its generator, which no
     checkpoint holds.
     """
 
-    def __init__(self, *args: Any, epoch: Callable[[], int], **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, *args: Any, epoch: Callable[[], int], **kwargs: Any) -> None:
         """As TRL's; `epoch` tells the one that begins, from 0."""
         super().__init__(*args, **kwargs)
         self._epoch = epoch
@@ -75,7 +75,7 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]
         return super().__iter__()  # type: ignore[no-any-return]
 
 
-class KeepPosition(TrainerCallback):  # type: ignore[misc]
+class KeepPosition(TrainerCallback):
     """Writes the position of each process into every checkpoint."""
 
     def __init__(self, trainer: RolloutTrainer, patience: Patience) -> None:
@@ -108,7 +108,7 @@ class KeepPosition(TrainerCallback):  # type: ignore[misc]
         self._patience(lambda: torch.save(content, path), "saving the position")
 
 
-class TakeUpPosition(TrainerCallback):  # type: ignore[misc]
+class TakeUpPosition(TrainerCallback):
     """Goes on where a checkpoint stands."""
 
     def __init__(self, trainer: RolloutTrainer, checkpoint: Path) -> None:

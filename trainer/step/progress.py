@@ -27,7 +27,7 @@ _WORDS = {
 """What a phase of the clock is called; others are part of the training."""
 
 
-class StepProgress(TrainerCallback):  # type: ignore[misc]
+class StepProgress(TrainerCallback):
     """The line, from the beginning of each step to its end; the callback of a trainer whose clock it watches."""
 
     def __init__(

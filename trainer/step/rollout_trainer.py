@@ -1,18 +1,12 @@
 """TRL's GRPOTrainer with the project's sampling, grading, records and clock; the loss is in `loss_trainer`.
 
-Micro-batches are counted over the whole run (`_step`). Rollout batch n serves those from n * `micro_batches_a_rollout`
-on: it may serve several optimizer steps, and a step may take several of them.
-
 Private hooks of TRL 1.14 and transformers 5 that it uses (tests/trainer/step/test_trl_contract.py fails where one
-changes): `_generate_and_score_completions`, `_generate_single_turn`, `_calculate_rewards`, `_prepare_inputs`,
-`_get_train_sampler`, `_tokenize_prompts`, `_get_per_token_logps_and_entropies`,
-`_full_logits_logps`, `_save_checkpoint`, `_metrics`,
-`_step`, `_buffered_inputs`, `_tr_loss`, `_globalstep_last_logged`, `get_batch_samples`.
+changes): `_generate_and_score_completions`, `_generate_single_turn`, `_calculate_rewards`, `_tokenize_prompts`,
+`_get_per_token_logps_and_entropies`, `_full_logits_logps`, `_save_checkpoint`, `_metrics`.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -22,95 +16,74 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import pad
 
 from analysis.journal.journal import Journal
 from analysis.records import Metric
 from evaluator.models.context_length import context_length
 from evaluator.models.modes import evaluation_mode
+from evaluator.models.objects import CausalModel
 from evaluator.models.padding import causal_model, undisturbed
-from evaluator.models.shared_prompt import can_share, prompts_once
+from evaluator.models.shared_prompt import prompts_once
 from evaluator.sampling.answer_end import before_stop
 from evaluator.sampling.decoding import (
-    Filters,
     alone,
     answer_text,
     end_ids,
-    generation_settings,
     up_to_end,
 )
 from evaluator.sampling.model import Policy
 from trainer.endings.faults import Patience
-from trainer.losses.problem_weight import pass_rate_weights
+from trainer.losses.aggregation import pass_rate_weights
 from trainer.options.config import Algorithm, BenchConfig
 from trainer.rollouts.full_precision import keep_float32, not_called_quantised
 from trainer.rollouts.marks import ends_in_mark, up_to_mark
 from trainer.rollouts.merged_adapter import merged_adapter
 from trainer.rollouts.metrics import group_metrics, peak_memory_bytes
 from trainer.rollouts.rollouts import GradedRollout, RolloutGrader, SampledRollout, rollout_records
+from trainer.rollouts.settings import training_settings
 from trainer.rollouts.token_stats import chosen_rows
+from trainer.step.batch_trainer import BatchTrainer
 from trainer.step.callbacks import NonFinite
 from trainer.step.forward import WithPositions
-from trainer.step.micro_batches import MicroBatch, by_group, step_counts, trimmed, with_groups
-from trainer.step.position import EpochSampler
 from trainer.step.progress import counted
-from trainer.step.timing import PhaseClock
 from trainer.teacher.prompt import TeacherPrompt, coverage, teacher_prompts
 from trainer.teacher.weights import Teacher, make_teacher
 
-logger = logging.getLogger(__name__)
 
-
-class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
+class RolloutTrainer(BatchTrainer):
     """Samples, grades and records groups of completions, with what the teacher reads of each."""
 
-    _step: int
-    aux_loss_enabled: bool
     journal: Journal
     """Where the run's rows go; `begin` sets it."""
 
     def __init__(
         self,
-        *args: Any,  # noqa: ANN401 - passed on to TRL
+        *args: Any,
         algorithm: Algorithm,
         config: BenchConfig,
         grader: RolloutGrader,
         patience: Patience,
         marks: Sequence[str] = (),
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         """Build TRL's trainer with `grader`'s reward functions, then the teacher from the student.
 
         `marks` end a completion as an end token does.
         """
         self._marks = tuple(marks)
-        self.algorithm = algorithm
         self.config = config
         self.grader = grader
         self.patience = patience
-        cuda = torch.cuda.is_available()
-        self.clock = PhaseClock(synchronize=torch.cuda.synchronize if cuda else lambda: None)
         self.show_ended: Callable[[str], None] | None = None
         """Is told while completions are sampled how many have ended; see `trainer.step.progress`."""
-        self._asked: list[Any] = []
-        """What the micro-batches of the optimizer step in work ask: problems, before sampling."""
-        self._micro_batches: list[dict[str, Any]] = []
-        """Those of the step that are still to be trained on."""
-        self._n_groups = 0
-        """Groups sampled so far in the step in work."""
         with not_called_quantised(args[0]):
-            super().__init__(*args, reward_funcs=grader.reward_functions, **kwargs)
+            super().__init__(
+                *args, algorithm=algorithm, reward_funcs=grader.reward_functions, **kwargs
+            )
         keep_float32(self.model)
         # TRL would count a masked completion's tokens as none: it is masked here, after it is recorded
         self.mask_truncated_completions = False
-        if algorithm != "grpo" and self.aux_loss_enabled:
-            self.aux_loss_enabled = False
-            logger.warning(
-                "the balancing loss of the model's router is left out with %s; for a GRPO run to compare with, "
-                "set router_aux_loss_coef to 0",
-                algorithm,
-            )
         self._ends = end_ids(self.model, self._tokenizer)
         self.generation_config = training_settings(self.model, self._tokenizer, self.args)
         self.teacher: Teacher | None = None
@@ -135,97 +108,6 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
             self.processing_class,
             chat_template_kwargs=self.chat_template_kwargs,
         )
-
-    # optimizer steps and rollout batches
-
-    @property
-    def micro_batches_a_rollout(self) -> int:
-        """Micro-batches that one rollout batch serves, repeats counted."""
-        return int(self.args.steps_per_generation) * int(self.num_iterations)
-
-    @property
-    def n_used_rollouts(self) -> int:
-        """Rollout batches that no coming micro-batch reads."""
-        return int(self._step) // self.micro_batches_a_rollout
-
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:  # noqa: ANN401
-        """As transformers': what the micro-batches of the next optimizer step ask."""
-        self._asked, n_items = super().get_batch_samples(*args, **kwargs)
-        return self._asked, n_items
-
-    def _prepare_inputs(self, generation_batch: Any) -> Any:  # noqa: ANN401
-        """The next micro-batch; before a step's first one, all rollout batches that begin in it are sampled.
-
-        The weights stand still within a step, so sampling early samples the same; and the loss, a mean over
-        the step, must know all of the step's tokens from its first micro-batch on.
-        """
-        with self.clock("rest"):
-            if not self._micro_batches:
-                self._micro_batches = self._of_step(self._asked)
-            return self._micro_batches.pop(0)
-
-    def _of_step(self, asked: list[Any]) -> list[MicroBatch]:
-        self._n_groups, first = 0, self._step
-        micro_batches = []
-        try:
-            for problems in asked:
-                micro_batches.append(super()._prepare_inputs(problems))
-                self._step += 1  # TRL reads from it whether to sample, and which part is next
-        finally:
-            self._step = first
-        counts = step_counts(micro_batches, self.algorithm, self.accelerator.gather)
-        return [{**m, **counts} for m in self._arranged(micro_batches)]
-
-    def _arranged(self, micro_batches: list[MicroBatch]) -> list[MicroBatch]:
-        """As they are trained on; a width that a person asked for is kept."""
-        if self.pad_to_multiple_of is not None:
-            return micro_batches
-        if self._adds_up() and can_share(self.model):
-            n = int(self.args.steps_per_generation)
-            parts = [(self._step + place) // n for place in range(len(micro_batches))]
-            micro_batches = by_group(micro_batches, parts)
-        return [with_groups(trimmed(batch)) for batch in micro_batches]
-
-    def _adds_up(self) -> bool:
-        """Whether a step's loss is a sum over its rows, wherever they stand: TRL has terms that are not."""
-        if self.algorithm in ("sdpo", "audit", "sft"):
-            return True
-        return bool(
-            self.loss_type != "bnpo"
-            and self.top_entropy_quantile == 1.0
-            and not self._entropy_bonus_enabled
-            and not self.aux_loss_enabled
-        )
-
-    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:  # noqa: ANN401
-        return EpochSampler(
-            data_source=self.train_dataset if dataset is None else dataset,
-            mini_repeat_count=self.num_generations,
-            batch_size=self.args.generation_batch_size // self.num_generations,
-            repeat_count=self.micro_batches_a_rollout,
-            shuffle=self.shuffle_dataset,
-            seed=self.args.seed,
-            epoch=lambda: int(self.state.epoch or 0),
-        )
-
-    def position(self) -> dict[str, Any]:
-        """What goes on after the last whole step: see `trainer.step.position`."""
-        in_use = self._step % self.micro_batches_a_rollout != 0
-        return {
-            "micro_batches": int(self._step),
-            "rollouts": list(self._buffered_inputs) if in_use else None,
-            "metrics": {name: list(values) for name, values in self._metrics["train"].items()},
-            "loss": float(self._tr_loss),
-            "last_logged": int(self._globalstep_last_logged),
-        }
-
-    def set_position(self, position: Mapping[str, Any]) -> None:
-        """Go on from what `position` returned."""
-        self._step = position["micro_batches"]
-        self._buffered_inputs = position["rollouts"]
-        self._metrics["train"].update(position["metrics"])
-        self._tr_loss += position["loss"]
-        self._globalstep_last_logged = position["last_logged"]
 
     # sampling and grading
 
@@ -264,11 +146,6 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         )
         batch["passing"] = passing[rows].to(device)
         batch["problem_weight"] = weights[rows].to(device)
-
-    def _rollout_seed(self) -> int:
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        number = self.n_used_rollouts
-        return int(self.args.seed) + 7_919 * (number * int(world) + int(rank) + 1)
 
     def _teacher_prompts(
         self, prompts: Sequence[list[dict[str, str]]], graded: Sequence[GradedRollout]
@@ -378,7 +255,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
 
     # the clock
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch: what is not sampled, graded or the teacher's in it is the student's pass."""
         with self.clock("student"):
             loss: Tensor = super().training_step(*args, **kwargs)
@@ -464,16 +341,16 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
             ]
         return ended, logprobs
 
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         with self.clock("sandbox"):
             rewards: Tensor = super()._calculate_rewards(*args, **kwargs)
         return rewards
 
     def _get_per_token_logps_and_entropies(
         self,
-        model: Any,  # noqa: ANN401
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
+        model: CausalModel,
+        *args: Any,
+        **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         # what is computed apart from a loss is as the sampler has it: without dropout
         apart = undisturbed(self.model) if not torch.is_grad_enabled() else nullcontext()
@@ -483,12 +360,12 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         return answer
 
-    def _full_logits_logps(self, model: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def _full_logits_logps(self, model: CausalModel, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         unwrapped, autocast = self.accelerator.unwrap_model(model), self.accelerator.autocast
         placed = WithPositions(model, unwrapped, autocast)
         return super()._full_logits_logps(placed, *args, **kwargs)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ANN401
+    def _save_checkpoint(self, model: CausalModel, trial: Any) -> None:  # noqa: ANN401
         with self.clock("checkpoint"):
             save = super()._save_checkpoint
             self.patience(lambda: save(model, trial), "saving the checkpoint")
@@ -521,32 +398,6 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
                         Metric(step=int(self.state.global_step), name=name, value=float(value))
                     )
             self.patience(self.journal.commit, "writing the journal")
-
-
-def training_settings(model: Any, tokenizer: Any, args: GRPOConfig) -> Any:  # noqa: ANN401
-    """The settings by which rollouts are drawn."""
-    return generation_settings(
-        model,
-        tokenizer,
-        max_new_tokens=args.max_completion_length,
-        temperature=args.temperature,
-        top_p=args.top_p,
-        filters=filters_of(args),
-    )
-
-
-def filters_of(args: GRPOConfig) -> Filters:
-    """What narrows the distribution of a rollout's tokens beside temperature and top_p."""
-    return Filters(
-        top_k=args.top_k or 0,
-        min_p=args.min_p or 0.0,
-        repetition_penalty=args.repetition_penalty,
-        further={
-            "cache_implementation": args.cache_implementation,
-            "disable_compile": True,
-            **(args.generation_kwargs or {}),
-        },
-    )
 
 
 def _gathered(rows: list[Any]) -> list[Any]:

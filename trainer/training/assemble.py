@@ -15,12 +15,13 @@ from transformers.trainer_optimizer import is_optimizer_factory
 
 from analysis.journal.journal import Journal, read_run_info
 from analysis.provenance import folder_sha256, run_info
-from analysis.records import Record
+from analysis.records import Record, RunInfo
 from evaluator.answers.answer_text import opened_by
 from evaluator.grading.feedback import control_tokens
 from evaluator.models.context_length import context_length
 from evaluator.models.memory import is_out_of_memory
 from evaluator.models.modes import switch_dropout_off
+from evaluator.models.objects import CausalModel, Tokenizer
 from evaluator.problems.mbpp import ProblemSet, load_problems
 from evaluator.sampling.model import choose_device, load_base
 from evaluator.sampling.policy import prompt_text
@@ -41,7 +42,7 @@ from trainer.step.position import KeepPosition
 class SilentJournal:
     """The journal of a process that is not the main one: its rows are gathered and written there."""
 
-    def __init__(self, journal_dir: Path, info: Any) -> None:  # noqa: ANN401 - RunInfo
+    def __init__(self, journal_dir: Path, info: RunInfo) -> None:
         """Stand for the run in `journal_dir`."""
         self.run_dir, self.info = journal_dir, info
 
@@ -130,11 +131,7 @@ def check_audit(algorithm: Algorithm, options: Options) -> None:
 
 
 def check_prompts(
-    tokenizer: Any,  # noqa: ANN401
-    model: Any,  # noqa: ANN401
-    problems: ProblemSet,
-    options: Options,
-    form: Asking,
+    tokenizer: Tokenizer, model: CausalModel, problems: ProblemSet, options: Options, form: Asking
 ) -> None:
     """Refuse prompts that leave the context no room.
 
@@ -236,8 +233,8 @@ def _device() -> dict[str, Any]:
 def build_trainer(
     algorithm: Algorithm,
     options: Options,
-    model: Any,  # noqa: ANN401
-    tokenizer: Any,  # noqa: ANN401
+    model: CausalModel,
+    tokenizer: Tokenizer,
     problems: ProblemSet,
     sandbox: Sandbox,
     patience: Patience,
@@ -295,6 +292,12 @@ def build_trainer(
         raise ConfigError(
             f"the options must go together, got {type(error).__name__}: {' '.join(str(error).split())[:400]}"
         ) from error
+    _add_callbacks(trainer, patience)
+    return trainer
+
+
+def _add_callbacks(trainer: BenchTrainer, patience: Patience) -> None:
+    """What happens around the steps, in this order: what ends a checkpoint stands last."""
     trainer.add_callback(StopOnNonFinite())
     if trainer.teacher is not None:
         trainer.add_callback(
@@ -308,7 +311,6 @@ def build_trainer(
         trainer.add_callback(EndOfStep(trainer))
     trainer.add_callback(KeepPosition(trainer, patience))
     trainer.add_callback(MarkComplete(patience))  # after all that goes into a checkpoint
-    return trainer
 
 
 def check_optimizer(trainer: BenchTrainer) -> None:

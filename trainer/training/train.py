@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -19,7 +18,9 @@ from evaluator.evaluation.evaluate import EvalSummary
 from evaluator.models.four_bit import is_four_bit
 from evaluator.models.lora import record_base
 from evaluator.models.memory import is_out_of_memory, what_was_asked
+from evaluator.models.objects import Tokenizer
 from evaluator.models.padding import check_padding
+from evaluator.problems.problem import ProblemSet
 from evaluator.sampling.decoding import stored
 from sandbox.client import open_sandbox
 from trainer.audit.checks import Layer
@@ -31,18 +32,18 @@ from trainer.endings.supervise import tell
 from trainer.options.checks import (
     check_length,
     check_references,
+    check_settings,
     check_trackers,
     check_use,
     check_values,
 )
 from trainer.options.config import Algorithm, ConfigError, Options
-from trainer.options.own import check_unchanged, load_own
+from trainer.options.own import Own, check_unchanged, load_own
 from trainer.options.prompting import asking, plain_template, prepare_tokenizer
-from trainer.options.settings import check_settings
+from trainer.rollouts.settings import training_settings
 from trainer.step.callbacks import NonFinite, ProgressLine
 from trainer.step.loss_trainer import BenchTrainer
 from trainer.step.position import TakeUpPosition, planned_steps, take_up_teacher
-from trainer.step.rollout_trainer import training_settings
 from trainer.training.assemble import (
     build_trainer,
     check_audit,
@@ -112,23 +113,8 @@ def train(
     if not PartialState().is_main_process:
         say = warn = _silent
     patience = Patience(bench.fault_patience_s, warn or say)
-    check_values(options)
-    check_use(algorithm, options)
-    check_trackers(options)
-    problems = problems_of(bench, bench.dataset, bench.max_problems)
-    eval_problems = None
-    if bench.evaluate_every:
-        eval_problems = problems_of(bench, bench.eval_dataset, bench.eval_max_problems)
-    check_length(options, len(problems.problems))
-    check_references(bench, problems.problems)
-    own = load_own(bench, problems.problems[0])
-    check_audit(algorithm, options)
-    check_settings(algorithm, options)
-    checkpoint = None
-    if run_dir is not None:
-        _check_model(run_dir, options)
-        check_unchanged(run_dir, own)
-        checkpoint = last_checkpoint(run_dir)
+    problems, eval_problems, own = _checked(algorithm, options)
+    checkpoint = None if run_dir is None else _checkpoint(run_dir, options, own)
     calibration = None if checkpoint is not None else calibration_of(options)
     model, tokenizer = load_model(options)
     is_plain = prepare_tokenizer(tokenizer, bench)
@@ -151,15 +137,12 @@ def train(
             journal = open_journal(
                 algorithm, options, problems, sandbox, decoding=decoding, form=form, own=own
             )
-            if isinstance(journal, Journal):
-                stack.enter_context(journal)
-                remember(journal.run_dir, algorithm, options)
         else:
-            step = 0 if checkpoint is None else checkpoint_step(checkpoint)
-            journal = resume_journal(run_dir, step=step or 0)
-            if isinstance(journal, Journal):
-                stack.enter_context(journal)
-            say(f"resumed after step {step}")
+            journal = _resumed(run_dir, checkpoint, say=say)
+        if isinstance(journal, Journal):
+            stack.enter_context(journal)
+            if run_dir is None:
+                remember(journal.run_dir, algorithm, options)
         tell(run_dir=str(journal.run_dir))
         say(
             f"run {journal.info.run_id}: {algorithm}, {len(problems.problems)} problems, {sandbox.name}"
@@ -168,10 +151,7 @@ def train(
         if calibration is not None:
             base_form = asking(bench, calibration.problems, plain=is_plain)
             calibrate(calibration, options, trainer.policy(), sandbox, journal, base_form, say=say)
-        for callback in (PrinterCallback, ProgressCallback):
-            trainer.remove_callback(callback)
-        trainer.add_callback(ProgressLine(say))
-        evaluation = None
+        evaluator = None
         if eval_problems is not None:
             evaluator = Evaluator(
                 trainer,
@@ -182,8 +162,7 @@ def train(
                 patience=patience,
                 stop=stop,
             )
-            evaluation = Evaluation(evaluator, every=bench.evaluate_every)
-            trainer.add_callback(evaluation)
+        evaluation = _add_callbacks(trainer, evaluator, every=bench.evaluate_every, say=say)
         trainer.add_callback(StopAtStepEnd(stop, trainer.accelerator))
         if prepare is not None:
             prepare(trainer)
@@ -191,29 +170,91 @@ def train(
         stop.waits = True
         with _ends(trainer, journal):
             _train_from(trainer, checkpoint, evaluation)
-            if stop.requested:
-                raise Stopped(
-                    f"stopped on {stop.signal_name} after step {trainer.state.global_step}, its state is "
-                    f"saved; `sdpo-bench train --resume {journal.run_dir}` goes on"
-                )
+            _raise_if_stopped(stop, trainer, journal)
 
-        adapter_dir = journal.run_dir / "adapter"
         name = str(options.model.model_name_or_path)
         if is_plain:
             # The model has none: whoever loads the adapter asks plainly, too.
             tokenizer.chat_template = None
-        patience(lambda: _save(trainer, tokenizer, adapter_dir, model=name), "saving the adapter")
-        if trainer.accelerator.is_main_process:
-            step = int(trainer.state.global_step)
-            for record in artifact_records(journal.run_dir, adapter_dir, kind="adapter", step=step):
-                journal.append(record)
+        _keep_adapter(trainer, tokenizer, journal, patience, model=name)
     return RunResult(
         run_dir=journal.run_dir,
-        adapter_dir=adapter_dir,
+        adapter_dir=journal.run_dir / "adapter",
         n_steps=int(trainer.state.global_step),
-        evaluations=() if evaluation is None else tuple(evaluator.summaries),
+        evaluations=() if evaluator is None else tuple(evaluator.summaries),
         layers=tuple(trainer.auditor.layers()) if isinstance(trainer, AuditedTrainer) else (),
     )
+
+
+def _checked(algorithm: Algorithm, options: Options) -> tuple[ProblemSet, ProblemSet | None, Own]:
+    """The problems to train on and to evaluate on, and what is the user's own, after all checks that need no model."""
+    bench = options.bench
+    check_values(options)
+    check_use(algorithm, options)
+    check_trackers(options)
+    problems = problems_of(bench, bench.dataset, bench.max_problems)
+    eval_problems = None
+    if bench.evaluate_every:
+        eval_problems = problems_of(bench, bench.eval_dataset, bench.eval_max_problems)
+    check_length(options, len(problems.problems))
+    check_references(bench, problems.problems)
+    own = load_own(bench, problems.problems[0])
+    check_audit(algorithm, options)
+    check_settings(algorithm, options)
+    return problems, eval_problems, own
+
+
+def _checkpoint(run_dir: Path, options: Options, own: Own) -> Path | None:
+    """The checkpoint from which an interrupted run goes on; None where it starts again."""
+    _check_model(run_dir, options)
+    check_unchanged(run_dir, own)
+    return last_checkpoint(run_dir)
+
+
+def _resumed(run_dir: Path, checkpoint: Path | None, *, say: Say) -> Journal:
+    step = 0 if checkpoint is None else checkpoint_step(checkpoint)
+    journal = resume_journal(run_dir, step=step or 0)
+    say(f"resumed after step {step}")
+    return journal
+
+
+def _add_callbacks(
+    trainer: BenchTrainer, evaluator: Evaluator | None, *, every: int, say: Say
+) -> Evaluation | None:
+    """Have our line of progress in place of the libraries', and evaluations between the steps."""
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    trainer.add_callback(ProgressLine(say))
+    if evaluator is None:
+        return None
+    evaluation = Evaluation(evaluator, every=every)
+    trainer.add_callback(evaluation)
+    return evaluation
+
+
+def _raise_if_stopped(stop: StopRequest, trainer: BenchTrainer, journal: Journal) -> None:
+    if stop.requested:
+        raise Stopped(
+            f"stopped on {stop.signal_name} after step {trainer.state.global_step}, its state is "
+            f"saved; `sdpo-bench train --resume {journal.run_dir}` goes on"
+        )
+
+
+def _keep_adapter(
+    trainer: BenchTrainer,
+    tokenizer: Tokenizer,
+    journal: Journal,
+    patience: Patience,
+    *,
+    model: str,
+) -> None:
+    """Save the adapter, and note in the journal what its files hold."""
+    folder = journal.run_dir / "adapter"
+    patience(lambda: _save(trainer, tokenizer, folder, model=model), "saving the adapter")
+    if trainer.accelerator.is_main_process:
+        step = int(trainer.state.global_step)
+        for record in artifact_records(journal.run_dir, folder, kind="adapter", step=step):
+            journal.append(record)
 
 
 def _train_from(
@@ -332,7 +373,7 @@ def _silent(line: str) -> None:
     """What processes other than the main one say."""
 
 
-def _save(trainer: BenchTrainer, tokenizer: Any, adapter_dir: Path, *, model: str) -> None:  # noqa: ANN401
+def _save(trainer: BenchTrainer, tokenizer: Tokenizer, adapter_dir: Path, *, model: str) -> None:
     """Write the student, and beside it the teacher, in the form that `eval --adapter` reads."""
     trainer.save_model(str(adapter_dir))
     tokenizer.save_pretrained(adapter_dir)

@@ -124,7 +124,7 @@ class Evaluator:
             raise _Interrupted
 
 
-class Evaluation(TrainerCallback):  # type: ignore[misc]
+class Evaluation(TrainerCallback):
     """Evaluates every N optimizer steps, before training, and once at the end."""
 
     def __init__(self, evaluator: Evaluator, *, every: int) -> None:

@@ -167,11 +167,11 @@ def test_without_a_query_a_terminal_gets_the_duckdb_shell_over_everything(
 
 
 def test_without_a_query_and_a_shell_it_is_said_what_to_do(recorded, monkeypatch):
-    from analysis.cli import results as cli
+    from analysis.cli.results import _open_shell
 
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(UsageError, match="pip install duckdb-cli"):
-        cli._open_shell(recorded / "results" / "results.duckdb")
+        _open_shell(recorded / "results" / "results.duckdb")
 
 
 def test_every_table_can_also_be_a_json_file(recorded, tmp_path):

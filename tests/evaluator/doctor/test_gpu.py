@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis import installation
-from evaluator.doctor import gpu as doctor_gpu
+from evaluator.doctor import gpu
 from evaluator.doctor.gpu import examine_gpu
 
 ROOT = Path(__file__).parents[3]
@@ -41,8 +41,8 @@ def machine(tmp_path, monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: seen)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
         monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_86", "sm_120"])
-        monkeypatch.setattr(doctor_gpu, "find_spec", lambda name: object() if installed else None)
-        monkeypatch.setattr(doctor_gpu, "import_problem", lambda name, folder: None)
+        monkeypatch.setattr(gpu, "find_spec", lambda name: object() if installed else None)
+        monkeypatch.setattr(gpu, "import_problem", lambda name, folder: None)
 
     return set_up
 
@@ -146,7 +146,7 @@ def test_the_extra_may_be_missing_where_the_training_image_has_it(machine):
 def test_the_extras_that_are_named_hold_the_packages():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert any(line.startswith("unsloth") for line in extras[doctor_gpu.EXTRA_OF["unsloth"]])
+    assert any(line.startswith("unsloth") for line in extras[gpu.EXTRA_OF["unsloth"]])
     assert any(line.startswith("bitsandbytes") for line in extras["train"] + extras["gpu"])
 
 
@@ -165,7 +165,7 @@ def test_a_compiler_without_pythons_headers_is_told_apart(machine, tmp_path):
 
 def test_a_cc_variable_that_names_nothing_is_one_line(monkeypatch):
     monkeypatch.setenv("CC", "/no/such/cc -m64")
-    assert "CC must name a C compiler" in doctor_gpu.compiler_problem()
+    assert "CC must name a C compiler" in gpu.compiler_problem()
 
 
 def test_a_package_that_cannot_be_imported_is_named_with_its_last_word(tmp_path, monkeypatch):
@@ -173,9 +173,9 @@ def test_a_package_that_cannot_be_imported_is_named_with_its_last_word(tmp_path,
         "raise RuntimeError('operator torchvision::nms is no')"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    problem = doctor_gpu.import_problem("broken_here", tmp_path)
+    problem = gpu.import_problem("broken_here", tmp_path)
     assert problem.startswith("broken_here must be importable") and "torchvision" in problem
-    assert doctor_gpu.import_problem("json", tmp_path) is None
+    assert gpu.import_problem("json", tmp_path) is None
 
 
 def test_the_command_that_installs_the_extra_is_one_that_pip_understands():

@@ -5,7 +5,8 @@ import pytest
 from analysis.journal.journal import Journal, segments
 from analysis.journal.lines import Line, scan
 from analysis.provenance import run_info
-from evaluator.evaluation.evaluate import evaluate, grade_and_record, in_batches
+from evaluator.evaluation import evaluate as evaluation
+from evaluator.evaluation.evaluate import evaluate, graded_batches, in_batches
 from evaluator.problems.mbpp import load_problems
 from evaluator.problems.prompt import MBPP, PROTOCOLS
 from evaluator.sampling.completions import Answer, gold_answers
@@ -43,9 +44,8 @@ def rows(journal, table):
 
 def record(answers, sandbox, journal=None, **options):
     defaults = {"eval_id": "final", "label": "x", "protocol": "recorded", "decoding": "recorded"}
-    return grade_and_record(
-        PROBLEMS, in_batches(answers, 5), sandbox, journal=journal, **{**defaults, **options}
-    )
+    graded = graded_batches(in_batches(answers, 5), sandbox, timeout_s=5)
+    return evaluation.record(PROBLEMS, graded, journal=journal, **{**defaults, **options})
 
 
 def test_gold_answers_pass_and_every_row_is_stored(sandbox, journal):

@@ -6,7 +6,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from evaluator.models import shared_prompt
 from evaluator.models.shared_prompt import can_share, prompts_once
-from evaluator.sampling import generate as generation
+from evaluator.sampling import generate
 from evaluator.sampling.generate import generate_rows
 from tests.tiny_model import make_tiny_tokenizer
 
@@ -61,7 +61,7 @@ def test_equal_prompts_are_read_once_and_draw_what_each_would(monkeypatch, kind,
     model = small(kind, **options)
     can_share(model)
     shared, n_shared = draw(model, PROMPTS)
-    monkeypatch.setattr(generation, "prefilled", lambda *args: {})
+    monkeypatch.setattr(generate, "prefilled", lambda *args: {})
     plain, n_plain = draw(model, PROMPTS)
     assert shared == plain and len(set(plain)) == len(plain), "each row draws for itself"
     # 6 prompts of 8 tokens, padding included, become 2 of 7 and the last token of each row

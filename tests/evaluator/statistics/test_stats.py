@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluator.statistics.pass_at_k import mean_pass_at_k, pass_at_k, pass_at_k_each
+from evaluator.statistics.pass_at_k import pass_at_k, pass_at_k_each
 from evaluator.statistics.stats import (
     holm,
     mcnemar_exact,
@@ -172,7 +172,7 @@ def test_pass_at_k_is_unbiased(rate, k):
 
 
 def test_a_problem_without_a_pass_counts_zero():
-    assert mean_pass_at_k([2, 2], [2, 0], 1) == 0.5
+    assert pass_at_k_each([2, 2], [2, 0], 1).mean() == 0.5
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(1, 0, 2), (2, 3, 1), (2, -1, 1), (2, 1, 0)])

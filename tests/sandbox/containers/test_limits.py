@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sandbox.containers import limits as policy
+from sandbox.containers import limits
 from sandbox.guest import seccomp
 
-ROOT = Path(policy.__file__).resolve().parents[2]
+ROOT = Path(limits.__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "container_options.json"
-GUEST = sorted((ROOT / "sandbox/guest").glob("*.py"))
+GUEST = sorted((ROOT / "sandbox/guest").rglob("*.py"))
 
 
 def test_the_containers_options_are_the_golden_ones():
-    assert policy.container_options(policy.Limits()) == json.loads(GOLDEN.read_text())
+    assert limits.container_options(limits.Limits()) == json.loads(GOLDEN.read_text())
 
 
 def _sandboxes():
@@ -29,7 +29,7 @@ def _sandboxes():
 
 @pytest.mark.parametrize("service", _sandboxes())
 def test_compose_says_the_same_as_the_policy(service):
-    options = policy.container_options(policy.Limits())
+    options = limits.container_options(limits.Limits())
     same = {
         "network_mode": service["network_mode"],
         "read_only": service["read_only"],
@@ -71,25 +71,25 @@ def test_composes_supervisors_get_settings_that_they_know_and_share_no_user():
         assert options.uid_base and options.seccomp and options.landlock
         assert (
             options.root
-            == json.loads(policy.guest_options(slots=1, container=0, owner_uid=0))["root"]
+            == json.loads(limits.guest_options(slots=1, container=0, owner_uid=0))["root"]
         )
         mine = set(range(options.uid_base, options.uid_base + options.slots))
-        assert not users & mine and max(mine) < options.uid_base + policy.UIDS_PER_CONTAINER
+        assert not users & mine and max(mine) < options.uid_base + limits.UIDS_PER_CONTAINER
         users |= mine
-    ours = policy.guest_options(slots=2, container=1, owner_uid=1000)
-    assert Options(**json.loads(ours)).uid_base > policy.UID_BASE
+    ours = limits.guest_options(slots=2, container=1, owner_uid=1000)
+    assert Options(**json.loads(ours)).uid_base > limits.UID_BASE
 
 
 def test_containers_share_no_user():
     def users(container):
-        settings = json.loads(policy.guest_options(slots=63, container=container, owner_uid=0))
+        settings = json.loads(limits.guest_options(slots=63, container=container, owner_uid=0))
         return set(range(settings["uid_base"], settings["uid_base"] + settings["slots"]))
 
     assert not users(0) & users(1)
 
 
 def test_the_containers_profile_refuses_what_it_does_not_name():
-    profile = json.loads(policy.SECCOMP_PROFILE.read_text())
+    profile = json.loads(limits.SECCOMP_PROFILE.read_text())
     assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
     conditional = [rule for rule in profile["syscalls"] if "args" in rule or "includes" in rule]
     plain = {n for rule in profile["syscalls"] if rule not in conditional for n in rule["names"]}

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from sandbox.guest import values
 from sandbox.guest.protocol import ProtocolError
-from sandbox.judge import decode as decoding
+from sandbox.judge import decode
 from sandbox.judge.asserts import parse
 
 hashable = st.recursive(
@@ -71,7 +71,7 @@ documents = st.recursive(
 
 
 def there_and_back(value, **options):
-    return decoding.decode(json.loads(json.dumps(values.encode(value, **options))))
+    return decode.decode(json.loads(json.dumps(values.encode(value, **options))))
 
 
 @given(anything)
@@ -119,7 +119,7 @@ def test_types_of_the_library_arrive_as_themselves(value):
 
 def test_huge_ints_arrive_up_to_a_bound():
     assert there_and_back(2**50_000) == 2**50_000
-    assert isinstance(there_and_back(1 << (values.MAX_TEXT * 5)), decoding.Large)
+    assert isinstance(there_and_back(1 << (values.MAX_TEXT * 5)), decode.Large)
 
 
 def test_nan_and_negative_zero_survive():
@@ -141,9 +141,9 @@ def test_a_subclass_that_brings_no_equality_arrives_as_its_base():
 def test_a_subclass_with_an_equality_of_its_own_is_never_compared(base):
     hostile = type("H", (base,), {"__eq__": lambda *_: True, "__hash__": lambda _: 0})
     arrived = there_and_back(hostile())
-    assert isinstance(arrived, decoding.Opaque)
+    assert isinstance(arrived, decode.Opaque)
     for compare in (lambda: arrived == base(), lambda: base() != arrived, lambda: arrived < 1):
-        with pytest.raises(decoding.Unjudged, match="type H"):
+        with pytest.raises(decode.Unjudged, match="type H"):
             compare()
 
 
@@ -174,7 +174,7 @@ def test_the_order_of_a_set_is_that_of_the_interpreter_that_built_it():
 def test_an_endless_iterator_is_looked_at_in_part():
     arrived = there_and_back(itertools.count(), iterate=True)
     assert 1000 in arrived and next(iter(arrived)) == 0
-    with pytest.raises(decoding.Unjudged, match="only 100000 values"):
+    with pytest.raises(decode.Unjudged, match="only 100000 values"):
         list(arrived)
 
 
@@ -193,7 +193,7 @@ LARGE = [
 @pytest.mark.parametrize("value", LARGE, ids=lambda value: type(value).__name__)
 def test_what_is_too_large_to_ship_knows_its_length_and_what_it_equals(value):
     arrived = there_and_back(value)
-    assert isinstance(arrived, decoding.Large)
+    assert isinstance(arrived, decode.Large)
     assert len(arrived) == len(value) and bool(arrived)
     assert arrived == value and value == arrived
 
@@ -219,7 +219,7 @@ def test_a_large_value_equals_no_other(value, other):
 
 @pytest.mark.parametrize("use", [list, sum, sorted, lambda v: v[0], lambda v: 0 in v, str])
 def test_what_a_large_value_cannot_answer_has_no_verdict(use):
-    with pytest.raises(decoding.Unjudged):
+    with pytest.raises(decode.Unjudged):
         use(there_and_back([0] * 10**6))
 
 
@@ -238,9 +238,9 @@ def test_what_a_large_value_cannot_answer_has_no_verdict(use):
 def test_of_a_large_value_without_a_digest_the_length_alone_is_known(value):
     arrived = there_and_back(value)
     assert len(arrived) == len(value)
-    with pytest.raises(decoding.Unjudged):
+    with pytest.raises(decode.Unjudged):
         assert arrived == value
-    with pytest.raises(decoding.Unjudged):
+    with pytest.raises(decode.Unjudged):
         assert there_and_back([0] * N) == arrived
 
 
@@ -267,7 +267,7 @@ def test_isinstance_says_of_a_value_that_does_not_travel_what_it_says_of_the_val
     value, kind, other
 ):
     arrived = there_and_back(value)
-    assert isinstance(arrived, decoding.Opaque)
+    assert isinstance(arrived, decode.Opaque)
     for text, holds in ((kind, True), (other, False)):
         test = parse(f"assert isinstance(f(1), {text})", ("f",)).test
         assert test.evaluate([arrived], []) is holds
@@ -299,14 +299,14 @@ def test_values_share_a_digest_only_if_they_are_equal(one, other):
 def test_a_long_value_travels_compressed_and_within_the_room():
     value = list(range(100_000))
     text = values.write(value)
-    assert len(text) < 400_000 and decoding.decode(json.loads(text)) == value
-    assert isinstance(decoding.decode(json.loads(values.write(value, room=2000))), decoding.Large)
+    assert len(text) < 400_000 and decode.decode(json.loads(text)) == value
+    assert isinstance(decode.decode(json.loads(values.write(value, room=2000))), decode.Large)
 
 
 def test_a_packed_value_that_unpacks_beyond_the_bound_is_refused():
     packed = binascii.b2a_base64(zlib.compress(b"[" + b" " * values.MAX_JSON + b"]", 9)).decode()
     with pytest.raises(ProtocolError, match="must fit"):
-        decoding.decode({"Z": packed})
+        decode.decode({"Z": packed})
 
 
 def test_what_is_too_deep_or_holds_itself_is_opaque():
@@ -315,14 +315,14 @@ def test_what_is_too_deep_or_holds_itself_is_opaque():
         deep = [deep]
     cycle = []
     cycle.append(cycle)
-    assert isinstance(there_and_back(deep), decoding.Opaque)
-    assert isinstance(there_and_back(cycle), decoding.Opaque)
+    assert isinstance(there_and_back(deep), decode.Opaque)
+    assert isinstance(there_and_back(cycle), decode.Opaque)
 
 
 @given(documents)
 def test_a_hostile_document_is_a_value_or_a_protocol_error(document):
     try:
-        decoding.decode(document)
+        decode.decode(document)
     except ProtocolError:
         pass
 
@@ -330,7 +330,7 @@ def test_a_hostile_document_is_a_value_or_a_protocol_error(document):
 @given(st.binary(max_size=200))
 def test_hostile_bytes_are_a_value_or_an_error_of_json(data):
     try:
-        decoding.decode(json.loads(data))
+        decode.decode(json.loads(data))
     except (ProtocolError, ValueError, RecursionError):
         pass
 
@@ -358,7 +358,7 @@ def test_hostile_bytes_are_a_value_or_an_error_of_json(data):
 )
 def test_a_malformed_document_is_a_protocol_error(document):
     with pytest.raises(ProtocolError):
-        decoding.decode(document)
+        decode.decode(document)
 
 
 def test_a_nest_deeper_than_the_bound_is_refused():
@@ -366,4 +366,4 @@ def test_a_nest_deeper_than_the_bound_is_refused():
     for _ in range(values.MAX_DEPTH + 10):
         document = {"t": [document]}
     with pytest.raises(ProtocolError):
-        decoding.decode(document)
+        decode.decode(document)

@@ -3,30 +3,30 @@ import ast
 import pytest
 
 from sandbox.guest.protocol import Call
-from sandbox.judge import asserts as assertion
+from sandbox.judge import asserts
 from sandbox.judge.decode import Opaque, Unjudged
 
 
 def judged(source, *shipped, callables=("f",)):
-    parsed = assertion.parse(source, callables)
+    parsed = asserts.parse(source, callables)
     assert parsed.trusted, source
     return parsed.test.evaluate(shipped, [])
 
 
 def test_only_the_call_goes_inside():
-    parsed = assertion.parse("assert f([1, 2], k='x') == [3, 4]", ("f",))
+    parsed = asserts.parse("assert f([1, 2], k='x') == [3, 4]", ("f",))
     assert parsed.calls == (Call("f([1, 2], k='x')"),)
     assert parsed.expected == "[3, 4]"
 
 
 def test_nothing_of_the_expected_side_goes_inside():
-    parsed = assertion.parse("assert set(f(1)) == set([12345, 67890]) and f(2) in (777,)", ("f",))
+    parsed = asserts.parse("assert set(f(1)) == set([12345, 67890]) and f(2) in (777,)", ("f",))
     sent = " ".join(call.source for call in parsed.calls)
     assert not any(word in sent for word in ("12345", "67890", "777"))
 
 
 def test_an_outer_call_takes_the_inner_ones_along():
-    parsed = assertion.parse("assert f(Node(1), f(2)) == 3", ("f", "Node"))
+    parsed = asserts.parse("assert f(Node(1), f(2)) == 3", ("f", "Node"))
     assert [call.source for call in parsed.calls] == ["f(Node(1), f(2))"]
 
 
@@ -106,7 +106,7 @@ def test_what_a_value_that_is_not_here_cannot_answer_has_no_verdict(source):
     ],
 )
 def test_any_other_shape_is_not_trusted_and_says_why(source, reason):
-    parsed = assertion.parse(source, ("f",))
+    parsed = asserts.parse(source, ("f",))
     assert not parsed.trusted and len(parsed.calls) == 1
     assert reason in parsed.reason
 
@@ -128,7 +128,7 @@ def test_any_other_shape_is_not_trusted_and_says_why(source, reason):
     ],
 )
 def test_what_only_the_value_itself_can_answer_goes_inside(source, calls):
-    parsed = assertion.parse(source, ("f",))
+    parsed = asserts.parse(source, ("f",))
     assert parsed.trusted
     assert [call.source for call in parsed.calls] == calls
 
@@ -158,7 +158,7 @@ def test_any_expression_of_values_means_what_python_says(source, shipped, holds)
 
 
 def test_what_needs_the_interpreter_is_an_aside():
-    parsed = assertion.parse("assert f((1,)) == sys.getsizeof((1,)) + 1", ("f",))
+    parsed = asserts.parse("assert f((1,)) == sys.getsizeof((1,)) + 1", ("f",))
     assert parsed.trusted and parsed.asides == ("sys.getsizeof((1,))",)
     assert parsed.test.evaluate([49], [48])
 
@@ -201,7 +201,7 @@ def test_what_is_impossible_raises_as_in_python(source, value):
     ],
 )
 def test_only_what_takes_no_more_than_the_size_of_its_values_is_cheap(source, cheap):
-    assert assertion.parse(source, ("f",)).test.cheap is cheap
+    assert asserts.parse(source, ("f",)).test.cheap is cheap
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_only_what_takes_no_more_than_the_size_of_its_values_is_cheap(source, ch
 )
 def test_what_is_no_assert_is_refused(source):
     with pytest.raises(SyntaxError):
-        assertion.parse(source, ("f",))
+        asserts.parse(source, ("f",))
 
 
 @pytest.mark.parametrize(
@@ -223,10 +223,10 @@ def test_what_is_no_assert_is_refused(source):
     ],
 )
 def test_what_is_expected_is_said_in_the_asserts_words(source, expected):
-    assert assertion.parse(source, ("f",)).expected == expected
+    assert asserts.parse(source, ("f",)).expected == expected
 
 
 def test_parsing_leaves_no_trace_in_the_source_of_the_call():
-    parsed = assertion.parse("assert list(f(x=(1,))) == [1]", ("f",))
+    parsed = asserts.parse("assert list(f(x=(1,))) == [1]", ("f",))
     assert parsed.calls == (Call("f(x=(1,))", iterate=True),)
     assert ast.parse(parsed.calls[0].source)

@@ -6,10 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.guest.protocol import How, ProtocolError, Reply, ResponseHeader
-from sandbox.judge import decode as decoding
-from sandbox.judge import verdict as judge
 from sandbox.judge.asserts import parse
-from sandbox.judge.decode import Opaque
+from sandbox.judge.decode import Large, Opaque
+from sandbox.judge.verdict import clean, judge, parse_body, show
 from sandbox.program import Program, Verdict
 
 PROGRAM = Program("", ("assert f(1) == 2", "assert f(2) == 3"), ("f",))
@@ -23,7 +22,7 @@ def body(*lines):
 
 def verdicts(data, how=How.EXITED, code=0):
     header = ResponseHeader(Reply.ENDED, how, code, len(data))
-    execution = judge.judge(PROGRAM, PLAN, header, data, asides={})
+    execution = judge(PROGRAM, PLAN, header, data, asides={})
     return [result.verdict.value for result in execution.results]
 
 
@@ -91,7 +90,7 @@ def test_a_line_cut_off_counts_for_nothing():
 @given(st.binary(max_size=300))
 def test_any_bytes_are_facts_or_a_protocol_error(data):
     try:
-        judge.parse_body(data, 2)
+        parse_body(data, 2)
     except ProtocolError:
         pass
 
@@ -120,7 +119,7 @@ def test_an_exceptions_words_are_cleaned_and_its_line_checked():
     failure = {"type": "E\x1b", "message": "a\x00b\u202ec" * 500, "line": -5, "call": "evil()"}
     data = body(LOAD, json.dumps(["assert", 0, failure, None]))
     header = ResponseHeader(Reply.ENDED, body_bytes=len(data))
-    result = judge.judge(PROGRAM, PLAN, header, data, asides={}).results[0]
+    result = judge(PROGRAM, PLAN, header, data, asides={}).results[0]
     assert result.verdict == Verdict.ERROR
     assert result.exception == "E\ufffd" and len(result.message) <= 300
     assert not set("\x00\u202e\x1b") & set(result.message)
@@ -129,18 +128,18 @@ def test_an_exceptions_words_are_cleaned_and_its_line_checked():
 
 @given(st.text(st.characters()), st.integers(40, 200))
 def test_clean_text_is_bounded_and_printable(text, limit):
-    cleaned = judge.clean(text, limit)
+    cleaned = clean(text, limit)
     assert len(cleaned) <= limit
     cleaned.encode()
     assert not any(ord(c) < 32 and c not in "\t\n" for c in cleaned)
 
 
 def test_showing_a_value_is_cheap_and_bounded():
-    assert judge.show(1 << 1_000_000) == "<int of 1000001 bits>"
-    assert len(judge.show(list(range(100_000)))) <= 300
-    assert len(judge.show({i: "x" * 1000 for i in range(100)})) <= 300
-    assert judge.show(Opaque("x", "\x1b[2J", True)) == "\ufffd[2J"
-    assert judge.show([1, {"a": (2.5, None)}]) == "[1, {'a': (2.5, None)}]"
+    assert show(1 << 1_000_000) == "<int of 1000001 bits>"
+    assert len(show(list(range(100_000)))) <= 300
+    assert len(show({i: "x" * 1000 for i in range(100)})) <= 300
+    assert show(Opaque("x", "\x1b[2J", True)) == "\ufffd[2J"
+    assert show([1, {"a": (2.5, None)}]) == "[1, {'a': (2.5, None)}]"
 
 
 def test_no_address_of_any_process_is_shown():
@@ -150,11 +149,11 @@ def test_no_address_of_any_process_is_shown():
         {1: 10**5000}.keys(),
         Fraction(10**5000),
         [Fraction(10**5000), Opaque("int", "<x object at 0x55aa>", True)],
-        decoding.Large("list", "list", 5, None),
+        Large("list", "list", 5, None),
     ]
     for value in hostile:
-        text = judge.show(value)
+        text = show(value)
         assert "0x" not in text and text
-    assert judge.clean("'<' not supported: <a.b object at 0x7F00>", 100) == (
+    assert clean("'<' not supported: <a.b object at 0x7F00>", 100) == (
         "'<' not supported: <a.b object>"
     )

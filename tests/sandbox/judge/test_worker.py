@@ -9,9 +9,9 @@ import pytest
 
 from sandbox.guest import values
 from sandbox.guest.protocol import Reply, ResponseHeader
-from sandbox.judge import verdict as judge
-from sandbox.judge import worker as judge_process
+from sandbox.judge import worker
 from sandbox.judge.asserts import parse
+from sandbox.judge.verdict import judge
 from sandbox.program import Program, SandboxError
 
 PRIME = 2**61 - 1
@@ -24,7 +24,7 @@ def run(asserts, *shipped, asides=None):
     plan = [parse(source, ("f", "g")) for source in asserts]
     header = ResponseHeader(Reply.ENDED, body_bytes=len(data))
     program = Program("", tuple(asserts), ("f", "g"))
-    return judge.judge(program, plan, header, data, asides=asides or {}).results
+    return judge(program, plan, header, data, asides=asides or {}).results
 
 
 def verdict(source, *shipped):
@@ -97,7 +97,7 @@ def _cpu_s():
 def test_a_judge_takes_no_more_memory_than_the_guarantee():
     (result,) = run(["assert [0] * f(3) == [1]"], "10000000000")
     assert result.verdict == "unjudged" and "memory" in result.message
-    assert judge_process.MEMORY_BYTES <= 256 << 20
+    assert worker.MEMORY_BYTES <= 256 << 20
 
 
 def test_an_assert_that_is_too_costly_takes_no_verdict_from_those_before_it():
@@ -158,21 +158,21 @@ def test_several_threads_have_their_judges():
 
 def test_a_judge_that_was_killed_from_outside_is_replaced():
     assert verdict("assert f(1) * 2 == 4", "2") == "passed"
-    process = judge_process._idle._processes[-1]._process
+    process = worker._idle._processes[-1]._process
     process.kill()
     process.wait()
     assert verdict("assert f(1) * 2 == 4", "2") == "passed"
 
 
 def test_a_judge_that_cannot_start_is_our_failure(monkeypatch):
-    monkeypatch.setattr(judge_process.sys, "executable", "/bin/true")
-    judge_process._idle.forget()
+    monkeypatch.setattr(worker.sys, "executable", "/bin/true")
+    worker._idle.forget()
     with pytest.raises(SandboxError, match="must start"):
         verdict("assert f(1) * 2 == 4", "2")
 
 
 def test_the_common_shapes_need_no_other_process(monkeypatch):
-    monkeypatch.setattr(judge_process, "judge", lambda *_: pytest.fail("asked for a process"))
+    monkeypatch.setattr(worker, "judge", lambda *_: pytest.fail("asked for a process"))
     for source, text in [
         ("assert f(1) == [1, 'a', (2.5, None)]", '[1,"a",{"t":[2.5,null]}]'),
         ("assert set(f(1)) == set([1])", "[1]"),
@@ -201,7 +201,7 @@ def test_the_common_shapes_need_no_other_process(monkeypatch):
     ],
 )
 def test_what_is_judged_in_this_process_costs_little(source, text, monkeypatch):
-    monkeypatch.setattr(judge_process, "judge", lambda *_: pytest.fail("asked for a process"))
+    monkeypatch.setattr(worker, "judge", lambda *_: pytest.fail("asked for a process"))
     start = time.process_time()
     assert verdict(source, text) != "passed"
     assert time.process_time() - start < 0.05

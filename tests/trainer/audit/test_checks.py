@@ -16,9 +16,7 @@ import trainer.step.loss_trainer
 import trainer.teacher.prompt
 from tests.tiny_model import make_tiny_tokenizer
 from trainer.audit.checks import LAYERS
-from trainer.losses import chunked_top_k as entries
-from trainer.losses import divergence
-from trainer.losses import top_k as support
+from trainer.losses import chunked_top_k, divergence, top_k
 from trainer.losses.aggregation import sequence_mean, token_mean
 from trainer.options.config import BenchConfig, ConfigError, parse_options
 from trainer.rollouts.rollouts import GradedRollout
@@ -107,7 +105,7 @@ def test_dropout_of_the_adapter_is_no_audit_and_makes_no_run(audit, tmp_path):
 
 
 def no_temperature(patch):
-    patch.setattr(entries, "_tempered", lambda logits, temperature: logits)
+    patch.setattr(chunked_top_k, "_tempered", lambda logits, temperature: logits)
 
 
 def temperature_of_the_loss_left_at_one(patch):
@@ -131,7 +129,7 @@ def sides_swapped(patch):
 
 
 def top_k_of_the_teacher(patch):
-    original, held = entries._chunk, {}
+    original, held = chunked_top_k._chunk, {}
 
     def remembered(constants, rows, *rest):
         held["teacher"] = constants.teacher[rows] @ constants.teacher_weight.T
@@ -140,14 +138,14 @@ def top_k_of_the_teacher(patch):
     def selected(logits, ids, spec):
         return held["teacher"].topk(spec.top_k).indices
 
-    patch.setattr(entries, "_chunk", remembered)
-    patch.setattr(entries, "_selected", selected)
+    patch.setattr(chunked_top_k, "_chunk", remembered)
+    patch.setattr(chunked_top_k, "_selected", selected)
 
 
 def one_entry_too_few(patch):
-    original = entries._selected
+    original = chunked_top_k._selected
     patch.setattr(
-        entries,
+        chunked_top_k,
         "_selected",
         lambda z, ids, spec: original(z, ids, replace(spec, top_k=spec.top_k - 1)),
     )
@@ -155,8 +153,8 @@ def one_entry_too_few(patch):
 
 def tail_from_the_wrong_side(patch):
     def both(student, teacher):
-        tailed = support._with_tail(student)
-        return support.Support(tailed, torch.cat([teacher, tailed[..., -1:]], dim=-1))
+        tailed = top_k._with_tail(student)
+        return top_k.Support(tailed, torch.cat([teacher, tailed[..., -1:]], dim=-1))
 
     patch.setattr(trainer.losses.sdpo, "with_tail", both)
 

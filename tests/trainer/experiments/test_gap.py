@@ -17,7 +17,8 @@ from evaluator.sampling.model import load_policy
 from evaluator.sampling.policy import prompt_text
 from sdpo_bench import main
 from tests.trainer.fakes import HashSandbox
-from trainer.experiments.gap import GapOptions, answer_logprobs, gap_rows, measure_gap, stored_rows
+from trainer.experiments.gap import GapOptions, gap_rows, measure_gap, stored_rows
+from trainer.experiments.reading import answer_logprobs
 
 OPTIONS = GapOptions(n_samples=4, max_new_tokens=10, batch_size=8)
 N = 6

@@ -5,16 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.trainer.losses.oracles import imitation_oracle, policy_oracle, scaled_advantage_oracle
 from trainer.audit.second_loss import (
-    imitation_oracle,
     pass_rate_oracle,
-    policy_oracle,
-    scaled_advantage_oracle,
 )
 from trainer.losses.advantages import mix_at, routed_advantages, scaled_advantages
+from trainer.losses.aggregation import imitation_loss, pass_rate_weights
 from trainer.losses.chunked import token_terms
-from trainer.losses.imitation import imitation_loss
-from trainer.losses.problem_weight import pass_rate_weights
 from trainer.losses.sdpo import Distillation
 
 EXACT = 1e-12

@@ -12,15 +12,13 @@ from analysis.journal.lines import scan
 from analysis.queries import eval_curve, run_query
 from analysis.warehouse.warehouse import connect, ingest
 from evaluator.statistics.stats import wilson_of_mean
+from tests.trainer.losses.oracles import imitation_oracle, policy_oracle, scaled_advantage_oracle
 from trainer.audit.second_loss import (
     Oracle,
-    imitation_oracle,
     oracle,
-    policy_oracle,
-    scaled_advantage_oracle,
 )
+from trainer.options.checks import check_settings
 from trainer.options.config import ConfigError, parse_options
-from trainer.options.settings import check_settings
 from trainer.step.forward import completion_logits
 from trainer.step.loss_trainer import BenchTrainer, rows_of
 from trainer.training.train import train

@@ -8,7 +8,7 @@ from transformers import TrainerCallback
 
 import trainer.step.forward
 from trainer.options.config import parse_options
-from trainer.step import rollout_trainer
+from trainer.step import batch_trainer
 from trainer.step.micro_batches import by_group, step_counts, trimmed, with_groups
 from trainer.step.rollout_trainer import RolloutTrainer
 from trainer.training.train import train
@@ -111,7 +111,7 @@ def test_a_policys_loss_that_divides_by_a_micro_batchs_own_counts_is_no_sum(algo
 def test_rows_move_within_the_pass_of_their_rollout_batch_where_that_changes_nothing(
     monkeypatch, way
 ):
-    monkeypatch.setattr(rollout_trainer, "can_share", lambda model: way != "no sharing")
+    monkeypatch.setattr(batch_trainer, "can_share", lambda model: way != "no sharing")
     trainer = SimpleNamespace(
         pad_to_multiple_of=8 if way == "width" else None,
         args=SimpleNamespace(steps_per_generation=2),
@@ -212,9 +212,7 @@ def test_a_steps_gradient_is_that_of_whole_rows_where_they_were_drawn(
     gradient, monkeypatch, algorithm, changes
 ):
     ours = gradient(algorithm, **changes)
-    monkeypatch.setattr(
-        rollout_trainer.RolloutTrainer, "_arranged", lambda self, micro_batches: micro_batches
-    )
+    monkeypatch.setattr(RolloutTrainer, "_arranged", lambda self, micro_batches: micro_batches)
     monkeypatch.setattr("trainer.step.forward.shared_inputs", lambda *args: None)
     monkeypatch.setattr("evaluator.models.shared_prompt.prefilled", lambda *args: {})
     plain = gradient(algorithm, **changes)

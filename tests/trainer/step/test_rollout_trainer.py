@@ -9,8 +9,10 @@ import torch
 from torch import nn
 from trl import GRPOConfig
 
+from trainer.rollouts.full_precision import keep_float32
+from trainer.rollouts.settings import filters_of
 from trainer.step.micro_batches import step_counts
-from trainer.step.rollout_trainer import RolloutTrainer, _local_rows, filters_of, keep_float32
+from trainer.step.rollout_trainer import RolloutTrainer, _local_rows
 from trainer.teacher.prompt import Attempt, TeacherRules
 
 ONE_PROCESS = SimpleNamespace(num_processes=1, process_index=0, gather=lambda tensor: tensor)
