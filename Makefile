@@ -161,7 +161,8 @@ check-extra: setup  ## the extra `gpu` resolves beside the locked packages on ea
 	$(VENV)/bin/python -m pip install --quiet --dry-run --constraint requirements.lock --editable ".[gpu]"
 
 .PHONY: docs
-docs: setup  ## build the documentation's site into build/site, links checked
+docs: setup  ## write docs/api.md, and build the documentation's site into build/site, links checked
+	$(VENV)/bin/python scripts/api_page.py
 	$(VENV)/bin/python -m pip install --quiet --target build/mkdocs --upgrade --requirement requirements-docs.lock
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=build/mkdocs $(VENV)/bin/python -m mkdocs build --strict --quiet
 

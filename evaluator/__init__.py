@@ -1,1 +1,5 @@
-"""What a problem asks and how an answer is graded; evaluation of policies."""
+"""Problems, prompts, sampling and grading: measures what a model can do; never changes its weights.
+
+Public: `problems.mbpp.load_problems`, `grading.grade.grade, Grade`, `grading.reward.reward`,
+`grading.feedback.feedback`, `sampling.model.load_policy`, `evaluation.evaluate.evaluate`.
+"""
