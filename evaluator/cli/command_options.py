@@ -58,7 +58,7 @@ SANDBOX = click.option(
     type=click.Choice(["auto", "docker", "process"]),
     default="auto",
     show_default=True,
-    help="Where programs run; auto takes docker where an engine answers.",
+    help="Where programs run; auto takes docker if an engine answers.",
 )
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
@@ -76,12 +76,12 @@ CHAT_TEMPLATE_KWARGS = click.option(
     type=JsonObject(),
     default="{}",
     show_default=True,
-    help="What the chat template is given beside the messages, e.g. '{\"enable_thinking\": false}'.",
+    help="Further arguments of the chat template, e.g. '{\"enable_thinking\": false}'.",
 )
 RESUME = click.option(
     "--resume",
     metavar="RUN",
-    help="Go on with an interrupted run, with its own options, where it stopped.",
+    help="Continue an interrupted run where it stopped, with its own options.",
 )
 RUNS_DIR = click.option(
     "--runs-dir",

@@ -47,7 +47,7 @@ DISTILLED_ONLY = ("sdpo", "audit")
 
 
 class BenchTrainer(RolloutTrainer):
-    """GRPO, SDPO, what lies between them, or a control, on graded groups of completions."""
+    """GRPO, SDPO, a mixture of both, or a control, on graded groups of completions."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
         """Build the trainer, then look at the model's head."""
@@ -206,7 +206,7 @@ class BenchTrainer(RolloutTrainer):
     def _corrected(
         self, terms: TokenTerms, inputs: Mapping[str, Tensor], mask: Tensor
     ) -> TokenTerms:
-        """Weights for what lies between the sampler and this forward; shares of them that were clipped."""
+        """Weights for the difference between the sampler and this forward pass; shares of them that were clipped."""
         distilled = inputs["distill_mask"].unsqueeze(1).expand_as(mask)[mask]
         trainer = terms.logprobs.detach()
         old = inputs.get("old_per_token_logps")
