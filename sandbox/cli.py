@@ -1,4 +1,4 @@
-"""The commands of the sandbox: build the image, run containers, look after them, attack and measure them."""
+"""The commands of the sandbox: build the image, start, list, stop, attack and measure containers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that takes in what other programs logged."""
+"""The command that imports logs of other programs."""
 
 from __future__ import annotations
 

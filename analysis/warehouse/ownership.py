@@ -1,4 +1,4 @@
-"""Whose a file is: an ingest replaces what it wrote itself, and nothing else.
+"""Decides whether a file is ours: an ingest replaces only files that it wrote itself.
 
 A results file names its program in the table `warehouse`. A damaged one cannot be asked. Its first block,
 which DuckDB writes when it makes the file and never again, is therefore remembered in the lock file beside it.

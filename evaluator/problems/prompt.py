@@ -147,7 +147,7 @@ def protocol_for(visible_tests: VisibleTests) -> Protocol:
 def conversation(
     problem: Problem, protocol: Protocol, shots: tuple[Problem, ...] = ()
 ) -> Conversation | str:
-    """Return a problem in a prompt form: chat messages, or plain text where it is no chat.
+    """Return a problem in a prompt form: chat messages, or plain text for a form without chat.
 
     Args:
         problem: what to ask.

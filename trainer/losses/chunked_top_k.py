@@ -57,7 +57,7 @@ def entry_terms(
     policy_gradient: bool,
     chunk_tokens: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The four terms of `lean.TokenTerms`, in their order; see `token_terms`."""
+    """The four terms of `chunked.TokenTerms`, in their order; see `token_terms`."""
     constants = _Constants(
         teacher,
         teacher_weight,

@@ -1,4 +1,4 @@
-"""Refuses combinations of an algorithm and options that would not be what the algorithm's name says."""
+"""Refuses options that would turn an algorithm into something else than its name says."""
 
 from __future__ import annotations
 

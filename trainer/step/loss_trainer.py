@@ -1,4 +1,4 @@
-"""The loss of every algorithm on TRL's GRPOTrainer; holds no mathematics.
+"""Computes the loss of every algorithm within TRL's GRPOTrainer; the formulas are in `trainer.losses`.
 
 All share the trainer, so that sampling, rewards, logging and hardware paths are the same. Private hooks
 of TRL 1.14 that it uses besides those of `rollout_trainer` (tests/trainer/step/test_trl_contract.py fails where one

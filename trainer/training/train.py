@@ -64,7 +64,7 @@ class RunResult:
 
 
 def resume(run_dir: Path, *, say: Say, stop: StopRequest | None = None) -> RunResult:
-    """Go on with an interrupted run from its last whole checkpoint, or from the start where it has none.
+    """Continue an interrupted run from its last whole checkpoint, or from the start where it has none.
 
     Raises:
         As `train`.
