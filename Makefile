@@ -63,12 +63,12 @@ wheels: setup  ## fetch a wheel of every locked package into build/wheels (EXTRA
 ##@ See it work
 
 .PHONY: demo
-demo: setup  ## GRPO, SDPO and both on a policy of our own, compared on held-out problems (ARGS=--short: for CI)
+demo: setup  ## train a tiny policy with GRPO, SDPO and both, and compare them on held-out problems (ARGS=--short: for CI)
 	$(BENCH) sandbox build --if-docker
 	$(BENCH) demo $(ARGS)
 
 .PHONY: demo-control
-demo-control: setup  ## the same from a policy that cannot use a re-prompt: where SDPO has nothing to learn from
+demo-control: setup  ## the same with a policy that cannot use a solution in its prompt, so that SDPO has nothing to learn from
 	$(BENCH) sandbox build --if-docker
 	$(BENCH) demo control $(ARGS)
 
@@ -87,7 +87,7 @@ train-hybrid: python  ## train with both mixed (the same variables)
 	$(LAUNCH) train hybrid --config $(or $(CONFIG),configs/hybrid.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
 
 .PHONY: train-audit
-train-audit: python  ## check every stage of an SDPO run against a second derivation (the same variables)
+train-audit: python  ## compute every stage of an SDPO run a second time and compare (the same variables)
 	$(LAUNCH) train audit --config $(or $(CONFIG),configs/audit.yaml) $(MODEL_OPTION) $(STEPS_OPTION) $(ARGS)
 
 .PHONY: eval
@@ -112,7 +112,7 @@ check: setup  ## lint, types, import rules
 	$(VENV)/bin/lint-imports --no-cache
 
 .PHONY: test
-test: setup  ## run the tests; those of the Docker sandbox where an engine answers
+test: setup  ## run the tests; those of the Docker sandbox if an engine answers
 	$(BENCH) sandbox build --if-docker
 	$(VENV)/bin/python -m pytest -q -n $(JOBS) --maxprocesses 4 --dist worksteal $(ARGS)
 	@# status 5: none of these is among the chosen ones
@@ -140,7 +140,7 @@ build/vllm/.installed: requirements-vllm.lock
 	touch $@
 
 .PHONY: test-vllm
-test-vllm: build/vllm/.installed  ## the same verdicts through vLLM as through transformers, on a CPU, in an environment of its own
+test-vllm: build/vllm/.installed  ## compare verdicts through vLLM and through transformers, on a CPU, in an environment of its own
 	build/vllm/bin/python -m pytest -q -m slow tests/vllm $(ARGS)
 
 build/adapters-%/.installed: requirements-adapters.txt pyproject.toml
@@ -167,24 +167,25 @@ test-wheel: setup build/uv/bin/uv  ## the wheel alone: in bare environments of p
 	$(VENV)/bin/python -m pytest -q -m wheel tests/wheel $(ARGS)
 
 .PHONY: test-hub
-test-hub: setup  ## data and model from a stand-in of the hub, then offline, then without a network
+test-hub: setup  ## load data and model from a stand-in of the hub, then offline, then without a network
 	$(VENV)/bin/python -m pytest -q -m slow tests/hub $(ARGS)
 
 .PHONY: test-containers
-test-containers: setup  ## train across the two containers and look from inside whether they are shut in
+test-containers: setup  ## train across the two containers, and try from inside to get out
 	$(VENV)/bin/python -m pytest -q -m containers $(ARGS)
 
 .PHONY: mutate
-mutate: setup  ## plant small bugs one at a time and say which of them the tests let live (ONLY="losses sql", ARGS=--again)
+mutate: setup  ## plant small bugs one at a time and list those that the tests miss (ONLY="losses sql", ARGS=--again)
 	$(VENV)/bin/python -m scripts.mutation $(ONLY) $(ARGS)
 
 .PHONY: check-extra
-check-extra: setup build/uv/bin/uv  ## the extra `gpu` resolves beside the locked packages on each Python; nothing is installed
+check-extra: setup build/uv/bin/uv  ## check that the extra `gpu` fits the locked packages on each Python; install nothing
 	$(VENV)/bin/python scripts/check_extra.py --uv build/uv/bin/uv
 	$(VENV)/bin/python -m pip install --quiet --dry-run --constraint requirements.lock --editable ".[gpu]"
 
 .PHONY: docs
-docs: setup  ## build the documentation's site into build/site, links checked
+docs: setup  ## write docs/api.md, and build the documentation's site into build/site, links checked
+	$(VENV)/bin/python scripts/api_page.py
 	$(VENV)/bin/python -m pip install --quiet --target build/mkdocs --upgrade --requirement requirements-docs.lock
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=build/mkdocs $(VENV)/bin/python -m mkdocs build --strict --quiet
 
@@ -199,7 +200,7 @@ gpu-check: setup  ## check and measure this project on a CUDA machine (MODEL=DIR
 	$(VENV)/bin/python scripts/gpu_check.py $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 .PHONY: soak
-soak: setup  ## run 100,000 programs in a row: nothing may grow
+soak: setup  ## run 100,000 programs in a row and check that nothing grows
 	$(BENCH) sandbox soak --executions 100000 --max-seconds 900
 
 .PHONY: bench-loss
@@ -207,13 +208,13 @@ bench-loss: setup  ## measure the loss's memory and time: plain, ours, TRL's (mi
 	$(VENV)/bin/python -m benchmarks.loss $(ARGS)
 
 .PHONY: bench-step
-bench-step: setup  ## time a training step: ours, ours with every row computed whole, TRL's (MODEL=DIR; tens of minutes)
+bench-step: setup  ## measure the time of a training step: ours, ours with every row computed whole, TRL's (MODEL=DIR; tens of minutes)
 	$(VENV)/bin/python -m benchmarks.step $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 .PHONY: bench-analysis
-bench-analysis: setup  ## time journal, ingest, views and report at 10^4, 10^5 and 10^6 rollouts (ARGS="--size N")
+bench-analysis: setup  ## measure journal, ingest, views and report at 10^4, 10^5 and 10^6 rollouts (ARGS="--size N")
 	$(VENV)/bin/python -m benchmarks.warehouse --chart-dir results/bench --json results/bench/bench.json $(ARGS)
 
 .PHONY: simulate
-simulate: setup  ## how often the verdict is wrong: false positives, coverage and power by simulation (minutes)
+simulate: setup  ## simulate how often a verdict is wrong: false positives, coverage and power (minutes)
 	$(VENV)/bin/python -m benchmarks.verdict $(ARGS)

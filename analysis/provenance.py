@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: ids, code, packages, machine and configuration, as stored."""
+"""Records where a run's numbers come from: ids, code, packages, machine and configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How columns and their values read where people see them: beside a pointer, in tables of a page."""
+"""Names columns and values in words, for people: in tooltips and in tables of a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast evaluation is, each thing measured beside what it is compared with.
+"""Measures how fast evaluation is, in turns with what it is compared with.
 
 python -m benchmarks.evaluation sampling --model DIR     beside a bare loop of model.generate, batch by batch
 python -m benchmarks.evaluation grading                  the references of a data set, wall and processor time

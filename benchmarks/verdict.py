@@ -1,4 +1,4 @@
-"""How often the verdict is wrong: false positives, coverage and power by simulation, with the verdict's own code.
+"""Simulates how often the verdict is wrong: false positives, coverage and power, with the verdict's own code.
 
     python -m benchmarks.verdict > table.md
 

@@ -1,6 +1,10 @@
-"""What a problem asks and how an answer is graded; evaluation of policies.
+"""Problems, prompts, sampling and grading: measures what a model can do; never changes its weights.
 
-`trl_reward` and `make_trl_reward` are reward functions for anyone's TRL trainer.
+`from evaluator import trl_reward, make_trl_reward`: reward functions for anyone's TRL trainer.
+
+Public: `problems.mbpp.load_problems`, `grading.grade.grade, Grade`, `grading.reward.reward`,
+`grading.feedback.feedback`, `sampling.model.load_policy`, `evaluation.evaluate.evaluate`,
+`integrations.trl.trl_reward, make_trl_reward`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs a folder of attacks against a sandbox and counts what came of them.
+"""Runs a folder of attacks against a sandbox and counts what they achieved.
 
 A folder holds `index.json`, a list of entries (`name`, `file`, `assertions`, `test_imports`, `entry_point`, `expect`,
 `must_finish_s`), and the files. After each attack an honest program must pass and a wrong one fail, through

@@ -1,4 +1,4 @@
-"""The commands of the sandbox: build the image, run containers, look after them, attack and measure them."""
+"""The commands of the sandbox: build the image, start, list, stop, attack and measure containers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LAYERS = ("uid", "chroot", "seccomp", "landlock")
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def sandbox() -> None:
-    """Run untrusted programs in locked-down containers, and check that the lock holds.
+    """Run untrusted programs in locked-down containers, and attack the containers to test them.
 
     \b
     Example:  sdpo-bench sandbox build && sdpo-bench sandbox attack tests/attacks
@@ -47,7 +47,7 @@ sandbox.add_command(serve)
 @click.option(
     "--if-docker",
     is_flag=True,
-    help="Where no engine answers, say so and succeed; keep an image that is there, whatever it holds.",
+    help="Succeed with a message if no engine answers; keep an existing image, whatever it holds.",
 )
 def build(base_image: str | None, packages: str, if_docker: bool) -> None:
     """Build the sandbox's image.
@@ -82,7 +82,7 @@ def build(base_image: str | None, packages: str, if_docker: bool) -> None:
     type=click.IntRange(1, 32),
 )
 def up(containers: int, slots: int) -> None:
-    """Start containers that stand ready for every client of this user.
+    """Start containers that all commands of this user then share.
 
     \b
     Example:  sdpo-bench sandbox up --containers 2 --slots 2
@@ -102,7 +102,7 @@ def up(containers: int, slots: int) -> None:
 
 @sandbox.command()
 def down() -> None:
-    """Remove the containers that `up` started, and what killed clients left.
+    """Remove the containers that `up` started, and leftovers of killed clients.
 
     \b
     Example:  sdpo-bench sandbox down
@@ -151,7 +151,7 @@ def status(json_file: Path | None) -> None:
     "--without",
     type=click.Choice(_LAYERS),
     multiple=True,
-    help="Leave a layer out, to see what it is for.",
+    help="Switch a layer off, to see what it is for.",
 )
 @click.option(
     "--json",
@@ -175,7 +175,7 @@ def attack(
     *,
     over_http: bool,
 ) -> None:
-    """Run a folder of attacks; exit with 1 unless none achieves anything.
+    """Run a folder of attacks; exit with 1 if any achieves anything.
 
     With --grader the attacks have whatever rights the command gives them: give it a container of its own.
 
@@ -236,7 +236,7 @@ def attack(
     help="Also write the reports here.",
 )
 def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
-    """Attack with each layer left out in turn, and with all but the judge left out.
+    """Attack with each layer switched off in turn, and with all layers off but the judge.
 
     \b
     Example:  sdpo-bench sandbox ablate tests/attacks

@@ -46,6 +46,8 @@ PLACES = (
     ("Qwen/Qwen2.5-0.5B-Instruct", "tiny"),
     ("qwen-coder-0.5b", "tiny"),
     ("--model MODEL", "--model tiny"),
+    ("--model_name_or_path MODEL", "--model_name_or_path tiny"),
+    ("--dtype bfloat16 --load-in-4bit", "--dtype float32"),
     ("--model TINY", "--model tiny"),
     ("runs/RUN/adapter", "{trained}/adapter"),
     ("runs/sdpo-42/adapter", "{trained}/adapter"),
@@ -62,6 +64,7 @@ PLACES = (
         "sdpo --config tiny.yaml --max_steps 1",
     ),
     ("configs/sdpo.yaml", "tiny.yaml"),
+    ("configs/grpo.yaml", "tiny.yaml"),
     ("problems check FILE", "problems check examples/own/problems.jsonl"),
     ("sdpo-bench sql QUERY", 'sdpo-bench sql "FROM runs"'),
     ("baseline 56", "baseline 25"),
@@ -78,6 +81,14 @@ ADDED = (
     ("sdpo-bench eval", "--dataset embedded/test --device cpu --max-new-tokens 8"),
     ("sdpo-bench gap --dataset", "--limit 3 --device cpu --max-new-tokens 8 --batch-size 12"),
     ("sdpo-bench solve --dataset", "--budget 4"),
+    (
+        "sdpo-bench train grpo",
+        "--max_steps 1 --evaluate_every 1 --eval_dataset embedded/test --sandbox process",
+    ),
+    (
+        "sdpo-bench train sdpo",
+        "--max_steps 1 --evaluate_every 1 --eval_dataset embedded/test --sandbox process",
+    ),
     (
         "sdpo-bench gap",
         "--dataset embedded/train --limit 3 --device cpu --max-new-tokens 8 --batch-size 12",

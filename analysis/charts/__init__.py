@@ -2,6 +2,9 @@
 
 Estimates are drawn with their intervals, axes carry units, n and seeds stand in the subtitle.
 Colours stand for the algorithm and are told apart by colour-blind readers.
+
+Public: `evaluations.pass_at_1_over_steps, comparison, flips, solve_matrix, pass_at_k`,
+`training.training_reward, sdpo_internals, failure_classes`, `cost.step_time, sandbox_latency`.
 """
 
 from analysis.charts.cost import bench_growth, sandbox_latency, step_time

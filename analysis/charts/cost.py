@@ -1,4 +1,4 @@
-"""Figures of what a run costs: time of a step, of an execution, of asking."""
+"""Figures of what a run costs: time of a step, an execution and a query."""
 
 from __future__ import annotations
 

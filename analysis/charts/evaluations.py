@@ -1,4 +1,4 @@
-"""Figures of evaluations: pass@1, pass@k, which problem is solved by whom."""
+"""Figures of evaluations: pass@1, pass@k, and which policy solves which problem."""
 
 from __future__ import annotations
 

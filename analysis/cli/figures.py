@@ -107,7 +107,7 @@ def plots(
     help="The HTML file.",
 )
 @click.option(
-    "--note", "notes", multiple=True, help="A line to stand below the verdict; may be repeated."
+    "--note", "notes", multiple=True, help="A line to add below the verdict; may be repeated."
 )
 @RUNS_DIR
 @RESULTS
@@ -157,7 +157,7 @@ def report(
     type=click.IntRange(1, 3600),
     default=10,
     show_default=True,
-    help="Seconds after which an open page asks for what has changed.",
+    help="Seconds between two requests of an open page.",
 )
 @RUNS_DIR
 @RESULTS

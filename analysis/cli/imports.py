@@ -1,4 +1,4 @@
-"""The command that takes in what other programs logged."""
+"""The command that imports logs of other programs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from analysis.render import echo
 @click.option(
     "--dataset", help="Name of the problem set.  [default: what the file says, else unknown]"
 )
-@click.option("--run", help="Which run of a chart's export is meant, where it shows several.")
+@click.option("--run", help="Which run to take, where a chart's export shows several.")
 @RUNS_DIR
 @one_line_errors
 def import_command(
@@ -50,13 +50,13 @@ def import_command(
     run: str | None,
     runs_dir: Path,
 ) -> None:
-    """Take CSV, Parquet or JSON logs of another program in, as one run.
+    """Import CSV, Parquet or JSON logs of another program as one run.
 
-    Known by their columns: metrics (step and a column a metric, or step, name, value; also TRL's
-    trainer_state.json and CSV exports of Weights & Biases), completions (step, completion, prompt, a column a
-    reward; what TRL's log_completions writes), and an evaluation (task_id, passed). Known by what they hold:
-    lm-eval's results_*.json and samples_*.jsonl, and evalplus' *eval_results.json. What a log does not say
-    stays NULL.
+    Recognised by their columns: metrics (step and one column for each metric, or step, name, value; also
+    TRL's trainer_state.json and CSV exports of Weights & Biases), completions (step, completion, prompt and one
+    column for each reward, as TRL's log_completions writes them), and an evaluation (task_id, passed).
+    Recognised by their content: lm-eval's results_*.json and samples_*.jsonl, and evalplus' *eval_results.json.
+    What a log does not say stays NULL.
 
     \b
     Example:  sdpo-bench import metrics.csv --label old-run --algorithm grpo --seed 42

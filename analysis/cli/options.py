@@ -23,7 +23,7 @@ RUNS_DIR = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("runs"),
     show_default=True,
-    help="Folder of the runs' folders.",
+    help="Folder that holds the runs.",
 )
 RESULTS = click.option(
     "--results",
@@ -37,7 +37,7 @@ INGEST = click.option(
     "ingest_first",
     default=True,
     show_default=True,
-    help="Read what the journals have first.",
+    help="Read the journals first.",
 )
 
 

@@ -46,7 +46,7 @@ from analysis.warehouse.warehouse import ingest as ingest_journals
 @RUNS_DIR
 @RESULTS
 @click.option("--rebuild", is_flag=True, help="Read every journal again from its start.")
-@click.option("--fold", is_flag=True, help="Write everything into the one file, however large.")
+@click.option("--fold", is_flag=True, help="Put everything into the one file, however large.")
 @JSON_FILE
 @one_line_errors
 def ingest(
@@ -54,10 +54,10 @@ def ingest(
 ) -> None:
     """Bring the DuckDB file up to date with the journals under the runs folder.
 
-    Of a file over 32 MB the last steps stand in a small one beside it, which every command reads too;
-    --fold puts them into the one file, for other programs.
+    When the file is over 32 MB, the last steps go into a small file beside it. Every command reads both;
+    --fold puts all rows into the one file, for other programs.
 
-    Exit status 1 when something could not be read; everything else is in the file all the same.
+    Exit status 1 means that something could not be read; everything else is in the file.
 
     \b
     Example:  sdpo-bench ingest

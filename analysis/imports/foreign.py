@@ -1,4 +1,4 @@
-"""Reads what other programs logged: metrics, completions and evaluations as CSV, Parquet or JSON.
+"""Reads logs of other programs: metrics, completions and evaluations as CSV, Parquet or JSON.
 
 A column or cell that says nothing that we store is left out and named; nothing is made up: what a log
 does not hold is NULL.

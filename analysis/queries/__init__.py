@@ -1,4 +1,8 @@
-"""One function a question: connection in, rows out. Charts and the command line use the same ones."""
+"""One function a question: connection in, rows out. Charts and the command line use the same ones.
+
+Public: `sql.run_query`, `evaluations.leaderboard, eval_curve, comparison, flips, solve_matrix, pass_at_k`,
+`training.reward_curve, failure_classes, audits`, `cost.runs_overview, step_time`.
+"""
 
 from analysis.queries.cost import runs_overview, sandbox_latency, step_time
 from analysis.queries.evaluations import (

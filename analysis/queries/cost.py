@@ -1,4 +1,4 @@
-"""Questions about runs and what they cost: state, time of a step, of an execution."""
+"""Queries about runs and what they cost: state, time of a step, of an execution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions about evaluations: pass@1, pass@k, which problem is solved by whom."""
+"""Queries about evaluations: pass@1, pass@k, and which policy solves which problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a question becomes rows; a refusal is one line."""
+"""Runs a query; DuckDB's error becomes one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions about training: reward, what the teacher says, how completions end, the audit."""
+"""Queries about training: reward, what the teacher says, how completions end, the audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of a report: evaluations, runs, and in which settings the runs differ."""
+"""The tables of a report: evaluations, runs, and the settings in which runs differ."""
 
 from __future__ import annotations
 

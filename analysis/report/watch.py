@@ -1,4 +1,4 @@
-"""Serves the report on this machine while runs go on; the page takes over what has changed.
+"""Serves the report on this machine while runs go on; an open page fetches what has changed.
 
 Only 127.0.0.1 is bound, and a request must name this machine as its host: a page of another site whose
 name was pointed here (DNS rebinding) gets nothing. The page is written when somebody looks and

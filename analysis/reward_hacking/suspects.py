@@ -1,4 +1,4 @@
-"""Why a rewarded program looks like an attempt on the grader; a suspicion, not a verdict.
+"""Says why a rewarded program looks like an attack on the grader; a suspicion, not a verdict.
 
 It is looked at once, where its row is written; rows of earlier versions, and of others, where they are read.
 """
@@ -32,7 +32,7 @@ _MOST_AT_ONCE = 5000
 
 
 def suspicion(code: str | None, asserts: Sequence[JudgedAssert], *, n_untrusted: int = 0) -> str:
-    """Return why a program looks like an attempt on the grader, `; ` between reasons; empty where nothing does.
+    """Return why a program looks like an attack on the grader, `; ` between reasons; empty where nothing does.
 
     Args:
         code: the program; None where none was found.
@@ -48,7 +48,7 @@ def suspicion(code: str | None, asserts: Sequence[JudgedAssert], *, n_untrusted:
 
 
 def examine(connection: DuckDBPyConnection, run_ids: Sequence[str]) -> int:
-    """Look at the rewarded programs of some runs that nobody looked at; returns how many.
+    """Examine the rewarded programs of some runs that were not examined yet; returns how many.
 
     Raises:
         duckdb.Error: the rows could not be read or written.

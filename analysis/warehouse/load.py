@@ -1,4 +1,4 @@
-"""Finds what of the journals is unread, and reads it into the warehouse's tables.
+"""Finds the unread part of the journals and reads it into the warehouse's tables.
 
 Lines are checked and taken apart here as bytes; `analysis.warehouse.batches` moves the rows.
 """

@@ -1,4 +1,4 @@
-"""Whose a results file is and who may write it: an ingest replaces what it wrote itself, and nothing else.
+"""Whose a results file is and who may write it: an ingest replaces only files that it wrote itself.
 
 A results file names its program in the table `warehouse`. A damaged one cannot be asked. Its first block,
 which DuckDB writes when it makes the file and never again, is therefore remembered in the lock file beside it.

@@ -1,4 +1,4 @@
-"""The file of recent rows: what was added to a large results file since it was last written whole.
+"""The file of recent rows, which were added after a large results file was last written whole.
 
 A step adds some kilobytes to a file of hundreds of megabytes. Beyond `MOST_COPIED_BYTES` an ingest
 therefore copies, extends and replaces only the small file beside it, `results.recent.duckdb`, and a

@@ -1,4 +1,4 @@
-"""What a results file has: how far each journal was read, and whether the file is whole."""
+"""Reads the state of a results file: how far each journal was read, and whether the file is whole."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def ingest(
 
 
 def connect(results: Path) -> duckdb.DuckDBPyConnection:
-    """Open the results for reading; blocks nobody, sees them as they are now.
+    """Open the results for reading; blocks no other process, and reads the newest rows.
 
     The file is attached to a database of this connection's own: DuckDB would give a process that has it
     open already the file as it was then.

@@ -1,4 +1,4 @@
-"""What of a completion is its answer: without what the model thought, and without chat tokens.
+"""Finds the answer in a completion: the text without thinking and without chat tokens.
 
 Thinking stands between tags, `<think>` and its kin. A closing tag whose opening one stood in the prompt ends
 thinking that began with the text; one without an end lasts to the text's end; nested ones end with the

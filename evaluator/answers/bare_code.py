@@ -1,4 +1,4 @@
-"""Tells code from prose, line by line: the runs of code in a text without fences."""
+"""Tells code from prose, line by line, in a text without fences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a text apart into fenced blocks and what stands between them.
+"""Splits a text into fenced blocks and the text between them.
 
 CommonMark's fences, read generously: one can stand after text, a bullet or a quotation's mark, have code on
 its line, and be closed by one of another length, glued to code or followed by prose. Backticks that stand

@@ -1,4 +1,4 @@
-"""What a program defines, and which names it lacks, read from its syntax tree; nothing is run."""
+"""Reads from a syntax tree what a program defines and which names it lacks; runs nothing."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ SANDBOX = click.option(
     type=SandboxName(),
     default="auto",
     show_default=True,
-    help="Where programs run; auto takes docker where an engine answers. An address is a server's: docs/protocol.md.",
+    help="Where programs run; auto takes docker if an engine answers. An address is a server's: docs/protocol.md.",
 )
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
@@ -97,7 +97,7 @@ CHAT_TEMPLATE_KWARGS = click.option(
     type=JsonObject(),
     default="{}",
     show_default=True,
-    help="What the chat template is given beside the messages, e.g. '{\"enable_thinking\": false}'.",
+    help="Further arguments of the chat template, e.g. '{\"enable_thinking\": false}'.",
 )
 CHAT_TEMPLATE = click.option(
     "--chat-template",
@@ -113,7 +113,7 @@ RESUME = click.option(
     "--resume",
     metavar="RUN",
     shell_complete=run_ids,
-    help="Go on with an interrupted run, with its own options, where it stopped.",
+    help="Continue an interrupted run where it stopped, with its own options.",
 )
 RUNS_DIR = click.option(
     "--runs-dir",

@@ -24,7 +24,7 @@ _COLOURS = {"ok": "green", "note": "yellow", "FAIL": "red"}
     help="Folder that holds the runs.",
 )
 def doctor(*, mbpp_dir: Path | None, runs_dir: Path) -> None:
-    """Check what this machine has for training and evaluation; exit with 1 where something must be mended.
+    """Check what this machine has for training and evaluation; exit with 1 if something must be mended.
 
     \b
     Example:  sdpo-bench doctor

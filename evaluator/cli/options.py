@@ -1,4 +1,4 @@
-"""The options of `eval`: what they mean together, what contradicts, what a resumed run keeps."""
+"""The options of `eval`: how they combine, which contradict each other, and which a resumed run keeps."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ _RUNS_DIR = click.option(
 @click.option(
     "--every-run",
     is_flag=True,
-    help="A label stands for all runs that bear it, as seeds of one policy; else for the newest.",
+    help="Take all runs with a label as seeds of one policy, not only the newest.",
 )
 @click.option(
     "--every-pair", is_flag=True, help="Compare every two sides, not only each with the first."

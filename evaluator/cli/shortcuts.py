@@ -1,4 +1,4 @@
-"""What answers that solve nothing score on each problem of a data set, so that a pass can be read rightly.
+"""Measures on each problem what answers score that solve nothing, so that a pass can be judged.
 
 python -m evaluator.cli.shortcuts --dataset sanitized/test --json shortcuts.json
 

@@ -1,4 +1,4 @@
-"""What this machine has for training and evaluation, and the command that mends what it has not."""
+"""Checks what this machine has for training and evaluation, and names the command that adds what is missing."""
 
 from __future__ import annotations
 

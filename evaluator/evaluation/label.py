@@ -1,4 +1,4 @@
-"""What an evaluation is called where nobody says it: a name that tells it from others and can be looked up."""
+"""Names an evaluation that was given no label, so that it can be told from others and looked up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The check that comes before any model is scored: references pass all, empty answers none."""
+"""The check before any model is scored: all references must pass, and no empty answer may."""
 
 from __future__ import annotations
 

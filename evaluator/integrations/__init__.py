@@ -2,4 +2,6 @@
 
 One file for each: `trl`, `verl`, `inspect_ai`, `verifiers`. `rows` turns a row of theirs into a problem and grades.
 Nothing here is imported by the rest of the project; docs/integrations.md shows each in ten lines.
+
+Public: `trl.trl_reward, make_trl_reward`, `verl.compute_score`, `inspect_ai.sandbox_scorer`, `verifiers.MbppTaskset`.
 """

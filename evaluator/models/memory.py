@@ -1,4 +1,4 @@
-"""Tells an exhausted memory from a bug, so that it can be said in one line with what takes less."""
+"""Recognises out-of-memory errors, so that one line can say so and name settings that need less."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation mode for a while: what it switches off is afterwards on again, module by module."""
+"""Evaluation mode within a block; afterwards every module is in its earlier mode."""
 
 from __future__ import annotations
 

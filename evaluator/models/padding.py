@@ -1,4 +1,4 @@
-"""Whether a model reads the padding left of a shorter prompt, and the position ids under which it does not.
+"""Tests whether a model reads the padding left of a shorter prompt, and which position ids prevent it.
 
 Found by trying: one small forward pass of a row alone and beside a longer one. Lists of model names go out of date.
 """

@@ -178,7 +178,7 @@ def asks_for_programs(problems: Iterable[Problem]) -> bool:
 def conversation(
     problem: Problem, protocol: Protocol, shots: tuple[Problem, ...] = ()
 ) -> Conversation | str:
-    """Return a problem in a prompt form: chat messages, or plain text where it is no chat.
+    """Return a problem in a prompt form: chat messages, or plain text for a form without chat.
 
     Args:
         problem: what to ask.

@@ -1,4 +1,4 @@
-"""Notices when a result says more about the harness or the model's set-up than about its skill."""
+"""Warns when a result probably shows a fault of the harness or the model's set-up, and not the model's skill."""
 
 from __future__ import annotations
 

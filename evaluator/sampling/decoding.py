@@ -1,4 +1,4 @@
-"""How tokens are drawn and where an answer ends: one rule for training, evaluation, solve and demo.
+"""How tokens are sampled and where an answer ends: one rule for training, evaluation, solve and demo.
 
 Nothing is left to the generation_config that comes with a model, but the list of its end tokens: every other
 field that changes what is drawn (repetition penalty, min_p, suppressed tokens, ...) is ours, and stored.

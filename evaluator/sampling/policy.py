@@ -1,4 +1,4 @@
-"""Samples completions from a policy: prompts in batches of like length, each answer cut where it is done."""
+"""Samples completions from a policy: prompts in batches of similar length, each answer cut at its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wall as data: what a container may use, and the engine's options that say so.
+"""The lockdown as data: what a container may use, and the engine's options for it.
 
 `container_options` is pure and compared with a golden file, and compose.yaml is tested to say the same: a
 loosened wall is a visible difference.

@@ -1,4 +1,4 @@
-"""Containers that stand ready for everybody on this machine: those of `sandbox up` and of Compose.
+"""Containers that several clients share: those of `sandbox up` and of Compose.
 
 A folder holds one subfolder per container, with its sockets. Who may enter the folder may use the sandbox;
 that gives no access to the Docker engine.

@@ -1,4 +1,4 @@
-"""What a client that is killed would leave behind: its folder of sockets, and containers that are its own.
+"""Leftovers of a killed client: its folder of sockets, and its own containers.
 
 A folder is locked for as long as its client lives, and a container says whose it is; so whoever comes next can
 tell what nobody will come back for.

@@ -2,5 +2,7 @@
 
 `protocol` holds the messages, `service` what each path does, `app` and `server` the web around it, `remote` the
 client that `--sandbox http://HOST:PORT` opens. Programs still run behind the same wall, and the server judges the
-values that come out of it. This room decides nothing about a verdict. docs/protocol.md describes the messages.
+values that come out of it. This folder decides nothing about a verdict. docs/protocol.md describes the messages.
+
+Public: `remote.Remote`, `server.Server`, `app.App`, `protocol.JudgeRequest, JudgeResponse`, `run_code.RunCodeRequest`.
 """

@@ -1,4 +1,4 @@
-"""Takes an assert apart: the calls to make inside the wall, the comparison to make outside.
+"""Splits an assert: the calls to run inside the container, and the comparison to make outside.
 
 Each call of a name that the reference defines becomes a hole. Its source goes to the child and its value
 comes back; what is left of the assert is evaluated on this side over those values (sandbox/judge/evaluate.py).

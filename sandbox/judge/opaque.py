@@ -1,4 +1,4 @@
-"""Values that did not travel: what is known of them, and a refusal of all other questions.
+"""Values that did not travel: answers what is known about them and refuses every other question.
 
 Whoever asks one what it cannot answer gets `Unjudged`: no verdict rests on a value that is not here.
 """

@@ -1,4 +1,4 @@
-"""Turns what came out of the wall into verdicts. Nothing here trusts a word of it; silence never passes."""
+"""Turns what came out of the container into verdicts. It trusts none of it, and silence never passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge in a process of its own, with limits: for values whose cost their size does not tell.
+"""The judge in a separate process with limits, for values whose cost cannot be told from their size.
 
 Run as `python -P -S -m sandbox.judge.worker`. It is this project's code on plain data, so nothing hostile
 runs in it; the limits bound the time and memory that such data can take. A process that is over a limit is

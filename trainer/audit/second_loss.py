@@ -1,4 +1,4 @@
-"""The losses of each token and their gradients, derived a second time: an audit's yardstick.
+"""The losses of each token and their gradients, derived a second time, for the audit to compare with.
 
 Plain probabilities in float64 from raw logits, and the gradient in closed form rather than by autograd.
 Shares nothing with `divergence`, `top_k`, `sdpo`, `chunked` or any other loss; an audit that calls the code it

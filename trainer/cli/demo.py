@@ -27,24 +27,26 @@ from trainer.cli.seeds import Seeds
     type=SandboxName(),
     default="auto",
     show_default=True,
-    help="Where programs run; auto takes docker where an engine answers. An address is a server's: docs/protocol.md.",
+    help="Where programs run; auto takes docker if an engine answers. An address is a server's: docs/protocol.md.",
 )
 @click.option(
     "--seeds",
     type=Seeds(),
-    help="Seeds of training: each method is trained with each.  [default: 42,43,44; with --short 42]",
+    help="Seeds of training; each method is trained once with each.  [default: 42,43,44; with --short 42]",
 )
 @click.option(
-    "--short", is_flag=True, help="The whole chain in a minute or two, for CI; shows nothing else."
+    "--short",
+    is_flag=True,
+    help="Run every stage in a minute or two, for CI; too little for any finding.",
 )
 def demo(
     rest: tuple[str, ...], folder: Path, sandbox: str, seeds: tuple[int, ...] | None, *, short: bool
 ) -> None:
     """Train a tiny policy of our own with GRPO, SDPO and both, and compare them on held-out problems.
 
-    Needs no GPU and no download. `warm-start` only makes the policy. `control` starts from a policy
-    that never learned to use a re-prompt. An interrupted demo goes on when it is run again; remove the
-    folder to begin anew. Further options set any option of configs/demo.yaml.
+    Needs no GPU and no download. `warm-start` only makes the policy. `control` starts from a policy that
+    never learned to use a solution or feedback in its prompt. Run an interrupted demo again to continue it;
+    remove the folder to start afresh. Any option of configs/demo.yaml can follow.
 
     \b
     Example:  sdpo-bench demo

@@ -89,11 +89,11 @@ WORDS = {
 def gap(
     *, resume: str | None, runs_dir: Path, json_path: Path | None, **chosen: Any
 ) -> None:  # fmt: skip
-    """Measure, before any training, what a model gains where something is shown beside the problem.
+    """Measure before any training what a model gains when its prompt shows more than the problem.
 
-    It is shown a peer's solution, the reference, its feedback, a wrong solution and another problem's.
-    Pass rates are of greedy answers; log p is the mean over the tokens of its own sampled answers, in
-    nats. Every difference is paired by problem with being shown nothing.
+    The model sees in turn: a correct answer of its own, the reference, feedback, a wrong solution, and
+    another problem's solution. Pass rates are of greedy answers. log p is the mean over the tokens of its own
+    sampled answers, in nats. Each figure is the difference from seeing nothing, paired by problem.
 
     \b
     Example:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.option(
     "--model", default="Qwen/Qwen2.5-0.5B-Instruct", show_default=True, help="Folder or hub name."
 )
-@click.option("--seeds", type=Seeds(), default="42,43,44", show_default=True, help="Seeds.")
+@click.option(
+    "--seeds", type=Seeds(), default="42,43,44", show_default=True, help="Seeds of training."
+)
 @click.option(
     "--steps",
     default=200,
@@ -36,10 +38,13 @@ if TYPE_CHECKING:
     "--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), show_default=True
 )
 @click.option(
-    "--eval-option", "eval_options", multiple=True, help="Further word for the baseline's `eval`."
+    "--eval-option",
+    "eval_options",
+    multiple=True,
+    help="One more word for the baseline's `eval` command; may be repeated.",
 )
 @click.option(
-    "--plan", is_flag=True, help="Say what would be run and how long it takes; run nothing."
+    "--plan", is_flag=True, help="Print what would run and how long it takes; run nothing."
 )
 @click.option(
     "--gpu-check", type=click.Path(path_type=Path), default=Path("results/gpu_check.json"),

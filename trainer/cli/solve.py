@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     "--unsolved-by",
     metavar="RUN",
     shell_complete=run_names,
-    help="In place of --tasks: those that no completion of this evaluation solved (run id or label).",
+    help="In place of --tasks: the problems that this evaluation did not solve (run id or label).",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many of these tasks.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N of these tasks.")
 @click.option(
     "--dataset",
     default="sanitized/test",
@@ -85,11 +85,11 @@ def solve(
     runs_dir: Path,
     json_path: Path | None,
 ) -> None:
-    """Try hard problems with SDPO on each alone, beside best-of-n and multi-turn feedback.
+    """Try to solve hard problems: SDPO on each problem alone, against best-of-n and multi-turn feedback.
 
     Every method gets the same number of completions of each problem. discovery@k is the chance that
-    the first k hold a passing one, over the problems. Further options (`--learning_rate 1e-4`) set any
-    option of the configuration.
+    one of the first k passes, averaged over the problems. Any option of the configuration can follow:
+    `--learning_rate 1e-4`.
 
     \b
     Example:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     "run_dir",
     type=click.Path(path_type=Path, file_okay=False),
     shell_complete=run_folders,
-    help="Folder of an interrupted run: go on from its last whole checkpoint, with its own options.",
+    help="Folder of an interrupted run: continue from its last whole checkpoint, with its own options.",
 )
 @click.option("--options", is_flag=True, help="List every option of the file and the command line.")
 @click.pass_context
@@ -49,15 +49,15 @@ def train(
     *,
     options: bool,
 ) -> None:
-    """Train a policy with GRPO, SDPO, what lies between them or a control, or audit an SDPO run.
+    """Train a policy with GRPO, SDPO, a mixture of both or a control; or audit an SDPO run.
 
-    Training runs in a child process that is watched; SIGTERM or Ctrl-C saves the step in progress and
-    exits with status 75, after which --resume goes on. docs/training.md lists the exit statuses.
+    Training runs in a child process. SIGTERM or Ctrl-C saves the step in progress and exits with status 75;
+    --resume continues from there. docs/training.md lists the exit statuses.
 
-    An audit derives every stage of an SDPO run a second time and compares; exit status 1 where a
-    layer finds a deviation over its threshold.
+    An audit computes every stage of an SDPO run a second time and compares. It exits with status 1 if a
+    deviation is above its threshold.
 
-    Further options (`--max_steps 3`) set any option of the configuration, TRL's included.
+    Any option of the configuration, TRL's included, can follow: `--max_steps 3`.
 
     \b
     Example:  sdpo-bench train sdpo --config configs/smoke-cpu.yaml --max_steps 3
@@ -183,7 +183,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     "--json",
     "json_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the table there too.",
+    help="Also write the table to this file.",
 )
 def verify(folder: Path, json_file: Path | None) -> None:
     """Check losses and teacher prompts against recorded cases of the reference.

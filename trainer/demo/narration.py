@@ -1,4 +1,4 @@
-"""What the demo says at its end: a table, and a sentence for each comparison that claims no more than it shows."""
+"""What the demo prints at its end: a table, and one sentence for each comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runs of a demo, each made once: what an interrupted demo has finished stays, what it began goes on."""
+"""The runs of a demo, each made once: finished ones stay, interrupted ones continue."""
 
 from __future__ import annotations
 

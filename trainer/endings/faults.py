@@ -1,4 +1,4 @@
-"""What fails outside the training itself, a full disk or a sandbox that is gone: wait, try again, then stop.
+"""Faults outside the training itself, such as a full disk or a lost sandbox: wait, try again, then stop.
 
 No fault becomes a reward: grading either happens, or the run waits or stops.
 """
@@ -21,7 +21,7 @@ _LONGEST_WAIT_S = 60.0
 
 
 class OutsideFault(Exception):
-    """Something outside the training stayed broken for longer than the patience; one line."""
+    """A fault outside the training lasted longer than the patience; the message is one line."""
 
 
 def is_outside(error: BaseException) -> bool:
@@ -36,7 +36,7 @@ def is_outside(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a fault is waited out, and how that is said."""
+    """How long to wait for a fault to pass, and whom to tell."""
 
     total_s: float
     say: Callable[[str], None]

@@ -1,4 +1,4 @@
-"""What lets an interrupted run go on: the experiment as it was given, and which checkpoint is whole."""
+"""What an interrupted run needs to continue: its original options, and the last whole checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A polite stop: SIGTERM or SIGINT lets the step in progress end, saves its state, and leaves."""
+"""Stops a run on SIGTERM or SIGINT: the step in progress ends and is saved first."""
 
 from __future__ import annotations
 

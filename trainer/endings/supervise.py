@@ -1,4 +1,4 @@
-"""Runs training in a child process, so that whatever happens to it is noticed, said, and has an end.
+"""Runs training in a child process, so that every way in which it can end is noticed and reported.
 
 The child says over a pipe when all its results are on disk. If it then does not exit, which libraries with
 threads of their own are known for, its results are kept and it is ended. Imports nothing heavy.

@@ -1,4 +1,4 @@
-"""When hard problems are first solved, by which method: discovery@k with intervals, and what it can show.
+"""discovery@k: when each method first solves hard problems, with intervals and comparisons.
 
 discovery@k is the chance that the first k completions of a problem hold a passing one, averaged over
 problems. Independent draws have the unbiased pass@k for it. Where each completion depends on those

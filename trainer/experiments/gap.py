@@ -1,4 +1,4 @@
-"""The teacher's gap before training: what a policy gains where it is shown something beside the problem.
+"""The teacher's gap before training: what a policy gains when its prompt shows more than the problem.
 
 For each problem the policy first answers alone, some times by sampling and once greedily. Then it is
 shown, in SDPO's own words, one thing at a time:

@@ -1,4 +1,4 @@
-"""The whole benchmark as stages, each a command of this project; what is done is read off the runs themselves.
+"""The whole benchmark as stages, each a command of this project; the runs show which stages are done.
 
 A stage is known by its label. One that finished is not run again, one that was interrupted goes on from its
 last checkpoint: so the command can be killed and given again at any time.

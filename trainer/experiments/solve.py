@@ -1,4 +1,4 @@
-"""Test-time self-distillation: SDPO on single hard problems, beside drawing more and asking again.
+"""Test-time self-distillation: SDPO on single hard problems, against more samples and against feedback in turns.
 
 Three methods get the same number of completions of each problem from the same policy in the same words:
 

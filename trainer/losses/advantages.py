@@ -1,4 +1,4 @@
-"""Advantages of a policy loss where a teacher has a say in them; constants with respect to the student."""
+"""Advantages that depend on the teacher, for a policy loss; constants with respect to the student."""
 
 from __future__ import annotations
 

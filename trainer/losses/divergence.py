@@ -17,14 +17,14 @@ FLOOR = -1e30
 def forward_kl(
     student_logp: Float[Tensor, "*token bucket"], teacher_logp: Float[Tensor, "*token bucket"]
 ) -> Float[Tensor, "*token"]:
-    """KL(T || S) = sum T (log T - log S): the student must cover what the teacher does."""
+    """KL(T || S) = sum T (log T - log S): large where the teacher is likely and the student is not."""
     return _expected_log_ratio(teacher_logp, student_logp)
 
 
 def reverse_kl(
     student_logp: Float[Tensor, "*token bucket"], teacher_logp: Float[Tensor, "*token bucket"]
 ) -> Float[Tensor, "*token"]:
-    """KL(S || T) = sum S (log S - log T): the student must not do what the teacher does not."""
+    """KL(S || T) = sum S (log S - log T): large where the student is likely and the teacher is not."""
     return _expected_log_ratio(student_logp, teacher_logp)
 
 

@@ -1,4 +1,4 @@
-"""Per-token weights on the distillation loss; constants with respect to the student."""
+"""Per-token weights of the distillation loss; constants with respect to the student."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trained weights stay in float32, whatever the base is in: what is smaller loses the steps."""
+"""Keeps trained weights in float32, whatever the base's precision: smaller formats round small updates away."""
 
 from __future__ import annotations
 

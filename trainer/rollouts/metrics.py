@@ -1,4 +1,4 @@
-"""What is said of each step beyond TRL's own metrics; pure functions of the graded groups, and peak memory."""
+"""Metrics of each step beside TRL's own: pure functions of the graded groups, and peak memory."""
 
 from __future__ import annotations
 

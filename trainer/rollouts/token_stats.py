@@ -1,4 +1,4 @@
-"""What student and teacher thought of each token of a few completions: rows for the journal.
+"""Log-probabilities of student and teacher for each token of a few completions: rows for the journal.
 
 A run's tokens are too many to keep; two completions every few steps show where the teacher disagrees.
 """

@@ -1,4 +1,4 @@
-"""What the prompts of some rows begin with in common, and the rows cut there: it is then computed once.
+"""The common beginning of the prompts of several rows, which is computed once, and the rows cut there.
 
 The student's prompts of a group are equal. The teacher's begin with the same problem; what follows, a demonstration
 or feedback, may differ from row to row.

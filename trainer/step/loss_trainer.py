@@ -1,4 +1,4 @@
-"""The loss of every algorithm on TRL's GRPOTrainer; holds no mathematics.
+"""Computes the loss of every algorithm within TRL's GRPOTrainer; the formulas are in `trainer.losses`.
 
 All share the trainer, so that sampling, rewards, logging and hardware paths are the same. Private hooks
 of TRL 1.14 that it uses besides those of `rollout_trainer` (tests/trainer/step/test_trl_contract.py fails where one
@@ -48,7 +48,7 @@ DISTILLED_ONLY = ("sdpo", "audit")
 
 
 class BenchTrainer(RolloutTrainer):
-    """GRPO, SDPO, what lies between them, or a control, on graded groups of completions."""
+    """GRPO, SDPO, a mixture of both, or a control, on graded groups of completions."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Build the trainer, then look at the model's head."""
@@ -211,7 +211,7 @@ class BenchTrainer(RolloutTrainer):
     def _corrected(
         self, terms: TokenTerms, inputs: Mapping[str, Tensor], mask: Tensor
     ) -> TokenTerms:
-        """Weights for what lies between the sampler and this forward; shares of them that were clipped."""
+        """Weights for the difference between the sampler and this forward pass; shares of them that were clipped."""
         distilled = inputs["distill_mask"].unsqueeze(1).expand_as(mask)[mask]
         trainer = terms.logprobs.detach()
         old = inputs.get("old_per_token_logps")

@@ -1,4 +1,4 @@
-"""Where a run stands between two optimizer steps: what transformers' checkpoints leave out of it.
+"""The state of a run between two optimizer steps that transformers' checkpoints leave out.
 
 A rollout batch may be used for several optimizer steps, a step may take several rollout batches, metrics are
 logged every few steps, and problems are shuffled anew in each epoch. A checkpoint may fall anywhere in this.

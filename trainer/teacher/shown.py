@@ -1,4 +1,4 @@
-"""What a policy answers when something is shown beside the problem, in SDPO's own words."""
+"""Asks a policy with something shown beside the problem, in the words of SDPO's teacher prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Before step 1: does the base model do about as well as it is known to? If not, something is broken.
+"""Checks before step 1 that the base model solves about as many problems as it is known to.
 
 A wrong prompt, an extraction that drops the code or a sandbox that fails everything look like a weak model,
 and training on their rewards teaches nothing. The gate asks the base model a stated sample, greedily, and

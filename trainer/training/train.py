@@ -79,7 +79,7 @@ def resume(
     prepare: Callable[[BenchTrainer], None] | None = None,
     stop: StopRequest | None = None,
 ) -> RunResult:
-    """Go on with an interrupted run from its last whole checkpoint, or from the start where it has none.
+    """Continue an interrupted run from its last whole checkpoint, or from the start where it has none.
 
     Raises:
         As `train`.
