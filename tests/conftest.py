@@ -1,6 +1,7 @@
 """Docker tests run where an engine and the image are there; elsewhere they are skipped in one visible line."""
 
 import functools
+import importlib.util
 import os
 
 import pytest
@@ -8,6 +9,11 @@ import pytest
 # Matrices of 32 columns gain nothing from threads, and threads that spin beside a busy process lose a
 # hundredfold; one thread also makes every run's sums the same.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if importlib.util.find_spec("hypothesis"):  # vLLM's environment is without it
+    from tests.scale import register_profiles
+
+    register_profiles()
 
 REQUIRE_DOCKER = "SDPO_BENCH_REQUIRE_DOCKER"
 """Set to 1 (CI does) to fail instead of skip."""

@@ -15,6 +15,7 @@ from evaluator.results.compare import ComparisonError, Side, compare
 from evaluator.results.stored import StoredError, StoredEval, find_evals, read_evals
 from evaluator.statistics.stats import wilson
 from sdpo_bench import main
+from tests.scale import examples
 
 INFO = run_info(
     kind="eval",
@@ -145,7 +146,7 @@ def test_holm_corrects_over_the_comparisons_made_together():
     assert "after Holm's correction" in together.sentence
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_swapping_the_sides_mirrors_everything(pairs):
     first, second = side("a", [a for a, _ in pairs]), side("b", [b for _, b in pairs])
@@ -197,7 +198,7 @@ def test_several_seeds_are_judged_over_problems_and_seeds():
     assert "over problems and seeds, p = " in found.sentence
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(st.integers(0, 200), st.integers(2, 9))
 def test_copies_of_samples_change_no_interval(seed, samples):
     rng = np.random.default_rng(seed)
