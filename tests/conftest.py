@@ -1,6 +1,7 @@
 """Docker tests run where an engine and the image are there; elsewhere they are skipped in one visible line."""
 
 import functools
+import gc
 import importlib.util
 import os
 
@@ -52,6 +53,17 @@ def tiny_folder(tmp_path_factory):
     from tests.tiny_model import make_tiny_model
 
     return make_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def pytest_collection_finish():
+    """Leave what was imported out of garbage collections: each run of a trainer asks for a whole one."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    """Let the interpreter end with its usual collection: DuckDB reports what it cannot free as leaks."""
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(config, items):

@@ -46,9 +46,8 @@ class Finished:
 
 
 @pytest.fixture
-def run(config_file, monkeypatch, hashed_grades):
+def run(config_file, hashed_grades):
     """Three steps of an algorithm with some options."""
-    monkeypatch.setattr("trainer.training.train.open_sandbox", lambda backend: hashed_grades)
 
     def go(algorithm, **changes):
         options = parse_options(config_file(max_steps=3, max_completion_length=8, **changes))
@@ -413,7 +412,6 @@ def test_every_shipped_setting_is_one_that_its_algorithm_accepts(name, algorithm
 def test_an_evaluation_on_the_way_also_samples_and_says_mean_at_n(
     config_file, monkeypatch, hashed_grades, tmp_path
 ):
-    monkeypatch.setattr("trainer.training.train.open_sandbox", lambda backend: hashed_grades)
     monkeypatch.setattr("evaluator.evaluation.evaluate.grade", hashed_grades.grade)
     options = parse_options(
         config_file(
