@@ -1,6 +1,5 @@
 """Whole runs of the tiny model through TRL, with grades that a hash of the text decides."""
 
-import json
 import math
 import statistics
 from collections import defaultdict
@@ -12,27 +11,13 @@ from trl import GRPOTrainer
 
 from analysis.journal.lines import scan
 from sandbox.program import SandboxError
+from tests.trainer.finished import Finished
 from trainer.endings.faults import OutsideFault
 from trainer.options.config import parse_options
 from trainer.training.train import train
 
 ROUNDING = 1e-5
 """Float32 losses of size 1e-2, summed in another order."""
-
-
-class Finished:
-    """What a run left behind: its rows by table, and its final weights."""
-
-    def __init__(self, result):
-        self.result = result
-        self.rows = defaultdict(list)
-        for segment in sorted(result.run_dir.glob("segment-*.jsonl")):
-            for line in scan(segment):
-                self.rows[line.table].append(json.loads(line.row))
-        self.weights = load_file(next(result.adapter_dir.glob("*model.safetensors")))
-
-    def metric(self, name):
-        return [row["value"] for row in self.rows["metrics"] if row["name"] == name]
 
 
 @pytest.fixture
