@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -33,6 +34,9 @@ from analysis.warehouse.tables import (
 
 MOST_COPIED_BYTES = 32 << 20
 """A results file up to this size is copied whole by each ingest; a larger one is continued beside."""
+
+_MOST_LOOKS, _LOOK_AGAIN_S = 20, 0.02
+"""A reader's looks at a file of recent rows that is too short, and its wait between two, in seconds."""
 
 QUIET = "SET enable_progress_bar = false"
 """DuckDB draws the bar of a long statement into logs too."""
@@ -137,18 +141,26 @@ def attach_recent(
         duckdb.Error: the file is damaged.
     """
     path = recent_path(results)
-    if not path.exists():
-        return False
-    try:
-        connection.execute(f"ATTACH {_quoted(path)} AS {alias} (READ_ONLY)")
-    except duckdb.IOException:
-        if path.exists():
-            raise
-        return False  # was folded in meanwhile
-    if _continues(connection, generation, lead=f"{alias}.main."):
-        return True
-    connection.execute(f"DETACH {alias}")
-    return False
+    short = duckdb.IOException("Corrupt: the file of recent rows is shorter than the blocks in use")
+    for _ in range(_MOST_LOOKS):
+        if not path.exists():
+            return False
+        try:
+            connection.execute(f"ATTACH {_quoted(path)} AS {alias} (READ_ONLY)")
+            continues = _continues(connection, generation, lead=f"{alias}.main.")
+            if continues and _is_whole(connection, alias, path):
+                return True
+        except duckdb.IOException as error:
+            # without a file it was folded in meanwhile
+            if path.exists() and "enough bytes" not in str(error):
+                raise
+            continues = True
+        connection.execute(f"DETACH DATABASE IF EXISTS {alias}")
+        if not continues:
+            return False
+        # replaced meanwhile, or a file system that shows the new file in the length of the old one
+        time.sleep(_LOOK_AGAIN_S)
+    raise short
 
 
 def show_together(connection: duckdb.DuckDBPyConnection, *, base: str, recent: str) -> None:
@@ -174,6 +186,18 @@ def _continues(connection: duckdb.DuckDBPyConnection, generation: str, *, lead: 
         f"SELECT schema_sha256, generation FROM {lead}warehouse"  # noqa: S608 - our own names
     ).fetchall()
     return bool(rows == [(schema_sha256(), generation)])
+
+
+def _is_whole(connection: duckdb.DuckDBPyConnection, alias: str, path: Path) -> bool:
+    """Whether every block in use is in the file: else a query ends in an error as it reads the missing one."""
+    used = connection.execute(
+        "SELECT used_blocks * block_size FROM pragma_database_size() WHERE database_name = ?",
+        [alias],
+    ).fetchall()
+    try:
+        return bool(path.stat().st_size >= used[0][0])
+    except FileNotFoundError:
+        return False
 
 
 def _quoted(path: Path) -> str:

@@ -262,6 +262,32 @@ def test_a_shell_that_writes_recent_rows_is_noticed(recorded_copy, results, besi
             ingest(runs, results)
 
 
+def test_recent_rows_whose_file_is_cut_off_are_refused_before_a_query_reads_them(
+    recorded_copy, results, beside, monkeypatch
+):
+    runs = recorded_copy / "runs"
+    beside(results)
+    add_steps(runs, "live", range(1, 40))
+    ingest(runs, results)
+    recent = recent_path(results)
+    with duckdb.connect(str(recent), read_only=True) as connection:
+        query = "SELECT used_blocks, block_size FROM pragma_database_size()"
+        ((n_used, block_bytes),) = connection.execute(query).fetchall()
+    whole = recent.read_bytes()
+    recent.write_bytes(whole[: (n_used - 1) * block_bytes])
+    waits = []
+    monkeypatch.setattr("analysis.warehouse.recent.time.sleep", waits.append)
+    with pytest.raises(StoreError, match="shorter than the blocks in use.*ingest --rebuild"):
+        connect(results)
+    assert len(waits) == 20
+
+    # a file that is whole at the next look is read
+    monkeypatch.setattr("analysis.warehouse.recent.time.sleep", lambda _: recent.write_bytes(whole))
+    with connect(results) as connection:
+        query = "SELECT count(*) FROM rollouts WHERE run_id = 'live'"
+        assert connection.execute(query).fetchall() == [(39 * 16,)]
+
+
 def test_a_table_of_the_user_is_there_beside_recent_rows(recorded_copy, results, beside):
     with duckdb.connect(str(results)) as connection:
         connection.execute("CREATE TABLE notes AS SELECT 'keep me' AS note")
