@@ -6,7 +6,9 @@ MODEL ?=
 ARGS ?=
 # test processes side by side; JOBS=0 runs the tests in one process, as a debugger wants
 JOBS ?= auto
-ALONE = alone and not slow and not gpu and not models and not containers and not unsloth and not wheel
+DEFAULT = not slow and not gpu and not models and not containers and not unsloth and not wheel
+ALONE = alone and $(DEFAULT)
+PROPERTIES = hypothesis and $(DEFAULT)
 # where training and evaluation run: auto (the containers where both images are there), host, container
 IN ?= auto
 ONLINE ?=
@@ -122,7 +124,9 @@ test: setup  ## run the tests; those of the Docker sandbox if an engine answers
 test-slow: setup  ## run the slow tests: kills at random moments, deliberate bugs, all references
 	$(BENCH) sandbox build --if-docker
 	@# one after the other: the demo's two threads lose a hundredfold beside a busy process
-	$(VENV)/bin/python -m pytest -q -m "slow and not gpu and not models" $(ARGS)
+	$(VENV)/bin/python -m pytest -q -m "slow and not gpu and not models" --hypothesis-profile=long $(ARGS)
+	@# the property tests of `make test` again, with every example
+	$(VENV)/bin/python -m pytest -q -m "$(PROPERTIES)" --hypothesis-profile=long $(ARGS) || [ $$? -eq 5 ]
 
 $(VENV)-unsloth/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)-unsloth

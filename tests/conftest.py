@@ -1,6 +1,8 @@
 """Docker tests run where an engine and the image are there; elsewhere they are skipped in one visible line."""
 
 import functools
+import gc
+import importlib.util
 import os
 
 import pytest
@@ -8,6 +10,11 @@ import pytest
 # Matrices of 32 columns gain nothing from threads, and threads that spin beside a busy process lose a
 # hundredfold; one thread also makes every run's sums the same.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if importlib.util.find_spec("hypothesis"):  # vLLM's environment is without it
+    from tests.scale import register_profiles
+
+    register_profiles()
 
 REQUIRE_DOCKER = "SDPO_BENCH_REQUIRE_DOCKER"
 """Set to 1 (CI does) to fail instead of skip."""
@@ -46,6 +53,17 @@ def tiny_folder(tmp_path_factory):
     from tests.tiny_model import make_tiny_model
 
     return make_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def pytest_collection_finish():
+    """Leave what was imported out of garbage collections: each run of a trainer asks for a whole one."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    """Let the interpreter end with its usual collection: DuckDB reports what it cannot free as leaks."""
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(config, items):

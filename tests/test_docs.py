@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from sdpo_bench import _COMMANDS
+from sdpo_bench import _COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -19,12 +20,8 @@ PACKAGES = ("analysis", "evaluator", "sandbox", "trainer")
 @pytest.mark.parametrize("command", sorted(_COMMANDS))
 def test_every_command_has_help_and_is_named_in_the_readme(command):
     assert re.search(rf"sdpo-bench {command}\b|make {command}\b", README), command
-    found = subprocess.run(
-        [sys.executable, "-m", "sdpo_bench", command, "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    found = CliRunner().invoke(main, [command, "--help"])
+    assert found.exit_code == 0
     assert "Example" in found.stdout
 
 

@@ -159,6 +159,7 @@ AREAS = (
             "analysis/report/test_headline.py",
             "evaluator/statistics/test_stats*.py",
             "evaluator/results/test_compare.py",
+            "evaluator/results/test_stored.py",
             "evaluator/results/test_plausibility.py",
             "evaluator/results/test_summary.py",
             "analysis/warehouse/test_pass_at_k.py",

@@ -14,6 +14,19 @@ from benchmarks.synthetic import eval_records, gap_records, synthetic_info, writ
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_comments():
+    """Build results files without comments of columns: they are half the time of an ingest into a new file.
+
+    `recorded` has them all.
+    """
+    lines = schema_sql().splitlines()
+    short = "\n".join(line for line in lines if not line.startswith("COMMENT ON COLUMN"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("analysis.warehouse.warehouse.schema_sql", lambda: short)
+        yield
+
+
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory):
     """Folder with runs/ (grpo, sdpo, audit, two evaluations) and results/results.duckdb."""
@@ -45,7 +58,9 @@ def recorded(tmp_path_factory):
     with Journal.create(runs, info) as journal:
         for record in gap_records(random.Random("gap"), n_problems=60):
             journal.append(record)
-    ingest(runs, folder / "results" / "results.duckdb")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("analysis.warehouse.warehouse.schema_sql", schema_sql)
+        ingest(runs, folder / "results" / "results.duckdb")
     return folder
 
 
@@ -95,14 +110,30 @@ class Reader:
 
 
 @pytest.fixture(scope="session")
-def address(recorded, tmp_path_factory):
-    """Where the page of the recorded runs lies."""
+def page(recorded):
+    """The report of the recorded runs."""
     pytest.importorskip("altair")
     from analysis.report.report import build_report
 
-    path = tmp_path_factory.mktemp("page") / "report.html"
     with connect(recorded / "results" / "results.duckdb") as connection:
-        path.write_text(build_report(connection))
+        return build_report(connection)
+
+
+@pytest.fixture(scope="session")
+def drawn(recorded):
+    """Every figure of the recorded runs, by name."""
+    pytest.importorskip("altair")
+    from analysis.report.figures import FIGURES, draw
+
+    with connect(recorded / "results" / "results.duckdb") as connection:
+        return {figure.name: figure for figure in draw(connection, FIGURES)}
+
+
+@pytest.fixture(scope="session")
+def address(page, tmp_path_factory):
+    """Where the page of the recorded runs lies."""
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(page)
     return f"file://{path}"
 
 
@@ -123,7 +154,7 @@ def open_page(browser, request):
         reader.context.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def warehouse():
     """A warehouse without rows."""
     with duckdb.connect() as made:

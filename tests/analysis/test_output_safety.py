@@ -2,8 +2,10 @@
 
 import csv
 import io
+import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,11 +27,15 @@ def obeys(text):
     return [c for c in text if not (c.isprintable() or c in "\n\t")]
 
 
-def on_a_terminal(*arguments):
-    """What a command writes to a terminal, as it arrives there."""
+def on_a_terminal(*commands):
+    """What commands of one process write to a terminal, as it arrives there."""
+    code = (
+        "import json, sys; from sdpo_bench import main\n"
+        "for words in json.loads(sys.argv[1]): main(words, standalone_mode=False)"
+    )
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "sdpo_bench", *map(str, arguments)],
+        [sys.executable, "-c", code, json.dumps(commands, default=str)],
         stdin=subprocess.DEVNULL,
         stdout=theirs,
         stderr=theirs,
@@ -57,11 +63,11 @@ def results_of(recorded):
 CHARS = "chr(27) || ']0;owned' || chr(7) || 'text' || chr(13) || chr(8238)"
 
 
-@pytest.mark.parametrize("form", ["csv", "table", "json"])
-def test_a_query_on_a_terminal_shows_control_characters_as_escapes(recorded, form):
-    out = on_a_terminal("sql", f"SELECT {CHARS} AS x", "--format", form, *results_of(recorded))
+def test_a_query_on_a_terminal_shows_control_characters_as_escapes(recorded):
+    query = ("sql", f"SELECT {CHARS} AS x", *results_of(recorded), "--format")
+    out = on_a_terminal(*((*query, form) for form in ("csv", "table", "json")))
     assert obeys(out) == []
-    assert "owned" in out and "text" in out
+    assert out.count("owned") == out.count("text") == 3
 
 
 def test_a_query_behind_a_pipe_keeps_every_byte(recorded):
@@ -209,7 +215,7 @@ with connect(Path(sys.argv[1])) as connection:
 """
 
 
-def killed_export(recorded, folder):
+def export_that_waits(recorded, folder):
     process = subprocess.Popen(
         [sys.executable, "-c", EXPORTER, recorded / "results" / "results.duckdb", folder],
         stdout=subprocess.PIPE,
@@ -224,25 +230,21 @@ def export(recorded, folder):
         return export_parquet(connection, folder)
 
 
-def test_a_killed_export_leaves_nothing_beside_the_next_one(recorded, tmp_path):
-    process = killed_export(recorded, tmp_path / "out")
+def test_an_export_leaves_one_that_runs_alone_and_removes_what_a_killed_one_left(
+    recorded, tmp_path
+):
+    process = export_that_waits(recorded, tmp_path / "out")
+    (running,) = tmp_path.iterdir()
+    assert running.name.startswith(".out.")
+    export(recorded, tmp_path / "out")
+    assert running.is_dir()
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    (left,) = tmp_path.iterdir()
-    assert left.name.startswith(".out.")
+    shutil.rmtree(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [running]
     export(recorded, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_an_export_that_still_runs_is_left_alone_by_another(recorded, tmp_path):
-    process = killed_export(recorded, tmp_path / "out")
-    (running,) = tmp_path.iterdir()
-    export(recorded, tmp_path / "out")
-    assert running.is_dir()
-    process.kill()
-    process.wait()
-    process.stdout.close()
 
 
 def test_an_export_leaves_files_of_other_names_alone(recorded, tmp_path):

@@ -16,6 +16,7 @@ from analysis.provenance import (
     package_versions,
     run_info,
 )
+from tests.scale import examples
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | st.text(),
@@ -48,14 +49,14 @@ def test_a_run_id_says_what_when_and_is_unique():
     )
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=examples(15))
 @given(label=st.text())
 def test_any_label_gives_a_run_that_can_be_made(tmp_path_factory, label):
     info = _info(label=label)
     Journal.create(tmp_path_factory.mktemp("p"), info).close()
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=examples(15))
 @given(config=st.dictionaries(st.text(), JSON))
 def test_any_json_config_is_stored_and_hashed_the_same_in_any_order(tmp_path_factory, config):
     info = _info(config=config)

@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 import yaml
 
@@ -7,15 +9,17 @@ from tests.trainer.fakes import HashSandbox
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
-    return make_tiny_model(tmp_path_factory.mktemp("tiny"))
+    folder = make_tiny_model(tmp_path_factory.mktemp("tiny"))
+    gc.freeze()  # the modules of a model are imported where the first one is made
+    return folder
 
 
 @pytest.fixture
 def hashed_grades(monkeypatch):
     """Grades by a hash of the text: a random model's bytes then pass some asserts and fail others."""
     sandbox = HashSandbox()
-
     monkeypatch.setattr("trainer.rollouts.rollouts.grade", sandbox.grade)
+    monkeypatch.setattr("trainer.training.train.open_sandbox", lambda _: sandbox)
     return sandbox
 
 

@@ -14,6 +14,7 @@ from analysis.journal.journal import Journal, StoreError, is_being_written, read
 from analysis.journal.lines import Line, scan
 from analysis.records import Metric, Rewind, RunState, TestResult
 from benchmarks.synthetic import synthetic_info
+from tests.scale import examples
 
 HOSTILE = [
     "\x00",
@@ -158,7 +159,7 @@ def test_a_state_that_the_owner_recorded_is_kept(tmp_path):
     assert len(_rows(tmp_path / "a", RunState.table)) == 2
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(texts=st.lists(st.text(st.characters(codec=None)) | st.sampled_from(HOSTILE), max_size=5))
 def test_any_text_can_be_stored_and_comes_back_except_half_surrogates(tmp_path_factory, texts):
     folder = tmp_path_factory.mktemp("j")

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.journal.lines import Damage, Line, encode, scan
+from tests.scale import examples
 
 ROWS = st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=20)), min_size=1, max_size=6)
 
@@ -19,7 +20,7 @@ def _lines(items):
     return [json.loads(item.row) for item in items if isinstance(item, Line)]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(rows=ROWS)
 def test_what_is_encoded_is_scanned(tmp_path_factory, rows):
     path, lines = _write(tmp_path_factory.mktemp("s"), rows)
@@ -28,7 +29,7 @@ def test_what_is_encoded_is_scanned(tmp_path_factory, rows):
     assert [item.end - item.offset for item in items] == [len(line) for line in lines]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(rows=ROWS)
 def test_a_line_is_plain_json(tmp_path_factory, rows):
     path, _ = _write(tmp_path_factory.mktemp("s"), rows)
@@ -36,7 +37,7 @@ def test_a_line_is_plain_json(tmp_path_factory, rows):
     assert [(line["table"], line["row"]) for line in parsed] == [("metrics", row) for row in rows]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(rows=ROWS, data=st.data())
 def test_a_file_cut_anywhere_keeps_every_complete_line_and_nothing_else(
     tmp_path_factory, rows, data
@@ -51,7 +52,7 @@ def test_a_file_cut_anywhere_keeps_every_complete_line_and_nothing_else(
     assert not [item for item in items if isinstance(item, Damage)]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(rows=ROWS, data=st.data())
 def test_a_flipped_bit_never_yields_a_row_that_was_not_written(tmp_path_factory, rows, data):
     path, _ = _write(tmp_path_factory.mktemp("s"), rows)

@@ -5,14 +5,12 @@ import pytest
 pytest.importorskip("altair")
 
 from analysis.report.chart_markup import figure, inline
-from analysis.report.figures import FIGURES, draw
-from analysis.warehouse.warehouse import connect
+from analysis.report.figures import FIGURES
 
 
 @pytest.fixture(scope="module")
-def figures(recorded):
-    with connect(recorded / "results" / "results.duckdb") as connection:
-        return {each.name: figure(each) for each in draw(connection, FIGURES)}
+def figures(drawn):
+    return {name: figure(each) for name, each in drawn.items()}
 
 
 def test_only_what_draws_comes_through():

@@ -3,18 +3,14 @@
 import json
 import random
 
-import duckdb
 import pytest
 
 from analysis.report.headline import headline
-from analysis.warehouse.tables import schema_sql
 
 
 @pytest.fixture
-def store():
-    with duckdb.connect() as made:
-        made.execute(schema_sql())
-        yield made
+def store(connection):
+    return connection
 
 
 def add(

@@ -40,12 +40,6 @@ def hostile(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(recorded):
-    with connect(recorded / "results" / "results.duckdb") as connection:
-        return build_report(connection)
-
-
-@pytest.fixture(scope="module")
 def hostile_page(hostile):
     with connect(hostile / "results.duckdb") as connection:
         return build_report(connection)

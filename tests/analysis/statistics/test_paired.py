@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from analysis.statistics.paired import crossed, effect, paired_difference
 from benchmarks.verdict import SHARES, World, measure, table, worlds
+from tests.scale import examples
 
 MOST_FALSE_POSITIVES = 0.08
 """Of a small simulation: 6 % is promised, and 500 pairs leave one point of noise."""
@@ -61,7 +62,7 @@ def test_the_order_of_problems_and_seeds_does_not_count(seed, random):
     assert shuffled.interval == pytest.approx(effect(one, other).interval)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.integers(0, 10), st.integers(0, 10), st.integers(0, 40))
 def test_one_seed_a_side_has_the_interval_of_bonett_and_price(gained, lost, same):
     n = gained + lost + same + 1

@@ -3,19 +3,10 @@
 import time
 from math import comb
 
-import duckdb
 import pytest
 
-from analysis.warehouse.tables import schema_sql
 from evaluator.statistics.pass_at_k import pass_at_k_each
 from evaluator.statistics.stats import wilson, wilson_of_mean
-
-
-@pytest.fixture
-def connection():
-    with duckdb.connect() as made:
-        made.execute(schema_sql())
-        yield made
 
 
 def add(connection, run_id, counts):

@@ -17,7 +17,7 @@ from analysis.records import Metric
 from analysis.warehouse.recent import recent_path
 from analysis.warehouse.tables import JOURNAL_FILES, VIEWS_SQL, row_tables
 from analysis.warehouse.warehouse import connect, ingest
-from benchmarks.synthetic import step_records, synthetic_info
+from benchmarks.synthetic import step_records, synthetic_info, write_training_run
 from sdpo_bench import main
 
 VIEWS = [
@@ -35,6 +35,28 @@ def beside(monkeypatch):
         monkeypatch.setattr("analysis.warehouse.warehouse.MOST_COPIED_BYTES", limit)
 
     return set_limit
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Two runs of twelve steps with an evaluation: what is large here is a question of the limit."""
+    folder = tmp_path_factory.mktemp("small")
+    for algorithm in ("sdpo", "grpo"):
+        write_training_run(
+            folder / "runs",
+            f"train-{algorithm}-42",
+            algorithm=algorithm,
+            n_steps=12,
+            eval_every=12,
+            n_problems=4,
+        )
+    ingest(folder / "runs", folder / "results" / "results.duckdb")
+    return folder
+
+
+@pytest.fixture
+def recorded_copy(small, tmp_path):
+    return shutil.copytree(small, tmp_path / "recorded")
 
 
 @pytest.fixture

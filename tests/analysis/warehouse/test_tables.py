@@ -1,26 +1,32 @@
-import duckdb
 import pytest
 
 from analysis.records import RECORDS, RunInfo
-from analysis.warehouse.tables import record_tables, run_table, schema_sha256, schema_sql
+from analysis.warehouse.tables import record_tables, run_table, schema_sha256
+from analysis.warehouse.warehouse import connect
 
 
-@pytest.fixture(scope="module")
-def empty():
-    with duckdb.connect() as connection:
-        connection.execute(schema_sql())
-        yield connection
+@pytest.fixture
+def empty(warehouse):
+    return warehouse
 
 
-def test_every_table_view_and_column_is_commented(empty):
-    bare = empty.execute(
+def without_comment(connection):
+    return connection.execute(
         """SELECT table_name, column_name FROM duckdb_columns()
            WHERE NOT internal AND coalesce(comment, '') = ''
            UNION ALL SELECT table_name, '' FROM duckdb_tables() WHERE coalesce(comment, '') = ''
            UNION ALL SELECT view_name, '' FROM duckdb_views()
            WHERE NOT internal AND coalesce(comment, '') = ''"""
     ).fetchall()
-    assert bare == []
+
+
+def test_every_table_view_and_column_is_commented(empty):
+    assert without_comment(empty) == []
+
+
+def test_a_results_file_has_every_comment(recorded):
+    with connect(recorded / "results" / "results.duckdb") as connection:
+        assert without_comment(connection) == []
 
 
 def test_comments_of_columns_come_from_the_records(empty):

@@ -1,89 +1,18 @@
-import json
+"""Which differences between two sides are claimed, and which are not."""
+
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.journal.journal import Journal
-from analysis.provenance import run_info
-from analysis.records import Eval, EvalResult, Rewind
 from evaluator.results.compare import ComparisonError, Side, compare
-from evaluator.results.stored import StoredError, StoredEval, find_evals, read_evals
-from evaluator.statistics.stats import wilson
-from sdpo_bench import main
-
-INFO = run_info(
-    kind="eval",
-    label="x",
-    config={},
-    dataset="d",
-    dataset_sha256="d",
-    protocol="mbpp",
-    protocol_sha256="p",
-    sandbox="fake",
-)
-
-
-def write_run(runs_dir, label, solved, n, *, finished=True, **changes):
-    """Store an evaluation of n problems of which those in `solved` pass."""
-    info = run_info(
-        kind="eval",
-        label=label,
-        config={},
-        dataset="mbpp/sanitized/test",
-        dataset_sha256=changes.pop("dataset_sha256", "d"),
-        protocol="mbpp",
-        protocol_sha256="p",
-        sandbox="fake",
-        run_id=changes.pop("run_id", None),
-    )
-    with Journal.create(Path(runs_dir), info) as journal:
-        for task_id in range(n):
-            journal.append(result("final", task_id, task_id in solved))
-        if finished:
-            journal.append(summary("final", label, len(solved), n, **changes))
-    return info.run_id
-
-
-def result(eval_id, task_id, passed, completion="x"):
-    return EvalResult(
-        eval_id=eval_id,
-        task_id=task_id,
-        sample_index=0,
-        execution_id=f"{eval_id}/{task_id}",
-        prompt="ask",
-        completion=completion,
-        code=None,
-        outcome="passed" if passed else "no_code",
-        passed=passed,
-        n_passed=3 * passed,
-        n_asserts=3,
-        n_completion_tokens=1,
-        truncated=False,
-        feedback=None if passed else "said why",
-    )
-
-
-def summary(eval_id, label, k, n, **changes):
-    low, high = wilson(k, n)
-    row = Eval(
-        eval_id=eval_id,
-        step=None,
-        label=label,
-        dataset="mbpp/sanitized/test",
-        protocol="mbpp",
-        decoding="greedy, 256 tokens",
-        n=n,
-        k=k,
-        interval_low=low,
-        interval_high=high,
-        wall_s=1.0,
-    )
-    return row.model_copy(update=changes)
+from evaluator.results.stored import StoredEval
+from tests.evaluator.results.evaluations import INFO, result, summary
+from tests.scale import examples
 
 
 def side(label, passes, **changes):
@@ -145,7 +74,7 @@ def test_holm_corrects_over_the_comparisons_made_together():
     assert "after Holm's correction" in together.sentence
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_swapping_the_sides_mirrors_everything(pairs):
     first, second = side("a", [a for a, _ in pairs]), side("b", [b for _, b in pairs])
@@ -197,7 +126,7 @@ def test_several_seeds_are_judged_over_problems_and_seeds():
     assert "over problems and seeds, p = " in found.sentence
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(st.integers(0, 200), st.integers(2, 9))
 def test_copies_of_samples_change_no_interval(seed, samples):
     rng = np.random.default_rng(seed)
@@ -303,29 +232,6 @@ def test_one_seed_against_several_gets_their_spread():
     assert "grpo is one run: its spread between seeds is taken from sdpo" in found.sentence
 
 
-@pytest.mark.parametrize("named_by", ["adapter", "parent_run_id"])
-def test_an_adapter_is_of_the_run_that_trained_it(tmp_path, named_by):
-    first, second = pair()
-    for item in second.evals:
-        folder = tmp_path / item.info.run_id
-        Journal.create(tmp_path, item.info).close()
-        assert (folder / "run.json").is_file()
-    evaluated = tuple(
-        replace(
-            item,
-            run_dir=tmp_path / "evaluation",
-            info=INFO.model_copy(
-                update={"adapter": str(tmp_path / item.info.run_id / "adapter"), "seed": 0}
-                if named_by == "adapter"
-                else {"parent_run_id": item.info.run_id, "seed": 0}
-            ),
-        )
-        for item in second.evals
-    )
-    (found,) = compare([first, Side("sdpo", evaluated)])
-    assert (found.winner, found.n_seeds) == ("sdpo", (3, 3))
-
-
 def test_holm_corrects_over_every_pair():
     first, second = pair(low=0.4, high=0.5)
     third = seeded("hybrid", rows(np.random.default_rng(3), [0.5] * 3), algorithm="hybrid")
@@ -360,104 +266,24 @@ def test_other_content_under_one_name_is_refused():
         compare([first, second])
 
 
-def test_a_label_is_its_newest_run_and_an_id_is_itself(tmp_path):
-    old = write_run(tmp_path, "base", {0}, 4)
-    new = write_run(tmp_path, "base", {0, 1}, 4)
-    assert find_evals(tmp_path, "base")[0].info.run_id == new
-    assert find_evals(tmp_path, old)[0].row.k == 1
-    assert find_evals(tmp_path, f"{old}/final")[0].row.k == 1
-    assert len(find_evals(tmp_path, "base", every_run=True)) == 2
-    assert len(find_evals(tmp_path, f"{old},{new}")) == 2
-
-
-def test_an_unfinished_run_has_no_label_to_compare(tmp_path):
-    write_run(tmp_path, "base", {0}, 4, finished=False)
-    with pytest.raises(StoredError, match="label of a finished evaluation"):
-        find_evals(tmp_path, "base")
-
-
-def test_evaluations_of_steps_that_were_taken_back_do_not_count(tmp_path):
-    run_id = write_run(tmp_path, "t", {0}, 2)
-    with Journal.resume(tmp_path / run_id) as journal:
-        journal.append(result("step-50", 0, True))
-        journal.append(summary("step-50", "t", 1, 1, step=50))
-        journal.append(result("step-100", 0, True))
-        journal.append(summary("step-100", "t", 1, 1, step=100))
-    with Journal.resume(tmp_path / run_id) as journal:
-        journal.append(Rewind(attempt=2, step=50))
-        journal.append(result("step-50", 0, False, completion="again"))
-        journal.append(summary("step-50", "t", 0, 1, step=50))
-    evals = {item.row.eval_id: item for item in read_evals(tmp_path / run_id)}
-    assert list(evals) == ["final", "step-50"]
-    assert evals["step-50"].results[0, 0].completion == "again"
-
-
-def call(*arguments):
-    return CliRunner().invoke(main, [*map(str, arguments)], catch_exceptions=False)
-
-
-def test_the_command_prints_a_table_and_a_sentence(tmp_path):
-    write_run(tmp_path, "grpo", {0, 1, 2}, 257)
-    write_run(tmp_path, "sdpo", {0, 1, 2, 3, 4}, 257)
-    out = tmp_path / "out.json"
-    done = call("compare", "grpo", "sdpo", "--runs-dir", tmp_path, "--json", out)
-    assert done.exit_code == 0
-    assert "not distinguishable (2 gained, 0 lost, p = 0.50)." in done.stdout
-    assert "257 problems can show a difference of 5.7 points" in done.stdout
-    (found,) = json.loads(out.read_text())["comparisons"]
-    assert (found["gained"], found["lost"], found["p"]) == ([3, 4], [], 0.5)
-    assert (found["distinguishable"], found["winner"]) == (False, None)
-
-
-def test_p_values_are_whole_on_a_narrow_terminal(tmp_path, monkeypatch):
-    names = [f"a-label-of-some-length-{i}" for i in range(3)]
-    for number, name in enumerate(names):
-        write_run(tmp_path, name, set(range(100 * number)), 250)
-    monkeypatch.setattr("evaluator.cli.terminal._PLAIN_WIDTH", 80)
-    done = call("compare", *names, "--runs-dir", tmp_path)
-    table = done.stdout[: done.stdout.index(" is better")]
-    assert "1.6e-30" in table and "…" not in done.stdout
-    assert max(map(len, table.splitlines())) <= 80
-
-
-def test_one_name_is_a_usage_error(tmp_path):
-    assert call("compare", "a", "--runs-dir", tmp_path).exit_code == 2
-
-
-@pytest.mark.parametrize("arguments", [("compare", "a", "b"), ("show", "a", 3)])
-def test_an_unknown_name_is_one_line(tmp_path, arguments):
-    done = call(*arguments, "--runs-dir", tmp_path)
-    assert done.exit_code == 1
-    assert done.stderr.startswith("Error: a name must be")
-    assert len(done.stderr.strip().splitlines()) == 1
-
-
-def test_show_prints_completion_and_feedback(tmp_path):
-    write_run(tmp_path, "base", {0}, 2)
-    done = call("show", "base", 1, "--runs-dir", tmp_path)
-    assert done.exit_code == 0
-    for word in ("base", "task 1", "no_code", "ask", "said why", "0 of 3 asserts"):
-        assert word in done.stdout
-
-
-def test_show_puts_two_runs_side_by_side(tmp_path):
-    write_run(tmp_path, "base", {0}, 2)
-    write_run(tmp_path, "tuned", {0, 1}, 2)
-    done = call("show", "base", 1, "--beside", "tuned", "--runs-dir", tmp_path)
-    (titles,) = [line for line in done.stdout.splitlines() if "task 1" in line]
-    assert "base" in titles
-    assert "tuned" in titles
-
-
-def test_show_obeys_no_escape_and_no_markup(tmp_path):
-    run_id = write_run(tmp_path, "base", {0}, 2)
-    with Journal.resume(tmp_path / run_id) as journal:
-        journal.append(result("final", 1, False, completion="\x1b[31m[bold]x[/bold]\x07\x00"))
-    text = call("show", "base", 1, "--runs-dir", tmp_path).stdout
-    assert "\\x1b[31m[bold]x[/bold]\\x07\\x00" in text
-
-
-def test_show_names_a_task_that_was_not_evaluated(tmp_path):
-    write_run(tmp_path, "base", {0}, 2)
-    done = call("show", "base", 99, "--runs-dir", tmp_path)
-    assert "Error: the task must be one that" in done.stderr
+@pytest.mark.parametrize("named_by", ["adapter", "parent_run_id"])
+def test_an_adapter_is_of_the_run_that_trained_it(tmp_path, named_by):
+    first, second = pair()
+    for item in second.evals:
+        folder = tmp_path / item.info.run_id
+        Journal.create(tmp_path, item.info).close()
+        assert (folder / "run.json").is_file()
+    evaluated = tuple(
+        replace(
+            item,
+            run_dir=tmp_path / "evaluation",
+            info=INFO.model_copy(
+                update={"adapter": str(tmp_path / item.info.run_id / "adapter"), "seed": 0}
+                if named_by == "adapter"
+                else {"parent_run_id": item.info.run_id, "seed": 0}
+            ),
+        )
+        for item in second.evals
+    )
+    (found,) = compare([first, Side("sdpo", evaluated)])
+    assert (found.winner, found.n_seeds) == ("sdpo", (3, 3))

@@ -13,6 +13,7 @@ from evaluator.statistics.stats import (
     wilson,
     wilson_of_mean,
 )
+from tests.scale import examples
 
 MONTE_CARLO = 0.02
 """Slack of simulated coverage: about three standard errors at 2,000 runs."""
@@ -160,7 +161,7 @@ def test_pass_at_k_equals_the_count_of_subsets(data, n):
     assert pass_at_k(n, c, k) == pytest.approx(1 - comb(n - c, k) / comb(n, k))
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(st.floats(0.05, 0.95), st.integers(1, 5))
 def test_pass_at_k_is_unbiased(rate, k):
     from scipy import stats

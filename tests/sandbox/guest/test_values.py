@@ -30,6 +30,7 @@ from sandbox.guest import values
 from sandbox.guest.protocol import ProtocolError
 from sandbox.judge import decode
 from sandbox.judge.asserts import parse
+from tests.scale import examples
 
 hashable = st.recursive(
     st.none()
@@ -289,7 +290,7 @@ def test_equal_values_share_a_digest_whatever_their_types(one, other):
     assert one == other and values.digest(one) == values.digest(other) is not None
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(anything, anything)
 def test_values_share_a_digest_only_if_they_are_equal(one, other):
     if None not in (values.digest(one), values.digest(other)):

@@ -25,8 +25,7 @@ from trainer.training.train import resume, train
 
 
 @pytest.fixture
-def options(config_file, monkeypatch, hashed_grades):
-    monkeypatch.setattr("trainer.training.train.open_sandbox", lambda backend: hashed_grades)
+def options(config_file, hashed_grades):
 
     def make(**changes):
         short = {"max_steps": 3, "max_completion_length": 8, "save_total_limit": 2}

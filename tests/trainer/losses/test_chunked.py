@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.scale import examples
 from trainer.losses.chunked import Head, token_terms
 from trainer.losses.sdpo import Distillation, token_losses
 from trainer.losses.top_k import entropy, sampled_logprobs
@@ -90,7 +91,7 @@ def test_a_trainable_head_gets_the_gradient_of_the_plain_form(spec):
         assert (a - b).abs().max() <= rounding(spec) * max(1.0, b.abs().max().item())
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(seed=st.integers(0, 9_999), chunk=st.integers(1, 9))
 def test_the_gradient_is_that_of_the_value(seed, chunk):
     # without old log-probabilities: the importance weight is a constant only to autograd

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.scale import examples
 from trainer.losses.divergence import forward_kl, jensen_shannon, reverse_kl
 
 ROUNDING = 1e-12
@@ -93,7 +94,7 @@ def test_impossible_tokens_on_both_sides_have_no_value_and_no_gradient(name):
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(seed=st.integers(0, 9_999))
 def test_the_gradient_is_that_of_the_value(name, seed):
     generator = torch.Generator().manual_seed(seed)

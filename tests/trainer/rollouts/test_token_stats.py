@@ -14,8 +14,7 @@ from trainer.training.train import train
 
 
 @pytest.fixture
-def rows_of(config_file, monkeypatch, hashed_grades):
-    monkeypatch.setattr("trainer.training.train.open_sandbox", lambda backend: hashed_grades)
+def rows_of(config_file, hashed_grades):
 
     def go(algorithm, **changes):
         result = train(algorithm, parse_options(config_file(**changes)), say=lambda _: None)

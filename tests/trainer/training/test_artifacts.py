@@ -6,10 +6,7 @@ from trainer.options.config import parse_options
 from trainer.training.train import train
 
 
-def test_a_run_lists_the_files_that_it_saved_with_their_hashes(
-    config_file, monkeypatch, hashed_grades
-):
-    monkeypatch.setattr("trainer.training.train.open_sandbox", lambda backend: hashed_grades)
+def test_a_run_lists_the_files_that_it_saved_with_their_hashes(config_file, hashed_grades):
     result = train("grpo", parse_options(config_file(max_steps=1)), say=lambda _: None)
     (segment,) = result.run_dir.glob("segment-*.jsonl")
     rows = [json.loads(line.row) for line in scan(segment) if line.table == "artifacts"]

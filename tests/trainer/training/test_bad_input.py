@@ -12,8 +12,7 @@ from trainer.training.train import train
 
 
 @pytest.fixture
-def run(config_file, monkeypatch, hashed_grades):
-    monkeypatch.setattr("trainer.training.train.open_sandbox", lambda backend: hashed_grades)
+def run(config_file, hashed_grades):
 
     def go(algorithm="sdpo", **changes):
         from tests.trainer.training.test_train import Finished

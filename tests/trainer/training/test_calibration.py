@@ -105,8 +105,7 @@ def test_a_band_says_what_it_rests_on_and_holds_what_was_measured():
     assert "378 other problems and another prompt" in CODER.source
 
 
-def test_an_unknown_model_needs_to_be_allowed(config_file, monkeypatch, hashed_grades):
-    monkeypatch.setattr("trainer.training.train.open_sandbox", lambda backend: hashed_grades)
+def test_an_unknown_model_needs_to_be_allowed(config_file, hashed_grades):
     options = parse_options(config_file(allow_uncalibrated=False))
     with pytest.raises(
         ConfigError, match=r"must be known before training.*--allow_uncalibrated true"
@@ -117,7 +116,6 @@ def test_an_unknown_model_needs_to_be_allowed(config_file, monkeypatch, hashed_g
 @pytest.fixture
 def gated(config_file, monkeypatch, hashed_grades, tiny_model):
     """A run of the tiny model under a band of its own."""
-    monkeypatch.setattr("trainer.training.train.open_sandbox", lambda backend: hashed_grades)
 
     def go(low, high):
         band = type(BANDS[0])((tiny_model.name.lower(),), low, high, "a test")

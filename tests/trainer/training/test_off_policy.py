@@ -51,8 +51,7 @@ class InterruptAfter(TrainerCallback):
 
 
 @pytest.fixture
-def go(config_file, monkeypatch, hashed_grades, tmp_path):
-    monkeypatch.setattr("trainer.training.train.open_sandbox", lambda backend: hashed_grades)
+def go(config_file, hashed_grades, tmp_path):
 
     def run(algorithm="sdpo", *, name="run", interrupt_after=None, prepare=None, **changes):
         options = {"max_steps": 4, "max_completion_length": 6, "runs_dir": str(tmp_path / name)}
@@ -84,16 +83,38 @@ def rows(result):
     return found
 
 
+@pytest.fixture(scope="module")
+def finished_runs():
+    return {}
+
+
+@pytest.fixture
+def plain(go, finished_runs):
+    """A whole run and the steps in which its teacher moved, once for the tests that only read it."""
+
+    def run(**changes):
+        key = tuple(sorted(changes.items()))
+        if key not in finished_runs:
+            updates = []
+
+            def watch(trainer):
+                update = trainer.teacher.update
+                trainer.teacher.update = lambda: (
+                    updates.append(int(trainer.state.global_step)),
+                    update(),
+                )
+
+            finished_runs[key] = (go(name="plain", prepare=watch, **changes), updates)
+        return finished_runs[key]
+
+    return run
+
+
 @ROLLOUTS
-def test_rollouts_have_rows_of_their_own_and_the_teacher_moves_once_a_batch(go, shape):
+def test_rollouts_have_rows_of_their_own_and_the_teacher_moves_once_a_batch(plain, shape):
     changes, sampled_in, expected_updates = shape
-    updates = []
-
-    def watch(trainer):
-        update = trainer.teacher.update
-        trainer.teacher.update = lambda: (updates.append(int(trainer.state.global_step)), update())
-
-    found = rows(go(prepare=watch, **changes))
+    result, updates = plain(**changes)
+    found = rows(result)
     n_rollouts = 4 * changes.get("steps_per_generation", 2)
     steps = [r["step"] for r in found["rollouts"]]
     assert steps == [step for step in sampled_in for _ in range(n_rollouts)]
@@ -146,8 +167,8 @@ def test_whatever_the_shape_rollouts_teacher_audit_and_resume_follow_the_micro_b
         assert outcome(resumed.run_dir.parent) == outcome(plain.run_dir.parent)
 
 
-def test_the_rows_of_a_step_with_several_batches_all_reach_the_database(go):
-    result = go(steps_per_generation=1, max_steps=2)
+def test_the_rows_of_a_step_with_several_batches_all_reach_the_database(plain):
+    result, _ = plain(token_stats_every=1, max_steps=2, **SHAPES["half a step"][0])
     runs = result.run_dir.parent
     ingest(runs, runs / "results.duckdb")
     with connect(runs / "results.duckdb") as connection:
@@ -200,11 +221,13 @@ def test_every_stage_of_a_run_off_the_step_is_what_a_second_derivation_gives(go,
         pytest.param("one step, twice", {"lora_dropout": 0.3}, marks=pytest.mark.slow),
     ],
 )
-def test_a_run_resumed_in_the_midst_of_a_rollout_batch_ends_as_if_it_had_not_been(go, name, extra):
+def test_a_run_resumed_in_the_midst_of_a_rollout_batch_ends_as_if_it_had_not_been(
+    go, plain, name, extra
+):
     changes = SHAPES[name][0] | extra
-    plain = go(name="plain", **changes)
+    whole, _ = plain(**changes)
     resumed = go(name="resumed", interrupt_after=1, **changes)
-    assert outcome(resumed.run_dir.parent) == outcome(plain.run_dir.parent)
+    assert outcome(resumed.run_dir.parent) == outcome(whole.run_dir.parent)
 
 
 SETTINGS = {
@@ -219,13 +242,8 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "changes"),
-    [
-        pytest.param(*setting, id=name, marks=() if name == "rlsd" else pytest.mark.slow)
-        for name, setting in SETTINGS.items()
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("algorithm", "changes"), SETTINGS.values(), ids=SETTINGS)
 def test_every_setting_resumed_ends_as_if_it_had_not_been_interrupted(go, algorithm, changes):
     changes = {**changes, "max_steps": 2, "lora_dropout": 0.2}
     plain = go(algorithm, name="plain", **changes)
@@ -261,8 +279,8 @@ def test_the_order_of_problems_depends_on_the_seed_and_the_epoch_and_is_trls():
         *(pytest.param(n, marks=pytest.mark.slow) for n in ("two steps", "one step, twice")),
     ],
 )
-def test_a_token_stands_with_the_rollout_that_it_belongs_to_and_is_kept_once(go, name):
-    found = rows(go(token_stats_every=1, max_steps=2, **SHAPES[name][0]))
+def test_a_token_stands_with_the_rollout_that_it_belongs_to_and_is_kept_once(plain, name):
+    found = rows(plain(token_stats_every=1, max_steps=2, **SHAPES[name][0])[0])
     rollouts = {(r["step"], r["group_index"], r["member_index"]): r for r in found["rollouts"]}
     tokens = defaultdict(list)
     for r in found["token_stats"]:

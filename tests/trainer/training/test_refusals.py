@@ -18,9 +18,7 @@ KNOWN = "smollm2-135m"
 """A model of this name has a band, so that a run calibrates."""
 
 
-@pytest.fixture(autouse=True)
-def sandbox(monkeypatch, hashed_grades):
-    monkeypatch.setattr("trainer.training.train.open_sandbox", lambda backend: hashed_grades)
+pytestmark = pytest.mark.usefixtures("hashed_grades")
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,7 @@ SECOND_END = list(range(100, 130))
 
 
 @pytest.fixture
-def go(config_file, monkeypatch, hashed_grades):
-    monkeypatch.setattr("trainer.training.train.open_sandbox", lambda backend: hashed_grades)
+def go(config_file, hashed_grades):
 
     def run(algorithm="sdpo", *, prepare=None, **changes):
         options = parse_options(config_file(**{"max_steps": 1, **changes}))

@@ -1,6 +1,5 @@
 """Whole runs of the tiny model through TRL, with grades that a hash of the text decides."""
 
-import json
 import math
 import statistics
 from collections import defaultdict
@@ -12,6 +11,7 @@ from trl import GRPOTrainer
 
 from analysis.journal.lines import scan
 from sandbox.program import SandboxError
+from tests.trainer.finished import Finished
 from trainer.endings.faults import OutsideFault
 from trainer.options.config import parse_options
 from trainer.training.train import train
@@ -20,25 +20,8 @@ ROUNDING = 1e-5
 """Float32 losses of size 1e-2, summed in another order."""
 
 
-class Finished:
-    """What a run left behind: its rows by table, and its final weights."""
-
-    def __init__(self, result):
-        self.result = result
-        self.rows = defaultdict(list)
-        for segment in sorted(result.run_dir.glob("segment-*.jsonl")):
-            for line in scan(segment):
-                self.rows[line.table].append(json.loads(line.row))
-        self.weights = load_file(next(result.adapter_dir.glob("*model.safetensors")))
-
-    def metric(self, name):
-        return [row["value"] for row in self.rows["metrics"] if row["name"] == name]
-
-
 @pytest.fixture
-def run(config_file, monkeypatch, hashed_grades):
-    monkeypatch.setattr("trainer.training.train.open_sandbox", lambda backend: hashed_grades)
-
+def run(config_file, hashed_grades):
     def go(algorithm, **changes):
         options = parse_options(config_file(**changes))
         return Finished(train(algorithm, options, say=lambda _: None))
@@ -46,8 +29,26 @@ def run(config_file, monkeypatch, hashed_grades):
     return go
 
 
-def test_sdpo_records_every_rollout_with_verdicts_feedback_and_teacher_prompt(run):
-    finished = run("sdpo")
+@pytest.fixture(scope="module")
+def finished_runs():
+    return {}
+
+
+@pytest.fixture
+def shared(run, finished_runs):
+    """A run that the tests which only read it have in common."""
+
+    def go(algorithm, **changes):
+        key = (algorithm, *sorted(changes.items()))
+        if key not in finished_runs:
+            finished_runs[key] = run(algorithm, **changes)
+        return finished_runs[key]
+
+    return go
+
+
+def test_sdpo_records_every_rollout_with_verdicts_feedback_and_teacher_prompt(shared):
+    finished = shared("sdpo")
     rollouts = finished.rows["rollouts"]
     assert len(rollouts) == 16, "2 steps x 2 prompts x 4 generations"
     keys = {(r["step"], r["group_index"], r["member_index"]) for r in rollouts}
@@ -90,8 +91,8 @@ def _check_teacher(rollout, rollouts):
         assert rollout["teacher_prompt"].endswith("<|assistant|>")
 
 
-def test_the_algorithms_start_from_the_same_rollouts_and_see_the_same_problems(run):
-    runs = [run(algorithm, label=algorithm) for algorithm in ("grpo", "sdpo", "hybrid")]
+def test_the_algorithms_start_from_the_same_rollouts_and_see_the_same_problems(shared):
+    runs = [shared(algorithm) for algorithm in ("grpo", "sdpo", "hybrid")]
     tasks = [[r["task_id"] for r in f.rows["rollouts"]] for f in runs]
     assert tasks[0] == tasks[1] == tasks[2]
     first = [
@@ -105,30 +106,30 @@ def test_the_algorithms_start_from_the_same_rollouts_and_see_the_same_problems(r
     assert not torch.equal(weights[1][name], weights[2][name])
 
 
-def test_one_seed_gives_the_same_run_twice_and_another_seed_another(run):
-    first, again, other = run("sdpo"), run("sdpo"), run("sdpo", seed=8)
+def test_one_seed_gives_the_same_run_twice_and_another_seed_another(run, shared):
+    first, again, other = shared("sdpo"), run("sdpo"), run("sdpo", seed=8)
     assert all(torch.equal(first.weights[n], again.weights[n]) for n in first.weights)
     assert first.metric("loss") == again.metric("loss")
     assert first.metric("loss") != other.metric("loss")
 
 
+@pytest.mark.parametrize("size", [1, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("algorithm", ["sdpo", "grpo"])
-def test_cutting_the_step_into_micro_batches_changes_nothing(run, algorithm):
-    cuts = [
-        run(
+def test_cutting_the_step_into_micro_batches_changes_nothing(shared, algorithm, size):
+    whole, cut = (
+        shared(
             algorithm,
             max_steps=1,
             per_device_train_batch_size=b,
             gradient_accumulation_steps=8 // b,
         )
-        for b in (8, 4, 1)
-    ]
-    assert [len(f.rows["rollouts"]) for f in cuts] == [8, 8, 8]
-    for other in cuts[1:]:
-        assert other.metric("loss")[0] == pytest.approx(cuts[0].metric("loss")[0], abs=ROUNDING)
-        assert other.metric("grad_norm")[0] == pytest.approx(
-            cuts[0].metric("grad_norm")[0], rel=1e-3, abs=ROUNDING
-        )
+        for b in (8, size)
+    )
+    assert len(whole.rows["rollouts"]) == len(cut.rows["rollouts"]) == 8
+    assert cut.metric("loss")[0] == pytest.approx(whole.metric("loss")[0], abs=ROUNDING)
+    assert cut.metric("grad_norm")[0] == pytest.approx(
+        whole.metric("grad_norm")[0], rel=1e-3, abs=ROUNDING
+    )
 
 
 def test_without_any_teacher_signal_the_loss_and_the_gradient_are_zero(run):
@@ -144,8 +145,10 @@ def test_without_any_teacher_signal_the_loss_and_the_gradient_are_zero(run):
     assert finished.metric("teacher/reprompted_fraction") == [0.0]
 
 
-def test_the_first_grpo_loss_is_about_zero_and_its_gradient_is_not(run):
-    finished = run("grpo", max_steps=1)
+def test_the_first_grpo_loss_is_about_zero_and_its_gradient_is_not(shared):
+    finished = shared(
+        "grpo", max_steps=1, per_device_train_batch_size=8, gradient_accumulation_steps=1
+    )
     assert abs(finished.metric("loss")[0]) < 1e-2 < finished.metric("grad_norm")[0]
 
 
@@ -161,8 +164,8 @@ def test_the_teacher_is_saved_beside_the_student_and_lags_behind_it(run):
     assert not (checkpoint / "teacher").exists(), "the student's checkpoint holds the student alone"
 
 
-def test_metrics_name_what_happened_in_each_step(run):
-    finished = run("sdpo")
+def test_metrics_name_what_happened_in_each_step(shared):
+    finished = shared("sdpo")
     for name in (
         "loss",
         "grad_norm",
@@ -201,8 +204,8 @@ def test_a_sandbox_fault_stops_the_run_and_rewards_nobody(run, monkeypatch, tmp_
     assert "rollouts" not in tables and "run_states" in tables
 
 
-def test_evaluations_are_recorded_at_their_steps_and_leave_training_alone(run):
-    plain = run("sdpo")
+def test_evaluations_are_recorded_at_their_steps_and_leave_training_alone(run, shared):
+    plain = shared("sdpo")
     evaluated = run(
         "sdpo",
         evaluate_every=1,
@@ -227,8 +230,8 @@ def test_the_time_split_holds_every_phase_and_adds_up_to_the_steps(run):
         assert sum(values[step] for values in split.values()) >= step_time
 
 
-def test_metrics_of_the_groups_agree_with_the_recorded_rows(run):
-    finished = run("sdpo")
+def test_metrics_of_the_groups_agree_with_the_recorded_rows(shared):
+    finished = shared("sdpo")
     for step in (1, 2):
         rows = [r for r in finished.rows["rollouts"] if r["step"] == step]
         groups = [[r for r in rows if r["group_index"] == g] for g in (0, 1)]
@@ -256,9 +259,9 @@ def test_a_hybrid_step_names_both_losses_and_their_mixture(run):
 
 
 def test_a_sampler_with_other_probabilities_is_corrected_for_and_one_without_is_not(
-    run, monkeypatch
+    run, shared, monkeypatch
 ):
-    plain = run("sdpo", max_steps=1)
+    plain = shared("sdpo", max_steps=1)
     original = GRPOTrainer._generate_single_turn
 
     def with_logprobs(self, *args, **kwargs):
