@@ -12,7 +12,7 @@ from analysis.provenance import check_label
 from evaluator.evaluation.label import findable, folder_label, name_label
 from evaluator.results.stored import StoredError, find_evals
 from sdpo_bench import main
-from tests.evaluator.results.test_compare import write_run
+from tests.evaluator.results.evaluations import write_run
 
 
 def invoke(command, folder, *arguments):
@@ -254,7 +254,7 @@ def test_resuming_still_wants_a_whole_journal(tmp_path):
 
 
 def test_steps_of_one_run_are_not_taken_for_seeds(tmp_path):
-    from tests.evaluator.results.test_compare import INFO, result, summary
+    from tests.evaluator.results.evaluations import INFO, result, summary
 
     info = INFO.model_copy(update={"run_id": "train-1", "label": "grpo"})
     with Journal.create(tmp_path, info) as journal:
