@@ -120,6 +120,7 @@ def test_a_signal_saves_the_step_and_the_resumed_run_is_the_one_never_stopped(
 
 def test_a_second_signal_interrupts_at_once():
     stop = StopRequest()
+    stop.waits = True
     with stop.installed():
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.signal_name == "SIGINT"
