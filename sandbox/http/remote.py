@@ -22,7 +22,7 @@ from sandbox.http.address import TOKEN_VARIABLE, parse_url
 from sandbox.http.connection import Connection, Reply, Unreachable
 from sandbox.judge.verdict import clean
 from sandbox.pool.jobs import planned, too_large
-from sandbox.pool.task import STARVATION_FACTOR
+from sandbox.pool.task import STARVATION_FACTOR, check_timeout_s
 from sandbox.program import Execution, Program, SandboxError
 
 PATIENCE_S = 600.0
@@ -177,6 +177,7 @@ class Remote:
                 parts.clear()
 
         for place, program in enumerate(programs):
+            check_timeout_s(program.timeout_s)
             part = protocol.write(protocol.wire_program(program))
             if len(part) + 100 > self._max_body_bytes:
                 found[place] = too_large(program, planned(program), self._max_body_bytes)

@@ -167,10 +167,11 @@ def _bound(host: str, port: int) -> socket.socket:
         SandboxError: no such address, or somebody else has the port.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(
+        family, kind, number, _, address = socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        bound = socket.socket(family, socket.SOCK_STREAM)
+        # Only of a socket that names its protocol does asyncio send a small answer at once: 40 ms otherwise.
+        bound = socket.socket(family, kind, number)
     except (OSError, UnicodeError) as error:
         raise SandboxError(f"--host must be an address of this machine, got {host!r}") from error
     try:

@@ -88,10 +88,7 @@ def make_task(job: Job, *, timeout_s: float, memory_bytes: int) -> Task | None:
     Raises:
         ValueError: a time limit out of range.
     """
-    if not 0.001 <= timeout_s <= MAX_TIMEOUT_MS / 1000:
-        raise ValueError(
-            f"timeout_s must lie between 0.001 and {MAX_TIMEOUT_MS // 1000}, got {timeout_s!r}"
-        )
+    check_timeout_s(timeout_s)
     timeout_ms = int(timeout_s * 1000)
     hard_ms = min(timeout_ms * STARVATION_FACTOR, MAX_HARD_MS)
     data = dump_job(job)
@@ -99,6 +96,18 @@ def make_task(job: Job, *, timeout_s: float, memory_bytes: int) -> Task | None:
         return None
     header = RequestHeader(Kind.RUN, len(data), timeout_ms, hard_ms, memory_bytes)
     return Task(header, data)
+
+
+def check_timeout_s(timeout_s: float) -> None:
+    """Refuse a time limit that no program can have.
+
+    Raises:
+        ValueError: it is out of range, or no number.
+    """
+    if not 0.001 <= timeout_s <= MAX_TIMEOUT_MS / 1000:
+        raise ValueError(
+            f"timeout_s must lie between 0.001 and {MAX_TIMEOUT_MS // 1000}, got {timeout_s!r}"
+        )
 
 
 class Exchange:
