@@ -30,10 +30,13 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.loss import status_bytes
+from evaluator.problems.prompt import MBPP
 from sandbox.client import open_sandbox
 from trainer.endings.faults import Patience
+from trainer.options import shipped
 from trainer.options.checks import adapter_config
 from trainer.options.config import Options, parse_options
+from trainer.options.prompting import Asking
 from trainer.rollouts.rollouts import RolloutGrader
 from trainer.step.timing import PhaseClock
 from trainer.training.assemble import load_model, problems_of, rows_of_problems
@@ -77,7 +80,6 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
 
 def measure(form: str, model: str, overrides: list[str]) -> Measured:
     """Train one step in one form."""
-    here = Path(__file__).parent.parent
     watch, n_tokens, n_read = _Watch(), list[int](), list[int]()
 
     def count(module: Any, inputs: Any) -> None:  # noqa: ANN401
@@ -87,7 +89,7 @@ def measure(form: str, model: str, overrides: list[str]) -> Measured:
     hook = torch.nn.modules.module.register_module_forward_pre_hook(count)
     with tempfile.TemporaryDirectory() as folder:
         options = parse_options(
-            here / "configs/smoke-cpu.yaml",
+            shipped.folder() / "smoke-cpu.yaml",
             ["--model_name_or_path", model, "--max_steps", "1", "--runs_dir", folder, *overrides],
         )
         if form.startswith("trl"):
@@ -152,7 +154,7 @@ def _train_trl(
         )
         common: dict[str, Any] = {
             "reward_funcs": [grader.correctness, grader.format_score],
-            "train_dataset": Dataset.from_list(rows_of_problems(problems, bench)),
+            "train_dataset": Dataset.from_list(rows_of_problems(problems, Asking(MBPP))),
             "processing_class": tokenizer,
             "peft_config": adapter_config(options.model),
         }

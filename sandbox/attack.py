@@ -111,7 +111,9 @@ def load(folder: Path) -> list[Attack]:
     """
     index = folder / "index.json"
     if not index.is_file():
-        raise ValueError(f"a folder of attacks must hold index.json, got none in {folder}")
+        raise ValueError(
+            f"a folder of attacks must hold index.json, got none in {folder}; name one that does"
+        )
     entries = json.loads(index.read_text())
     attacks = []
     for entry in entries:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from analysis.shell_completion import run_ids
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -97,9 +99,20 @@ CHAT_TEMPLATE_KWARGS = click.option(
     show_default=True,
     help="What the chat template is given beside the messages, e.g. '{\"enable_thinking\": false}'.",
 )
+CHAT_TEMPLATE = click.option(
+    "--chat-template",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with a chat template (Jinja) in place of the tokenizer's.",
+)
+PROMPT_TEMPLATE = click.option(
+    "--prompt-template",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with the user's message; {text}, {tests} and {name} are filled in.",
+)
 RESUME = click.option(
     "--resume",
     metavar="RUN",
+    shell_complete=run_ids,
     help="Go on with an interrupted run, with its own options, where it stopped.",
 )
 RUNS_DIR = click.option(

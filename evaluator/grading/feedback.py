@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from evaluator.grading.grade import Grade
-from sandbox.judge.explain import sentences
+from evaluator.problems.user_code import UserCodeError
+from sandbox.judge.explain import HIDDEN, sentences
+from sandbox.program import AssertResult, Verdict
 
 MAX_CHARS = 1200
 """Default bound of a whole feedback text, in characters: about 300 tokens."""
@@ -35,7 +38,12 @@ tokenizer that drops them would put together what they hold apart."""
 
 
 def feedback(
-    grade: Grade, *, max_chars: int = MAX_CHARS, special_tokens: Sequence[str] = ()
+    grade: Grade,
+    *,
+    max_chars: int = MAX_CHARS,
+    special_tokens: Sequence[str] = (),
+    hidden: bool = True,
+    function: Callable[[Grade, str], object] | None = None,
 ) -> str | None:
     """Return what the sandbox says of a completion, at most `max_chars` long; None for a pass.
 
@@ -43,16 +51,30 @@ def feedback(
         grade: the graded completion.
         max_chars: bound of the text; a longer one keeps its beginning.
         special_tokens: of the tokenizer that will read it (`control_tokens`), beside the usual ones.
+        hidden: say of hidden tests only how they failed, as a policy may read it.
+        function: a person's own, from grade and completion to a text or None; its text is bounded and made harmless
+            like ours.
 
     Raises:
         ValueError: max_chars leaves no room for a sentence.
+        UserCodeError: the function raised, or returned no text.
     """
     if max_chars < 80:
         raise ValueError(f"max_chars must be at least 80, got {max_chars!r}; raise it")
     if grade.passed:
         return None
-    text = neutralise("\n".join(_lines(grade)), special_tokens=special_tokens)
-    return _cut(text, max_chars)
+    if function is None:
+        said = "\n".join(_lines(grade, hidden=hidden))
+    else:
+        found = function(grade, grade.completion)
+        if found is not None and not isinstance(found, str):
+            name = getattr(function, "name", "the feedback")
+            raise UserCodeError(
+                f"{name} must return a text or None, got {found!r:.100}; return one of these"
+            )
+        said = found or ""
+    text = neutralise(said, special_tokens=special_tokens)
+    return _cut(text, max_chars) if text.strip() else None
 
 
 def neutralise(text: str, *, special_tokens: Sequence[str] = ()) -> str:
@@ -107,7 +129,7 @@ class AddedTokens(Protocol):
         ...
 
 
-def _lines(grade: Grade) -> list[str]:
+def _lines(grade: Grade, *, hidden: bool) -> list[str]:
     """The feedback before it is made harmless and cut."""
     code = grade.extraction.code
     if code is None:
@@ -115,9 +137,25 @@ def _lines(grade: Grade) -> list[str]:
             f"The answer holds no program: {grade.extraction.reason}. "
             "Answer with the code in one Python code block."
         ]
-    return sentences(code, grade.execution.results) or [
-        "The answer could not be judged by any test."
+    n_visible = grade.problem.n_visible if hidden else grade.n_asserts
+    results = [
+        result if index < n_visible else _without_values(result)
+        for index, result in enumerate(grade.execution.results)
     ]
+    return sentences(code, results) or ["The answer could not be judged by any test."]
+
+
+def _without_values(result: AssertResult) -> AssertResult:
+    """A result of which only the kind of failure may be told, and the answer's own line: no input and no value."""
+    wrong = result.verdict is Verdict.FAILED
+    return replace(
+        result,
+        assertion=HIDDEN,
+        call=HIDDEN,
+        message=None,
+        got="a wrong result" if wrong else None,
+        expected=None,
+    )
 
 
 def _cut(text: str, max_chars: int) -> str:

@@ -13,8 +13,8 @@ from sandbox.http.run_code import RunCodeRequest, script, told
 from sandbox.judge.called import called_names
 from sandbox.judge.explain import sentences
 from sandbox.judge.verdict import clean
+from sandbox.pool.batch import Health
 from sandbox.pool.jobs import planned
-from sandbox.pool.pool import Health
 from sandbox.pool.task import Outcome
 from sandbox.program import Execution, Program, SandboxError
 

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 
 from sandbox.program import AssertResult, Verdict
 
+HIDDEN = "a hidden test"
+"""The call and the assert of a result whose input and values must not be told."""
+
 _MAX_SHOWN = 3
 """Failing asserts that are described one by one."""
 
@@ -62,6 +65,8 @@ def _described(result: AssertResult, code: str) -> list[str]:
             got = _part(result.got) if result.got is not None else "something else"
             if result.call is None:
                 return [f"- {_part(result.assertion)} does not hold."]
+            if result.assertion == HIDDEN:
+                return [f"- {HIDDEN} gave a wrong result."]
             if result.expected is None:
                 return [f"- {call} gave {got}, but {_part(result.assertion)} must hold."]
             return [f"- {call} gave {got}, expected {_part(result.expected)}."]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from sandbox.guest.protocol import Call, Job
@@ -10,7 +10,7 @@ from sandbox.guest.values import Value
 from sandbox.judge.asserts import Assertion
 from sandbox.judge.decode import Opaque
 from sandbox.pool.jobs import aside_value, modules, without_asides
-from sandbox.pool.task import Outcome
+from sandbox.pool.task import Execute, Run
 from sandbox.program import Program
 
 MAX_KEPT = 10_000
@@ -31,14 +31,14 @@ class Asides:
         self,
         programs: Sequence[Program],
         plans: Sequence[tuple[Assertion, ...]],
-        run: Callable[[Sequence[Job], float], list[Outcome | None]],
+        execute: Execute,
     ) -> dict[Aside, Value]:
         """Return the value of each aside that the plans need.
 
         Args:
             programs: whose imports they see.
             plans: the asserts of each program, taken apart.
-            run: runs jobs with a time limit in seconds.
+            execute: runs jobs.
         """
         needed = {
             (program.imports, source): None
@@ -49,11 +49,11 @@ class Asides:
         known = dict(self.known) if needed else {}
         wanted = [key for key in needed if key not in known]
         if wanted:
-            jobs = [
-                Job((*imports, *modules(source)), "", "", ((Call(source),),))
+            runs = [
+                Run(Job((*imports, *modules(source)), "", "", ((Call(source),),)), _TIMEOUT_S)
                 for imports, source in wanted
             ]
-            for key, outcome in zip(wanted, run(jobs, _TIMEOUT_S), strict=True):
+            for key, outcome in zip(wanted, execute(runs), strict=True):
                 known[key] = aside_value(outcome)
             # Another thread's may be lost here: they are evaluated again.
             self.known = known if len(known) <= MAX_KEPT else {}

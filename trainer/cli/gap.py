@@ -81,6 +81,8 @@ WORDS = {
 @command_options.DTYPE
 @command_options.LOAD_IN_4BIT
 @command_options.CHAT_TEMPLATE_KWARGS
+@command_options.CHAT_TEMPLATE
+@command_options.PROMPT_TEMPLATE
 @command_options.RESUME
 @command_options.RUNS_DIR
 @command_options.json_path("Also write the figures to this file.")
@@ -100,7 +102,7 @@ def gap(
     """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
     from analysis.provenance import check_label
     from evaluator.cli.terminal import check_json_path, one_line_errors, print_line, write_json
-    from trainer.experiments.gap import gap_rows
+    from evaluator.models.named import check_adapter_folder, check_model_name
 
     with one_line_errors():
         check_json_path(json_path)
@@ -111,6 +113,14 @@ def gap(
             raise click.UsageError(
                 "--model or --adapter must be given, or --resume RUN; see --help"
             )
+        if chosen["model"] is not None:
+            check_model_name(chosen["model"])
+        if chosen["adapter"] is not None:
+            check_adapter_folder(chosen["adapter"])
+        from trainer.experiments.gap import (
+            gap_rows,  # imports torch: after all that can be refused without
+        )
+
         run_dir = _measure(chosen, resume, runs_dir)
         rows = gap_rows(run_dir)
         _print(rows)
@@ -141,6 +151,7 @@ def _measure(chosen: dict[str, Any], resume: str | None, runs_dir: Path) -> Path
             dtype=chosen["dtype"],
             load_in_4bit=chosen["load_in_4bit"],
             chat_template_kwargs=chosen["chat_template_kwargs"],
+            chat_template=chosen["chat_template"],
         )
         journal = stack.enter_context(
             _journal(chosen, options, problems, policy, sandbox.name, resume, runs_dir)
@@ -148,7 +159,13 @@ def _measure(chosen: dict[str, Any], resume: str | None, runs_dir: Path) -> Path
         advance = stack.enter_context(
             progress_bar(f"gap {chosen['label']}", len(problems.problems))
         )
-        measure_gap(policy, problems.problems, sandbox, journal, options, progress=advance)
+        try:
+            measure_gap(policy, problems.problems, sandbox, journal, options, progress=advance)
+        except KeyboardInterrupt as stop:
+            where = "" if runs_dir == Path("runs") else f" --runs-dir {runs_dir}"
+            raise KeyboardInterrupt(
+                f"`sdpo-bench gap --resume {journal.run_dir.name}{where}` goes on"
+            ) from stop
         return journal.run_dir
 
 
@@ -164,7 +181,7 @@ def _journal(
     """A journal of a run of its own, or of the one that goes on."""
     from analysis.journal.journal import Journal, StoreError, read_run_info
     from analysis.provenance import folder_sha256, run_info
-    from evaluator.problems.prompt import protocol_for
+    from trainer.teacher.shown import protocol_of
 
     if resume is not None:
         stored = read_run_info(runs_dir / resume).dataset_sha256
@@ -174,7 +191,9 @@ def _journal(
                 "restore them"
             )
         return Journal.resume(runs_dir / resume)
-    protocol = protocol_for(options.visible_tests)
+    protocol = protocol_of(
+        problems.problems, template=options.prompt_template, visible_tests=options.visible_tests
+    )
     folder = Path(policy.name)
     info = run_info(
         kind="eval",
@@ -203,7 +222,10 @@ def _stored(run_dir: Path, chosen: dict[str, Any]) -> dict[str, Any]:
         raise StoreError(
             f"--resume must name a run of `gap`, got {str(run_dir)!r}; see `sdpo-bench runs`"
         )
-    paths = {name: stored[name] and Path(stored[name]) for name in ("adapter", "mbpp_dir")}
+    paths = {
+        name: Path(stored[name]) if stored.get(name) else None
+        for name in ("adapter", "mbpp_dir", "chat_template", "prompt_template")
+    }
     return {**chosen, **stored, **paths}
 
 

@@ -6,9 +6,7 @@ set too, in the file or on the command line, and a key that none of the three kn
 
 from __future__ import annotations
 
-import argparse
 import difflib
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -22,6 +20,7 @@ from analysis.provenance import check_label
 from sandbox.client import check_backend
 from sandbox.program import SandboxError
 from trainer.losses.sdpo import Distillation
+from trainer.options.shipped import advice
 from trainer.teacher.prompt import TeacherRules
 
 Algorithm = Literal["grpo", "sdpo", "hybrid", "routed", "rlsd", "anchored", "sft", "audit"]
@@ -46,12 +45,21 @@ class BenchConfig:
 
     # problems and their grading
     dataset: str = _option(
-        "full/train", "problems to train on: full, sanitized or embedded / split"
+        "full/train",
+        "problems to train on: full, sanitized or embedded / split, human-eval or a file",
     )
     mbpp_dir: str | None = _option(None, "folder with mbpp.jsonl and sanitized-mbpp.json")
     max_problems: int | None = _option(None, "use only the first N problems")
     visible_tests: str = _option("all", "asserts shown in the prompt: all, first or none")
-    format_weight: float = _option(0.3, "weight of the format score in the reward, >= 0")
+    prompt_template: str | None = _option(
+        None, "file with the user's message, fields {text}, {tests}, {name}; docs/own.md"
+    )
+    chat_template: str | None = _option(None, "file with a chat template for the tokenizer (Jinja)")
+    reward: str | None = _option(
+        None, "your own reward, module:function or file.py:function; docs/own.md"
+    )
+    feedback: str | None = _option(None, "your own feedback, likewise")
+    format_weight: float = _option(0.3, "weight of the format score in the shipped reward, >= 0")
     sandbox: str = _option(
         "auto", "where programs run: auto, docker, process, or http://HOST:PORT of a server"
     )
@@ -159,6 +167,11 @@ class BenchConfig:
         _require(self.anchor_weight >= 0.0, "anchor_weight", self)
         _require(0.0 <= self.success_threshold <= 1.0, "success_threshold", self)
         _require(self.format_weight >= 0.0, "format_weight", self)
+        if self.reward is not None and self.format_weight != BenchConfig.format_weight:
+            raise ConfigError(
+                f"format_weight must be left out beside a reward of your own, got {self.format_weight!r}; it "
+                "belongs to the shipped one"
+            )
         _require(self.timeout_s > 0.0, "timeout_s", self)
         _require(self.evaluate_every >= 0, "evaluate_every", self)
         _require(self.eval_samples >= 0, "eval_samples", self)
@@ -246,7 +259,8 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
         ) from error
     # TRL and transformers check their options in types of their own
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        text = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(f"{text}; see `sdpo-bench train --options`") from error
     if rest:
         raise ConfigError(
             _unknown(rest[0].lstrip("-").split("=")[0], known, where="the command line")
@@ -264,31 +278,16 @@ class _Parser(TrlParser):  # type: ignore[misc]
         raise ConfigError(f"{message}; see `sdpo-bench train --options`")
 
 
-def print_options() -> None:
-    """Print every option of the three parts with its default."""
-    parser = _Parser((BenchConfig, GRPOConfig, ModelConfig), formatter_class=_Help, add_help=False)
-    parser.print_help(sys.stdout)
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """TRL's help texts hold bare percent signs, which argparse would read as fields."""
-
-    def _expand_help(self, action: argparse.Action) -> str:
-        return f"{(action.help or '').replace('%(default)s', '')} [default: {action.default}]"
-
-
 def _read_keys(config: Path) -> list[str]:
     try:
         content = yaml.safe_load(config.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(
             f"--config must be a readable YAML file, got {str(config)!r} ({' '.join(str(error).split())}); "
-            "see configs/ for examples"
+            f"{advice()}"
         ) from error
     if not isinstance(content, dict):
-        raise ConfigError(
-            f"--config must hold `key: value` lines, got {str(config)!r}; see configs/"
-        )
+        raise ConfigError(f"--config must hold `key: value` lines, got {str(config)!r}; {advice()}")
     return [str(key) for key in content if key != "env"]
 
 

@@ -34,7 +34,17 @@ def test_an_evaluation_over_http_stores_the_sandbox_and_every_verdict(url, tmp_p
 
 COMMANDS = {
     "eval": ["eval", "--gold", "--dataset", "embedded/test"],
-    "solve": ["solve", "--config", TINY, "--dataset", "embedded/train", "--tasks", "1"],
+    "solve": [
+        "solve",
+        "--config",
+        TINY,
+        "--dataset",
+        "embedded/train",
+        "--tasks",
+        "1",
+        "--model_name_or_path",
+        "nobody/nothing",
+    ],
     "gap": ["gap", "--model", "nowhere", "--dataset", "embedded/test"],
     "demo": ["demo"],
 }
