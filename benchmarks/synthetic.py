@@ -92,7 +92,7 @@ def write_training_run(
         n_samples: completions of each problem in an evaluation.
         gain: how much the policy learns, in pass@1, 0..1.
     """
-    rng = random.Random(f"{algorithm} {seed}")  # noqa: S311 - not a secret
+    rng = random.Random(f"{algorithm} {seed}")
     with Journal.create(
         runs_dir, synthetic_info(run_id, algorithm=algorithm, seed=seed)
     ) as journal:
@@ -220,7 +220,7 @@ def eval_records(
 
 def _passes(rng: random.Random, task_id: int, skill: float) -> bool:
     """Whether one completion solves a problem: some are easy, some are hopeless."""
-    difficulty = random.Random(task_id).random()  # noqa: S311 - not a secret
+    difficulty = random.Random(task_id).random()
     return rng.random() < 1 / (1 + math.exp(-12 * (skill - difficulty)))
 
 

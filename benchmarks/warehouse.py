@@ -147,7 +147,7 @@ def measure_report(work: Path) -> tuple[float, float]:
     """Return seconds and megabytes of the report of one run of 200 steps, journals to page."""
     from analysis.report.report import build_report
 
-    rng = random.Random(1)  # noqa: S311 - not a secret
+    rng = random.Random(1)
     with Journal.create(work / "runs", synthetic_info("train-sdpo")) as journal:
         for step in range(1, 201):
             _append(journal, _varied(rng, step_records(rng, step=step, skill=0.5)))
@@ -164,7 +164,7 @@ def _write_runs(runs: Path, n_steps: int) -> tuple[float, float]:
     """Write the runs, a commit a step; returns seconds in append and seconds in commit."""
     append_s = sync_s = 0.0
     for first in range(0, n_steps, _STEPS_A_RUN):
-        rng = random.Random(first)  # noqa: S311 - not a secret
+        rng = random.Random(first)
         algorithm = ("sdpo", "grpo", "hybrid")[first // _STEPS_A_RUN % 3]
         info = synthetic_info(f"train-{algorithm}-{first}", algorithm=algorithm, seed=first)
         with Journal.create(runs, info) as journal:
@@ -232,7 +232,7 @@ def _timed_ingest(runs: str, results: str, answers: Any) -> None:  # noqa: ANN40
 
 def _ingest_one_more_step(runs: Path, results: Path, n_times: int = 5) -> float:
     """Add a step to the results; median seconds."""
-    rng, times = random.Random(0), []  # noqa: S311 - not a secret
+    rng, times = random.Random(0), []
     with Journal.create(runs, synthetic_info(f"live-{os.getpid()}")) as journal:
         for step in range(1, n_times + 1):
             _append(journal, _varied(rng, step_records(rng, step=step, skill=0.5)))

@@ -183,7 +183,7 @@ def _calls(node: ast.AST, name: str) -> bool:
 
 def _zeros() -> Iterator[str]:
     """Task 32, `find_zero`: a polynomial's value at the answer, by Horner's rule."""
-    rng = random.Random(42)  # noqa: S311 - the seed that `check` itself sets
+    rng = random.Random(42)
     for _ in range(_N_DRAWN):
         coefficients = []
         for _ in range(2 * rng.randint(1, 4)):
@@ -225,7 +225,7 @@ def _bases() -> Iterator[str]:
 
 def _sums() -> Iterator[str]:
     """Task 53, `add`."""
-    rng = random.Random(53)  # noqa: S311 - draws test inputs
+    rng = random.Random(53)
     drawn = [(rng.randint(0, 1000), rng.randint(0, 1000)) for _ in range(_N_DRAWN)]
     for x, y in ((0, 1), (1, 0), (2, 3), (5, 7), (7, 5), *drawn):
         yield f"assert add({x}, {y}) == {x + y}"
@@ -233,7 +233,7 @@ def _sums() -> Iterator[str]:
 
 def _letters(seed: int) -> Iterator[str]:
     """Random words of 10 to 20 letters."""
-    rng = random.Random(seed)  # noqa: S311 - draws test inputs
+    rng = random.Random(seed)
     for _ in range(_N_DRAWN):
         yield "".join(rng.choice(string.ascii_lowercase) for _ in range(rng.randint(10, 20)))
 

@@ -61,7 +61,7 @@ def lessons(
     `sandbox` runs the wrong answers whose feedback is shown. Without `reprompts` each problem is only
     asked plainly.
     """
-    random = Random(f"lessons {seed}")  # noqa: S311 - no secret
+    random = Random(f"lessons {seed}")
     plain = [
         Lesson(messages(problem), answer(made.combination, random))
         for made, problem in zip(problems, loaded, strict=True)

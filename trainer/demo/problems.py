@@ -59,7 +59,7 @@ def combinations(*, held_out: bool, seed: int) -> list[Combination]:
             for parameters in family.parameters
             for name in family.names
         ]
-        Random(f"{seed} {family.key}").shuffle(every)  # noqa: S311 - no secret
+        Random(f"{seed} {family.key}").shuffle(every)
         n_held_out = round(len(every) * HELD_OUT_FRACTION)
         found += every[:n_held_out] if held_out else every[n_held_out:]
     return found
@@ -67,7 +67,7 @@ def combinations(*, held_out: bool, seed: int) -> list[Combination]:
 
 def make_problems(n: int, *, held_out: bool, seed: int, first_id: int = 1) -> list[DemoProblem]:
     """`n` problems in a shuffled order: each family alike, each combination as often as possible alike."""
-    random = Random(f"{seed} {held_out} {first_id}")  # noqa: S311
+    random = Random(f"{seed} {held_out} {first_id}")
     by_family = [
         _endless(c, random) for c in _by_family(combinations(held_out=held_out, seed=seed))
     ]

@@ -54,7 +54,7 @@ def measure_reading(
     max_new_tokens: int,
 ) -> Reading:
     """Ask every problem once for each of `SHOWN`, the demonstrations in SDPO's own words."""
-    random = Random(f"reading {seed}")  # noqa: S311 - no secret
+    random = Random(f"reading {seed}")
     pairs = list(zip(made, loaded, strict=True))
     wrong = [wrong_answer(m.combination, random) for m in made]
     failed = grade(list(zip(loaded, wrong, strict=True)), sandbox)
