@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sandbox.guest.protocol import MAX_TIMEOUT_MS, ProtocolError
 from sandbox.judge.verdict import clean
+from sandbox.pool.cases import case_name
 from sandbox.program import AssertResult, Execution, Program, Verdict
 
 VERSION = 1
@@ -36,8 +37,31 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
+class WireCase(_Strict):
+    """One run of a whole program."""
+
+    stdin: str = Field(description="what it reads from standard input")
+    expected: str = Field(description="what it must print; stays outside")
+
+
+class WireComparison(_Strict):
+    """When what was printed is what is expected; blanks at the end of a line or of all never count."""
+
+    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="numbers may differ by so much, or that share; null: they are text",
+    )
+    indent: bool = Field(
+        default=True, description="whether blanks before a line's first word count"
+    )
+    checker: str = Field(
+        default="",
+        description="source of check(stdin, output, expected), run in the sandbox after the program",
+    )
+
+
 class WireProgram(_Strict):
-    """One candidate with the asserts that it must satisfy."""
+    """One candidate with the asserts that it must satisfy, or the cases that it must run through."""
 
     code: str = Field(description="the candidate's source")
     asserts: list[str] = Field(
@@ -47,6 +71,13 @@ class WireProgram(_Strict):
         default=None,
         description="names that the asserts call and the candidate defines: only these run inside. "
         "Without it: every name that an assert calls, but builtins and what `imports` bind",
+    )
+    cases: list[WireCase] = Field(
+        default=[], max_length=MAX_ASSERTS, description="in place of asserts: runs as `__main__`"
+    )
+    comparison: WireComparison = Field(default=WireComparison(), description="of the cases' output")
+    memory_bytes: Annotated[int, Field(ge=1, lt=1 << 40)] | None = Field(
+        default=None, description="of each case, beside what the interpreter takes"
     )
     imports: list[str] = Field(default=[], description="statements run before the candidate")
     setup_code: str = Field(
@@ -175,7 +206,21 @@ def wire_program(program: Program) -> dict[str, Any]:
         "imports": list(program.imports),
         "setup_code": program.setup_code,
         "timeout_s": program.timeout_s,
+        "cases": [{"stdin": case.stdin, "expected": case.expected} for case in program.cases],
+        "comparison": {
+            "tolerance": program.comparison.tolerance,
+            "indent": program.comparison.indent,
+            "checker": program.comparison.checker,
+        },
+        "memory_bytes": program.memory_bytes,
     }
+
+
+def result_names(program: Program) -> list[str]:
+    """What the results of a program are called: its asserts, or its cases."""
+    if program.cases:
+        return [case_name(program, index) for index in range(len(program.cases))]
+    return list(program.asserts)
 
 
 def wire_execution(execution: Execution, *, feedback: str | None = None) -> dict[str, Any]:
@@ -205,7 +250,7 @@ def wire_execution(execution: Execution, *, feedback: str | None = None) -> dict
 
 def max_answer_bytes(programs: Sequence[Program]) -> int:
     """Most bytes that an honest answer to these programs can have."""
-    n_results = sum(len(program.asserts) for program in programs)
+    n_results = sum(len(program.cases or program.asserts) for program in programs)
     return 4096 + _EXECUTION_BYTES * len(programs) + _RESULT_BYTES * n_results
 
 
@@ -225,14 +270,12 @@ def executions(response: JudgeResponse, programs: Sequence[Program]) -> list[Exe
 
 
 def _execution(told: WireExecution, program: Program) -> Execution:
-    if len(told.results) != len(program.asserts):
-        raise ProtocolError(
-            f"{len(program.asserts)} asserts need as many results, got {len(told.results)}"
-        )
+    names = result_names(program)
+    if len(told.results) != len(names):
+        raise ProtocolError(f"{len(names)} asserts need as many results, got {len(told.results)}")
     return Execution(
         results=tuple(
-            _result(result, source)
-            for result, source in zip(told.results, program.asserts, strict=True)
+            _result(result, name) for result, name in zip(told.results, names, strict=True)
         ),
         cpu_ms=told.cpu_ms,
         wall_ms=told.wall_ms,

@@ -23,7 +23,7 @@ from sandbox.http.connection import Connection, Reply, Unreachable
 from sandbox.judge.verdict import clean
 from sandbox.pool.jobs import planned, too_large
 from sandbox.pool.task import STARVATION_FACTOR, check_timeout_s
-from sandbox.program import Execution, Program, SandboxError
+from sandbox.program import AssertResult, Execution, Program, SandboxError, Verdict
 
 PATIENCE_S = 600.0
 """So long a server may be away or without room, and nothing of ours come back, before that is a SandboxError."""
@@ -54,7 +54,9 @@ class _Chunk:
     @property
     def timeout_s(self) -> float:
         """Time for an answer, in seconds."""
-        return _WAIT_S + (STARVATION_FACTOR + 1) * sum(p.timeout_s for p in self.programs)
+        return _WAIT_S + (STARVATION_FACTOR + 1) * sum(
+            p.timeout_s * max(1, len(p.cases)) for p in self.programs
+        )
 
 
 class Remote:
@@ -180,7 +182,7 @@ class Remote:
             check_timeout_s(program.timeout_s)
             part = protocol.write(protocol.wire_program(program))
             if len(part) + 100 > self._max_body_bytes:
-                found[place] = too_large(program, planned(program), self._max_body_bytes)
+                found[place] = _too_large(program, self._max_body_bytes)
                 continue
             room = min(_CHUNK_BYTES, self._max_body_bytes - 100)
             if len(places) == self._chunk or sum(map(len, parts)) + len(part) > room:
@@ -296,6 +298,18 @@ class Remote:
             with self._lock:
                 self._busy.discard(connection)
                 self._idle.append(connection)
+
+
+def _too_large(program: Program, max_bytes: int) -> Execution:
+    """The execution of a program that does not fit into a request."""
+    if not program.cases:
+        return too_large(program, planned(program), max_bytes)
+    message = f"a program must fit {max_bytes} bytes with its cases"
+    results = tuple(
+        AssertResult(name, Verdict.ERROR, exception="ProgramTooLarge", message=message)
+        for name in protocol.result_names(program)
+    )
+    return Execution(results, cpu_ms=0.0, wall_ms=0.0, peak_memory_bytes=0)
 
 
 def _said(reply: Reply) -> protocol.Refusal:

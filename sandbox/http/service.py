@@ -16,7 +16,7 @@ from sandbox.judge.verdict import clean
 from sandbox.pool.batch import Health
 from sandbox.pool.jobs import planned
 from sandbox.pool.task import Outcome
-from sandbox.program import Execution, Program, SandboxError
+from sandbox.program import Case, Comparison, Execution, Program, SandboxError
 
 RETRY_S = 1
 """When to come again where there was no room, in seconds."""
@@ -157,7 +157,12 @@ def _program(place: int, wire: protocol.WireProgram) -> Program:
             imports=tuple(wire.imports),
             setup_code=wire.setup_code,
             timeout_s=wire.timeout_s,
+            cases=tuple(Case(case.stdin, case.expected) for case in wire.cases),
+            comparison=Comparison(**wire.comparison.model_dump()),
+            memory_bytes=wire.memory_bytes,
         )
+        if program.asserts and program.cases:
+            raise ProtocolError("a program must have asserts or cases, got both; send two")
         planned(program)
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise ProtocolError(f"programs.{place}: {clean(str(error), 300)}") from error

@@ -56,6 +56,11 @@ def run_cases(programs: Sequence[Program], execute: Execute) -> list[Execution]:
     return [state.execution() for state in states]
 
 
+def case_name(program: Program, index: int) -> str:
+    """What the result of a case is called."""
+    return f"case {index + 1}: input {judge.clean(program.cases[index].stdin, _SHOWN)!r}"
+
+
 def _rounds(n: int) -> Iterator[tuple[int, int]]:
     """Cases 0, 1-2, 3-6, 7-14, ..."""
     first, size = 0, 1
@@ -178,7 +183,7 @@ class _State:
         passed = verdict == Verdict.PASSED
         given = judge.clean(self.program.cases[index].stdin, _SHOWN)
         self.results[index] = AssertResult(
-            assertion=f"case {index + 1}: input {given!r}",
+            assertion=case_name(self.program, index),
             verdict=verdict,
             trusted=verdict != Verdict.UNJUDGED,
             exception=exception,

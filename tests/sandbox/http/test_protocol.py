@@ -131,6 +131,11 @@ def test_names_to_run_inside_are_found_where_none_are_given(url):
             "programs.0",
         ),
         (b'{"programs": [' + b",".join([b'{"code": "", "asserts": []}'] * 65) + b"]}", "programs"),
+        (
+            b'{"programs": [{"code": "", "asserts": ["assert 1"], "cases": [{"stdin": "", "expected": ""}]}]}',
+            "asserts or cases, got both",
+        ),
+        (b'{"programs": [{"code": "", "asserts": [], "cases": [{"stdin": ""}]}]}', "expected"),
         (b'{"programs": [], "programs": 1}', "programs"),
         (b"\xff\xfe", "JSON"),
     ],

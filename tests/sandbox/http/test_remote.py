@@ -13,7 +13,7 @@ from sandbox.http import remote as remotes  # noqa: E402
 from sandbox.http.address import parse_url  # noqa: E402
 from sandbox.http.remote import Remote  # noqa: E402
 from sandbox.http.server import Server  # noqa: E402
-from sandbox.program import Program, SandboxError  # noqa: E402
+from sandbox.program import Case, Comparison, Program, SandboxError  # noqa: E402
 from tests.sandbox.conftest import honest, verdicts  # noqa: E402
 from tests.sandbox.http.conftest import TOKEN  # noqa: E402
 
@@ -379,6 +379,29 @@ def test_what_the_sandbox_calls_a_mistake_the_client_does_too(served, process_po
     with Remote(served, token=TOKEN) as remote:
         with pytest.raises(ValueError):
             remote.run([wrong])
+
+
+def test_programs_with_cases_have_the_results_that_the_sandbox_gives(served, process_pool):
+    add = "a, b = map(float, input().split())\nprint(a + b)"
+    cases = (Case("1 2\n", "3.0\n"), Case("0.1 0.2", "0.3"), Case("x", "1"))
+    check = "def check(stdin, output, expected):\n    return output.strip() == '3.0'"
+    programs = [
+        Program(add, (), (), cases=cases),
+        *honest(1),
+        Program(add, (), (), cases=cases, comparison=Comparison(tolerance=1e-6)),
+        Program(add, (), (), cases=cases[:1], comparison=Comparison(checker=check)),
+        Program("x = 'a' * 10**9", (), (), cases=cases[:1], memory_bytes=1 << 20),
+    ]
+    with Remote(served, token=TOKEN) as remote:
+        found = [execution.results for execution in remote.run(programs)]
+    assert found == [execution.results for execution in process_pool.run(programs)]
+    assert verdicts_of(found[0]) == ["passed", "failed", "error"]
+    assert verdicts_of(found[2]) == ["passed", "passed", "error"]
+    assert verdicts_of(found[3]) == ["passed"]
+
+
+def verdicts_of(results):
+    return [result.verdict.value for result in results]
 
 
 def test_a_program_that_is_too_large_to_travel_has_its_verdict(process_pool):
