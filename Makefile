@@ -6,7 +6,7 @@ MODEL ?=
 ARGS ?=
 # test processes side by side; JOBS=0 runs the tests in one process, as a debugger wants
 JOBS ?= auto
-ALONE = alone and not slow and not gpu and not models and not containers and not unsloth
+ALONE = alone and not slow and not gpu and not models and not containers and not unsloth and not wheel
 # where training and evaluation run: auto (the containers where both images are there), host, container
 IN ?= auto
 ONLINE ?=
@@ -35,8 +35,9 @@ python:
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python must be 3.11 or newer, got " + sys.version.split()[0] + "; set PYTHON=")'
+	@echo "making $(VENV), then fetching and installing the packages of requirements.lock; minutes, as pip shows below"
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
+	$(VENV)/bin/python -m pip install --requirement requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
@@ -45,7 +46,7 @@ setup: $(VENV)/.installed  ## make .venv with the locked packages
 
 .PHONY: setup-gpu
 setup-gpu: setup  ## add Unsloth to .venv, for the GPU configurations, without moving a locked package
-	$(VENV)/bin/python -m pip install --quiet --constraint requirements.lock --editable ".[gpu]"
+	$(VENV)/bin/python -m pip install --constraint requirements.lock --editable ".[gpu]"
 
 .PHONY: sandbox
 sandbox: setup  ## build the sandbox image (PACKAGES="numpy": with packages that programs may import)
@@ -57,7 +58,7 @@ train-image: python  ## build the training container (WHEELS=DIR without a netwo
 
 .PHONY: wheels
 wheels: setup  ## fetch a wheel of every locked package into build/wheels (EXTRAS=gpu: of what that needs, too)
-	$(VENV)/bin/python -m pip download --quiet --dest build/wheels --requirement requirements.lock $(if $(EXTRAS),".[$(EXTRAS)]")
+	$(VENV)/bin/python -m pip download --dest build/wheels --requirement requirements.lock $(if $(EXTRAS),".[$(EXTRAS)]")
 
 ##@ See it work
 
@@ -125,7 +126,7 @@ test-slow: setup  ## run the slow tests: kills at random moments, deliberate bug
 
 $(VENV)-unsloth/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)-unsloth
-	$(VENV)-unsloth/bin/python -m pip install --quiet --requirement requirements.lock --editable ".[gpu]"
+	$(VENV)-unsloth/bin/python -m pip install --requirement requirements.lock --editable ".[gpu]"
 	$(VENV)-unsloth/bin/python -m pip uninstall --quiet --yes torchvision  # it fits torch's CUDA builds only
 	touch $@
 
@@ -135,12 +136,35 @@ test-unsloth: $(VENV)-unsloth/.installed  ## compare Unsloth's patched stack wit
 
 build/vllm/.installed: requirements-vllm.lock
 	$(PYTHON) -m venv build/vllm
-	build/vllm/bin/python -m pip install --quiet --no-deps --requirement requirements-vllm.lock
+	build/vllm/bin/python -m pip install --no-deps --requirement requirements-vllm.lock
 	touch $@
 
 .PHONY: test-vllm
 test-vllm: build/vllm/.installed  ## the same verdicts through vLLM as through transformers, on a CPU, in an environment of its own
 	build/vllm/bin/python -m pytest -q -m slow tests/vllm $(ARGS)
+
+build/adapters-%/.installed: requirements-adapters.txt pyproject.toml
+	$(PYTHON) -m venv build/adapters-$*
+	sed -n 's/^$*: //p' requirements-adapters.txt | xargs build/adapters-$*/bin/python -m pip install --quiet --editable . pytest pytest-timeout
+	touch $@
+
+# verl asks for other versions of torch's and transformers' neighbours: beside the locked ones it is imported as it is
+build/adapters-verl/.installed: requirements-adapters.txt $(VENV)/.installed
+	sed -n 's/^verl: //p' requirements-adapters.txt | xargs $(VENV)/bin/python -m pip install --quiet --no-deps --upgrade --target build/adapters-verl
+	touch $@
+
+.PHONY: test-adapters
+test-adapters: setup build/adapters-inspect/.installed build/adapters-verifiers/.installed build/adapters-verl/.installed  ## our rewards and scorers in verl, Inspect and verifiers, each in an environment of its own
+	build/adapters-inspect/bin/python -m pytest -q tests/integrations/test_inspect_ai.py $(ARGS)
+	build/adapters-verifiers/bin/python -m pytest -q tests/integrations/test_verifiers.py $(ARGS)
+	PYTHONPATH=build/adapters-verl $(VENV)/bin/python -m pytest -q tests/integrations/test_verl.py $(ARGS)
+
+build/uv/bin/uv: | setup
+	$(VENV)/bin/python -m pip install --quiet --target build/uv --upgrade uv
+
+.PHONY: test-wheel
+test-wheel: setup build/uv/bin/uv  ## the wheel alone: in bare environments of pip and uv, on each Python that is here
+	$(VENV)/bin/python -m pytest -q -m wheel tests/wheel $(ARGS)
 
 .PHONY: test-hub
 test-hub: setup  ## data and model from a stand-in of the hub, then offline, then without a network
@@ -155,8 +179,7 @@ mutate: setup  ## plant small bugs one at a time and say which of them the tests
 	$(VENV)/bin/python -m scripts.mutation $(ONLY) $(ARGS)
 
 .PHONY: check-extra
-check-extra: setup  ## the extra `gpu` resolves beside the locked packages on each Python; nothing is installed
-	$(VENV)/bin/python -m pip install --quiet --target build/uv --upgrade uv
+check-extra: setup build/uv/bin/uv  ## the extra `gpu` resolves beside the locked packages on each Python; nothing is installed
 	$(VENV)/bin/python scripts/check_extra.py --uv build/uv/bin/uv
 	$(VENV)/bin/python -m pip install --quiet --dry-run --constraint requirements.lock --editable ".[gpu]"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import fcntl
 import json
 import os
@@ -17,11 +18,13 @@ import shutil
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -68,16 +71,14 @@ def print_table(result: Result, *, max_rows: int = 100, console: Console | None 
     console = console or Console()
     cells = [[_cell(value) for value in row] for row in result.rows[:max_rows]]
     names = [visible(name, _LONGEST_CELL) for name in result.columns]
-    widths = [max(len(row[i]) for row in [names, *cells]) for i in range(len(names))]
-    gaps = 2 * len(names)
-    fits = sum(widths) + gaps <= console.width
-    squeezed = sum(min(width, _LEAST_COLUMN) for width in widths) + gaps <= console.width
+    widths = [max(cell_len(row[i]) for row in [names, *cells]) for i in range(len(names))]
     if not console.is_terminal:
-        console = Console(file=console.file, width=max(sum(widths) + gaps, 1))
-    if not console.is_terminal or fits or squeezed:
-        _print_grid(console, result, names, cells)
+        console = Console(file=console.file, width=max(sum(widths) + 2 * len(names), 1))
+    columns = _column_widths(result, widths, cells, of=console.width)
+    if columns is None:
+        _print_blocks(console, result, names, cells)
     else:
-        _print_blocks(console, names, cells)
+        _print_grid(console, result, names, cells, columns)
     if len(result.rows) > max_rows:
         note = f"{max_rows} of {len(result.rows)} rows shown"
         console.print(note, highlight=False, soft_wrap=True)
@@ -205,6 +206,20 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of an output, and its parents, before the work that fills it.
+
+    Raises:
+        StoreError: it cannot be had, or takes no files.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
 def unwritable(path: Path, error: OSError) -> StoreError:
     """Return the error for an output file that cannot be written."""
     return StoreError(
@@ -256,17 +271,41 @@ def _cell(value: Any) -> str:  # noqa: ANN401 - whatever SQL can return
     return visible(str(value), _LONGEST_CELL)
 
 
-def _print_grid(console: Console, result: Result, names: list[str], cells: list[list[str]]) -> None:
+def _column_widths(
+    result: Result, widths: Sequence[int], cells: Sequence[Sequence[str]], *, of: int
+) -> list[int] | None:
+    """How many characters of a line each column gets; None where a line is too short for them.
+
+    Text gives way, down to a least width. A number that is cut is a wrong number, so none is.
+    """
+    columns = [min(width, _LEAST_COLUMN) for width in widths]
+    for i in range(len(columns)):
+        if _is_numeric(result, i):
+            columns[i] = max([columns[i], *(len(row[i]) for row in cells)])
+    left = of - sum(columns) - 2 * len(columns)
+    if left < 0:
+        return None
+    while left > 0 and columns != list(widths):
+        for i, width in enumerate(widths):
+            if columns[i] < width and left > 0:
+                columns[i], left = columns[i] + 1, left - 1
+    return columns
+
+
+def _print_grid(
+    console: Console,
+    result: Result,
+    names: list[str],
+    cells: list[list[str]],
+    widths: Sequence[int],
+) -> None:
     """Print one line a row."""
     table = RichTable(box=None, pad_edge=False, header_style="bold")
     for i, name in enumerate(names):
-        numbers = [row[i] for row in result.rows if row[i] is not None]
-        numeric = bool(numbers) and all(isinstance(value, int | float) for value in numbers)
         table.add_column(
             Text(name),
-            justify="right" if numeric else "left",
-            # A number that is cut is a wrong number.
-            min_width=max((len(row[i]) for row in cells), default=0) if numeric else None,
+            justify="right" if _is_numeric(result, i) else "left",
+            width=widths[i],
             no_wrap=True,
             overflow="ellipsis",
         )
@@ -275,13 +314,22 @@ def _print_grid(console: Console, result: Result, names: list[str], cells: list[
     console.print(table)
 
 
-def _print_blocks(console: Console, names: list[str], cells: list[list[str]]) -> None:
+def _is_numeric(result: Result, column: int) -> bool:
+    values = [row[column] for row in result.rows if row[column] is not None]
+    return bool(values) and all(isinstance(value, int | float | Decimal | date) for value in values)
+
+
+def _print_blocks(
+    console: Console, result: Result, names: list[str], cells: list[list[str]]
+) -> None:
     """Print one line a value, a block a row."""
-    longest = max(len(name) for name in names)
+    whole = [len(row[i]) for i in range(len(names)) if _is_numeric(result, i) for row in cells]
+    longest = min(max(map(len, names)), max(console.width - max(whole, default=0) - 4, 1))
     for number, row in enumerate(cells, 1):
         console.print(Text(f"row {number}", style="bold"))
         for name, cell in zip(names, row, strict=True):
-            console.print(Text(f"  {name:<{longest}}  {cell}"), no_wrap=True, overflow="ellipsis")
+            line = f"  {visible(name, longest):<{longest}}  {cell}"
+            console.print(Text(line), no_wrap=True, overflow="ellipsis")
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever SQL can return

@@ -33,6 +33,7 @@ from benchmarks.loss import status_bytes
 from evaluator.problems.prompt import MBPP
 from sandbox.client import open_sandbox
 from trainer.endings.faults import Patience
+from trainer.options import shipped
 from trainer.options.checks import adapter_config
 from trainer.options.config import Options, parse_options
 from trainer.options.prompting import Asking
@@ -79,7 +80,6 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
 
 def measure(form: str, model: str, overrides: list[str]) -> Measured:
     """Train one step in one form."""
-    here = Path(__file__).parent.parent
     watch, n_tokens, n_read = _Watch(), list[int](), list[int]()
 
     def count(module: Any, inputs: Any) -> None:  # noqa: ANN401
@@ -89,7 +89,7 @@ def measure(form: str, model: str, overrides: list[str]) -> Measured:
     hook = torch.nn.modules.module.register_module_forward_pre_hook(count)
     with tempfile.TemporaryDirectory() as folder:
         options = parse_options(
-            here / "configs/smoke-cpu.yaml",
+            shipped.folder() / "smoke-cpu.yaml",
             ["--model_name_or_path", model, "--max_steps", "1", "--runs_dir", folder, *overrides],
         )
         if form.startswith("trl"):

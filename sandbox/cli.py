@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import click
+
+from sandbox.serve import serve
+
+
+def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse an output file whose folder takes none, before any work is done for it."""
+    if path is not None and not os.access(path.absolute().parent, os.W_OK):
+        raise click.ClickException(
+            f"an output file must be writable, got {str(path)!r} (its folder takes none); name another"
+        )
+    return path
+
 
 _BACKEND = click.Choice(["docker", "gvisor", "process"])
 _LAYERS = ("uid", "chroot", "seccomp", "landlock")
@@ -19,6 +32,9 @@ def sandbox() -> None:
     \b
     Example:  sdpo-bench sandbox build && sdpo-bench sandbox attack tests/attacks
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+
+
+sandbox.add_command(serve)
 
 
 @sandbox.command()
@@ -100,7 +116,11 @@ def down() -> None:
 
 @sandbox.command()
 @click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Also write the table here."
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    callback=_writable,
+    help="Also write the table here.",
 )
 def status(json_file: Path | None) -> None:
     """Show the containers that answer.
@@ -135,19 +155,26 @@ def status(json_file: Path | None) -> None:
     help="Leave a layer out, to see what it is for.",
 )
 @click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Also write the report here."
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    callback=_writable,
+    help="Also write the report here.",
 )
 @click.option(
     "--grader",
     metavar="COMMAND",
     help="Attack this command instead, which reads a program as JSON and writes a verdict.",
 )
+@click.option("--over-http", is_flag=True, help="Ask through a server of `sandbox serve`.")
 def attack(
     folder: Path,
     backend: str,
     without: tuple[str, ...],
     json_file: Path | None,
     grader: str | None,
+    *,
+    over_http: bool,
 ) -> None:
     """Run a folder of attacks; exit with 1 unless none achieves anything.
 
@@ -177,7 +204,9 @@ def attack(
         report = _ours(lambda: graders.run(corpus, grader, progress=show))
     else:
         report = _ours(
-            lambda: attacks.run(corpus, backend, without=frozenset(without), progress=show)
+            lambda: attacks.run(
+                corpus, backend, without=frozenset(without), over_http=over_http, progress=show
+            )
         )
     click.echo(
         f"{len(report.attacks)} attacks on {report.backend}: {report.forged_passes} forged passes, "
@@ -201,7 +230,11 @@ def attack(
     "--backend", type=_BACKEND, default="docker", show_default=True, help="Sandbox to attack."
 )
 @click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Also write the reports here."
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    callback=_writable,
+    help="Also write the reports here.",
 )
 def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
     """Attack with each layer left out in turn, and with all but the judge left out.
@@ -235,9 +268,18 @@ def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
     help="Executions of each way.",
     type=click.IntRange(2),
 )
-@click.option("--chart", type=click.Path(path_type=Path), help="Write a bar chart here, as SVG.")
 @click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Also write the table here."
+    "--chart",
+    type=click.Path(path_type=Path),
+    callback=_writable,
+    help="Write a bar chart here, as SVG.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    callback=_writable,
+    help="Also write the table here.",
 )
 @click.option(
     "--against",
@@ -281,7 +323,11 @@ def bench(rounds: int, chart: Path | None, json_file: Path | None, against: Path
     "--backend", type=_BACKEND, default="docker", show_default=True, help="Sandbox to use."
 )
 @click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Also write the result here."
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    callback=_writable,
+    help="Also write the result here.",
 )
 def soak(executions: int, max_seconds: float, backend: str, json_file: Path | None) -> None:
     """Run many programs in a row; exit with 1 if memory, descriptors, processes or times grow.

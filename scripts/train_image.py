@@ -24,7 +24,7 @@ EXTRAS_LABEL = "sdpo-bench.extras"
 """Holds the extras that were named, so that an image without `gpu` is noticed on a machine with one."""
 DEBIAN_BASE = "localhost/sdpo-bench-train-base"
 SOURCES = (
-    "Dockerfile.train requirements.lock pyproject.toml sdpo_bench.py "
+    "Dockerfile.train Dockerfile.sandbox requirements.lock pyproject.toml sdpo_bench.py "
     "analysis benchmarks configs evaluator sandbox scripts trainer"
 ).split()
 TEXTS = ("README.md", "LICENSE")

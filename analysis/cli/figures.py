@@ -16,15 +16,20 @@ from analysis.cli.options import (
     one_line_errors,
     read_journals,
 )
-from analysis.render import Result, echo, to_json, write_text
+from analysis.render import Result, echo, make_folder, to_json, write_text
 from analysis.report.figures import FIGURES, draw, save
+from analysis.shell_completion import run_names
 from analysis.warehouse.warehouse import connect
 from analysis.warehouse.warehouse import ingest as ingest_journals
 
 
 @click.command()
 @click.option(
-    "--run", "run_ids", multiple=True, help="Only this run, by its id or label; may be repeated."
+    "--run",
+    "run_ids",
+    multiple=True,
+    shell_complete=run_names,
+    help="Only this run, by its id or label; may be repeated.",
 )
 @click.option(
     "--figure",
@@ -71,6 +76,7 @@ def plots(
     Example:  sdpo-bench plots
               sdpo-bench plots --figure pass_at_1 --run RUN_ID --form svg
     """  # noqa: D301 - click reads the backspace
+    make_folder(output_dir)
     if ingest_first:
         read_journals(runs_dir, results)
     figures = [figure for figure in FIGURES if not names or figure.name in names]
@@ -92,7 +98,7 @@ def plots(
 
 
 @click.command()
-@click.argument("run_ids", metavar="[RUN]...", nargs=-1)
+@click.argument("run_ids", metavar="[RUN]...", nargs=-1, shell_complete=run_names)
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -126,18 +132,18 @@ def report(
     """  # noqa: D301 - click reads the backspace
     from analysis.report.report import build_report
 
+    make_folder(output.parent)
     if ingest_first:
         read_journals(runs_dir, results)
     with connect(results) as connection:
         run_ids = chosen_runs(connection, run_ids)
         page = build_report(connection, run_ids or None, notes=notes)
-    output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, page)
     echo(f"{output} ({len(page) / 1e6:.1f} MB)")
 
 
 @click.command()
-@click.argument("run_ids", metavar="[RUN]...", nargs=-1)
+@click.argument("run_ids", metavar="[RUN]...", nargs=-1, shell_complete=run_names)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),

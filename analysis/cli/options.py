@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,10 +39,22 @@ INGEST = click.option(
     show_default=True,
     help="Read what the journals have first.",
 )
+
+
+def writable_file(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse an output file whose folder takes none, before any work is done for it."""
+    if path is not None and not os.access(path.absolute().parent, os.W_OK):
+        raise click.ClickException(
+            f"an output file must be writable, got {str(path)!r} (its folder takes none); name another"
+        )
+    return path
+
+
 JSON_FILE = click.option(
     "--json",
     "json_file",
     type=click.Path(path_type=Path, dir_okay=False),
+    callback=writable_file,
     help="Also write the table to this file, as a JSON array of objects.",
 )
 

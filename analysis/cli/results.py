@@ -20,8 +20,10 @@ from analysis.cli.options import (
     one_line_errors,
     read_journals,
     say,
+    writable_file,
 )
 from analysis.cli.run_list import print_runs
+from analysis.installation import package_command
 from analysis.journal.journal import is_being_written
 from analysis.queries import refused, run_query, runs_overview
 from analysis.render import (
@@ -95,6 +97,7 @@ def ingest(
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
+    callback=writable_file,
     help="Write the output to this file instead of the terminal.",
 )
 @click.option(
@@ -250,7 +253,7 @@ def _open_shell(results: Path) -> None:
     if shell is None:
         raise click.UsageError(
             "a query must be given where the duckdb shell is not installed; "
-            'pip install duckdb-cli, or try sdpo-bench sql "FROM leaderboard"'
+            f'{package_command("install", "duckdb-cli")}, or try sdpo-bench sql "FROM leaderboard"'
         )
     os.execv(shell, [shell, "-readonly", str(results)])  # noqa: S606 - the user's own shell
 

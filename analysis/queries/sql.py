@@ -39,7 +39,10 @@ def refused(error: duckdb.Error) -> StoreError:
         return StoreError(
             f"the results file must be intact, got: {lines[0]}; run `sdpo-bench ingest --rebuild`"
         )
-    return StoreError(f"the query must be valid read-only SQL, got: {' '.join(lines[:2])}")
+    return StoreError(
+        f"the query must be valid read-only SQL, got: {' '.join(lines[:2])}; correct it, "
+        "`SHOW ALL TABLES` and `DESCRIBE rollouts` say what there is"
+    )
 
 
 def of_runs(

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import duckdb
 
 from analysis import queries
+from analysis.installation import install_command
 from analysis.journal.journal import StoreError
-from analysis.render import Result, unwritable, written_whole
+from analysis.render import Result, make_folder, written_whole
 
 if TYPE_CHECKING:
     import altair
@@ -110,10 +111,7 @@ def save_chart(
     Raises:
         StoreError: the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from error
+    make_folder(folder)
     paths = []
     for form in forms:
         path = folder / f"{name}.{form}"
@@ -151,7 +149,7 @@ def _chart_function(name: str) -> Callable[[Result], altair.TopLevelMixin]:
     except ModuleNotFoundError as error:
         raise StoreError(
             f"charts need the charts extra, got no module {error.name!r}; "
-            "pip install 'sdpo-bench[charts]'"
+            f"{install_command('charts')}"
         ) from error
     function: Callable[[Result], altair.TopLevelMixin] = getattr(charts, name)
     return function

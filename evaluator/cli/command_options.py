@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from analysis.shell_completion import run_ids
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -30,6 +32,25 @@ class JsonObject(click.ParamType[dict[str, Any]]):
         if not isinstance(content, dict):
             self.fail(f"must be a JSON object such as '{{\"a\": 1}}', got {value!r}", param, ctx)
         return content
+
+
+class SandboxName(click.ParamType[str]):
+    """A backend of this machine, or the address of a server; its form is checked before anything is loaded."""
+
+    name = "auto|docker|process|http://HOST:PORT"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Check it."""
+        from sandbox.client import check_backend
+        from sandbox.program import SandboxError
+
+        try:
+            check_backend(str(value), ("auto", "docker", "process"))
+        except SandboxError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
 
 
 MBPP_DIR = click.option(
@@ -55,10 +76,10 @@ TIMEOUT_S = click.option(
 SANDBOX = click.option(
     "--sandbox",
     "backend",
-    type=click.Choice(["auto", "docker", "process"]),
+    type=SandboxName(),
     default="auto",
     show_default=True,
-    help="Where programs run; auto takes docker where an engine answers.",
+    help="Where programs run; auto takes docker where an engine answers. An address is a server's: docs/protocol.md.",
 )
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
@@ -91,6 +112,7 @@ PROMPT_TEMPLATE = click.option(
 RESUME = click.option(
     "--resume",
     metavar="RUN",
+    shell_complete=run_ids,
     help="Go on with an interrupted run, with its own options, where it stopped.",
 )
 RUNS_DIR = click.option(

@@ -32,10 +32,12 @@ from evaluator.cli.terminal import (
 )
 from evaluator.evaluation.evaluate import record
 from evaluator.evaluation.label import tell_if_taken
+from evaluator.models.named import check_adapter_folder, check_model_name
 from evaluator.problems.mbpp import load_problems
-from evaluator.problems.problem import ProblemSet
+from evaluator.problems.problem import DatasetError, ProblemSet
 from evaluator.problems.prompt import PROTOCOLS, asks_for_programs
 from evaluator.results.stored import StoredError, StoredEval, read_evals
+from evaluator.sampling.completions import CompletionsError
 
 EVAL_ID = "final"
 """Name of the one evaluation in a run of this command."""
@@ -159,6 +161,7 @@ def eval_command(**options: Any) -> None:  # noqa: ANN401 - click's values, see 
         elif chosen.label is not None:
             check_label(chosen.label)
         check_options(chosen)
+        _check_names(chosen)
         _evaluate(chosen, earlier)
 
 
@@ -178,16 +181,22 @@ def _evaluate(options: EvalOptions, earlier: StoredEval | None) -> None:
             tell_if_taken(options.runs_dir, source.label, print_note)
         journal = stack.enter_context(_open_journal(options.runs_dir, info, earlier))
         advance = stack.enter_context(progress_bar(f"eval {source.label}", source.n))
-        summary = record(
-            problem_set,
-            source.batches,
-            journal=journal,
-            eval_id=EVAL_ID,
-            label=source.label,
-            protocol=source.protocol,
-            decoding=source.decoding,
-            progress=advance,
-        )
+        try:
+            summary = record(
+                problem_set,
+                source.batches,
+                journal=journal,
+                eval_id=EVAL_ID,
+                label=source.label,
+                protocol=source.protocol,
+                decoding=source.decoding,
+                progress=advance,
+            )
+        except KeyboardInterrupt as stop:
+            where = "" if options.runs_dir == Path("runs") else f" --runs-dir {options.runs_dir}"
+            raise KeyboardInterrupt(
+                f"`sdpo-bench eval --resume {journal.run_dir.name}{where}` goes on"
+            ) from stop
     print_summary(summary, n_in_dataset=len(problem_set.problems))
     print_line(f"Run: {journal.run_dir}")
     if options.json_path is not None:
@@ -239,6 +248,22 @@ def _unfinished(runs_dir: Path, name: str) -> StoredEval:
             f"a resumed run must be an unfinished evaluation, got {name!r}; start another"
         )
     return evals[0] if evals else StoredEval(info, run_dir, None, {})
+
+
+def _check_names(options: EvalOptions) -> None:
+    """Find out before the data set is fetched and torch imported that a file or folder is not there."""
+    if options.completions is not None and not options.completions.is_file():
+        raise CompletionsError(
+            f"the completions file must be there, got {str(options.completions)!r}; correct its name"
+        )
+    if options.mbpp_dir is not None and not options.mbpp_dir.is_dir():
+        raise DatasetError(
+            f"--mbpp-dir must be a folder that is there, got {str(options.mbpp_dir)!r}; correct its name"
+        )
+    if options.adapter is not None:
+        check_adapter_folder(options.adapter)
+    if options.model is not None and options.api_base is None:
+        check_model_name(options.model)
 
 
 def _check_runs_dir(runs_dir: Path) -> None:

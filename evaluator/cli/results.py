@@ -13,6 +13,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from analysis.records import EvalResult
+from analysis.shell_completion import run_names
 from analysis.statistics.verdict import Finding, p_text
 from analysis.task_ids import TaskId, task_id
 from evaluator.cli.terminal import (
@@ -38,7 +39,7 @@ _RUNS_DIR = click.option(
 
 
 @click.command("compare")
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=run_names)
 @click.option(
     "--every-run",
     is_flag=True,
@@ -93,9 +94,11 @@ def compare_command(
 
 
 @click.command("show")
-@click.argument("name", metavar="RUN")
+@click.argument("name", metavar="RUN", shell_complete=run_names)
 @click.argument("task", metavar="TASK")
-@click.option("--beside", metavar="RUN", help="Show another run's answer beside it.")
+@click.option(
+    "--beside", metavar="RUN", shell_complete=run_names, help="Show another run's answer beside it."
+)
 @click.option("--sample", type=int, default=0, show_default=True, help="Which completion, from 0.")
 @_RUNS_DIR
 def show_command(name: str, task: str, beside: str | None, sample: int, runs_dir: Path) -> None:

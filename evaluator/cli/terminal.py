@@ -14,6 +14,7 @@ from typing import Any
 import click
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -131,24 +132,36 @@ def print_summary(summary: EvalSummary, *, n_in_dataset: int) -> None:
 
 
 def print_table(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], *, wrapping: str | None = None
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    wrapping: str | None = None,
+    out: Console | None = None,
 ) -> None:
-    """Print a table; cells are text, never markup.
+    """Print a table, or one block a row where the terminal is too narrow for it: no cell is cut.
 
     Args:
         headings: one a column.
-        rows: one cell a column.
-        wrapping: the column that gives way on a narrow terminal, no other being cut; None shrinks all.
+        rows: one cell a column; text, never markup.
+        wrapping: a column of text, which may take several lines before the table is given up.
+        out: where to; standard output where none is given.
     """
     table = Table(box=box.SIMPLE)
     for heading in headings:
-        if wrapping is None:
-            table.add_column(heading)
-        else:
-            table.add_column(heading, no_wrap=heading != wrapping, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    console().print(table)
+        table.add_column(heading, no_wrap=heading != wrapping, overflow="fold")
+    cells = [[printable(cell) for cell in row] for row in rows]
+    for row in cells:
+        table.add_row(*map(Text, row))
+    out = out or console()
+    measured = Measurement.get(out, out.options.update(max_width=10_000), table)
+    if (measured.maximum if wrapping is None else measured.minimum) <= out.width:
+        out.print(table)
+        return
+    longest = max(map(len, headings))
+    for row in cells:
+        out.print()
+        for heading, cell in zip(headings, row, strict=True):
+            out.print(Text(f"  {heading:<{longest}}  {cell}"), overflow="fold")
 
 
 def print_line(text: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from analysis.installation import install_command, make_command
 from evaluator.doctor.finding import Finding
 from evaluator.doctor.gpu import examine_gpu
 from evaluator.problems.mbpp import load_problems
@@ -33,7 +34,8 @@ def examine(*, mbpp_dir: Path | None, runs_dir: Path) -> Iterator[Finding]:
     yield from _data(mbpp_dir)
     yield _model_cache()
     yield from _sandbox()
-    yield _train_image()
+    if (make := make_command("train-image")) is not None:  # it is built from a checkout
+        yield _train_image(make)
 
 
 def _python() -> Finding:
@@ -42,10 +44,11 @@ def _python() -> Finding:
 
 
 def _packages() -> Iterator[Finding]:
-    for name, mend in (("torch", "make setup"), ("trl", "make setup"), ("altair", "make setup")):
+    for name, extra in (("torch", "train"), ("trl", "train"), ("altair", "charts")):
         try:
             yield Finding("ok", f"{name} {version(name)}")
         except PackageNotFoundError:
+            mend = make_command("setup") or install_command(extra)
             yield Finding("FAIL", f"{name} must be installed, got none", mend)
 
 
@@ -104,15 +107,15 @@ def _model_cache() -> Finding:
 def _sandbox() -> Iterator[Finding]:
     for check in sandbox_doctor.examine():
         state = "ok" if check.ok else "FAIL" if check.needed else "note"
-        mend = "make sandbox" if state == "FAIL" and "image" in check.text else ""
+        mend = "sdpo-bench sandbox build" if state == "FAIL" and "image" in check.text else ""
         yield Finding(state, f"sandbox: {check.text}", mend)
 
 
-def _train_image() -> Finding:
+def _train_image(make: str) -> Finding:
     extras = _image_extras()
     if extras is None:
         text = "no training image: make targets run on this machine"
-        return Finding("note", text, "make train-image")
+        return Finding("note", text, make)
     return Finding("ok", f"the training image is built{f', with {extras}' if extras else ''}")
 
 

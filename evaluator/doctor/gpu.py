@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from analysis.installation import install_command, package_command, torch_command
 from evaluator.doctor.finding import Finding
 
 GPU_MEMORY_BYTES = 10 << 30
@@ -37,22 +38,6 @@ TOOLKIT_COMMAND = (
 )
 
 
-def install_command(extra: str) -> str:
-    """The command that installs an extra beside the locked packages; without the lock torch would move."""
-    return (
-        f"{shlex.quote(sys.executable)} -m pip install --constraint requirements.lock "
-        f"--editable '.[{extra}]'"
-    )
-
-
-def torch_command() -> str:
-    """The command that puts the package index's CUDA build in the place of another build."""
-    return (
-        f"{shlex.quote(sys.executable)} -m pip install --force-reinstall --constraint "
-        "requirements.lock torch"
-    )
-
-
 def examine_gpu(*, needed: bool = False, image_has_gpu: bool = False) -> Iterator[Finding]:
     """Look at all that a GPU run needs, in the order in which it must be mended.
 
@@ -60,7 +45,10 @@ def examine_gpu(*, needed: bool = False, image_has_gpu: bool = False) -> Iterato
         needed: whether a machine without a GPU is a failure.
         image_has_gpu: a training image with the extra is there, so that it may be missing outside.
     """
-    import torch
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return  # said where the packages are looked at
 
     seen = torch.cuda.is_available()
     if shutil.which("nvidia-smi") is None and not seen:
@@ -184,7 +172,11 @@ def _packages(missing_state: str) -> Iterator[Finding]:
         with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
             problem = import_problem(name, Path(folder))
         if problem is not None:
-            yield Finding("FAIL", problem, "pip uninstall torchvision" * ("torchvision" in problem))
+            yield Finding(
+                "FAIL",
+                problem,
+                package_command("uninstall", "torchvision") * ("torchvision" in problem),
+            )
 
 
 def _toolkit() -> Iterator[Finding]:

@@ -9,11 +9,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from analysis.task_ids import TaskId
+from evaluator.engines.threads import side_by_side
 from evaluator.problems.mbpp import Problem
 from evaluator.problems.prompt import Protocol, conversation
 from evaluator.sampling.completions import Answer
@@ -85,7 +85,7 @@ def sample_served(
             sample_index=sample_index,
         )
 
-    with ThreadPoolExecutor(n_at_once) as pool:
+    with side_by_side(n_at_once) as pool:
         for start in range(0, len(wanted), n_at_once):
             yield list(pool.map(ask, wanted[start : start + n_at_once]))
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from analysis.installation import install_command
 from evaluator.engines.worker import Facts, Work, Worker
 from evaluator.evaluation.evaluate import GradedAnswer
 from evaluator.evaluation.self_check import HarnessError
@@ -279,7 +280,7 @@ def _connect(address: str | None) -> Any:  # noqa: ANN401 - the module
         import ray.util.scheduling_strategies
     except ImportError as error:
         raise EngineError(
-            f"--engine ray must have ray installed, got {error.msg!r}; install sdpo-bench[ray]"
+            f"--engine ray must have ray installed, got {error.msg!r}; {install_command('ray')}"
         ) from error
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None and not os.environ.get("RAY_ADDRESS"):

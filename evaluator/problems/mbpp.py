@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from analysis.installation import install_command
 from analysis.task_ids import task_id, task_order
 from evaluator.problems.human_eval import HUMAN_EVAL, load_human_eval
 from evaluator.problems.problem import (
@@ -220,7 +221,7 @@ def _read_hub(config: str) -> list[dict[str, Any]]:
     except ImportError as error:
         raise DatasetError(
             f"the package datasets must be installed to read {HUB_NAME}, got {error.msg!r}; "
-            f"install sdpo-bench[train], or {advice}"
+            f"{install_command('train')}, or {advice}"
         ) from error
     # The error says it once; the hub client would log each of its retries as well.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluator.doctor.gpu import compiler_problem, install_command
+from analysis.installation import install_command, make_command
+from evaluator.doctor.gpu import compiler_problem
 from evaluator.models.four_bit import keep_gradients_on_cpu, nf4_config
 from evaluator.models.lora import ModelError, check_adapter, named_base
 from evaluator.models.memory import is_out_of_memory, what_was_asked
+from evaluator.models.named import check_model_name
 from evaluator.models.unsloth_loader import CPU_SWITCH, load_with_unsloth
 from evaluator.problems.user_code import set_chat_template
 from evaluator.sampling.policy import Decoding, Policy, Sample, generate, generate_batches
@@ -114,16 +116,7 @@ def load_base(
     Raises:
         ModelError: it cannot be loaded; the message is one line.
     """
-    folder = Path(name)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ModelError(
-            f"a model folder must hold config.json, got {name!r}; name a folder that "
-            "save_pretrained wrote"
-        )
-    if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise ModelError(
-            f"the model must be an existing folder or a hub name, got {name!r}; correct the path"
-        )
+    check_model_name(name)
     _check_extras(device, load_in_4bit=load_in_4bit, unsloth=unsloth)
     import safetensors
     from huggingface_hub.utils import logging as hub_logging
@@ -197,11 +190,15 @@ def _check_extras(device: str, *, load_in_4bit: bool, unsloth: bool) -> None:
     if importlib.util.find_spec("unsloth") is None:
         raise ModelError(
             "Unsloth must be installed, got no package unsloth; install the extra `gpu`: "
-            f"{install_command('gpu')} (for the training container: "
-            "make train-image EXTRAS=gpu), or load without it (use_unsloth false)"
+            f"{install_command('gpu')}{_for_the_container()}, or load without it (use_unsloth false)"
         )
     if device.startswith("cuda") and (problem := compiler_problem()) is not None:
         raise ModelError(problem)
+
+
+def _for_the_container() -> str:
+    make = make_command("train-image EXTRAS=gpu")
+    return f" (for the training container: {make})" if make else ""
 
 
 def _load_with_transformers(

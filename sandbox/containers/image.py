@@ -18,6 +18,7 @@ from sandbox.containers.packages import add_packages, tag_of
 from sandbox.program import SandboxError
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCKERFILE = "Dockerfile.sandbox"
 DEBIAN_BASE = "localhost/sdpo-bench-base"
 """Without a host in its name Podman would ask a registry for it; and it imports nothing but `latest`."""
 _SUITES = {"trixie": "3.13", "bookworm": "3.11"}
@@ -27,11 +28,17 @@ _BASE_FOR_PACKAGES, _LIBRARIES_FOR_PACKAGES = "-packages", ",libstdc++6,libgomp1
 
 
 def dockerfile() -> Path:
-    """Return the Dockerfile, which stands beside the packages in a checkout."""
-    path = ROOT / "Dockerfile.sandbox"
+    """Return the Dockerfile: in a checkout it stands beside the packages, in a wheel within this one."""
+    within = ROOT / "sandbox" / DOCKERFILE
+    path = within if within.is_file() else ROOT / DOCKERFILE
     if not path.is_file():
-        raise SandboxError(f"Dockerfile.sandbox must be in {ROOT}, got none; build from a checkout")
+        raise SandboxError(f"{DOCKERFILE} must be in {ROOT}, got none; install sdpo-bench again")
     return path
+
+
+def _entering() -> list[tuple[str, Path]]:
+    """All that enters the image, under its name in the build context: the same from a checkout and a wheel."""
+    return [(DOCKERFILE, dockerfile()), *((str(file), ROOT / file) for file in copied_files())]
 
 
 def copied_files() -> list[Path]:
@@ -48,8 +55,8 @@ def copied_files() -> list[Path]:
 def source_digest() -> str:
     """Return the sha256 of all that enters the image."""
     digest = hashlib.sha256()
-    for file in [Path("Dockerfile.sandbox"), *copied_files()]:
-        digest.update(f"{file}\0".encode() + (ROOT / file).read_bytes() + b"\0")
+    for name, file in _entering():
+        digest.update(f"{name}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
@@ -82,16 +89,18 @@ def build(
     """
     with engine(timeout_s=600) as client:
         base = _choose_base(client, base_image, say, _BASE_FOR_PACKAGES if packages else "")
+        say(f"building the image on {base}")
         image, _ = client.images.build(
             fileobj=_context(),
             custom_context=True,
-            dockerfile="Dockerfile.sandbox",
+            dockerfile=DOCKERFILE,
             buildargs={"BASE_IMAGE": base},
             labels={SOURCE_LABEL: source_digest()},
             tag=f"{_tag()}-bare{_BASE_FOR_PACKAGES if packages else ''}",
             rm=True,
         )
         if packages:
+            say(f"fetching wheels of {', '.join(packages)} with pip")
             image, contents = add_packages(client, image, packages)
             image.tag(IMAGE, f"{source_digest()[:12]}-{tag_of(contents)}")
             say(f"{IMAGE}:{source_digest()[:12]}-{tag_of(contents)} holds {', '.join(contents)}")
@@ -179,8 +188,8 @@ def _context() -> io.BytesIO:
     """The build context: the Dockerfile and exactly what it copies."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for file in [Path("Dockerfile.sandbox"), *copied_files()]:
-            archive.add(ROOT / file, arcname=str(file))
+        for name, file in _entering():
+            archive.add(file, arcname=name)
     buffer.seek(0)
     return buffer
 

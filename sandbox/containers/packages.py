@@ -6,6 +6,7 @@ The default image has none. Nothing of a package runs while the image is built b
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import io
 import re
 import subprocess
@@ -80,6 +81,11 @@ def _interpreter(client: Any, image: Any) -> tuple[str, str]:  # noqa: ANN401
 
 
 def _install(packages: Sequence[str], folder: Path, *, version: str, machine: str) -> None:
+    if importlib.util.find_spec("pip") is None:
+        raise SandboxError(
+            f"pip must be there to fetch {', '.join(packages)}, got none in this environment; "
+            f"{sys.executable} -m ensurepip"
+        )
     # Wheels only: building from source would run the package's own code here.
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder)]
     command += ["--only-binary=:all:", "--no-compile", "--implementation", "cp"]

@@ -8,15 +8,14 @@ sandbox as well: in a process of its own, after the program's has ended, on what
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from sandbox.guest.protocol import MAX_JOB_BYTES, Job, ProtocolError
 from sandbox.guest.values import Value
 from sandbox.judge import decode as decoding
 from sandbox.judge import verdict as judge
 from sandbox.judge.comparison import Difference, first_difference
-from sandbox.pool.task import Outcome
+from sandbox.pool.task import Execute, Outcome, Run
 from sandbox.program import AssertResult, Case, Execution, Program, Verdict
 
 INTERPRETER_BYTES = 128 << 20
@@ -27,20 +26,6 @@ _SMALL_BYTES = 20_000
 """An output that must be so small, and does not fit the way back, is wrong whatever it is."""
 _SHOWN = 160
 """Characters of an input or a line that are shown."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the sandbox is asked to run."""
-
-    job: Job
-    timeout_s: float
-    memory_bytes: int | None = None
-    """None: what the sandbox allows."""
-
-
-Execute = Callable[[Sequence[Run]], Sequence[Outcome | None]]
-"""Runs some jobs in any order; None came of one that was too large to be sent."""
 
 
 def run_cases(programs: Sequence[Program], execute: Execute) -> list[Execution]:

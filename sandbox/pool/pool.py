@@ -13,21 +13,19 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
-from sandbox.guest.protocol import Call, How, Job, Reply, ResponseHeader
-from sandbox.guest.values import Value
+from sandbox.guest.protocol import How, Job, Reply, ResponseHeader
 from sandbox.judge.asserts import Assertion
-from sandbox.judge.decode import Opaque
+from sandbox.pool.asides import Asides, judgeable
 from sandbox.pool.batch import Attempt, Batch, Health, Worker
-from sandbox.pool.cases import Run, run_cases
+from sandbox.pool.cases import run_cases
 from sandbox.pool.endpoint import Endpoint, answers
-from sandbox.pool.jobs import aside_value, judged, modules, planned, without_asides
-from sandbox.pool.task import Exchange, Outcome, Pending, Task, make_task
+from sandbox.pool.jobs import judged, planned
+from sandbox.pool.task import Exchange, Outcome, Pending, Run, Task, make_task
 from sandbox.program import Execution, Program, SandboxError, Verdict
 
 CANARY_EVERY = 1000
 """Executions of one supervisor between two canary pairs."""
 _MAX_REFUSED = 5
-_ASIDE_TIMEOUT_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +52,7 @@ class Pool:
         self._alone = threading.Lock()
         self._n_alone = 0
         """Threads that wait for the whole pool, or have it."""
-        self._asides: dict[tuple[tuple[str, ...], str], Value] = {}
+        self._asides = Asides()
         self.health = Health()
         try:
             for worker in self._workers:
@@ -75,9 +73,7 @@ class Pool:
             SandboxError: the sandbox cannot be had or fails its own checks.
             ValueError: an assert that is not an assert statement, or a limit out of range.
         """
-        for worker in self._workers:
-            if worker.n_since_canary >= CANARY_EVERY:
-                self._check_canaries(worker)
+        self._check_due()
         if not any(program.cases for program in programs):
             return self._run_asserts(programs)
         by_asserts = iter(self._run_asserts([p for p in programs if not p.cases]))
@@ -86,13 +82,29 @@ class Pool:
 
     def _run_asserts(self, programs: Sequence[Program]) -> list[Execution]:
         plans = [planned(program) for program in programs]
-        plans = self._with_asides(programs, plans)
+        asides = self._asides.values(programs, plans, self._run_jobs)
+        plans = judgeable(programs, plans, asides)
         tasks = [self._task(program, plan) for program, plan in zip(programs, plans, strict=True)]
         outcomes = self._execute(tasks)
         return [
-            judged(program, plan, outcome, self._asides)
+            judged(program, plan, outcome, asides)
             for program, plan, outcome in zip(programs, plans, outcomes, strict=True)
         ]
+
+    def outcome(self, job: Job, *, timeout_s: float) -> Outcome | None:
+        """Run one job without judging it; None where it is too large to be sent.
+
+        Raises:
+            SandboxError: the sandbox cannot be had or fails its own checks.
+            ValueError: a time limit out of range.
+        """
+        self._check_due()
+        return self._run_jobs([Run(job, timeout_s)])[0]
+
+    @property
+    def slots(self) -> int:
+        """Programs that run at a time."""
+        return sum(worker.endpoint.slots for worker in self._workers)
 
     def _run_jobs(self, runs: Sequence[Run]) -> list[Outcome | None]:
         return self._execute(
@@ -137,38 +149,6 @@ class Pool:
     def _message(self, job: Job, timeout_s: float, memory_bytes: int | None = None) -> Task | None:
         memory_bytes = min(memory_bytes or self._memory_bytes, self._memory_bytes)
         return make_task(job, timeout_s=timeout_s, memory_bytes=memory_bytes)
-
-    def _with_asides(
-        self, programs: Sequence[Program], plans: list[tuple[Assertion, ...]]
-    ) -> list[tuple[Assertion, ...]]:
-        """Evaluate what the asserts need of the sandbox's interpreter, without any candidate."""
-        wanted = {
-            (program.imports, source): None
-            for program, plan in zip(programs, plans, strict=True)
-            for assertion in plan
-            for source in assertion.asides
-            if (program.imports, source) not in self._asides
-        }
-        if wanted:
-            jobs = [
-                Job((*imports, *modules(source)), "", "", ((Call(source),),))
-                for imports, source in wanted
-            ]
-            tasks = [self._message(job, _ASIDE_TIMEOUT_S) for job in jobs]
-            for key, outcome in zip(wanted, self._execute(tasks), strict=True):
-                self._asides[key] = aside_value(outcome)
-        return [
-            tuple(
-                without_asides(assertion)
-                if any(
-                    isinstance(self._asides[program.imports, source], Opaque)
-                    for source in assertion.asides
-                )
-                else assertion
-                for assertion in plan
-            )
-            for program, plan in zip(programs, plans, strict=True)
-        ]
 
     # ------------------------------------------------------------------------------ executing
 
@@ -355,6 +335,12 @@ class Pool:
             worker.endpoint.restart()
             worker.generation += 1
             self.health.n_restarts += 1
+
+    def _check_due(self) -> None:
+        """Run the canary pair where enough programs ran since the last one."""
+        for worker in self._workers:
+            if worker.n_since_canary >= CANARY_EVERY:
+                self._check_canaries(worker)
 
     def _check_canaries(self, worker: Worker) -> None:
         """Run the pair: one must pass, one must fail; take the supervisor out if either does not.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from evaluator.cli.command_options import SandboxName
 from trainer.cli.seeds import Seeds
 
 
@@ -23,10 +24,10 @@ from trainer.cli.seeds import Seeds
 )
 @click.option(
     "--sandbox",
-    type=click.Choice(["auto", "docker", "process"]),
+    type=SandboxName(),
     default="auto",
     show_default=True,
-    help="Where programs run; auto takes docker where an engine answers.",
+    help="Where programs run; auto takes docker where an engine answers. An address is a server's: docs/protocol.md.",
 )
 @click.option(
     "--seeds",
@@ -52,6 +53,17 @@ def demo(
     """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
     from dataclasses import replace
 
+    from trainer.options import early, shipped
+
+    part = rest[0] if rest and not rest[0].startswith("-") else None
+    if part not in (None, "warm-start", "control"):
+        raise click.UsageError(f"the part must be warm-start or control, got {part!r}")
+    if any(word.split("=")[0] == "--seed" for word in rest):
+        raise click.UsageError("the demo's seeds are set with --seeds, got --seed")
+    early.check_experiment(
+        shipped.folder() / "demo.yaml", rest[part is not None :], needs_model=False
+    )
+
     from evaluator.cli.terminal import console, one_line_errors
     from sandbox.client import open_sandbox
     from trainer.demo.demo import FULL, SHORT, make_policy, make_room, run_demo
@@ -61,11 +73,6 @@ def demo(
     from trainer.options.config import ConfigError
     from trainer.step.callbacks import NonFinite
 
-    part = rest[0] if rest and not rest[0].startswith("-") else None
-    if part not in (None, "warm-start", "control"):
-        raise click.UsageError(f"the part must be warm-start or control, got {part!r}")
-    if any(word.split("=")[0] == "--seed" for word in rest):
-        raise click.UsageError("the demo's seeds are set with --seeds, got --seed")
     size = SHORT if short else FULL
     if seeds is not None:
         size = replace(size, seeds=seeds)
@@ -87,6 +94,8 @@ def demo(
                 overrides=rest[part is not None :],
                 show=show,
             )
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt("the same command goes on") from stop
     except (ConfigError, NonFinite, OutsideFault) as error:
         raise click.ClickException(" ".join(str(error).split())) from error
     print_story(finished.story, out)

@@ -102,7 +102,7 @@ def gap(
     """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
     from analysis.provenance import check_label
     from evaluator.cli.terminal import check_json_path, one_line_errors, print_line, write_json
-    from trainer.experiments.gap import gap_rows
+    from evaluator.models.named import check_adapter_folder, check_model_name
 
     with one_line_errors():
         check_json_path(json_path)
@@ -113,6 +113,14 @@ def gap(
             raise click.UsageError(
                 "--model or --adapter must be given, or --resume RUN; see --help"
             )
+        if chosen["model"] is not None:
+            check_model_name(chosen["model"])
+        if chosen["adapter"] is not None:
+            check_adapter_folder(chosen["adapter"])
+        from trainer.experiments.gap import (
+            gap_rows,  # imports torch: after all that can be refused without
+        )
+
         run_dir = _measure(chosen, resume, runs_dir)
         rows = gap_rows(run_dir)
         _print(rows)
@@ -151,7 +159,13 @@ def _measure(chosen: dict[str, Any], resume: str | None, runs_dir: Path) -> Path
         advance = stack.enter_context(
             progress_bar(f"gap {chosen['label']}", len(problems.problems))
         )
-        measure_gap(policy, problems.problems, sandbox, journal, options, progress=advance)
+        try:
+            measure_gap(policy, problems.problems, sandbox, journal, options, progress=advance)
+        except KeyboardInterrupt as stop:
+            where = "" if runs_dir == Path("runs") else f" --runs-dir {runs_dir}"
+            raise KeyboardInterrupt(
+                f"`sdpo-bench gap --resume {journal.run_dir.name}{where}` goes on"
+            ) from stop
         return journal.run_dir
 
 

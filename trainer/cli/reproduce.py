@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     help="Optimizer steps of a run.",
 )
 @click.option(
-    "--configs", type=click.Path(path_type=Path, exists=True, file_okay=False), default=Path("configs"),
-    show_default=True, help="Folder with grpo.yaml, sdpo.yaml and hybrid.yaml.",
+    "--configs", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder with grpo.yaml, sdpo.yaml and hybrid.yaml.  [default: configs, else the shipped ones]",
 )  # fmt: skip
 @click.option(
     "--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), show_default=True
@@ -52,7 +52,7 @@ def reproduce(
     model: str,
     seeds: tuple[int, ...],
     steps: int,
-    configs: Path,
+    configs: Path | None,
     runs_dir: Path,
     eval_options: tuple[str, ...],
     plan: bool,
@@ -68,7 +68,13 @@ def reproduce(
               sdpo-bench reproduce --model models/qwen --seeds 42,43
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
     from trainer.experiments import reproduce as stages
+    from trainer.options import early, shipped
 
+    if configs is None:
+        configs = Path("configs") if Path("configs/sdpo.yaml").is_file() else shipped.folder()
+    for method in stages.METHODS:
+        words = ["--model_name_or_path", model, *ctx.args]
+        early.check_experiment(configs / f"{method}.yaml", words)
     todo = stages.stages(
         model=model, seeds=seeds, steps=steps, configs=configs,
         overrides=ctx.args, eval_options=eval_options,

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from analysis.shell_completion import run_names
 from evaluator.cli import command_options
 from trainer.cli.seeds import Seeds
+from trainer.options.shipped import config_names
 
 if TYPE_CHECKING:
     from analysis.task_ids import TaskId
@@ -21,12 +23,14 @@ if TYPE_CHECKING:
     "--config",
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
+    shell_complete=config_names,
     help="Training configuration: the model, how it samples, SDPO's options.",
 )
 @click.option("--tasks", metavar="ID,ID,...", help="Task ids of the problems to try.")
 @click.option(
     "--unsolved-by",
     metavar="RUN",
+    shell_complete=run_names,
     help="In place of --tasks: those that no completion of this evaluation solved (run id or label).",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many of these tasks.")
@@ -93,6 +97,22 @@ def solve(
       sdpo-bench solve --config configs/sdpo.yaml --unsolved-by baseline --budget 64
     """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
     from evaluator.cli.terminal import check_json_path, one_line_errors, write_json
+    from trainer.options.early import check_experiment
+
+    if (tasks is None) == (unsolved_by is None):
+        raise click.UsageError(
+            "the problems must be named by --tasks or by --unsolved-by, got "
+            f"{'neither' if tasks is None else 'both'}"
+        )
+    config = check_experiment(config, ctx.args)
+    with one_line_errors():
+        check_json_path(json_path)
+        task_ids = (
+            _task_ids(tasks)
+            if tasks is not None
+            else _unsolved(runs_dir, str(unsolved_by), dataset)
+        )
+    # what imports torch comes after all that can be refused without
     from trainer.endings.faults import OutsideFault
     from trainer.experiments.solve import METHODS, SolveOptions
     from trainer.experiments.solve import solve as run
@@ -105,19 +125,8 @@ def solve(
         raise click.UsageError(
             f"--methods must name each of {', '.join(METHODS)} at most once, got {methods!r}"
         )
-    if (tasks is None) == (unsolved_by is None):
-        raise click.UsageError(
-            "the problems must be named by --tasks or by --unsolved-by, got "
-            f"{'neither' if tasks is None else 'both'}"
-        )
     try:
         with one_line_errors():
-            check_json_path(json_path)
-            task_ids = (
-                _task_ids(tasks)
-                if tasks is not None
-                else _unsolved(runs_dir, str(unsolved_by), dataset)
-            )
             result = run(
                 SolveOptions(
                     config=config,

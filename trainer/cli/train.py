@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from analysis.installation import own_command
+from analysis.shell_completion import run_folders
 from trainer.endings import exit_codes
 from trainer.endings.supervise import die_with_supervisor, needs_supervisor, supervise, tell
+from trainer.options.early import check_experiment, check_run_folder
+from trainer.options.shipped import config_names
+
+if TYPE_CHECKING:
+    from trainer.step.loss_trainer import BenchTrainer
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -20,12 +29,14 @@ from trainer.endings.supervise import die_with_supervisor, needs_supervisor, sup
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="YAML file of the experiment; configs/ holds those of the benchmark.",
+    shell_complete=config_names,
+    help="YAML file of the experiment, or the name of a shipped one: sdpo, grpo, hybrid, smoke-cpu, ...",
 )
 @click.option(
     "--resume",
     "run_dir",
     type=click.Path(path_type=Path, file_okay=False),
+    shell_complete=run_folders,
     help="Folder of an interrupted run: go on from its last whole checkpoint, with its own options.",
 )
 @click.option("--options", is_flag=True, help="List every option of the file and the command line.")
@@ -56,16 +67,25 @@ def train(
     if not options and run_dir is None and (algorithm is None or config is None):
         raise click.UsageError("an ALGORITHM and --config FILE must be given; see --help")
     if options:
-        from trainer.options.config import print_options
+        from trainer.options.listing import option_list
 
-        print_options()
+        click.echo(option_list(shutil.get_terminal_size((100, 24)).columns))
         return
+    if run_dir is not None:
+        check_run_folder(run_dir)
+    elif config is not None:
+        config = check_experiment(config, ctx.args)
     if needs_supervisor():
         words = ["--resume", str(run_dir)] if run_dir else [str(algorithm), "--config", str(config)]
-        command = [sys.executable, "-m", "sdpo_bench", "train", *words, *ctx.args]
-        raise SystemExit(supervise(command, say=lambda line: click.echo(line, err=True)))
+        command = own_command("train", *words, *ctx.args)
+        # over the line of the step's progress, which its process writes
+        over = "\r\x1b[K" if sys.stderr.isatty() else ""
+        raise SystemExit(supervise(command, say=lambda line: click.echo(over + line, err=True)))
     die_with_supervisor()
-    exit_code, last_run_dir = _run(algorithm, config, run_dir, ctx.args)
+    try:
+        exit_code, last_run_dir = _run(algorithm, config, run_dir, ctx.args)
+    except KeyboardInterrupt:
+        raise SystemExit(exit_codes.INTERRUPTED) from None  # the supervisor says it
     sys.stdout.flush()
     sys.stderr.flush()
     tell(exit_code=exit_code, run_dir=last_run_dir)
@@ -95,11 +115,18 @@ def _run(
     stop = StopRequest()
     try:
         with stop.installed():
+            tell(handles=True)
             if run_dir is not None:
-                result = resume(run_dir, say=_say, stop=stop)
+                result = resume(run_dir, say=_say, prepare=_show_progress, stop=stop)
             else:
                 options = parse_options(Path(str(config)), overrides)
-                result = start(algorithm, options, say=_say, stop=stop)  # type: ignore[arg-type]  # click checked it
+                result = start(
+                    algorithm,  # type: ignore[arg-type]  # click checked it
+                    options,
+                    say=_say,
+                    prepare=_show_progress,
+                    stop=stop,
+                )
     except tuple(statuses) as error:
         text = str(error) if isinstance(error, Uncalibrated) else " ".join(str(error).split())
         click.echo(printable(f"Error: {text}"), err=True)
@@ -113,6 +140,17 @@ def _run(
     click.echo('next:    sdpo-bench sql "from leaderboard"   or   sdpo-bench plots')
     passed = all(layer.passed for layer in result.layers)
     return exit_codes.FINISHED if passed else exit_codes.FAILED, str(result.run_dir)
+
+
+def _show_progress(trainer: BenchTrainer) -> None:
+    """Say within each step what it is at, where a person is watching."""
+    from trainer.step.progress import StepProgress
+
+    if not sys.stderr.isatty() or not trainer.accelerator.is_main_process:
+        return
+    progress = StepProgress()
+    trainer.clock.watch, trainer.show_ended = progress.phase, progress.count
+    trainer.add_callback(progress)
 
 
 def _say(line: str) -> None:

@@ -10,11 +10,11 @@ import hashlib
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from analysis.installation import own_command
 from evaluator.problems.mbpp import ProblemSet
 from evaluator.sampling.model import Decoding, Policy, load_base
 from sandbox.client import Sandbox, open_sandbox
@@ -24,9 +24,10 @@ from trainer.demo.policy import Recipe, warm_start
 from trainer.demo.problems import DemoProblem, check_references, make_problems, write_problems
 from trainer.demo.runs import Ledger, Place, evaluate_start, train_part
 from trainer.demo.teacher_gap import Reading, measure_reading, store_reading, stored_reading
+from trainer.options import shipped
 from trainer.options.config import Algorithm, ConfigError, Options, parse_options
 
-CONFIG = Path(__file__).parents[2] / "configs" / "demo.yaml"
+CONFIG = shipped.folder() / "demo.yaml"
 METHODS: tuple[Algorithm, ...] = ("grpo", "sdpo", "hybrid")
 AUDIT: Algorithm = "audit"
 NEEDED_BYTES = 200 << 20
@@ -139,7 +140,8 @@ def run_demo(
     scene = folder / ("control" if control else "main")
     with open_sandbox(backend) as sandbox:
         # every part in the same sandbox, and said once
-        backend = sandbox.name.split()[0]
+        if backend == "auto":
+            backend = sandbox.name.split()[0]
         show.line(f"programs run in: {sandbox.name}")
         policy_dir = make_policy(folder, control=control, size=size, sandbox=sandbox, show=show)
         stage = _stage(scene, policy_dir, size=size, backend=backend, overrides=overrides)
@@ -301,8 +303,6 @@ def _report(stage: _Stage, story: Story, show: Display) -> Path:
     ]
     with show.stage("report and charts", 2) as advance:
         for command in (["report", *run_ids, *notes, "--output", str(report), *store], charts):
-            subprocess.run(
-                [sys.executable, "-m", "sdpo_bench", *command], check=True, capture_output=True
-            )
+            subprocess.run(own_command(*command), check=True, capture_output=True)
             advance(1)
     return report

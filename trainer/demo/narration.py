@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
 
 from analysis.statistics.verdict import Arm, Finding, judge, p_text
+from evaluator.cli.terminal import print_table
 from evaluator.results.compare import Side
 from evaluator.results.stored import StoredEval
 from trainer.demo.teacher_gap import SHOWN, Reading
@@ -110,45 +110,46 @@ def _solved(arm: Arm) -> tuple[int, ...]:
 
 def print_story(story: Story, console: Console) -> None:
     """Two tables and the sentences."""
-    console.print(_reading_table(story.reading))
-    console.print(_result_table(story.rows))
+    _print_reading(story.reading, console)
+    _print_results(story.rows, console)
     for sentence in story.sentences():
         console.print(f"- {sentence}", highlight=False, markup=False)
 
 
-def _reading_table(reading: Reading) -> Table:
-    table = Table(
-        title="Does the policy read a re-prompt? Held-out problems solved before training"
-    )
-    for heading in ("shown beside the problem", "solved", "95 % interval"):
-        table.add_column(heading, no_wrap=True)
+def _print_reading(reading: Reading, console: Console) -> None:
+    console.print("Does the policy read a re-prompt? Held-out problems solved before training")
+    cells = []
     for shown in SHOWN:
         low, high = reading.interval(shown)
-        table.add_row(shown, f"{reading.solved[shown]} of {reading.n}", f"{low:.0%} to {high:.0%}")
-    return table
+        solved = f"{reading.solved[shown]} of {reading.n}"
+        cells.append((shown, solved, f"{low:.0%} to {high:.0%}"))
+    print_table(("shown beside the problem", "solved", "95 % interval"), cells, out=console)
 
 
-def _result_table(rows: Sequence[Row]) -> Table:
+def _print_results(rows: Sequence[Row], console: Console) -> None:
     several = max(len(row.solved) for row in rows) > 1
-    table = Table(
-        title="Greedy pass@1 on held-out problems, before and after training",
-        caption="gain: over the baseline, 95 % interval over problems"
-        + (" and seeds; p: Student's t over both" if several else "; p: exact McNemar")
-        + ", after Holm's correction over all comparisons",
-    )
-    for heading in ("policy", f"solved of {rows[0].n}", "pass@1", "gain, points", "p", "train s"):
-        table.add_column(heading, no_wrap=True, justify="left" if heading == "policy" else "right")
+    console.print("Greedy pass@1 on held-out problems, before and after training")
+    cells = []
     for row in rows:
         found = row.against_baseline
-        table.add_row(
-            row.part,
-            ", ".join(map(str, row.solved)),
-            f"{row.rate:.1%}",
-            "" if found is None else _points(found),
-            "" if found is None else p_text(found.p_adjusted),
-            "" if row.seconds is None else f"{row.seconds:.0f}",
+        cells.append(
+            (
+                row.part,
+                ", ".join(map(str, row.solved)),
+                f"{row.rate:.1%}",
+                "" if found is None else _points(found),
+                "" if found is None else p_text(found.p_adjusted),
+                "" if row.seconds is None else f"{row.seconds:.0f}",
+            )
         )
-    return table
+    headings = ("policy", f"solved of {rows[0].n}", "pass@1", "gain, points", "p", "train s")
+    print_table(headings, cells, out=console)
+    console.print(
+        "gain: over the baseline, 95 % interval over problems"
+        + (" and seeds; p: Student's t over both" if several else "; p: exact McNemar")
+        + ", after Holm's correction over all comparisons",
+        highlight=False,
+    )
 
 
 def _points(found: Finding) -> str:

@@ -15,3 +15,5 @@ UNCALIBRATED = 78
 """The base model's pass@1 is outside the band known for it; nothing was trained."""
 KILLED = 128
 """Plus the number of the signal that killed the training process."""
+INTERRUPTED = 130
+"""SIGINT before the first step, or a second one: stopped at once; `--resume` goes on from the last checkpoint."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,6 +12,8 @@ from types import FrameType
 import torch
 from accelerate import Accelerator
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from trainer.endings.supervise import tell
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -25,6 +28,8 @@ class StopRequest:
     def __init__(self) -> None:
         """Nobody has."""
         self.signal_name: str | None = None
+        self.waits = False
+        """Whether there is a step to be finished; before the first one a signal interrupts at once."""
 
     @property
     def requested(self) -> bool:
@@ -45,7 +50,7 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested or not self.waits:
             raise KeyboardInterrupt
         self.signal_name = signal.Signals(number).name
 
@@ -56,6 +61,19 @@ class StopAtStepEnd(TrainerCallback):  # type: ignore[misc]
     def __init__(self, request: StopRequest, accelerator: Accelerator) -> None:
         """Look at `request` after each step."""
         self._request, self._accelerator = request, accelerator
+        self._began = 0.0
+        self._usual_s: float | None = None
+
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: object,
+    ) -> None:
+        """Tell the supervisor what a stop would have to wait for: it answers a signal at once."""
+        self._began = time.monotonic()
+        tell(doing=f"step {state.global_step + 1}", since=self._began, usual_s=self._usual_s)
 
     def on_step_end(
         self,
@@ -65,6 +83,7 @@ class StopAtStepEnd(TrainerCallback):  # type: ignore[misc]
         **kwargs: object,
     ) -> None:
         """Save and stop where any process was asked to."""
+        self._usual_s = time.monotonic() - self._began
         asked = torch.tensor(int(self._request.requested), device=self._accelerator.device)
         if int(self._accelerator.gather(asked).sum()):
             self._request.signal_name = self._request.signal_name or "a signal to another process"

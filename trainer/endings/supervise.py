@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import select
 import signal
@@ -18,12 +19,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from trainer.endings.exit_codes import FAILED, KILLED
+from trainer.endings.exit_codes import FAILED, INTERRUPTED, KILLED
 
 STATUS_FD = "SDPO_BENCH_STATUS_FD"
 """In the child's environment: the pipe's descriptor. A process that has it is supervised."""
 END_GRACE_S = 60.0
 """How long a child may take to exit once its results are on disk."""
+STOP_GRACE_S = 10.0
+"""How long a child may take to end after a second signal."""
 _PR_SET_PDEATHSIG = 1
 _TICK_S = 0.2
 
@@ -35,6 +38,17 @@ class _Told:
     exit_code: int | None = None
     """Its exit status, once its results are on disk."""
     run_dir: str | None = None
+    handles: bool = False
+    """Whether it meets signals itself by now; before, it has only begun to import."""
+    doing: str | None = None
+    """What it finishes before it stops: `step 12`."""
+    since: float = 0.0
+    """When that began, by `time.monotonic`, whose clock is the machine's."""
+    usual_s: float | None = None
+    """How long the one before took."""
+    n_signals: int = 0
+    """Signals that were passed on to it."""
+    give_up_at: float = math.inf
 
 
 def needs_supervisor() -> bool:
@@ -61,10 +75,12 @@ def supervise(
         start_new_session=True,
     )
     os.close(write_end)
-    with _passed_on(child), os.fdopen(read_end, "rb", buffering=0) as pipe:
-        told = _Told()
+    told = _Told()
+    with _passed_on(child, told, say), os.fdopen(read_end, "rb", buffering=0) as pipe:
         while child.poll() is None and told.exit_code is None:
             _listen(pipe.fileno(), told)
+            if time.monotonic() > told.give_up_at:
+                _kill(child)
         _listen(pipe.fileno(), told)
         if told.exit_code is not None and not _exited(child, end_grace_s):
             say(
@@ -74,11 +90,14 @@ def supervise(
             _kill(child)
             return told.exit_code
     status = child.wait()
+    resume = f"; `sdpo-bench train --resume {told.run_dir}` goes on" if told.run_dir else ""
+    if status == INTERRUPTED or (status < 0 and math.isfinite(told.give_up_at)):
+        say(f"stopped{resume or '; nothing was begun'}")
+        return INTERRUPTED
     if status >= 0:
         return status
     name = signal.Signals(-status).name
     hint = "; the machine may have run out of memory" if -status == signal.SIGKILL else ""
-    resume = f"; `sdpo-bench train --resume {told.run_dir}` goes on" if told.run_dir else ""
     say(f"the training process was killed by {name}{hint}{resume}")
     return KILLED - status
 
@@ -100,8 +119,17 @@ def die_with_supervisor() -> None:
 
 
 @contextmanager
-def _passed_on(child: subprocess.Popen[bytes]) -> Iterator[None]:
+def _passed_on(
+    child: subprocess.Popen[bytes], told: _Told, say: Callable[[str], None]
+) -> Iterator[None]:
     def pass_on(number: int, frame: object) -> None:
+        told.n_signals += 1
+        with suppress(OSError):  # the terminal may be gone
+            say(_answer(told))
+        if number == signal.SIGINT and not told.handles:
+            told.give_up_at = 0.0
+        elif told.n_signals > 1 or told.doing is None:
+            told.give_up_at = time.monotonic() + STOP_GRACE_S
         # a closed terminal asks for the same as SIGTERM
         child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
@@ -114,6 +142,17 @@ def _passed_on(child: subprocess.Popen[bytes]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _answer(told: _Told) -> str:
+    """What a person who asked to stop is told at once."""
+    if told.n_signals > 1 or told.doing is None:
+        return "stopping now"
+    if told.usual_s is None:
+        about = ""
+    else:
+        about = f", about {max(told.since + told.usual_s - time.monotonic(), 1):.0f} s"
+    return f"finishing {told.doing}{about}; again to stop now"
+
+
 def _listen(descriptor: int, told: _Told) -> None:
     """Take in what the child said within a tick; a line is far shorter than what a pipe writes at once."""
     ready, _, _ = select.select([descriptor], [], [], _TICK_S)
@@ -123,9 +162,8 @@ def _listen(descriptor: int, told: _Told) -> None:
     if not said:  # closed: the child is ending
         time.sleep(_TICK_S)
     for line in said.splitlines():
-        content = json.loads(line)
-        told.run_dir = content.get("run_dir", told.run_dir)
-        told.exit_code = content.get("exit_code", told.exit_code)
+        for name, value in json.loads(line).items():
+            setattr(told, name, value)
 
 
 def _exited(child: subprocess.Popen[bytes], within_s: float) -> bool:

@@ -7,8 +7,8 @@ last checkpoint: so the command can be killed and given again at any time.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from analysis.installation import own_command
+from trainer.endings.exit_codes import INTERRUPTED, STOPPED
 
 METHODS = ("grpo", "sdpo", "hybrid")
 PUBLISHED = {
@@ -140,6 +143,8 @@ def run_all(
             continue
         say(f"[{number}/{len(todo)}] {stage.label}")
         status = execute(_words(stage, there, runs_dir))
+        if status in (STOPPED, INTERRUPTED):
+            raise StageFailed(f"stopped in {stage.label}; the same command goes on from here")
         if status != 0:
             raise StageFailed(
                 f"{stage.label} must end with status 0, got {status}; its words are above, and the same "
@@ -181,10 +186,16 @@ def known_runs(runs_dir: Path) -> dict[str, Known]:
 
 
 def execute_here(words: Sequence[str], *, quiet: bool = False) -> int:
-    """Run `sdpo-bench` with this interpreter."""
+    """Run `sdpo-bench` with this interpreter.
+
+    Ctrl-C is the child's to answer: it reaches it by itself, and training finishes its step first.
+    """
     out = subprocess.DEVNULL if quiet else None
-    command = [sys.executable, "-m", "sdpo_bench", *words]
-    return subprocess.run(command, stdout=out, stderr=out, check=False).returncode
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        return subprocess.run(own_command(*words), stdout=out, stderr=out, check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def comparison(todo: Sequence[Stage]) -> list[str]:

@@ -6,9 +6,7 @@ set too, in the file or on the command line, and a key that none of the three kn
 
 from __future__ import annotations
 
-import argparse
 import difflib
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,7 +17,10 @@ from trl import GRPOConfig, ModelConfig, TrlParser
 
 from analysis.journal.journal import StoreError
 from analysis.provenance import check_label
+from sandbox.client import check_backend
+from sandbox.program import SandboxError
 from trainer.losses.sdpo import Distillation
+from trainer.options.shipped import advice
 from trainer.teacher.prompt import TeacherRules
 
 Algorithm = Literal["grpo", "sdpo", "hybrid", "routed", "rlsd", "anchored", "sft", "audit"]
@@ -59,7 +60,9 @@ class BenchConfig:
     )
     feedback: str | None = _option(None, "your own feedback, likewise")
     format_weight: float = _option(0.3, "weight of the format score in the shipped reward, >= 0")
-    sandbox: str = _option("auto", "sandbox backend: auto, docker or process")
+    sandbox: str = _option(
+        "auto", "where programs run: auto, docker, process, or http://HOST:PORT of a server"
+    )
     timeout_s: float = _option(5.0, "limit of one program, seconds")
 
     # the teacher
@@ -176,11 +179,12 @@ class BenchConfig:
         _require(self.calibration_problems >= 1, "calibration_problems", self)
         _require(self.fault_patience_s >= 0.0, "fault_patience_s", self)
         try:
+            check_backend(self.sandbox)
             if self.label is not None:
                 check_label(self.label)
             self.distillation(temperature=1.0)
             self.teacher_rules()
-        except (ValueError, StoreError) as error:
+        except (ValueError, SandboxError, StoreError) as error:
             raise ConfigError(str(error)) from error
 
     def distillation(self, *, temperature: float) -> Distillation:
@@ -255,7 +259,8 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
         ) from error
     # TRL and transformers check their options in types of their own
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        text = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(f"{text}; see `sdpo-bench train --options`") from error
     if rest:
         raise ConfigError(
             _unknown(rest[0].lstrip("-").split("=")[0], known, where="the command line")
@@ -273,31 +278,16 @@ class _Parser(TrlParser):  # type: ignore[misc]
         raise ConfigError(f"{message}; see `sdpo-bench train --options`")
 
 
-def print_options() -> None:
-    """Print every option of the three parts with its default."""
-    parser = _Parser((BenchConfig, GRPOConfig, ModelConfig), formatter_class=_Help, add_help=False)
-    parser.print_help(sys.stdout)
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """TRL's help texts hold bare percent signs, which argparse would read as fields."""
-
-    def _expand_help(self, action: argparse.Action) -> str:
-        return f"{(action.help or '').replace('%(default)s', '')} [default: {action.default}]"
-
-
 def _read_keys(config: Path) -> list[str]:
     try:
         content = yaml.safe_load(config.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(
             f"--config must be a readable YAML file, got {str(config)!r} ({' '.join(str(error).split())}); "
-            "see configs/ for examples"
+            f"{advice()}"
         ) from error
     if not isinstance(content, dict):
-        raise ConfigError(
-            f"--config must hold `key: value` lines, got {str(config)!r}; see configs/"
-        )
+        raise ConfigError(f"--config must hold `key: value` lines, got {str(config)!r}; {advice()}")
     return [str(key) for key in content if key != "env"]
 
 

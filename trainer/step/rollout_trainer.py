@@ -13,7 +13,7 @@ changes): `_generate_and_score_completions`, `_generate_single_turn`, `_calculat
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from analysis.journal.journal import Journal
 from analysis.records import Metric
 from evaluator.models.context_length import context_length
 from evaluator.models.modes import evaluation_mode
-from evaluator.models.padding import undisturbed
+from evaluator.models.padding import causal_model, undisturbed
 from evaluator.models.shared_prompt import can_share, prompts_once
 from evaluator.sampling.answer_end import before_stop
 from evaluator.sampling.decoding import (
@@ -54,6 +54,7 @@ from trainer.step.callbacks import NonFinite
 from trainer.step.forward import WithPositions
 from trainer.step.micro_batches import MicroBatch, by_group, step_counts, trimmed, with_groups
 from trainer.step.position import EpochSampler
+from trainer.step.progress import counted
 from trainer.step.timing import PhaseClock
 from trainer.teacher.prompt import TeacherPrompt, coverage, teacher_prompts
 from trainer.teacher.weights import Teacher, make_teacher
@@ -90,6 +91,8 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         self.patience = patience
         cuda = torch.cuda.is_available()
         self.clock = PhaseClock(synchronize=torch.cuda.synchronize if cuda else lambda: None)
+        self.show_ended: Callable[[str], None] | None = None
+        """Is told while completions are sampled how many have ended; see `trainer.step.progress`."""
         self._asked: list[Any] = []
         """What the micro-batches of the optimizer step in work ask: problems, before sampling."""
         self._micro_batches: list[dict[str, Any]] = []
@@ -435,6 +438,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         # vLLM has a model of its own; TRL reads from the mode how many to sample
         with ExitStack() as stack:
             if not self.use_vllm:
+                stack.enter_context(counted(causal_model(self.model), self._ends, self.show_ended))
                 for way in (evaluation_mode, prompts_once):
                     stack.enter_context(way(self.model))
                 stack.enter_context(self.adapter_merged())

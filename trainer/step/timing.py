@@ -24,17 +24,21 @@ class PhaseClock:
         self._running = [REST]
         self._seconds: dict[str, float] = {}
         self._since = now()
+        self.watch: Callable[[str], None] = lambda phase: None
+        """Is told of each phase that begins, or goes on after one within it."""
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
         """Charge the block to `phase`."""
         self._charge()
         self._running.append(phase)
+        self.watch(phase)
         try:
             yield
         finally:
             self._charge()
             self._running.pop()
+            self.watch(self._running[-1])
 
     def split(self) -> dict[str, float]:
         """Seconds of each phase since the last split; they add up to all the time there was."""

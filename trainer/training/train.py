@@ -71,14 +71,20 @@ class RunResult:
     """What an audit run found; empty for other runs."""
 
 
-def resume(run_dir: Path, *, say: Say, stop: StopRequest | None = None) -> RunResult:
+def resume(
+    run_dir: Path,
+    *,
+    say: Say,
+    prepare: Callable[[BenchTrainer], None] | None = None,
+    stop: StopRequest | None = None,
+) -> RunResult:
     """Go on with an interrupted run from its last whole checkpoint, or from the start where it has none.
 
     Raises:
         As `train`.
     """
     algorithm, options = recall(run_dir)
-    return train(algorithm, options, say=say, run_dir=run_dir, stop=stop)
+    return train(algorithm, options, say=say, run_dir=run_dir, prepare=prepare, stop=stop)
 
 
 def train(
@@ -182,6 +188,7 @@ def train(
         if prepare is not None:
             prepare(trainer)
 
+        stop.waits = True
         with _ends(trainer, journal):
             _train_from(trainer, checkpoint, evaluation)
             if stop.requested:

@@ -45,6 +45,7 @@ class Evaluator:
         self._trainer, self._problems, self._sandbox = trainer, problems, sandbox
         self._form = form
         self._say, self._patience, self._stop = say, patience, stop
+        self._n_done, self._n_asked = 0, 0
         self._done_file = Path(trainer.journal.run_dir) / DONE
 
     def done(self, step: int) -> bool:
@@ -96,6 +97,8 @@ class Evaluator:
 
     def _asked(self, step: int, decoding: Decoding, *, eval_id: str) -> EvalSummary:
         trainer, bench = self._trainer, self._trainer.config
+        self._n_done = 0
+        self._n_asked = len(self._problems.problems) * decoding.n_samples
         with trainer.adapter_merged():
             return evaluate(
                 self._problems,
@@ -114,6 +117,9 @@ class Evaluator:
             )
 
     def _check_stop(self, n_completions: int) -> None:
+        self._n_done += n_completions
+        if self._trainer.show_ended is not None:
+            self._trainer.show_ended(f"{self._n_done} of {self._n_asked}")
         if self._stop.requested:
             raise _Interrupted
 

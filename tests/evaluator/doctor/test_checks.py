@@ -38,9 +38,9 @@ def test_the_training_images_extras_are_said(tmp_path, monkeypatch):
     fake.write_text("#!/bin/sh\necho gpu\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert doctor._train_image().text == "the training image is built, with gpu"
+    assert doctor._train_image("make it").text == "the training image is built, with gpu"
     fake.write_text("#!/bin/sh\nexit 1\n")
-    assert doctor._train_image().mend == "make train-image"
+    assert doctor._train_image("make it").mend == "make it"
 
 
 def test_the_command_prints_a_line_each_and_fails_where_something_must_be_mended(

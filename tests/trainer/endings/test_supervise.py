@@ -94,9 +94,12 @@ def test_a_killed_child_is_said_with_the_signal_and_the_way_on(said):
 
 
 SUPERVISOR = """
-import sys
+import os, sys
+import trainer.endings.supervise
 from trainer.endings.supervise import supervise
-sys.exit(supervise([sys.executable, *sys.argv[1:]], say=print))
+trainer.endings.supervise.STOP_GRACE_S = float(os.environ.get("GRACE", 10))
+say = lambda line: print(line, flush=True)
+sys.exit(supervise([sys.executable, *sys.argv[1:]], say=say))
 """
 
 
@@ -107,18 +110,73 @@ def start_supervisor(source):
     )  # fmt: skip
 
 
+def wait_for(process, text):
+    line = process.stdout.readline()
+    assert text in line, line
+    return line
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_supervisor_reaches_the_child(number):
     process = start_supervisor(f"""
         def end(number, frame):
             sys.exit(75)
         signal.signal({int(number)}, end)
+        tell(handles=True, doing="step 1")
         print("ready", flush=True)
         time.sleep(60)
     """)
-    assert process.stdout.readline() == "ready\n"
+    wait_for(process, "ready")
+    time.sleep(0.5)  # what was told is taken in
     process.send_signal(number)
     assert process.wait(timeout=20) == 75
+
+
+def test_ctrl_c_is_answered_at_once_with_what_is_finished_first_and_how_long_that_takes():
+    process = start_supervisor("""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a process that is deep in a kernel
+        tell(handles=True, run_dir="runs/x", doing="step 12", since=time.monotonic(), usual_s=40.4)
+        print("ready", flush=True)
+        time.sleep(60)
+    """)
+    wait_for(process, "ready")
+    time.sleep(0.5)  # what was told is taken in
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    wait_for(process, "finishing step 12, about 40 s; again to stop now")
+    assert time.monotonic() - asked < 1.0
+    process.kill()
+
+
+def test_the_second_ctrl_c_ends_a_process_that_does_not_answer_and_says_how_to_go_on(monkeypatch):
+    monkeypatch.setenv("GRACE", "0.3")
+    process = start_supervisor("""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        tell(handles=True, run_dir="runs/x", doing="step 1")
+        print("ready", flush=True)
+        time.sleep(60)
+    """)
+    wait_for(process, "ready")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    wait_for(process, "finishing step 1; again to stop now")
+    process.send_signal(signal.SIGINT)
+    wait_for(process, "stopping now")
+    wait_for(process, "stopped; `sdpo-bench train --resume runs/x` goes on")
+    assert process.wait(timeout=20) == 130
+
+
+def test_ctrl_c_while_the_child_still_imports_ends_it_at_once():
+    process = start_supervisor("""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("ready", flush=True)
+        time.sleep(60)
+    """)
+    wait_for(process, "ready")
+    process.send_signal(signal.SIGINT)
+    wait_for(process, "stopping now")
+    wait_for(process, "stopped; nothing was begun")
+    assert process.wait(timeout=20) == 130
 
 
 def test_a_closed_terminal_asks_the_child_to_save_and_stop():

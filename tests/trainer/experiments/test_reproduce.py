@@ -1,4 +1,6 @@
 import json
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,26 @@ def test_a_stage_that_fails_ends_it_with_one_line(monkeypatch, tmp_path):
         reproduce.StageFailed, match=r"reproduce-baseline must end with status 0, got 3"
     ):
         reproduce.run_all(plan(), runs_dir=tmp_path, execute=lambda _: 3, say=print)
+
+
+@pytest.mark.parametrize("status", [75, 130])
+def test_a_stage_that_was_stopped_by_ctrl_c_says_how_to_go_on(monkeypatch, tmp_path, status):
+    monkeypatch.setattr(reproduce, "known_runs", lambda _: {})
+    with pytest.raises(
+        reproduce.StageFailed, match="stopped in reproduce-baseline; the same command"
+    ):
+        reproduce.run_all(plan(), runs_dir=tmp_path, execute=lambda _: status, say=print)
+
+
+def test_ctrl_c_is_left_to_the_stage_which_ends_in_its_own_time(monkeypatch):
+    """Else `subprocess` would kill a training run a quarter of a second after it was asked to stop."""
+    program = (
+        "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(0.5); exit(75)"
+    )
+    monkeypatch.setattr(reproduce, "own_command", lambda *words: [sys.executable, "-c", program])
+    before = signal.getsignal(signal.SIGINT)
+    assert reproduce.execute_here([]) == 75
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_plan_counts_hours_of_measured_steps_and_names_the_others(tmp_path):

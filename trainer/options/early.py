@@ -1,0 +1,170 @@
+"""Finds a wrong path or a misspelt option in a moment: the parser that knows them all takes ten seconds to import.
+
+The names of the options are read off the classes' sources, ours, TRL's and transformers'; nothing is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from trainer.options.shipped import advice, config_path
+
+_CLASSES = (
+    ("trainer", "options/config.py", "BenchConfig"),
+    ("trl", "trainer/grpo_config.py", "GRPOConfig"),
+    ("trl", "trainer/base_config.py", "_BaseConfig"),
+    ("trl", "trainer/model_config.py", "ModelConfig"),
+    ("transformers", "training_args.py", "TrainingArguments"),
+)
+"""Package, file and class of all that `trainer.options.config` hands to the parser, what they inherit included."""
+_FETCHED = ("full/", "sanitized/")
+"""Data sets that may come from the hub, which takes its time."""
+
+
+def check_experiment(
+    given: Path, overrides: Sequence[str] = (), *, needs_model: bool = True
+) -> Path:
+    """Return the file that `--config` means, once it and the words beside it name what can be there.
+
+    Without `needs_model` the command names the model itself.
+
+    Raises:
+        click.ClickException: a file, a key or a path is wrong, in one line.
+        ModuleNotFoundError: the extra `train` is not installed.
+    """
+    config = config_path(given)
+    content = _read(config, given)
+    known = known_options()
+    if known is not None:
+        for where, keys in ((str(given), content), ("the command line", _keys(overrides))):
+            for key in keys:
+                if not {key, key.removeprefix("no_")} & {*known, "env"}:
+                    raise click.ClickException(_unknown(key, known, where))
+    options = {**content, **_values(overrides)}
+    if needs_model and options.get("model_name_or_path") is None:
+        raise click.ClickException(
+            "model_name_or_path must name a model, got none; set it to a folder or hub name"
+        )
+    _check_paths(options)
+    return config
+
+
+def check_run_folder(run_dir: Path) -> None:
+    """Refuse a folder that holds no training run.
+
+    Raises:
+        click.ClickException: with one line for the user.
+    """
+    if not (run_dir / "experiment.json").is_file():
+        what = "without experiment.json" if run_dir.is_dir() else "which is not there"
+        raise click.ClickException(
+            f"--resume must name the folder of a training run, got {str(run_dir)!r} {what}; "
+            "`sdpo-bench runs` lists them"
+        )
+
+
+def known_options() -> set[str] | None:
+    """Return the name of every option; None where a class is not where it was, and only the parser knows.
+
+    Raises:
+        ModuleNotFoundError: a package of the extra `train` is not installed.
+    """
+    names = {"config"}
+    for package, file, name in _CLASSES:
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+        try:
+            tree = ast.parse((Path(spec.origin).parent / file).read_text(encoding="utf-8"))
+        except (OSError, SyntaxError):
+            return None
+        found = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+        if not found:
+            return None
+        names |= {
+            node.target.id
+            for node in found[0].body
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        }
+    return names
+
+
+def _read(config: Path, given: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise click.ClickException(
+            f"--config must be a readable YAML file, got {str(given)!r} ({error.strerror}); {advice()}"
+        ) from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise click.ClickException(
+            f"--config must be a readable YAML file, got {str(given)!r} ({' '.join(str(error).split())}); "
+            "mend it"
+        ) from error
+    if not isinstance(content, dict):
+        raise click.ClickException(
+            f"--config must hold `key: value` lines, got {str(given)!r}; {advice()}"
+        )
+    return {str(key): value for key, value in content.items()}
+
+
+def _keys(words: Sequence[str]) -> list[str]:
+    """The options among words of the command line, as the parser names them."""
+    return [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
+
+
+def _values(words: Sequence[str]) -> dict[str, str]:
+    """The value of each option that is given as `--key value` or `--key=value`."""
+    found: dict[str, str] = {}
+    for place, word in enumerate(words):
+        key, equals, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and (equals or place + 1 < len(words)):
+            found[key.replace("-", "_")] = value if equals else words[place + 1]
+    return found
+
+
+def _check_paths(options: Mapping[str, Any]) -> None:
+    """Refuse what names a file or folder that is not there."""
+    from evaluator.models.lora import ModelError
+    from evaluator.models.named import check_model_name
+    from evaluator.problems.mbpp import load_problems
+    from evaluator.problems.problem import DatasetError
+
+    model = options.get("model_name_or_path")
+    if isinstance(model, str):
+        try:
+            check_model_name(model)
+        except ModelError as error:
+            raise click.ClickException(str(error)) from error
+    for name in ("dataset", "eval_dataset"):
+        value = options.get(name)
+        if isinstance(value, str) and not value.removeprefix("mbpp/").startswith(_FETCHED):
+            try:
+                load_problems(value)
+            except DatasetError as error:
+                raise click.ClickException(" ".join(str(error).split())) from error
+    for name in ("prompt_template", "chat_template"):
+        value = options.get(name)
+        if isinstance(value, str) and not Path(value).is_file():
+            raise click.ClickException(
+                f"{name} must be a file that is there, got {value!r}; correct its name"
+            )
+    folder = options.get("mbpp_dir")
+    if isinstance(folder, str) and not Path(folder).is_dir():
+        raise click.ClickException(
+            f"mbpp_dir must be a folder that is there, got {folder!r}; correct its name"
+        )
+
+
+def _unknown(key: str, known: set[str], where: str) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else "see `sdpo-bench train --options`"
+    return f"{where} must hold known options only, got {key!r}; {hint}"
