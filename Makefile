@@ -143,6 +143,22 @@ build/vllm/.installed: requirements-vllm.lock
 test-vllm: build/vllm/.installed  ## the same verdicts through vLLM as through transformers, on a CPU, in an environment of its own
 	build/vllm/bin/python -m pytest -q -m slow tests/vllm $(ARGS)
 
+build/adapters-%/.installed: requirements-adapters.txt pyproject.toml
+	$(PYTHON) -m venv build/adapters-$*
+	sed -n 's/^$*: //p' requirements-adapters.txt | xargs build/adapters-$*/bin/python -m pip install --quiet --editable . pytest pytest-timeout
+	touch $@
+
+# verl asks for other versions of torch's and transformers' neighbours: beside the locked ones it is imported as it is
+build/adapters-verl/.installed: requirements-adapters.txt $(VENV)/.installed
+	sed -n 's/^verl: //p' requirements-adapters.txt | xargs $(VENV)/bin/python -m pip install --quiet --no-deps --upgrade --target build/adapters-verl
+	touch $@
+
+.PHONY: test-adapters
+test-adapters: setup build/adapters-inspect/.installed build/adapters-verifiers/.installed build/adapters-verl/.installed  ## our rewards and scorers in verl, Inspect and verifiers, each in an environment of its own
+	build/adapters-inspect/bin/python -m pytest -q tests/integrations/test_inspect_ai.py $(ARGS)
+	build/adapters-verifiers/bin/python -m pytest -q tests/integrations/test_verifiers.py $(ARGS)
+	PYTHONPATH=build/adapters-verl $(VENV)/bin/python -m pytest -q tests/integrations/test_verl.py $(ARGS)
+
 build/uv/bin/uv: | setup
 	$(VENV)/bin/python -m pip install --quiet --target build/uv --upgrade uv
 

@@ -28,6 +28,7 @@ _COMMANDS = {
     "eval": "evaluator.cli.eval:eval_command",
     "compare": "evaluator.cli.results:compare_command",
     "show": "evaluator.cli.results:show_command",
+    "problems": "evaluator.cli.problems:problems",
     "doctor": "evaluator.cli.doctor:doctor",
     "sandbox": "sandbox.cli:sandbox",
     "ingest": "analysis.cli.results:ingest",

@@ -56,6 +56,7 @@ def run_info(
     parent_run_id: str | None = None,
     run_id: str | None = None,
     device: Mapping[str, Any] | None = None,
+    own: Mapping[str, Any] | None = None,
 ) -> RunInfo:
     """Describe a run that starts now on this machine with this code.
 
@@ -77,6 +78,7 @@ def run_info(
         run_id: None makes a new one.
         device: what the caller knows of its accelerator, e.g. `{"gpu": "H100"}`; merged into
             hardware, since this package never imports torch.
+        own: what a person brought, by RunInfo's names: reward, feedback, chat template and their sha256.
     """
     started = datetime.now(UTC)
     plain = plain_config(config)
@@ -104,6 +106,7 @@ def run_info(
         packages=package_versions(),
         hardware={**hardware(), **(device or {})},
         parent_run_id=parent_run_id,
+        **(own or {}),
     )
 
 

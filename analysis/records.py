@@ -2,64 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
+
+from analysis.storable import Record, Row, storable
+from analysis.task_ids import TaskId
+
+__all__ = ["RECORDS", "Record", "Row", "storable"]
 
 SCHEMA_VERSION = 1
 """Written into run.json and each segment. A field that is added as optional needs no new number."""
 
 _UNSAID = "NULL where a foreign log does not say"
-
-_INT64 = range(-(2**63), 2**63)
-
-
-def storable(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold goes in and comes out
-    r"""Return the value in a form that UTF-8 JSON and a BIGINT column hold without loss or failure.
-
-    A model can write half a surrogate pair, which no UTF-8 file holds: it becomes its escape,
-    `\ud800`.
-
-    Raises:
-        ValueError: an integer needs more than 64 bits.
-    """
-    match value:
-        case str():
-            if value.isascii():
-                return value
-            return value.encode("utf-8", "backslashreplace").decode()
-        case dict():
-            return {storable(key): storable(item) for key, item in value.items()}
-        case list() | tuple():
-            return [storable(item) for item in value]
-        case int() if value not in _INT64:
-            raise ValueError(f"an integer must fit 64 bits, got {value!r}; bound it")
-    return value
-
-
-class Row(BaseModel):
-    """Something that is stored: frozen, strict about names, safe to write as UTF-8 JSON."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=True,
-        ser_json_inf_nan="strings",  # JSON has no NaN; a NULL would hide that a loss was not finite
-        protected_namespaces=(),
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _storable(cls, value: Any) -> Any:  # noqa: ANN401 - see storable
-        return storable(value)
-
-
-class Record(Row):
-    """One journal line of one table."""
-
-    table: ClassVar[str]
-    key: ClassVar[tuple[str, ...]]
-    """Natural key within a run: a later row with the same key replaces the earlier one."""
 
 
 class RunInfo(Row):
@@ -96,6 +51,21 @@ class RunInfo(Row):
     protocol: str = Field(description="name of the prompt form, e.g. mbpp")
     protocol_sha256: str = Field(description="sha256 of the prompt form's templates")
     sandbox: str = Field(description="sandbox backend and image")
+    reward_function: str | None = Field(
+        default=None, description="reward of one's own as it was named; NULL for the shipped one"
+    )
+    reward_sha256: str | None = Field(
+        default=None, description="sha256 of the file in which that function stands"
+    )
+    feedback_function: str | None = Field(
+        default=None, description="feedback of one's own as it was named; NULL for the shipped one"
+    )
+    feedback_sha256: str | None = Field(
+        default=None, description="sha256 of the file in which that function stands"
+    )
+    chat_template_sha256: str | None = Field(
+        default=None, description="sha256 of a chat template of one's own; NULL for the model's"
+    )
     git_commit: str | None = Field(
         default=None, description="commit of the working tree; NULL outside a checkout"
     )
@@ -187,7 +157,7 @@ class Rollout(Record):
     group_index: int = Field(description="problem among those sampled in the step, from 0")
     member_index: int = Field(description="completion within its group, 0..G-1")
     execution_id: str = Field(description="key into executions and test_results")
-    task_id: int | None = Field(description=f"id of the problem; {_UNSAID}")
+    task_id: TaskId | None = Field(description=f"id of the problem; {_UNSAID}")
     prompt: str = Field(description="templated prompt as the policy read it")
     completion: str = Field(description="text the policy wrote")
     n_prompt_tokens: int | None = Field(description=f"tokens of the prompt, >= 1; {_UNSAID}")
@@ -205,6 +175,11 @@ class Rollout(Record):
     correctness: float | None = Field(description=f"fraction of asserts passed, 0..1; {_UNSAID}")
     format_score: float | None = Field(description=f"format score, 0..1; {_UNSAID}")
     reward: float | None = Field(description=f"weighted sum of the parts; {_UNSAID}")
+    reward_parts: dict[str, Any] | None = Field(
+        default=None,
+        description="value and weight of each part by its name, JSON, of a reward of one's own; NULL for the shipped "
+        "one, whose parts are correctness and format_score",
+    )
     advantage: float | None = Field(
         description=f"reward relative to its group, as used by the policy loss; {_UNSAID}"
     )
@@ -287,7 +262,7 @@ class EvalResult(Record):
     table = "eval_results"
     key = ("eval_id", "task_id", "sample_index")
     eval_id: str = Field(description="key into evals")
-    task_id: int = Field(description="id of the problem")
+    task_id: TaskId = Field(description="id of the problem")
     sample_index: int = Field(description="completion of that problem, from 0")
     execution_id: str = Field(description="key into executions and test_results")
     prompt: str | None = Field(description="templated prompt; NULL for recorded completions")
@@ -345,7 +320,7 @@ class GapAnswer(Record):
 
     table = "gap_answers"
     key = ("task_id", "shown", "greedy", "sample_index")
-    task_id: int = Field(description="id of the problem")
+    task_id: TaskId = Field(description="id of the problem")
     shown: str = Field(
         description="what stood beside the problem: nothing, peer, reference, feedback, wrong or other"
     )
@@ -364,7 +339,7 @@ class GapLogprob(Record):
 
     table = "gap_logprobs"
     key = ("task_id", "sample_index", "shown")
-    task_id: int = Field(description="id of the problem")
+    task_id: TaskId = Field(description="id of the problem")
     sample_index: int = Field(description="the sampled answer of gap_answers that was read")
     shown: str = Field(description="what stood beside the problem, see gap_answers.shown")
     passed: bool = Field(description="whether that answer passes every assert")

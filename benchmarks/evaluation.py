@@ -18,6 +18,7 @@ import click
 
 from benchmarks.clock import Clock
 from benchmarks.evaluation_overhead import inner, overhead
+from evaluator.cli.command_options import SandboxName
 from evaluator.cli.terminal import one_line_errors, print_line, print_table
 from evaluator.evaluation.evaluate import graded_batches, in_batches
 from evaluator.problems.mbpp import load_problems
@@ -31,9 +32,7 @@ from evaluator.sampling.policy import Batch, Decoding
 from sandbox.client import open_sandbox
 
 _DATASET = click.option("--dataset", default="sanitized/test", show_default=True)
-_SANDBOX = click.option(
-    "--sandbox", "backend", type=click.Choice(["auto", "docker", "process"]), default="auto"
-)
+_SANDBOX = click.option("--sandbox", "backend", type=SandboxName(), default="auto")
 
 _SLOW_MS = 500
 """A program that takes more processor time decides alone how long its batch takes."""

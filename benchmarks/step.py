@@ -30,11 +30,13 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.loss import status_bytes
+from evaluator.problems.prompt import MBPP
 from sandbox.client import open_sandbox
 from trainer.endings.faults import Patience
 from trainer.options import shipped
 from trainer.options.checks import adapter_config
 from trainer.options.config import Options, parse_options
+from trainer.options.prompting import Asking
 from trainer.rollouts.rollouts import RolloutGrader
 from trainer.step.timing import PhaseClock
 from trainer.training.assemble import load_model, problems_of, rows_of_problems
@@ -152,7 +154,7 @@ def _train_trl(
         )
         common: dict[str, Any] = {
             "reward_funcs": [grader.correctness, grader.format_score],
-            "train_dataset": Dataset.from_list(rows_of_problems(problems, bench)),
+            "train_dataset": Dataset.from_list(rows_of_problems(problems, Asking(MBPP))),
             "processing_class": tokenizer,
             "peft_config": adapter_config(options.model),
         }

@@ -7,6 +7,7 @@ the same supervisors, and no process of the attack may be left.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import secrets
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sandbox.client import open_sandbox
+from sandbox.client import Sandbox, open_pool
 from sandbox.pool.endpoint import status
 from sandbox.pool.pool import Pool
 from sandbox.program import Execution, Program, SandboxError, Verdict
@@ -149,15 +150,24 @@ def run(
     *,
     without: frozenset[str] = frozenset(),
     memory_bytes: int = 512 << 20,
+    over_http: bool = False,
     progress: Callable[[AttackResult], None] = lambda _: None,
 ) -> Report:
     """Run attacks one after the other against one sandbox of its own.
+
+    Args:
+        attacks: what is tried.
+        backend: where.
+        without: layers to leave out.
+        memory_bytes: address space of one program.
+        over_http: ask through a server in front of the sandbox, as another machine would.
+        progress: told of each result.
 
     Raises:
         SandboxError: the sandbox cannot be had at all.
     """
     bait = secrets.token_hex(16)
-    pool = open_sandbox(
+    pool = open_pool(
         backend,
         memory_bytes=memory_bytes,
         without=without,
@@ -165,15 +175,31 @@ def run(
         environment={SECRET_VARIABLE: bait},
     )
     report = Report(backend=pool.name + "".join(f" without {layer}" for layer in sorted(without)))
-    with pool:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(pool)
+        asked: Sandbox = pool
+        if over_http:
+            asked = stack.enter_context(_over_http(stack, pool))
+            report.backend = asked.name
         for attack in attacks:
-            result = _run_one(attack, pool, bait)
+            result = _run_one(attack, asked, pool, bait)
             report.add(result)
             progress(result)
     return report
 
 
-def _run_one(attack: Attack, pool: Pool, bait: str) -> AttackResult:
+def _over_http(stack: contextlib.ExitStack, pool: Pool) -> Sandbox:
+    """Return the client of a server in front of a pool; `stack` ends the server."""
+    # Here, not above: only this needs the extra `serve`.
+    from sandbox.http.remote import Remote
+    from sandbox.http.server import Server
+
+    token = secrets.token_hex(32)
+    server = stack.enter_context(Server(pool, token=token))
+    return Remote(server.url, token=token)
+
+
+def _run_one(attack: Attack, asked: Sandbox, pool: Pool, bait: str) -> AttackResult:
     restarts = pool.health.n_restarts
     before = payloads()
     execution: Execution | None = None
@@ -181,7 +207,7 @@ def _run_one(attack: Attack, pool: Pool, bait: str) -> AttackResult:
     details: list[str] = []
     start = time.monotonic()
     try:
-        execution = pool.run([attack.program])[0]
+        execution = asked.run([attack.program])[0]
     except SandboxError as error:
         problems.append("broken")
         details.append(str(error))

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from sandbox.serve import serve
+
 
 def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Refuse an output file whose folder takes none, before any work is done for it."""
@@ -30,6 +32,9 @@ def sandbox() -> None:
     \b
     Example:  sdpo-bench sandbox build && sdpo-bench sandbox attack tests/attacks
     """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+
+
+sandbox.add_command(serve)
 
 
 @sandbox.command()
@@ -161,12 +166,15 @@ def status(json_file: Path | None) -> None:
     metavar="COMMAND",
     help="Attack this command instead, which reads a program as JSON and writes a verdict.",
 )
+@click.option("--over-http", is_flag=True, help="Ask through a server of `sandbox serve`.")
 def attack(
     folder: Path,
     backend: str,
     without: tuple[str, ...],
     json_file: Path | None,
     grader: str | None,
+    *,
+    over_http: bool,
 ) -> None:
     """Run a folder of attacks; exit with 1 unless none achieves anything.
 
@@ -196,7 +204,9 @@ def attack(
         report = _ours(lambda: graders.run(corpus, grader, progress=show))
     else:
         report = _ours(
-            lambda: attacks.run(corpus, backend, without=frozenset(without), progress=show)
+            lambda: attacks.run(
+                corpus, backend, without=frozenset(without), over_http=over_http, progress=show
+            )
         )
     click.echo(
         f"{len(report.attacks)} attacks on {report.backend}: {report.forged_passes} forged passes, "

@@ -6,15 +6,31 @@ import functools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from sandbox.containers import shared as standing
 from sandbox.containers.process_backend import WARNING, ProcessEndpoint
+from sandbox.http.address import is_url, parse_url
 from sandbox.pool.endpoint import Attached, described
 from sandbox.pool.pool import Pool
 from sandbox.program import Execution, Program, SandboxError
 
 BACKENDS = ("auto", "docker", "gvisor", "process")
+
+
+def check_backend(backend: str, allowed: Sequence[str] = BACKENDS) -> None:
+    """Check the name of a backend, or the form of a server's address, before anything is opened.
+
+    Raises:
+        SandboxError: it is neither.
+    """
+    if is_url(backend):
+        parse_url(backend)
+    elif backend not in allowed:
+        raise SandboxError(
+            f"the sandbox must be one of {', '.join(allowed)}, or http://HOST:PORT of "
+            f"`sdpo-bench sandbox serve`, got {backend!r}"
+        )
 
 
 class Sandbox(Protocol):
@@ -42,7 +58,27 @@ class Sandbox(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
-def open_sandbox(
+def open_sandbox(backend: str = "auto", **options: Any) -> Sandbox:  # noqa: ANN401 - open_pool's
+    """Open a sandbox on this machine, as `open_pool` does, or that of a server at `http://HOST:PORT`.
+
+    Raises:
+        SandboxError: it cannot be had, or an option of `open_pool` is given that the server has settled.
+    """
+    check_backend(backend)
+    if not is_url(backend):
+        return open_pool(backend, **options)
+    if options:
+        raise SandboxError(
+            f"a server's sandbox must be taken as it is, got {', '.join(options)}; give these to "
+            "`sdpo-bench sandbox serve`"
+        )
+    # Here, not above: whoever uses sockets alone needs no package of others.
+    from sandbox.http.remote import Remote
+
+    return Remote(backend)
+
+
+def open_pool(
     backend: str = "auto",
     *,
     n_workers: int = 2,
@@ -52,7 +88,7 @@ def open_sandbox(
     environment: Mapping[str, str] | None = None,
     own: bool = False,
 ) -> Pool:
-    """Open a sandbox: `docker`, `gvisor`, `process`, or `auto`.
+    """Open a sandbox on this machine: `docker`, `gvisor`, `process`, or `auto`.
 
     `docker` uses the containers of `sandbox up` or Compose where they run, else containers of its own; `auto`
     takes docker where it answers, else the process backend, and says so in one line.
@@ -70,7 +106,7 @@ def open_sandbox(
         SandboxError: no Docker engine, image not built, or the guest does not start.
     """
     if backend not in BACKENDS:
-        raise SandboxError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+        raise SandboxError(f"the sandbox must be one of {', '.join(BACKENDS)}, got {backend!r}")
     if n_workers < 1:
         raise SandboxError(f"n_workers must be at least 1, got {n_workers}")
     settings = _Settings(hash_seed, without, dict(environment or {}))

@@ -6,7 +6,7 @@ import os
 import platform
 from dataclasses import dataclass
 
-from sandbox.client import open_sandbox
+from sandbox.client import open_pool
 from sandbox.containers.docker_backend import engine
 from sandbox.containers.image import current_image
 from sandbox.guest import landlock, seccomp
@@ -66,7 +66,7 @@ def _image() -> Check:
 
 def _works() -> Check:
     try:
-        with open_sandbox("docker", n_workers=1, own=True) as pool:
+        with open_pool("docker", n_workers=1, own=True) as pool:
             facts = status(pool.endpoints()[0].socket_dir).facts
     except SandboxError as error:
         return Check(False, str(error))

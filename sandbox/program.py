@@ -25,11 +25,37 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
+class Case:
+    """One run of a whole program: what it reads from standard input, and what it must print."""
+
+    stdin: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """When what was printed is what is expected; blanks at the end of a line or of all never count."""
+
+    tolerance: float | None = None
+    """Numbers in one place may differ by so much, or by that share of the expected one; 0: by no more than their
+    spelling, as `1` and `1.0`. None: numbers are text."""
+    indent: bool = True
+    """Whether blanks before the first word of a line count."""
+    checker: str = ""
+    """Source of a function `check(stdin, output, expected)` that decides in place of comparing: run in the sandbox,
+    in a process of its own after the program's has ended."""
+
+
+EXACT = Comparison()
+
+
+@dataclass(frozen=True)
 class Program:
-    """One candidate with the asserts that it must satisfy."""
+    """One candidate with the asserts that it must satisfy, or the cases that it must run through."""
 
     code: str
     asserts: tuple[str, ...]
+    """In place of `cases`."""
     callables: tuple[str, ...]
     """Names the trusted reference defines and the asserts call: only these are run inside."""
     imports: tuple[str, ...] = ()
@@ -37,12 +63,17 @@ class Program:
     setup_code: str = ""
     """Statements run after the candidate and before the asserts."""
     timeout_s: float = 5.0
-    """Limit of the program in seconds: processor time, and wall-clock time less waiting for one."""
+    """Limit of the program, or of each case, in seconds: processor time, and wall-clock time less waiting for one."""
+    cases: tuple[Case, ...] = ()
+    """Each is a run of its own of the code, as `__main__`."""
+    comparison: Comparison = EXACT
+    memory_bytes: int | None = None
+    """Of each case, beside what the interpreter takes; None: what the sandbox allows."""
 
 
 @dataclass(frozen=True)
 class AssertResult:
-    """The verdict on one assert, with its evidence."""
+    """The verdict on one assert or case, with its evidence."""
 
     assertion: str
     verdict: Verdict
@@ -64,7 +95,7 @@ class AssertResult:
 
 @dataclass(frozen=True)
 class Execution:
-    """What one program did: a result for each assert, in order, and what it cost."""
+    """What one program did: a result for each assert or case, in order, and what it cost in all."""
 
     results: tuple[AssertResult, ...]
     cpu_ms: float

@@ -48,6 +48,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     problem = None if options.place == "host" else container_problem()
+    if options.place == "auto" and _has_server(options.command):
+        problem = "the container has no network, and the sandbox is a server's"
     if options.place == "container" and problem is not None:
         sys.exit(
             f"the containers must be there, got {problem}; use IN=host for this machine's own environment"
@@ -57,6 +59,15 @@ def main() -> None:
     if problem is not None:
         print(f"on this machine, not in a container: {problem}", file=sys.stderr)
     run_here(options.command)
+
+
+def _has_server(command: Sequence[str]) -> bool:
+    """Whether the command names the address of a sandbox's server."""
+    words = " ".join(command).replace("=", " ").split()
+    return any(
+        name == "--sandbox" and value.startswith(("http://", "https://"))
+        for name, value in zip(words, words[1:], strict=False)
+    )
 
 
 def container_problem() -> str | None:

@@ -62,6 +62,7 @@ PLACES = (
         "sdpo --config tiny.yaml --max_steps 1",
     ),
     ("configs/sdpo.yaml", "tiny.yaml"),
+    ("problems check FILE", "problems check examples/own/problems.jsonl"),
     ("sdpo-bench sql QUERY", 'sdpo-bench sql "FROM runs"'),
     ("baseline 56", "baseline 25"),
 )
@@ -73,7 +74,10 @@ ADDED = (
         "sdpo-bench eval --adapter",
         "--dataset embedded/test --device cpu --max-new-tokens 8 --allow-other-base",
     ),
+    ("sdpo-bench eval --dataset", "--model tiny --device cpu --max-new-tokens 8"),
     ("sdpo-bench eval", "--dataset embedded/test --device cpu --max-new-tokens 8"),
+    ("sdpo-bench gap --dataset", "--limit 3 --device cpu --max-new-tokens 8 --batch-size 12"),
+    ("sdpo-bench solve --dataset", "--budget 4"),
     (
         "sdpo-bench gap",
         "--dataset embedded/train --limit 3 --device cpu --max-new-tokens 8 --batch-size 12",
@@ -165,6 +169,7 @@ def reader(tmp_path_factory):
     make_tiny_model(folder / "tiny")
     (folder / "configs").symlink_to(ROOT / "configs")
     (folder / "tests").symlink_to(ROOT / "tests")
+    (folder / "examples").symlink_to(ROOT / "examples")
     (folder / "docs").mkdir()
     (folder / "tiny.yaml").write_text(TINY_CONFIG)
     (folder / "metrics.csv").write_text("step,reward\n1,0.5\n2,0.75\n")

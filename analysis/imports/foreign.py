@@ -27,6 +27,7 @@ from analysis.imports.log_files import read_content, read_table
 from analysis.journal.journal import StoreError
 from analysis.records import Metric, Rollout
 from analysis.render import Result, visible
+from analysis.task_ids import TaskId, checked_task_id
 
 _STEP = ("step", "global_step", "train/global_step", "_step", "trainer/global_step")
 _TRUE, _FALSE = (
@@ -216,7 +217,7 @@ def _completions(path: Path, table: Result, names: dict[str, int], step: int) ->
                 group_index=group,
                 member_index=member,
                 execution_id=f"imported-{at}-{group}-{member}",
-                task_id=_integer(_cell(row, names, "task_id")),
+                task_id=_id(_cell(row, names, "task_id")),
                 prompt=_text(_cell(row, names, "prompt")),
                 completion=_text(row[names["completion"]]),
                 n_prompt_tokens=None,
@@ -271,10 +272,10 @@ def _evaluation(
     found = Imported("evaluation")
     answers = []
     for number, row in enumerate(table.rows, 2):
-        task_id, passed = _integer(row[names["task_id"]]), _flag(row[names["passed"]])
+        task_id, passed = _id(row[names["task_id"]]), _flag(row[names["passed"]])
         if task_id is None or passed is None:
             raise StoreError(
-                f"task_id must be a number and passed true or false, got line {number} of "
+                f"task_id must be a number or a name and passed true or false, got line {number} of "
                 f"{str(path)!r}; mend it"
             )
         text = _text(_cell(row, names, "completion"))
@@ -319,6 +320,17 @@ def _integer(value: object) -> int | None:
     if number is None or not math.isfinite(number) or number != int(number):
         return None
     return int(number)
+
+
+def _id(value: object) -> TaskId | None:
+    """A problem's id: a whole number, or a name; None where it is neither."""
+    number = _integer(value)
+    if number is not None or not isinstance(value, str):
+        return number
+    try:
+        return checked_task_id(value)
+    except ValueError:
+        return None
 
 
 def _step_of(path: Path, value: object, line: int) -> int:

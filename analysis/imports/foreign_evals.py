@@ -18,6 +18,7 @@ from scipy.stats import binomtest
 
 from analysis.journal.journal import StoreError
 from analysis.records import Eval, EvalResult, Metric, Record
+from analysis.task_ids import TaskId
 
 _VERDICTS = ("pass_at_1", "pass@1", "exact_match", "acc")
 """Figures of lm-eval that say of each answer whether it is right, the first that is there."""
@@ -42,7 +43,7 @@ class Imported:
 class Answer(NamedTuple):
     """One answer of an evaluation."""
 
-    task_id: int
+    task_id: TaskId
     passed: bool
     completion: str = ""
     outcome: str | None = None
@@ -53,7 +54,7 @@ def evaluation(
     eval_id: str, answers: Iterable[Answer], *, label: str, dataset: str
 ) -> Iterable[Record]:
     """Yield the rows of one evaluation: each answer, then the summary of the first ones."""
-    seen: dict[int, int] = {}
+    seen: dict[TaskId, int] = {}
     n_passed = 0
     for answer in answers:
         sample = seen[answer.task_id] = seen.get(answer.task_id, -1) + 1

@@ -61,7 +61,7 @@ def solve_matrix(
                GROUP BY run_id HAVING count(*) > 1 ORDER BY count(*) DESC, run_id LIMIT 1)
            SELECT m.*, r.algorithm, r.seed, name
            FROM solve_matrix m JOIN runs r USING (run_id) JOIN {names} USING (run_id)
-           WHERE run_id IN (FROM chosen) AND step IS NOT NULL ORDER BY step, task_id""",
+           WHERE run_id IN (FROM chosen) AND step IS NOT NULL ORDER BY step, task_order(task_id)""",
         run_ids,
     )
 
@@ -104,7 +104,7 @@ def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None =
            SELECT label_a || coalesce(' @ ' || step_a, '') AS name_a,
                   label_b || coalesce(' @ ' || step_b, '') AS name_b, algorithm_a,
                   algorithm, seed, dataset, protocol, decoding, change,
-                  count(*) AS n, left(string_agg(task_id, ', ' ORDER BY task_id), 200) AS task_ids
+                  count(*) AS n, left(string_agg(task_id, ', ' ORDER BY task_order(task_id)), 200) AS task_ids
            FROM paired
            GROUP BY name_a, name_b, algorithm_a, algorithm, seed, dataset, protocol, decoding, change
            ORDER BY array_position(['gained', 'lost', 'solved by both', 'solved by neither'], change)

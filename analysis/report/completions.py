@@ -93,7 +93,7 @@ def _kept(
                        r.truncated, r.prompt, r.completion, r.feedback
                 FROM (FROM eval_results {last}) r JOIN evals e USING (run_id, eval_id)
                 WHERE {{runs}} AND sample_index = 0
-                ORDER BY r.task_id, r.run_id LIMIT {MOST_EVALUATED}),
+                ORDER BY task_order(r.task_id), r.run_id LIMIT {MOST_EVALUATED}),
             both_sources AS (FROM kept UNION ALL BY NAME FROM evaluated),
             tests AS (
                 SELECT run_id, execution_id, list({{{{
@@ -109,7 +109,7 @@ def _kept(
                    coalesce(tests, []) AS tests
             FROM both_sources LEFT JOIN tests USING (run_id, execution_id)
             JOIN {{names}} USING (run_id)
-            ORDER BY source DESC, name, run_id, step, group_index, member_index, task_id""",  # noqa: S608
+            ORDER BY source DESC, name, run_id, step, group_index, member_index, task_order(task_id)""",  # noqa: S608
         run_ids,
     )
 

@@ -13,6 +13,7 @@ from analysis.queries.sql import of_runs
 from analysis.records import RunInfo
 from analysis.statistics.conditions import Conditions, conditions, mixed
 from analysis.statistics.verdict import Arm, Evaluated, Finding, judge
+from analysis.task_ids import TaskId, task_id, task_order
 
 _SETTING = ("dataset", "protocol", "decoding")
 _MOST_SENTENCES = 3
@@ -75,7 +76,10 @@ def _pairs(policies: Sequence[_Policy]) -> list[tuple[Arm, Arm]]:
     """Which arms are compared: of the setting with most policies, the methods with the first of them."""
     settings: dict[Hashable, list[_Policy]] = {}
     for policy in policies:
-        key = (*(policy.row[name] for name in _SETTING), tuple(sorted(policy.evaluated.passed)))
+        key = (
+            *(policy.row[name] for name in _SETTING),
+            tuple(sorted(policy.evaluated.passed, key=task_order)),
+        )
         settings.setdefault(key, []).append(policy)
     arms = _arms(max(settings.values(), key=len))
     arms.sort(key=lambda arm: (_FIRST.get(arm.algorithm, 2), -len(arm.repeats)))
@@ -124,11 +128,11 @@ def _policies(
         run_ids,
         column="l.run_id",
     ).records()
-    passes: dict[tuple[str, str], dict[int, float]] = {}
+    passes: dict[tuple[str, str], dict[TaskId, float]] = {}
     answers: dict[tuple[str, str], list[Hashable]] = {}
     for row in of_runs(connection, _PASSES, run_ids).records():
         key = (row["run_id"], row["eval_id"])
-        passes.setdefault(key, {})[row["task_id"]] = row["share"]
+        passes.setdefault(key, {})[task_id(row["task_id"])] = row["share"]
         answers.setdefault(key, []).append((row["task_id"], row["share"], row["answers"]))
     infos = _infos(connection)
     found = []
@@ -150,7 +154,7 @@ _PASSES = """
 SELECT run_id, eval_id, task_id, avg(passed::INT) AS share,
        sum(DISTINCT hash(completion)) AS answers
 FROM eval_results SEMI JOIN leaderboard USING (run_id, eval_id) WHERE {runs}
-GROUP BY ALL ORDER BY task_id
+GROUP BY run_id, eval_id, task_id ORDER BY task_order(task_id)
 """
 
 
@@ -171,7 +175,8 @@ def _infos(connection: duckdb.DuckDBPyConnection) -> dict[str, RunInfo]:
         connection,
         """SELECT run_id, kind, algorithm, label, created_at::VARCHAR AS created_at,
                   config::VARCHAR AS config, config_sha256, seed, model, model_sha256, adapter, dataset,
-                  dataset_sha256, protocol, protocol_sha256, sandbox, git_commit, git_dirty, git_diff,
+                  dataset_sha256, protocol, protocol_sha256, sandbox, reward_function, reward_sha256, feedback_function,
+                  feedback_sha256, chat_template_sha256, git_commit, git_dirty, git_diff,
                   packages::VARCHAR AS packages FROM runs WHERE {runs}""",
         None,
     ).records()

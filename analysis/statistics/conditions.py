@@ -30,7 +30,7 @@ WITHOUT_EFFECT = frozenset(
     "resume_from_checkpoint restore_callback_states_from_checkpoint enable_jit_checkpoint local_rank "
     "load_best_model_at_end metric_for_best_model greater_is_better skip_memory_metrics debug "
     "include_num_input_tokens_seen include_for_metrics batch_eval_metrics decoding "
-    "model_name_or_path dataset".split()
+    "model_name_or_path dataset reward feedback chat_template prompt_template".split()
 )
 """Settings that move no figure, that repeat a run (the seed), or that are compared apart (model, problems)."""
 
@@ -84,6 +84,9 @@ def conditions(info: RunInfo, *, step: int | None = None) -> Conditions:
     found["step"] = step
     found["training problems"] = _content(info.dataset, info.dataset_sha256)
     found["prompt form"] = _content(info.protocol, info.protocol_sha256)
+    found["reward"] = _own(info.reward_function, info.reward_sha256)
+    found["feedback"] = _own(info.feedback_function, info.feedback_sha256)
+    found["chat template"] = info.chat_template_sha256
     found |= {f"version of {name}": info.packages.get(name) for name in _PACKAGES}
     found |= {name: value for name, value in settings.items() if name not in METHOD_SETTINGS}
     brought = {name: value for name, value in settings.items() if name in METHOD_SETTINGS}
@@ -169,6 +172,11 @@ def _model(info: RunInfo) -> str | None:
 
 def _content(name: str, sha256: str) -> str:
     return name if sha256 == "unknown" else f"{name} (sha256 {sha256[:12]})"
+
+
+def _own(name: str | None, sha256: str | None) -> str | None:
+    """A function of a person's own, by its name within its file and the file's content, not by its path."""
+    return None if name is None or sha256 is None else f"{name.rpartition(':')[2]} ({sha256[:12]})"
 
 
 def _code_version(info: RunInfo) -> str | None:

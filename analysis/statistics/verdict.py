@@ -24,6 +24,7 @@ from analysis.statistics.paired import (
     mcnemar_exact,
     smallest_visible_difference,
 )
+from analysis.task_ids import TaskId, task_order
 
 LEVEL = 0.05
 """Level of the tests, after Holm's correction."""
@@ -36,7 +37,7 @@ _USUAL_FLIPS = 0.10
 class Evaluated:
     """One policy as one evaluation saw it."""
 
-    passed: Mapping[int, float]
+    passed: Mapping[TaskId, float]
     """Task id -> share of its completions that pass every assert, 0..1."""
     repeat: Hashable = None
     """What makes it a repeat of its own, usually the seed; None where that is not known. Evaluations of
@@ -54,9 +55,9 @@ class Arm:
     runs: tuple[Evaluated, ...]
 
     @property
-    def task_ids(self) -> tuple[int, ...]:
+    def task_ids(self) -> tuple[TaskId, ...]:
         """Problems that it was evaluated on."""
-        return tuple(sorted(self.runs[0].passed))
+        return tuple(sorted(self.runs[0].passed, key=task_order))
 
     @property
     def algorithm(self) -> str | None:
@@ -104,9 +105,9 @@ class Finding:
     """Repeats of each side, copies not counted."""
     rates: tuple[float, float]
     """Mean pass rates, 0..1."""
-    gained_tasks: tuple[int, ...]
+    gained_tasks: tuple[TaskId, ...]
     """Problems that the second solves more often."""
-    lost_tasks: tuple[int, ...]
+    lost_tasks: tuple[TaskId, ...]
     """Problems that the first solves more often."""
     effect: Effect
     p: float

@@ -17,7 +17,7 @@ from analysis.records import RECORDS, Row, RunInfo
 VIEWS_SQL = Path(__file__).with_name("views.sql")
 APPLICATION = "sdpo-bench"
 """What a results file says of who wrote it."""
-FORM = 2
+FORM = 3
 """Number of the warehouse's form; raise it with every change of its tables, so that an earlier version of
 this program can tell that a file is of a later one."""
 
@@ -189,10 +189,11 @@ _SQL_TYPES: dict[Any, str] = {bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE", s
 
 
 def _sql_type(field: FieldInfo) -> str:
-    """SQL type of a field: the type beside None, JSON for mappings, text for literals."""
+    """SQL type of a field: the type beside None, JSON for mappings, text for literals and ids."""
     kind: Any = field.annotation
-    if isinstance(kind, types.UnionType):
-        kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
+    if isinstance(kind, types.UnionType | typing._UnionGenericAlias):  # type: ignore[attr-defined]
+        kinds = [part for part in typing.get_args(kind) if part is not types.NoneType]
+        kind = str if str in kinds else kinds[0]
     origin = typing.get_origin(kind)
     if origin is dict:
         return "JSON"

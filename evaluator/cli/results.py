@@ -15,6 +15,7 @@ from rich.text import Text
 from analysis.records import EvalResult
 from analysis.shell_completion import run_names
 from analysis.statistics.verdict import Finding, p_text
+from analysis.task_ids import TaskId, task_id
 from evaluator.cli.terminal import (
     check_json_path,
     console,
@@ -94,13 +95,13 @@ def compare_command(
 
 @click.command("show")
 @click.argument("name", metavar="RUN", shell_complete=run_names)
-@click.argument("task_id", metavar="TASK", type=int)
+@click.argument("task", metavar="TASK")
 @click.option(
     "--beside", metavar="RUN", shell_complete=run_names, help="Show another run's answer beside it."
 )
 @click.option("--sample", type=int, default=0, show_default=True, help="Which completion, from 0.")
 @_RUNS_DIR
-def show_command(name: str, task_id: int, beside: str | None, sample: int, runs_dir: Path) -> None:
+def show_command(name: str, task: str, beside: str | None, sample: int, runs_dir: Path) -> None:
     """Show one answer with its prompt, verdicts and feedback, or those of two runs side by side.
 
     \b
@@ -113,7 +114,7 @@ def show_command(name: str, task_id: int, beside: str | None, sample: int, runs_
         for run in (name, beside):
             if run is not None:
                 (item,) = find_evals(runs_dir, run, with_tests=True, say=say)[-1:]
-                panels.append(_panel(item, _row(item, task_id, sample), alone=beside is None))
+                panels.append(_panel(item, _row(item, task_id(task), sample), alone=beside is None))
     out = console()
     width = out.width if beside is None else max((out.width - 1) // 2, 30)
     for panel in panels:
@@ -203,13 +204,13 @@ def _as_json(item: Finding) -> dict[str, Any]:
     }
 
 
-def _row(item: StoredEval, task_id: int, sample: int) -> EvalResult:
+def _row(item: StoredEval, task: TaskId, sample: int) -> EvalResult:
     """The stored answer that is asked for."""
-    row = item.results.get((task_id, sample))
+    row = item.results.get((task, sample))
     if row is None:
         raise StoredError(
-            f"the task must be one that {item.name} evaluated, got task {task_id} sample {sample}; "
-            f"it holds {len({task for task, _ in item.results})} tasks"
+            f"the task must be one that {item.name} evaluated, got task {task!s:.100} sample {sample}; "
+            f"it holds {len({found for found, _ in item.results})} tasks"
         )
     return row
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import click
 
+from analysis.task_ids import TaskId
+from evaluator.cli.command_options import SandboxName
 from evaluator.cli.terminal import (
     check_json_path,
     one_line_errors,
@@ -29,7 +31,7 @@ from sandbox.client import Sandbox, open_sandbox
 
 KINDS = ("constant", "argument", "builtin", "lookup-all", "lookup-first")
 
-_CONSTANTS = ("True", "False", "None", "0", "1", "''", "[]")
+CONSTANTS = ("True", "False", "None", "0", "1", "''", "[]")
 _BUILTINS = (
     "abs all any bin bool chr complex dict divmod enumerate float frozenset hash hex int len list max min oct"
     " ord pow range repr reversed round set sorted str sum tuple type zip"
@@ -41,7 +43,7 @@ _GRADED_TOGETHER = 512
 class Score:
     """The best that one kind of shortcut scores on one problem."""
 
-    task_id: int
+    task_id: TaskId
     kind: str
     n_passed: int
     n_asserts: int
@@ -72,7 +74,7 @@ def best_scores(
             for problem, _, code in wanted[start : start + _GRADED_TOGETHER]
         ]
         grades += grade(pairs, sandbox, timeout_s=timeout_s)
-    best: dict[tuple[int, str], Score] = {}
+    best: dict[tuple[TaskId, str], Score] = {}
     for (problem, kind, code), found in zip(wanted, grades, strict=True):
         score = Score(problem.task_id, kind, found.n_passed, found.n_asserts, code)
         earlier = best.get((problem.task_id, kind))
@@ -83,11 +85,12 @@ def best_scores(
 
 def shortcut_programs(problem: Problem) -> Iterator[tuple[str, str]]:
     """Yield the kind and the program of each shortcut that a problem allows."""
+    if not problem.callables:
+        return
     name = problem.callables[0]
-    shown = [case for text in problem.asserts for case in _cases(text, name)]
-    values = [case.expected for case in shown if case.expected is not None]
-    for value in dict.fromkeys([*values, *_CONSTANTS]):
-        yield "constant", _function(name, value)
+    shown = [case for text in problem.visible_asserts for case in _cases(text, name)]
+    for _, code in constant_programs(problem):
+        yield "constant", code
     for index in range(max((case.n_args for case in shown), default=0)):
         yield "argument", _function(name, f"args[{index}]")
     for builtin in _BUILTINS:
@@ -98,6 +101,15 @@ def shortcut_programs(problem: Problem) -> Iterator[tuple[str, str]]:
     if known:
         yield "lookup-all", _lookup(name, known)
         yield "lookup-first", _lookup(name, known[:1])
+
+
+def constant_programs(problem: Problem, limit: int | None = None) -> Iterator[tuple[str, str]]:
+    """Yield constants as source and the program that returns each: `CONSTANTS`, and the values that asserts expect."""
+    name = problem.callables[0]
+    cases = [case for text in problem.asserts for case in _cases(text, name)]
+    values = [case.expected for case in cases if case.expected is not None]
+    for value in dict.fromkeys([*values[:limit], *CONSTANTS]):
+        yield value, _function(name, value)
 
 
 @dataclass(frozen=True)
@@ -147,9 +159,7 @@ def _lookup(name: str, cases: Iterable[_Case]) -> str:
 @click.command()
 @click.option("--dataset", default="sanitized/test", show_default=True)
 @click.option("--mbpp-dir", type=click.Path(path_type=Path, file_okay=False))
-@click.option(
-    "--sandbox", "backend", type=click.Choice(["auto", "docker", "process"]), default="auto"
-)
+@click.option("--sandbox", "backend", type=SandboxName(), default="auto")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False))
 def main(dataset: str, mbpp_dir: Path | None, backend: str, json_path: Path | None) -> None:
     """Say which problems fall to answers that solve nothing."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from analysis.task_ids import TaskId
 from evaluator.cli.options import EvalOptions
 from evaluator.cli.terminal import print_note
 from evaluator.engines.api import Api, sample_served
@@ -21,7 +22,7 @@ from evaluator.engines.worker import Facts, Sampling, Work, Worker
 from evaluator.evaluation.evaluate import GradedAnswer, graded_batches, in_batches
 from evaluator.evaluation.label import findable, folder_label, name_label
 from evaluator.evaluation.self_check import check_harness
-from evaluator.problems.problem import ProblemSet
+from evaluator.problems.problem import DatasetError, ProblemSet
 from evaluator.problems.prompt import load_shots
 from evaluator.results.stored import StoredEval
 from evaluator.sampling.completions import Answer, gold_answers, read_completions
@@ -128,6 +129,10 @@ def _work(options: EvalOptions, problem_set: ProblemSet, kept: Sequence[Answer])
         return Work(problem_set, recorded, timeout_s=options.timeout_s)
     if options.gold:
         gold = tuple(gold_answers(problem_set.problems))
+        if not gold:
+            raise DatasetError(
+                f"--gold must find reference solutions, got none in {problem_set.name}; add the column reference"
+            )
         return Work(problem_set, gold, timeout_s=options.timeout_s)
     return Work(
         problem_set,
@@ -144,7 +149,7 @@ def _sampling(options: EvalOptions) -> Sampling:
     return Sampling(
         model=DEFAULT_MODEL if nothing_named else options.model,
         adapter=options.adapter,
-        protocol=options.protocol.name,
+        protocol=options.protocol,
         shots=load_shots(options.protocol, mbpp_dir=options.mbpp_dir),
         decoding=options.decoding,
         batch_size=options.batch_size,
@@ -153,6 +158,7 @@ def _sampling(options: EvalOptions) -> Sampling:
         load_in_4bit=options.load_in_4bit,
         allow_other_base=options.allow_other_base,
         chat_template_kwargs=options.chat_template_kwargs,
+        chat_template=options.chat_template,
     )
 
 
@@ -165,7 +171,7 @@ def _recorded(path: Path, problem_set: ProblemSet, limit: int | None) -> tuple[A
 
 
 def _served(
-    options: EvalOptions, problem_set: ProblemSet, done: set[tuple[int, int]]
+    options: EvalOptions, problem_set: ProblemSet, done: set[tuple[TaskId, int]]
 ) -> Iterator[list[Answer]]:
     """Answers that a served model will write."""
     if options.model is None or options.api_base is None:

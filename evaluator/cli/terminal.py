@@ -32,6 +32,7 @@ from evaluator.engines.ray_engine import EngineError
 from evaluator.evaluation.self_check import HarnessError
 from evaluator.models.lora import ModelError
 from evaluator.problems.problem import DatasetError
+from evaluator.problems.user_code import UserCodeError
 from evaluator.results.compare import ComparisonError
 from evaluator.results.plausibility import suspicion
 from evaluator.results.stored import StoredError
@@ -59,6 +60,7 @@ def one_line_errors() -> Iterator[None]:
         SandboxError,
         StoredError,
         StoreError,
+        UserCodeError,
     ) as error:
         raise click.ClickException(printable(str(error), line_breaks=False)) from error
 

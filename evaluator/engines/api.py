@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.task_ids import TaskId
 from evaluator.engines.threads import side_by_side
 from evaluator.problems.mbpp import Problem
 from evaluator.problems.prompt import Protocol, conversation
@@ -58,7 +59,7 @@ def sample_served(
     shots: Sequence[Problem],
     decoding: Decoding,
     n_at_once: int,
-    done: Collection[tuple[int, int]] = (),
+    done: Collection[tuple[TaskId, int]] = (),
 ) -> Iterator[list[Answer]]:
     """Yield answers of a served model, `n_at_once` requests at a time; see `sample_answers`.
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from analysis.provenance import folder_sha256
+from analysis.task_ids import TaskId, task_number
 from evaluator.answers.answer_text import opened_by
 from evaluator.engines.worker import Facts, Sampling
 from evaluator.models.lora import ModelError, named_base
 from evaluator.problems.problem import Problem
-from evaluator.problems.prompt import PROTOCOLS, conversation
+from evaluator.problems.prompt import conversation
+from evaluator.problems.user_code import set_chat_template
 from evaluator.sampling.answer_end import before_stop, stop_rule
 from evaluator.sampling.batches import wanted
 from evaluator.sampling.completions import Answer
@@ -73,6 +75,8 @@ class VllmPolicy:
                 "correct the name, or leave --engine vllm out"
             ) from error
         self.tokenizer = self.llm.get_tokenizer()
+        if sampling.chat_template is not None:
+            set_chat_template(self.tokenizer, sampling.chat_template)
 
     def facts(self, sandbox: str) -> Facts:
         """Return what is stored of this model and its place: where it is, not where it was wanted."""
@@ -95,7 +99,7 @@ class VllmPolicy:
 
 
 def sample_with_vllm(
-    problems: Sequence[Problem], policy: VllmPolicy, *, done: Collection[tuple[int, int]] = ()
+    problems: Sequence[Problem], policy: VllmPolicy, *, done: Collection[tuple[TaskId, int]] = ()
 ) -> Iterator[list[Answer]]:
     """Yield answers, up to 256 at a time; see `sample_answers`.
 
@@ -104,7 +108,7 @@ def sample_with_vllm(
     not complete by then.
     """
     sampling = policy.sampling
-    protocol, decoding = PROTOCOLS[sampling.protocol], sampling.decoding
+    protocol, decoding = sampling.protocol, sampling.decoding
     asked = wanted(problems, decoding, done)
     lora = None
     if sampling.adapter is not None:
@@ -129,7 +133,7 @@ def sample_with_vllm(
                     max_tokens=decoding.max_new_tokens,
                     temperature=decoding.temperature,
                     top_p=decoding.top_p,
-                    seed=decoding.seed + 1000 * problem.task_id + sample_index,
+                    seed=decoding.seed + 1000 * task_number(problem.task_id) + sample_index,
                     stop=list(protocol.stop) or None,
                 )
                 for problem, sample_index in chosen
@@ -153,7 +157,7 @@ def _answer(
     sampling: Sampling,
 ) -> Answer:
     """One completion as an answer."""
-    protocol = PROTOCOLS[sampling.protocol]
+    protocol = sampling.protocol
     is_done = stop_rule(problem, protocol)
     return Answer(
         problem=problem,

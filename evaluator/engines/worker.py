@@ -16,7 +16,7 @@ from evaluator.engines.threads import side_by_side
 from evaluator.evaluation.evaluate import GRADED_TOGETHER, GradedAnswer, graded_batches, in_batches
 from evaluator.evaluation.self_check import check_harness
 from evaluator.problems.problem import Problem, ProblemSet
-from evaluator.problems.prompt import PROTOCOLS
+from evaluator.problems.prompt import Protocol
 from evaluator.sampling.batches import SamplingPlan
 from evaluator.sampling.completions import Answer
 from evaluator.sampling.model import Policy, load_policy
@@ -33,8 +33,8 @@ class Sampling:
 
     model: str | None
     adapter: Path | None
-    protocol: str
-    """Name of the prompt form."""
+    protocol: Protocol
+    """The prompt form."""
     shots: tuple[Problem, ...]
     decoding: Decoding
     batch_size: int
@@ -43,6 +43,8 @@ class Sampling:
     load_in_4bit: bool = False
     allow_other_base: bool = False
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    chat_template: Path | None = None
+    """File in place of the tokenizer's."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ class Worker:
         return SamplingPlan(
             work.problem_set.problems,
             policy,
-            protocol=PROTOCOLS[sampling.protocol],
+            protocol=sampling.protocol,
             shots=sampling.shots,
             decoding=sampling.decoding,
             batch_size=sampling.batch_size,
@@ -173,4 +175,5 @@ def load_sampling_policy(sampling: Sampling) -> Policy:
         load_in_4bit=sampling.load_in_4bit,
         allow_other_base=sampling.allow_other_base,
         chat_template_kwargs=sampling.chat_template_kwargs,
+        chat_template=sampling.chat_template,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from analysis.journal.journal import Journal
 from analysis.records import Record
+from analysis.task_ids import task_order
 from evaluator.grading.grade import grade
 from evaluator.problems.problem import Problem, ProblemSet
 from evaluator.problems.prompt import MBPP, Protocol
@@ -195,6 +196,6 @@ def _store(journal: Journal | None, rows: Iterable[Record]) -> None:
     journal.commit()
 
 
-def _position(item: GradedAnswer) -> tuple[int, int]:
+def _position(item: GradedAnswer) -> tuple[str, int]:
     """Sorting key: task id, then sample index."""
-    return item.answer.problem.task_id, item.answer.sample_index
+    return task_order(item.answer.problem.task_id), item.answer.sample_index

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from evaluator.grading.grade import Grade
+from evaluator.problems.user_code import UserCodeError
+from sandbox.judge.explain import HIDDEN, sentences
 from sandbox.program import AssertResult, Verdict
 
 MAX_CHARS = 1200
 """Default bound of a whole feedback text, in characters: about 300 tokens."""
-
-_MAX_SHOWN = 3
-"""Failing asserts that are described one by one."""
-
-_PART_CHARS = 200
-"""Bound of one quoted part: a value, a message, a line of code."""
 
 _TAG = re.compile(
     r"[<\uff1c\ufe64](?=[|\uff5c]|/?[^\s<>]{1,80}[>\uff1e\ufe65])"
@@ -41,7 +38,12 @@ tokenizer that drops them would put together what they hold apart."""
 
 
 def feedback(
-    grade: Grade, *, max_chars: int = MAX_CHARS, special_tokens: Sequence[str] = ()
+    grade: Grade,
+    *,
+    max_chars: int = MAX_CHARS,
+    special_tokens: Sequence[str] = (),
+    hidden: bool = True,
+    function: Callable[[Grade, str], object] | None = None,
 ) -> str | None:
     """Return what the sandbox says of a completion, at most `max_chars` long; None for a pass.
 
@@ -49,16 +51,30 @@ def feedback(
         grade: the graded completion.
         max_chars: bound of the text; a longer one keeps its beginning.
         special_tokens: of the tokenizer that will read it (`control_tokens`), beside the usual ones.
+        hidden: say of hidden tests only how they failed, as a policy may read it.
+        function: a person's own, from grade and completion to a text or None; its text is bounded and made harmless
+            like ours.
 
     Raises:
         ValueError: max_chars leaves no room for a sentence.
+        UserCodeError: the function raised, or returned no text.
     """
     if max_chars < 80:
         raise ValueError(f"max_chars must be at least 80, got {max_chars!r}; raise it")
     if grade.passed:
         return None
-    text = neutralise("\n".join(_lines(grade)), special_tokens=special_tokens)
-    return _cut(text, max_chars)
+    if function is None:
+        said = "\n".join(_lines(grade, hidden=hidden))
+    else:
+        found = function(grade, grade.completion)
+        if found is not None and not isinstance(found, str):
+            name = getattr(function, "name", "the feedback")
+            raise UserCodeError(
+                f"{name} must return a text or None, got {found!r:.100}; return one of these"
+            )
+        said = found or ""
+    text = neutralise(said, special_tokens=special_tokens)
+    return _cut(text, max_chars) if text.strip() else None
 
 
 def neutralise(text: str, *, special_tokens: Sequence[str] = ()) -> str:
@@ -113,7 +129,7 @@ class AddedTokens(Protocol):
         ...
 
 
-def _lines(grade: Grade) -> list[str]:
+def _lines(grade: Grade, *, hidden: bool) -> list[str]:
     """The feedback before it is made harmless and cut."""
     code = grade.extraction.code
     if code is None:
@@ -121,81 +137,25 @@ def _lines(grade: Grade) -> list[str]:
             f"The answer holds no program: {grade.extraction.reason}. "
             "Answer with the code in one Python code block."
         ]
-    failing = [result for result in grade.execution.results if not _passed(result)]
-    if not failing:
-        return ["The answer could not be judged by any test."]
-    reached = [result for result in failing if result.verdict is not Verdict.NOT_RUN]
-    lines = [f"{len(failing)} of {grade.n_asserts} tests fail."]
-    shown = _distinct(reached)[:_MAX_SHOWN]
-    for result in shown:
-        lines += _described(result, code)
-    n_alike = len(reached) - len(shown)
-    if n_alike:
-        lines.append(f"{n_alike} more fail{'s' if n_alike == 1 else ''} in a similar way.")
-    n_not_reached = len(failing) - len(reached)
-    if n_not_reached:
-        lines.append(f"{n_not_reached} {'was' if n_not_reached == 1 else 'were'} not reached.")
-    return lines
+    n_visible = grade.problem.n_visible if hidden else grade.n_asserts
+    results = [
+        result if index < n_visible else _without_values(result)
+        for index, result in enumerate(grade.execution.results)
+    ]
+    return sentences(code, results) or ["The answer could not be judged by any test."]
 
 
-def _distinct(failing: Sequence[AssertResult]) -> list[AssertResult]:
-    """One result of each cause, in order: a syntax error fails every assert alike."""
-    by_cause: dict[tuple[object, ...], AssertResult] = {}
-    for result in failing:
-        if result.verdict is Verdict.FAILED:
-            cause: tuple[object, ...] = (result.assertion,)
-        else:
-            cause = (result.verdict, result.exception, result.line)
-        by_cause.setdefault(cause, result)
-    return list(by_cause.values())
-
-
-def _described(result: AssertResult, code: str) -> list[str]:
-    """One failing assert in words."""
-    # Without a call the program itself failed, before any test could call it.
-    call = _part(result.call) if result.call is not None else "the program"
-    match result.verdict:
-        case Verdict.FAILED:
-            got = _part(result.got) if result.got is not None else "something else"
-            if result.call is None:
-                return [f"- {_part(result.assertion)} does not hold."]
-            if result.expected is None:
-                return [f"- {call} gave {got}, but {_part(result.assertion)} must hold."]
-            return [f"- {call} gave {got}, expected {_part(result.expected)}."]
-        case Verdict.ERROR:
-            name = _part(result.exception or "an error")
-            message = f": {_part(result.message)}" if result.message else ""
-            return [f"- {call} raised {name}{message}", *_source_line(result, code)]
-        case Verdict.TIMEOUT:
-            return [f"- {call} did not end within the time limit.", *_source_line(result, code)]
-        case Verdict.MEMORY:
-            return [f"- {call} used more memory than allowed.", *_source_line(result, code)]
-        case Verdict.CRASHED:
-            return [f"- {call} ended the whole process instead of returning a value."]
-        case Verdict.UNJUDGED:
-            return [
-                f"- {call} gave something that cannot be compared: {_part(result.message or '')}."
-            ]
-        case Verdict.NOT_RUN | Verdict.PASSED:
-            # A pass stands among the failures only where it is not trusted.
-            return [f"- {_part(result.assertion)} can only be judged by the answer itself."]
-
-
-def _source_line(result: AssertResult, code: str) -> list[str]:
-    """The line of the solution that the error points at, with its number."""
-    lines = code.split("\n")
-    if result.line is None or not 1 <= result.line <= len(lines):
-        return []
-    return [f"  line {result.line}: {_part(lines[result.line - 1].strip())}"]
-
-
-def _part(text: str) -> str:
-    """A quoted part on one line, bounded, its end kept: a message often closes with the point."""
-    flat = text.replace("\r", " ").replace("\n", "\\n").strip()
-    if len(flat) <= _PART_CHARS:
-        return flat
-    head = _PART_CHARS * 2 // 3
-    return f"{flat[:head]} ... {flat[head + 5 - _PART_CHARS :]}"
+def _without_values(result: AssertResult) -> AssertResult:
+    """A result of which only the kind of failure may be told, and the answer's own line: no input and no value."""
+    wrong = result.verdict is Verdict.FAILED
+    return replace(
+        result,
+        assertion=HIDDEN,
+        call=HIDDEN,
+        message=None,
+        got="a wrong result" if wrong else None,
+        expected=None,
+    )
 
 
 def _cut(text: str, max_chars: int) -> str:
@@ -204,8 +164,3 @@ def _cut(text: str, max_chars: int) -> str:
         return text
     mark = "\n[cut]"
     return text[: max_chars - len(mark)].rstrip() + mark
-
-
-def _passed(result: AssertResult) -> bool:
-    """Whether the assert counts as passed."""
-    return result.trusted and result.verdict is Verdict.PASSED

@@ -37,7 +37,7 @@ class Grade:
     completion: str
     extraction: Extraction
     execution: Execution
-    """Where no code was found nothing ran: every assert is NOT_RUN at no cost."""
+    """Where no code was found nothing ran: every assert or case is NOT_RUN at no cost."""
 
     @property
     def n_passed(self) -> int:
@@ -46,7 +46,7 @@ class Grade:
 
     @property
     def n_asserts(self) -> int:
-        """Asserts of the problem, trusted or not."""
+        """Asserts or cases of the problem, trusted or not."""
         return len(self.execution.results)
 
     @property
@@ -82,7 +82,8 @@ def grade(
     Args:
         pairs: problems with one completion each; a problem can come several times.
         sandbox: where programs run; one is sent for each completion that holds code.
-        timeout_s: time limit of each program; more where the reference itself takes long, see `_LIMIT_FACTOR`.
+        timeout_s: time limit of each program, where its problem has none of its own; more where the reference
+            itself takes long, see `_LIMIT_FACTOR`.
 
     Raises:
         SandboxError: the sandbox failed; nothing is graded.
@@ -101,7 +102,7 @@ def grade(
             problem=problem,
             completion=completion,
             extraction=extraction,
-            execution=_nothing_ran(problem) if extraction.code is None else next(executions),
+            execution=nothing_ran(problem) if extraction.code is None else next(executions),
         )
         for (problem, completion), extraction in zip(pairs, extractions, strict=True)
     ]
@@ -109,19 +110,31 @@ def grade(
 
 def _program(problem: Problem, code: str, *, timeout_s: float) -> Program:
     """What the sandbox is asked to judge."""
+    if problem.cases:
+        return Program(
+            code=code,
+            asserts=(),
+            callables=(),
+            imports=problem.imports,
+            timeout_s=problem.time_limit_s or timeout_s,
+            cases=problem.cases,
+            comparison=problem.comparison,
+            memory_bytes=problem.memory_bytes,
+        )
     return Program(
         code=code,
         asserts=problem.asserts,
         callables=problem.callables,
         imports=problem.imports,
         setup_code=problem.setup_code,
-        timeout_s=max(timeout_s, _LIMIT_FACTOR * problem.reference_cpu_s),
+        timeout_s=max(problem.time_limit_s or timeout_s, _LIMIT_FACTOR * problem.reference_cpu_s),
     )
 
 
-def _nothing_ran(problem: Problem) -> Execution:
-    """Execution of a completion without code."""
-    results = tuple(AssertResult(text, Verdict.NOT_RUN) for text in problem.asserts)
+def nothing_ran(problem: Problem) -> Execution:
+    """Return the execution of a completion without code: every test is NOT_RUN, at no cost."""
+    tests = problem.asserts or tuple(f"case {index + 1}" for index in range(len(problem.cases)))
+    results = tuple(AssertResult(text, Verdict.NOT_RUN) for text in tests)
     return Execution(results=results, cpu_ms=0.0, wall_ms=0.0, peak_memory_bytes=0)
 
 

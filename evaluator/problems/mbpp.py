@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.installation import install_command
+from analysis.task_ids import task_id, task_order
 from evaluator.problems.human_eval import HUMAN_EVAL, load_human_eval
 from evaluator.problems.problem import (
     DatasetError,
@@ -24,7 +25,8 @@ from evaluator.problems.problem import (
     problem_from_row,
     rows_sha256,
 )
-from evaluator.problems.problem_file import load_embedded, load_problem_file
+from evaluator.problems.problem_file import IO, load_embedded, load_problem_file
+from evaluator.problems.row_file import ENDINGS, is_row_file
 
 __all__ = [
     "DatasetError",
@@ -82,18 +84,21 @@ _SOURCES = {
 }
 
 
-_CHOSEN = re.compile(r"(?P<name>.+)\[(?P<ids>\d+(?:,\d+)*)\]")
-"""A data set with the task ids that are wanted of it: `sanitized/test[56,98]`."""
+_CHOSEN = re.compile(r"(?P<name>.+)\[(?P<wanted>[^\[\]]+)\]")
+"""A data set with the task ids or tags that are wanted of it: `sanitized/test[56,98]`, `mine.jsonl[tag=graphs]`."""
+
+_TAG = "tag="
 
 
 def load_problems(
     name: str, *, mbpp_dir: Path | None = None, limit: int | None = None
 ) -> ProblemSet:
-    """Load `full/<split>`, `sanitized/<split>`, `embedded/<split>`, `human-eval` or a `.jsonl` file.
+    """Load `full/<split>`, `sanitized/<split>`, `embedded/<split>`, `human-eval` or a person's own file.
 
-    `name[56,98]` is only these tasks of it, and `sanitized/test-checked` leaves out `ILL_FORMED`. MBPP
-    comes from `mbpp_dir`, else the folder in `MBPP_DIR`, else the pinned hub dataset; its content is checked
-    wherever it comes from.
+    `name[56,98]` is only these tasks of it, `name[tag=graphs]` those that bear the tag, and
+    `sanitized/test-checked` leaves out `ILL_FORMED`. A file is any that `evaluator.problems` reads. MBPP comes
+    from `mbpp_dir`, else the folder in `MBPP_DIR`, else the pinned hub dataset; its content is checked wherever it
+    comes from.
 
     Args:
         name: split is train, test, validation, prompt or all (embedded: train, test or all).
@@ -109,42 +114,49 @@ def load_problems(
     if chosen is None:
         selected = _load(name, mbpp_dir)
     else:
-        task_ids = sorted({int(task_id) for task_id in chosen["ids"].split(",")})
-        selected = _only(_load(chosen["name"], mbpp_dir), task_ids)
+        selected = _only(_load(chosen["name"], mbpp_dir), chosen["wanted"].split(","))
     return replace(selected, problems=selected.problems[:limit])
 
 
 def _load(name: str, mbpp_dir: Path | None) -> ProblemSet:
     """Load a whole data set by name."""
     config, _, split = name.removeprefix("mbpp/").partition("/")
-    if name.endswith(".jsonl"):
-        return load_problem_file(Path(name))
     if name == HUMAN_EVAL:
         return load_human_eval()
-    if config == "embedded" and split in ("train", "test", "all"):
+    if config == "embedded" and split in ("train", "test", "all", IO):
         return load_embedded(split)
     if config in _SOURCES and split.removesuffix(CHECKED) in SPLITS:
         return _mbpp(config, split, mbpp_dir=mbpp_dir)
+    if is_row_file(name):
+        return load_problem_file(Path(name))
     raise DatasetError(
         "dataset must be full/SPLIT or sanitized/SPLIT (SPLIT: train, test, validation, prompt "
-        f"or all, each also with {CHECKED}), embedded/train, embedded/test, embedded/all, {HUMAN_EVAL} or "
-        f"a .jsonl file, got {name!r}; name one of these"
+        f"or all, each also with {CHECKED}), embedded/train, embedded/test, embedded/all, embedded/{IO}, {HUMAN_EVAL}, "
+        f"or a file ({', '.join(ENDINGS)}) or folder of problems, got {name!r}; name one of these"
     )
 
 
-def _only(problem_set: ProblemSet, task_ids: Sequence[int]) -> ProblemSet:
-    """Some problems of a set, which its name then says."""
-    by_id = {problem.task_id: problem for problem in problem_set.problems}
-    unknown = [task_id for task_id in task_ids if task_id not in by_id]
+def _only(problem_set: ProblemSet, wanted: Sequence[str]) -> ProblemSet:
+    """Some problems of a set, by id or tag, which its name then says."""
+    tags = {part.removeprefix(_TAG).strip() for part in wanted if part.startswith(_TAG)}
+    ids = {task_id(part.strip()) for part in wanted if not part.startswith(_TAG)}
+    known = {problem.task_id for problem in problem_set.problems}
+    known_tags = {tag for problem in problem_set.problems for tag in problem.tags}
+    unknown = [*sorted(ids - known, key=task_order), *sorted(tags - known_tags)]
     if unknown:
         raise DatasetError(
-            f"task ids must be of {problem_set.name} ({len(by_id)} problems), got {unknown[0]}; "
-            "name others"
+            f"task ids and tags must be of {problem_set.name} ({len(known)} problems, "
+            f"{len(known_tags)} tags), got {unknown[0]!s:.100}; name others"
         )
+    names = [*(_TAG + tag for tag in sorted(tags)), *map(str, sorted(ids, key=task_order))]
     return replace(
         problem_set,
-        name=f"{problem_set.name}[{','.join(map(str, task_ids))}]",
-        problems=tuple(by_id[task_id] for task_id in task_ids),
+        name=f"{problem_set.name}[{','.join(names)}]",
+        problems=tuple(
+            problem
+            for problem in problem_set.problems
+            if problem.task_id in ids or tags & set(problem.tags)
+        ),
     )
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from analysis.task_ids import TaskId, task_id, task_order
 from evaluator.answers.function_body import function_beginning
+from sandbox.program import EXACT, Case, Comparison
 
 
 class DatasetError(Exception):
@@ -22,19 +24,47 @@ class DatasetError(Exception):
 class Problem:
     """One programming problem with its asserts and reference solution; line ends are LF."""
 
-    task_id: int
+    task_id: TaskId
     text: str
     asserts: tuple[str, ...]
+    """What grades an answer, the hidden ones last; empty where `cases` do."""
     setup_code: str
     """Statements run after the candidate and before the asserts."""
     imports: tuple[str, ...]
     """Statements that the asserts need, for example `import math`."""
     reference: str
+    """A solution; empty where there is none."""
     callables: tuple[str, ...]
-    """Names that the reference defines and the asserts call; the first is the tested function."""
+    """Names that an answer defines and the asserts call; the first is the tested function."""
     challenge_asserts: tuple[str, ...] = ()
     reference_cpu_s: float = 0.0
     """Processor time that the reference takes, in seconds, where that is over one; else 0."""
+    n_hidden: int = 0
+    """The last so many asserts or cases grade, and are shown nowhere: not in a prompt, not in feedback."""
+    tags: tuple[str, ...] = ()
+    cases: tuple[Case, ...] = ()
+    """Inputs of a whole program with what it must print, in place of asserts."""
+    comparison: Comparison = EXACT
+    """How printed output is compared with what is expected."""
+    time_limit_s: float | None = None
+    """Of one run of the program, seconds; None takes the limit of the command."""
+    memory_bytes: int | None = None
+    """Of one run beside what the interpreter takes; None takes the sandbox's."""
+
+    @property
+    def n_tests(self) -> int:
+        """Asserts or cases that grade an answer."""
+        return len(self.asserts) or len(self.cases)
+
+    @property
+    def n_visible(self) -> int:
+        """How many of them may be shown: they stand first."""
+        return self.n_tests - self.n_hidden
+
+    @property
+    def visible_asserts(self) -> tuple[str, ...]:
+        """Asserts that may be shown."""
+        return self.asserts[: self.n_visible]
 
     @cached_property
     def beginning(self) -> str:
@@ -58,7 +88,7 @@ class ProblemSet:
 def rows_sha256(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return the sha256 over the normalised rows in order of task id, one canonical JSON each."""
     digest = hashlib.sha256()
-    for row in sorted(rows, key=lambda row: int(row["task_id"])):
+    for row in sorted(rows, key=by_task_id):
         content = {key: value for key, value in sorted(row.items())}
         digest.update(json.dumps(content, separators=(",", ":")).encode() + b"\n")
     return digest.hexdigest()
@@ -73,14 +103,21 @@ def find_callables(reference: str, asserts: Sequence[str], setup_code: str = "")
     Raises:
         SyntaxError: one of the texts is no Python.
     """
-    defined = set(_top_level_names(ast.parse(reference)))
-    called = (
-        node.func.id
-        for text in (*asserts, setup_code)
-        for node in _preorder(ast.parse(text.strip()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    )
+    defined = set(top_level_names(ast.parse(reference)))
+    called = called_names((*asserts, setup_code))
     return tuple(dict.fromkeys(name for name in called if name in defined))
+
+
+def called_names(texts: Sequence[str]) -> Iterator[str]:
+    """Yield the names that some statements call, the outermost call first.
+
+    Raises:
+        SyntaxError: one of the texts is no Python.
+    """
+    for text in texts:
+        for node in _preorder(ast.parse(text.strip())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                yield node.func.id
 
 
 def normalised_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,16 +125,16 @@ def normalised_row(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "task_id": int(row["task_id"]),
         # The sanitized file calls the description `prompt`.
-        "text": _lf(row["text"] if "text" in row else row["prompt"]),
-        "code": _lf(row["code"]),
-        "test_list": [_lf(text) for text in row["test_list"]],
-        "test_setup_code": _lf(row.get("test_setup_code") or ""),
-        "test_imports": [_lf(text) for text in row.get("test_imports") or ()],
-        "challenge_test_list": [_lf(text) for text in row.get("challenge_test_list") or ()],
+        "text": lf(row["text"] if "text" in row else row["prompt"]),
+        "code": lf(row["code"]),
+        "test_list": [lf(text) for text in row["test_list"]],
+        "test_setup_code": lf(row.get("test_setup_code") or ""),
+        "test_imports": [lf(text) for text in row.get("test_imports") or ()],
+        "challenge_test_list": [lf(text) for text in row.get("challenge_test_list") or ()],
     }
 
 
-def _lf(text: str) -> str:
+def lf(text: str) -> str:
     """Return the text with LF line ends."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -112,7 +149,7 @@ def problem_from_row(row: Mapping[str, Any]) -> Problem:
         text=row["text"].strip(),
         asserts=asserts,
         setup_code=row["test_setup_code"],
-        imports=_imports(row, (*asserts, *challenge)),
+        imports=needed_imports(row["test_imports"], (*asserts, *challenge), row["code"]),
         reference=row["code"],
         callables=callables,
         challenge_asserts=challenge,
@@ -125,23 +162,25 @@ _SLOW_REFERENCES: Mapping[tuple[object, ...], float] = {(123, "amicable_numbers_
 was at the moment; `python -m benchmarks.evaluation grading --dataset full/all` prints it."""
 
 
-def _imports(row: Mapping[str, Any], asserts: Sequence[str]) -> tuple[str, ...]:
-    """Return the row's imports and those of the reference that only the asserts rely on.
+def needed_imports(
+    imports: Sequence[str], asserts: Sequence[str], reference: str
+) -> tuple[str, ...]:
+    """Return the imports and those of the reference that only the asserts rely on.
 
     Task 596 compares with `sys.getsizeof(...)` and leaves `import sys` to the solution; a
     candidate that does not need `sys` must not fail for it.
     """
-    given = [text.strip() for text in row["test_imports"] if text.strip()]
+    given = [text.strip() for text in imports if text.strip()]
     bound = set(dir(builtins))
     for text in given:
-        bound.update(_top_level_names(ast.parse(text), imports=True))
+        bound.update(top_level_names(ast.parse(text), imports=True))
     used = {
         node.id
         for text in asserts
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Name)
     }
-    for statement in ast.parse(row["code"]).body:
+    for statement in ast.parse(reference).body:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             names = {alias.asname or alias.name.split(".")[0] for alias in statement.names}
             if names & (used - bound):
@@ -150,7 +189,7 @@ def _imports(row: Mapping[str, Any], asserts: Sequence[str]) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _top_level_names(tree: ast.Module, *, imports: bool = False) -> Iterator[str]:
+def top_level_names(tree: ast.Module, *, imports: bool = False) -> Iterator[str]:
     """Names that a module's top level defines: functions, classes, assignments."""
     pending: list[ast.AST] = list(tree.body)
     while pending:
@@ -178,7 +217,6 @@ def _preorder(tree: ast.AST) -> Iterator[ast.AST]:
         pending.extend(reversed(list(ast.iter_child_nodes(node))))
 
 
-def by_task_id(row: Mapping[str, Any]) -> int:
-    """Sorting key of rows."""
-    task_id: int = row["task_id"]
-    return task_id
+def by_task_id(row: Mapping[str, Any]) -> str:
+    """Return the sorting key of a row."""
+    return task_order(task_id(row["task_id"]))

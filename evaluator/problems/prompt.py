@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
@@ -50,6 +50,11 @@ class Protocol:
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         object.__setattr__(self, "templates", MappingProxyType(templates))
         object.__setattr__(self, "sha256", hashlib.sha256(text.encode()).hexdigest())
+
+    def __reduce__(self) -> tuple[type[Protocol], tuple[object, ...]]:
+        """Travel to other nodes as what it was made from: a mapping that is read-only cannot be pickled."""
+        made_from = (self.name, self.version, dict(self.templates), self.visible_tests)
+        return Protocol, (*made_from, self.chat, self.shots, self.stop)
 
 
 MBPP = Protocol(
@@ -110,6 +115,26 @@ COMPLETE_FUNCTION = Protocol(
 )
 """For HumanEval, whose problems are the beginning of a file: signature and docstring."""
 
+_WRITE = "Write a whole Python program that reads standard input and prints the answer."
+
+
+def _whole_program(name: str, examples: str, visible_tests: VisibleTests) -> Protocol:
+    """A prompt form for whole programs; in a set that also holds functions these are asked as in `mbpp`."""
+    templates = {
+        "user": _BY_VISIBLE_TESTS[visible_tests].templates["user"],
+        "cases": "{text}\n\n" + _WRITE + examples + "\n\n" + _ASK,
+    }
+    return Protocol(name, version=1, templates=templates, visible_tests=visible_tests)
+
+
+_BY_VISIBLE_TESTS = {"all": MBPP, "first": MBPP_FIRST, "none": MBPP_NAME}
+
+IO = _whole_program("io", " Examples:\n\n{tests}", "all")
+IO_FIRST = _whole_program("io-first", " An example:\n\n{tests}", "first")
+IO_NAME = _whole_program("io-none", "", "none")
+
+_IO_BY_VISIBLE_TESTS = {"all": IO, "first": IO_FIRST, "none": IO_NAME}
+
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     {
         protocol.name: protocol
@@ -120,11 +145,12 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             MBPP_3SHOT,
             DESCRIPTION_ONLY,
             COMPLETE_FUNCTION,
+            IO,
+            IO_FIRST,
+            IO_NAME,
         )
     }
 )
-
-_BY_VISIBLE_TESTS = {"all": MBPP, "first": MBPP_FIRST, "none": MBPP_NAME}
 
 Conversation = list[dict[str, str]]
 """Chat messages with `role` and `content`; the last is the user's."""
@@ -139,9 +165,14 @@ def messages(problem: Problem, *, visible_tests: VisibleTests = "all") -> Conver
     return [{"role": "user", "content": _user_text(problem, _BY_VISIBLE_TESTS[visible_tests])}]
 
 
-def protocol_for(visible_tests: VisibleTests) -> Protocol:
-    """Return the chat protocol that shows these asserts."""
-    return _BY_VISIBLE_TESTS[visible_tests]
+def protocol_for(visible_tests: VisibleTests, *, whole_programs: bool = False) -> Protocol:
+    """Return the chat protocol that shows these tests, also where some problems ask for whole programs."""
+    return (_IO_BY_VISIBLE_TESTS if whole_programs else _BY_VISIBLE_TESTS)[visible_tests]
+
+
+def asks_for_programs(problems: Iterable[Problem]) -> bool:
+    """Whether one of the problems is about input and output."""
+    return any(problem.cases for problem in problems)
 
 
 def conversation(
@@ -200,23 +231,42 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 
 def visible(problem: Problem, visible_tests: VisibleTests) -> str:
-    """Return the asserts that a prompt shows, after the setup code they rely on."""
-    shown = {"all": problem.asserts, "first": problem.asserts[:1], "none": ()}[visible_tests]
+    """Return the asserts that a prompt shows, after the setup code they rely on, or the cases; never hidden ones."""
+    n_shown = {"all": problem.n_visible, "first": min(1, problem.n_visible), "none": 0}[
+        visible_tests
+    ]
+    if problem.cases:
+        return "\n\n".join(
+            f"Input:\n{case.stdin.rstrip()}\nOutput:\n{case.expected.rstrip()}"
+            for case in problem.cases[:n_shown]
+        )
+    shown = problem.asserts[:n_shown]
     setup = [problem.setup_code.strip()] if problem.setup_code.strip() and shown else []
     return "\n".join((*setup, *shown))
 
 
 def _user_text(problem: Problem, protocol: Protocol) -> str:
     """Content of the one user message of a chat protocol."""
-    values = {
-        "text": problem.text,
-        "tests": visible(problem, protocol.visible_tests),
-        "name": problem.callables[0],
-    }
-    return fill(protocol.templates["user"], values)
+    values = _values(problem, protocol)
+    kind = "cases" if problem.cases and "cases" in protocol.templates else "user"
+    if not values["tests"] and protocol in (
+        *_BY_VISIBLE_TESTS.values(),
+        *_IO_BY_VISIBLE_TESTS.values(),
+    ):
+        # All of its tests are hidden: words that announce some would announce nothing.
+        return fill(IO_NAME.templates[kind], values)
+    return fill(protocol.templates[kind], values)
 
 
 def _task_text(problem: Problem, protocol: Protocol) -> str:
     """One task of a plain-text protocol, up to where its solution begins."""
-    values = {"text": problem.text, "tests": visible(problem, protocol.visible_tests)}
-    return fill(protocol.templates["task"], values)
+    return fill(protocol.templates["task"], _values(problem, protocol))
+
+
+def _values(problem: Problem, protocol: Protocol) -> dict[str, str]:
+    """What a template's fields are filled with."""
+    return {
+        "text": problem.text,
+        "tests": visible(problem, protocol.visible_tests),
+        "name": problem.callables[0] if problem.callables else "",
+    }

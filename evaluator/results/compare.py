@@ -12,6 +12,7 @@ from analysis.journal.journal import StoreError, read_run_info
 from analysis.records import RunInfo
 from analysis.statistics.conditions import conditions
 from analysis.statistics.verdict import Arm, Evaluated, Finding, judge
+from analysis.task_ids import TaskId, task_order
 from evaluator.results.stored import StoredEval
 
 
@@ -48,7 +49,7 @@ def compare(sides: Sequence[Side], *, every_pair: bool = False) -> list[Finding]
 
 def _evaluated(item: StoredEval) -> Evaluated:
     """An evaluation with the run that made its policy."""
-    passed: dict[int, list[float]] = {}
+    passed: dict[TaskId, list[float]] = {}
     for (task_id, _), result in item.results.items():
         passed.setdefault(task_id, []).append(float(result.passed))
     policy = _policy(item)
@@ -87,7 +88,8 @@ def _repeat(policy: RunInfo, evaluation: RunInfo) -> Hashable:
 def _digest(item: StoredEval) -> str:
     """The same for evaluations that hold the same answers; how often each was drawn does not count."""
     answers = {
-        (task_id, result.completion, result.passed) for (task_id, _), result in item.results.items()
+        (task_order(task_id), result.completion, result.passed)
+        for (task_id, _), result in item.results.items()
     }
     return hashlib.sha256(repr(sorted(answers)).encode("utf-8", "backslashreplace")).hexdigest()
 
@@ -100,7 +102,7 @@ def _check_alike(first: StoredEval, other: StoredEval) -> None:
                 f"compared evaluations must have the same {what}, got {ours!r} for {first.name} "
                 f"and {theirs!r} for {other.name}; evaluate both alike"
             )
-    one_sided = sorted(_task_ids(first) ^ _task_ids(other))
+    one_sided = sorted(_task_ids(first) ^ _task_ids(other), key=task_order)
     if one_sided:
         raise ComparisonError(
             f"compared evaluations must cover the same problems, got {len(one_sided)} (task "
@@ -130,6 +132,6 @@ def _conditions(first: StoredEval, other: StoredEval) -> list[tuple[str, object,
     return conditions
 
 
-def _task_ids(item: StoredEval) -> set[int]:
+def _task_ids(item: StoredEval) -> set[TaskId]:
     """Problems of an evaluation."""
     return {task_id for task_id, _ in item.results}

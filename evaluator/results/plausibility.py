@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from analysis.task_ids import TaskId
+
 MIN_FAILURES = 8
 """Fewer failures than this show nothing: three of four can be one class by chance."""
 
@@ -26,7 +28,7 @@ class Suspicion:
     n: int
     """Failures of that class."""
     n_failures: int
-    task_ids: tuple[int, ...]
+    task_ids: tuple[TaskId, ...]
     """A few problems to look at."""
 
     @property
@@ -39,7 +41,7 @@ class Suspicion:
         )
 
 
-def suspicion(failures: Iterable[tuple[int, str, bool]]) -> Suspicion | None:
+def suspicion(failures: Iterable[tuple[TaskId, str, bool]]) -> Suspicion | None:
     """Return what is suspect about some failures; None where nothing is.
 
     Args:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from analysis.journal.journal import StoreError, read_run_info, segments
 from analysis.journal.lines import Damage, scan
 from analysis.records import Eval, EvalResult, Rewind, RunInfo, TestResult
+from analysis.task_ids import TaskId, task_order
 
 
 class StoredError(Exception):
@@ -25,7 +26,7 @@ class StoredEval:
     run_dir: Path
     row: Eval | None
     """Its summary; None where it was interrupted before its end."""
-    results: dict[tuple[int, int], EvalResult]
+    results: dict[tuple[TaskId, int], EvalResult]
     """(task id, sample index) -> row."""
     tests: dict[str, list[TestResult]] = field(default_factory=dict)
     """Execution id -> verdicts in order; only where they were asked for."""
@@ -54,7 +55,7 @@ def read_evals(
     """
     info = read_run_info(run_dir)
     rows: dict[str, Eval] = {}
-    results: dict[str, dict[tuple[int, int], EvalResult]] = {}
+    results: dict[str, dict[tuple[TaskId, int], EvalResult]] = {}
     tests: dict[str, dict[int, TestResult]] = {}
     for record in _records(run_dir, with_tests=with_tests, say=say):
         match record:
@@ -77,7 +78,7 @@ def read_evals(
             info,
             run_dir,
             rows.get(eval_id),
-            dict(sorted(found.items())),
+            dict(sorted(found.items(), key=lambda item: _order(item[0]))),
             {
                 result.execution_id: [
                     test for _, test in sorted(tests.get(result.execution_id, {}).items())
@@ -88,6 +89,11 @@ def read_evals(
         )
         for eval_id, found in results.items()
     ]
+
+
+def _order(key: tuple[TaskId, int]) -> tuple[str, int]:
+    """Sorting key: task id, then sample index."""
+    return task_order(key[0]), key[1]
 
 
 def find_evals(

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.task_ids import TaskId, task_order
 from evaluator.grading.grade import Grade
 from evaluator.sampling.completions import Answer
 from evaluator.statistics.pass_at_k import pass_at_k_each
@@ -34,9 +35,9 @@ class EvalSummary:
     wall_s: float
 
     @property
-    def first_grades(self) -> dict[int, Grade]:
+    def first_grades(self) -> dict[TaskId, Grade]:
         """Task id -> grade of the problem's first completion."""
-        grades: dict[int, Grade] = {}
+        grades: dict[TaskId, Grade] = {}
         for item in self.graded:
             grades.setdefault(item.answer.problem.task_id, item.grade)
         return grades
@@ -100,22 +101,22 @@ class EvalSummary:
         return float(each.mean()), wilson_of_mean(each.tolist())
 
     @property
-    def _n_drawn(self) -> Counter[int]:
+    def _n_drawn(self) -> Counter[TaskId]:
         """Task id -> completions."""
         return Counter(item.answer.problem.task_id for item in self.graded)
 
     @property
-    def failures(self) -> list[tuple[int, str, bool]]:
+    def failures(self) -> list[tuple[TaskId, str, bool]]:
         """Task id, failure class and whether it was cut off, of each failing first completion."""
         first = {item.answer.problem.task_id: item for item in reversed(self.graded)}
         return [
             (task_id, item.grade.outcome, bool(item.answer.truncated))
-            for task_id, item in sorted(first.items())
+            for task_id, item in sorted(first.items(), key=lambda item: task_order(item[0]))
             if not item.grade.passed
         ]
 
     @property
-    def near_misses(self) -> list[int]:
+    def near_misses(self) -> list[TaskId]:
         """Problems with a completion that passes all asserts but one, of at least two."""
         near = (
             item.answer.problem.task_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+from analysis.task_ids import TaskId
 from evaluator.problems.problem import Problem
 from evaluator.problems.prompt import Protocol, conversation
 from evaluator.sampling.answer_end import before_stop, stop_rule
@@ -19,7 +20,7 @@ def sample_answers(
     shots: Sequence[Problem],
     decoding: Decoding,
     batch_size: int,
-    done: Collection[tuple[int, int]] = (),
+    done: Collection[tuple[TaskId, int]] = (),
 ) -> Iterator[list[Answer]]:
     """Yield sampled answers batch by batch; what is `done`, as (task id, sample index), is left out."""
     plan = SamplingPlan(
@@ -53,7 +54,7 @@ class SamplingPlan:
         shots: Sequence[Problem],
         decoding: Decoding,
         batch_size: int,
-        done: Collection[tuple[int, int]] = (),
+        done: Collection[tuple[TaskId, int]] = (),
     ) -> None:
         """Template and sort the prompts.
 
@@ -95,7 +96,7 @@ class SamplingPlan:
 
 
 def wanted(
-    problems: Sequence[Problem], decoding: Decoding, done: Collection[tuple[int, int]]
+    problems: Sequence[Problem], decoding: Decoding, done: Collection[tuple[TaskId, int]]
 ) -> list[tuple[Problem, int]]:
     """Return the completions still to sample, as problem and sample index."""
     return [

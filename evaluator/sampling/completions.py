@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.task_ids import TaskId, checked_task_id, task_order
 from evaluator.answers.answer_text import opened_by
 from evaluator.problems.json_lines import read_json_lines
 from evaluator.problems.mbpp import Problem, ProblemSet
@@ -34,8 +36,12 @@ class Answer:
 
 
 def gold_answers(problems: Sequence[Problem]) -> list[Answer]:
-    """Return the reference solutions as a policy would write them."""
-    return [Answer(problem, f"```python\n{problem.reference}\n```") for problem in problems]
+    """Return the reference solutions, of the problems that have one, as a policy would write them."""
+    return [
+        Answer(problem, f"```python\n{problem.reference}\n```")
+        for problem in problems
+        if problem.reference
+    ]
 
 
 def read_completions(path: Path, problem_set: ProblemSet) -> list[Answer]:
@@ -49,15 +55,16 @@ def read_completions(path: Path, problem_set: ProblemSet) -> list[Answer]:
     """
     by_id = {problem.task_id: problem for problem in problem_set.problems}
     answers: list[Answer] = []
-    lines_by_key: dict[tuple[int, int], int] = {}
+    lines_by_key: dict[tuple[TaskId, int], int] = {}
     for number, row in read_json_lines(path, what="completions", error=CompletionsError):
-        task_id, completion = row.get("task_id"), row.get("completion")
+        completion = row.get("completion")
         sample_index = row.get("sample_index", 0)
         where = f"{str(path)!r} line {number}"
-        if not _is_count(task_id) or not isinstance(completion, str):
+        task_id = _id(row.get("task_id"))
+        if task_id is None or not isinstance(completion, str):
             raise CompletionsError(
-                "each line must hold an integer task_id and a text completion, got "
-                f"{_brief(task_id)} and {type(completion).__name__} at {where}; mend it"
+                "each line must hold an integer task_id or a name, and a text completion, got "
+                f"{_brief(row.get('task_id'))} and {type(completion).__name__} at {where}; mend it"
             )
         if not _is_count(sample_index):
             raise CompletionsError(
@@ -66,7 +73,7 @@ def read_completions(path: Path, problem_set: ProblemSet) -> list[Answer]:
             )
         if task_id not in by_id:
             raise CompletionsError(
-                f"task ids must be of {problem_set.name} ({len(by_id)} problems), got {task_id} at "
+                f"task ids must be of {problem_set.name} ({len(by_id)} problems), got {task_id!s:.100} at "
                 f"{where}; name the right --dataset"
             )
         earlier = lines_by_key.setdefault((task_id, sample_index), number)
@@ -82,7 +89,16 @@ def read_completions(path: Path, problem_set: ProblemSet) -> list[Answer]:
             f"a completions file must hold at least one row, got none in {str(path)!r}; "
             "record some or name another file"
         )
-    return sorted(answers, key=lambda answer: (answer.problem.task_id, answer.sample_index))
+    return sorted(
+        answers, key=lambda answer: (task_order(answer.problem.task_id), answer.sample_index)
+    )
+
+
+def _id(value: object) -> TaskId | None:
+    """A problem's id; None where the value can be none."""
+    with contextlib.suppress(ValueError):
+        return checked_task_id(value)
+    return None
 
 
 def _is_count(value: object) -> bool:

@@ -16,6 +16,7 @@ from evaluator.models.lora import ModelError, check_adapter, named_base
 from evaluator.models.memory import is_out_of_memory, what_was_asked
 from evaluator.models.named import check_model_name
 from evaluator.models.unsloth_loader import CPU_SWITCH, load_with_unsloth
+from evaluator.problems.user_code import set_chat_template
 from evaluator.sampling.policy import Decoding, Policy, Sample, generate, generate_batches
 
 __all__ = [
@@ -41,6 +42,7 @@ def load_policy(
     unsloth: bool = False,
     allow_other_base: bool = False,
     chat_template_kwargs: Mapping[str, Any] | None = None,
+    chat_template: Path | None = None,
 ) -> Policy:
     """Load a base model, or one with an adapter on it, for sampling.
 
@@ -54,9 +56,11 @@ def load_policy(
         allow_other_base: accept an adapter whose base model bears another name or has weights in another
             number of bits; shapes must fit.
         chat_template_kwargs: given to the chat template beside the messages.
+        chat_template: file with one in place of the tokenizer's.
 
     Raises:
         ModelError: unknown model, adapter of another model, or no such device.
+        UserCodeError: the chat template cannot be used.
     """
     name = model or (named_base(adapter) if adapter is not None else None)
     if name is None:
@@ -65,6 +69,8 @@ def load_policy(
     base, tokenizer = load_base(
         name, device=chosen, dtype=dtype, load_in_4bit=load_in_4bit, unsloth=unsloth
     )
+    if chat_template is not None:
+        set_chat_template(tokenizer, chat_template)
     if adapter is not None:
         check_adapter(
             adapter,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` wraps calls in enums: 30 more pages to copy
 import _sitebuiltins
+import atexit
 import builtins
 import ctypes
 import fcntl
@@ -20,6 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from sandbox.guest import landlock, seccomp, values
+from sandbox.guest.console import Console
 from sandbox.guest.output import Capture
 from sandbox.guest.protocol import Job, ProtocolError, RequestHeader, parse_job
 from sandbox.guest.values import Value
@@ -161,6 +163,9 @@ def leave_room(n_frames: int) -> None:
 
 def run(job: Job, result: int, capture: Capture) -> None:
     """Run a program and write one JSON line for its loading, one for each assert, one for the end."""
+    if job.stdin is not None:
+        _run_main(job, job.stdin, _Shipment(result), capture)
+        return
     module = types.ModuleType("solution")
     sys.modules["solution"] = module
     ship = _Shipment(result)
@@ -176,6 +181,34 @@ def run(job: Job, result: int, capture: Capture) -> None:
         os.write(result, _ENDED)
     else:
         ship.line(_encode_json(["end", *tail]))
+
+
+def _run_main(job: Job, stdin: str, ship: _Shipment, capture: Capture) -> None:
+    """Run a whole program on an input, to the end of its threads; what it printed is the value of the one step."""
+    console = Console(stdin)
+    console.install()
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    failure = _load(job, module.__dict__) or _ended()
+    if failure is not None:
+        ship.line(_encode_json(["load", failure]))
+    else:
+        ship.line(_encode_json(["load", None]))
+        text = values.write(console.output(), room=ship.left)
+        ship.line(f'["assert",0,null,[{text if len(text) < ship.left else _NO_ROOM}]]')
+    ship.line(_encode_json(["end", *capture.tail()]))
+
+
+def _ended() -> dict[str, Value] | None:
+    """Do what an interpreter does after the main module: wait for threads, call what was registered."""
+    try:
+        threading = sys.modules.get("threading")
+        if threading is not None:
+            threading._shutdown()
+        atexit._run_exitfuncs()
+    except BaseException as raised:  # noqa: BLE001 - hostile code, any exception
+        return _failure(raised, None)
+    return None
 
 
 class _Shipment:
@@ -201,6 +234,8 @@ def _load(job: Job, namespace: dict[str, Value]) -> dict[str, Value] | None:
         if job.setup_code:
             exec(compile(job.setup_code, "<setup>", "exec", dont_inherit=True), namespace)
     except BaseException as raised:  # noqa: BLE001 - hostile code, any exception
+        if job.stdin is not None and type(raised) is SystemExit and raised.code in (None, 0):
+            return None  # the ordinary end of a whole program
         return _failure(raised, None)
     return None
 

@@ -12,7 +12,7 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
-VERSION = 3
+VERSION = 4
 MAX_JOB_BYTES = 32 << 20
 """Largest job; a client refuses larger programs before it connects."""
 MAX_BODY_BYTES = 1 << 20
@@ -174,12 +174,16 @@ class Call(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What the child reads: a program and, for each assert, the calls whose values it asks for."""
+    """What the child reads: a program and, for each assert, the calls whose values it asks for.
+
+    With `stdin` the program is run as `__main__` on that input, and what it prints is the one value of the one step.
+    """
 
     imports: tuple[str, ...]
     code: str
     setup_code: str
     steps: tuple[tuple[Call, ...], ...]
+    stdin: str | None = None
 
 
 # Read in every child, so by few steps: JSON of the same takes ten times as long there. No UTF-8 has these bytes.
@@ -187,13 +191,15 @@ _SECTION, _END, _ITERATE = b"\xff", b"\xfe", b"\xfd"
 
 
 def dump_job(job: Job) -> bytes:
-    """Return a job as bytes: code, setup code, imports, steps; lone surrogates survive the way."""
+    """Return a job as bytes: code, setup code, imports, input, steps; lone surrogates survive the way."""
     imports = b"".join([_dump(line) + _END for line in job.imports])
     steps = [
         b"".join([_ITERATE * call.iterate + _dump(call.source) + _END for call in step])
         for step in job.steps
     ]
-    return _SECTION.join((_dump(job.code), _dump(job.setup_code), imports, *steps))
+    # The mark tells an empty input from none.
+    stdin = b"" if job.stdin is None else _ITERATE + _dump(job.stdin)
+    return _SECTION.join((_dump(job.code), _dump(job.setup_code), imports, stdin, *steps))
 
 
 def _dump(text: str) -> bytes:
@@ -207,12 +213,13 @@ def parse_job(data: bytes) -> Job:
         ProtocolError: not a job.
     """
     try:
-        code, setup_code, imports, *steps = data.split(_SECTION)
+        code, setup_code, imports, stdin, *steps = data.split(_SECTION)
         return Job(
             tuple([_text(line) for line in _texts(imports)]),
             _text(code),
             _text(setup_code),
             tuple([tuple([_call(text) for text in _texts(step)]) for step in steps]),
+            _text(stdin[1:]) if stdin else None,
         )
     except ValueError as error:
         raise ProtocolError(f"a job must be sections of texts: {error}") from error

@@ -32,7 +32,17 @@ from sandbox.guest.values import (
 )
 from sandbox.judge.opaque import Iterated, Large, Opaque, Unjudged, named
 
-__all__ = ["Costly", "Iterated", "Large", "Opaque", "TooDeep", "Unjudged", "decode", "read_json"]
+__all__ = [
+    "Costly",
+    "Iterated",
+    "Large",
+    "Opaque",
+    "TooDeep",
+    "Unjudged",
+    "decode",
+    "read_json",
+    "text_of",
+]
 
 MAX_CHEAP_RANGE = 1000
 MAX_CHEAP_BITS = 4096
@@ -138,12 +148,38 @@ def _is_cheap(value: Value) -> bool:
     return True
 
 
+def text_of(document: Value) -> str | None:
+    """Return the text that a document stands for, None for one that did not fit; costs what its length says.
+
+    Raises:
+        ProtocolError: it stands for something else.
+    """
+    match document:
+        case str():
+            return document
+        case {"Z": str(packed)} if len(document) == 1:
+            try:
+                data = _inflated(packed)
+            except (ValueError, zlib.error) as error:
+                raise ProtocolError(f"a text must be as it was packed: {error}") from error
+            # Only a text is parsed: other JSON takes a hundred times its length.
+            if data[:1] == b'"' and isinstance(text := read_json(data), str):
+                return text
+        case {"L": _} | {"o": _} if len(document) == 1:
+            return None
+    raise ProtocolError(f"a text must be one, got {str(document)[:80]!r}")
+
+
 def _unpacked(text: str) -> Value:
+    return read_json(_inflated(text))
+
+
+def _inflated(text: str) -> bytes:
     packed = zlib.decompressobj()
     data = packed.decompress(binascii.a2b_base64(text), MAX_JSON)
     if not packed.eof:
         raise ProtocolError(f"a value's JSON must fit {MAX_JSON} bytes")
-    return read_json(data)
+    return data
 
 
 def _str(value: Value) -> str:

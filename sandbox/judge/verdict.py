@@ -191,13 +191,13 @@ class Judging:
                     yield self._judge_step(parsed, self.facts.steps[index])
                 except ProtocolError as error:
                     over = True
-                    yield _ended(parsed, Verdict.CRASHED, _garbled(str(error)))
+                    yield _ended(parsed, Verdict.CRASHED, garbled(str(error)))
             else:
                 over = True
-                cause = _cause(self._header, self._program)
+                ended = cause(self._header, self._program)
                 if self._garbled is not None:
-                    cause = Verdict.CRASHED, _garbled(self._garbled)
-                yield _ended(parsed, *cause)
+                    ended = Verdict.CRASHED, garbled(self._garbled)
+                yield _ended(parsed, *ended)
 
     def _judge_step(self, parsed: Assertion, step: Failure | tuple[Value, ...]) -> AssertResult:
         if isinstance(step, Failure):
@@ -275,11 +275,12 @@ def unjudged(parsed: Assertion, message: str) -> AssertResult:
     )
 
 
-def _garbled(reason: str) -> str:
+def garbled(reason: str) -> str:
+    """Say what is wrong with bytes that only hostile code writes."""
     return f"the program wrote to the result channel: {clean(reason, 200)}"
 
 
-def _cause(header: ResponseHeader, program: Program) -> tuple[Verdict, str]:
+def cause(header: ResponseHeader, program: Program) -> tuple[Verdict, str]:
     """Say why a program ended before its asserts did, by the supervisor's evidence alone."""
     match header.how:
         case How.DEADLINE:

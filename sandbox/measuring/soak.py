@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sandbox.client import open_sandbox
+from sandbox.client import open_pool
 from sandbox.pool.endpoint import status
 from sandbox.pool.pool import Pool
 from sandbox.program import Program, SandboxError, Verdict
@@ -76,7 +76,7 @@ def run(
     Raises:
         SandboxError: the sandbox cannot be had.
     """
-    with open_sandbox(backend, own=True) as pool:
+    with open_pool(backend, own=True) as pool:
         result = SoakResult(pool.name)
         _batch(pool, result)  # caches fill once
         before = _look(pool)
@@ -98,7 +98,7 @@ def run(
 
 def _compare(worn: Pool, backend: str, result: SoakResult) -> tuple[float, float]:
     """CPU-ms of a program in this sandbox and in a fresh one, in turn: of each the fastest batch."""
-    with open_sandbox(backend, own=True) as fresh:
+    with open_pool(backend, own=True) as fresh:
         _batch(fresh, result)
         n = min(_MAX_COMPARED, max(2, result.executions // (6 * _BATCH)))
         pairs = [(_batch(worn, result), _batch(fresh, result)) for _ in range(n)]

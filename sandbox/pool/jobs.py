@@ -56,15 +56,16 @@ def judged(
 ) -> Execution:
     """Judge a program by what came of it; None came of one that was too large to be sent."""
     if outcome is None:
-        return _too_large(program, plan)
+        return too_large(program, plan, MAX_JOB_BYTES)
     needed = {
         source: asides[program.imports, source] for assertion in plan for source in assertion.asides
     }
     return judge.judge(program, plan, outcome.header, outcome.body, asides=needed)
 
 
-def _too_large(program: Program, plan: Sequence[Assertion]) -> Execution:
-    message = f"a program must fit {MAX_JOB_BYTES} bytes, got {len(program.code)} characters"
+def too_large(program: Program, plan: Sequence[Assertion], max_bytes: int) -> Execution:
+    """The execution of a program that does not fit the way to the sandbox: the program's fault."""
+    message = f"a program must fit {max_bytes} bytes, got {len(program.code)} characters"
     results = tuple(
         AssertResult(
             assertion.source,

@@ -9,29 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import select
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from sandbox.guest.protocol import Call, How, Job, Reply, ResponseHeader
-from sandbox.guest.values import Value
+from sandbox.guest.protocol import How, Job, Reply, ResponseHeader
 from sandbox.judge.asserts import Assertion
-from sandbox.judge.decode import Opaque
-from sandbox.pool.endpoint import Attached, Endpoint, answers
-from sandbox.pool.jobs import aside_value, judged, modules, planned, without_asides
-from sandbox.pool.task import Exchange, Outcome, Pending, Task, make_task
+from sandbox.pool.asides import Asides, judgeable
+from sandbox.pool.batch import Attempt, Batch, Health, Worker
+from sandbox.pool.cases import run_cases
+from sandbox.pool.endpoint import Endpoint, answers
+from sandbox.pool.jobs import judged, planned
+from sandbox.pool.task import Exchange, Outcome, Pending, Run, Task, make_task
 from sandbox.program import Execution, Program, SandboxError, Verdict
 
 CANARY_EVERY = 1000
 """Executions of one supervisor between two canary pairs."""
 _MAX_REFUSED = 5
-_TRIES_ALONE, _TRIES_SHARED = 1, 4
-"""Fresh supervisors for a program that lost its own, before it is blamed, and for canaries that fail; more where
-other clients' programs and restarts may be the reason."""
-_ASIDE_TIMEOUT_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -47,69 +41,18 @@ WRONG = Program(
 )
 
 
-@dataclass(eq=False)
-class _Attempt:
-    """A task on its way to one worker."""
-
-    index: int
-    task: Task
-    worker: _Worker
-    generation: int
-    exchange: Exchange
-
-
-class _Worker:
-    """An endpoint with what the pool knows of it."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-        self.free = endpoint.slots
-        self.generation = 0
-        self.n_since_canary = 0
-        self.lock = threading.Lock()
-
-
-class _Batch:
-    """The tasks of one call: where each of them is."""
-
-    def __init__(self, tasks: Sequence[Task | None]) -> None:
-        self.outcomes: list[Outcome | None] = [None] * len(tasks)
-        self.waiting = deque((i, task) for i, task in enumerate(tasks) if task is not None)
-        self.active: dict[int, _Attempt] = {}
-        self.suspects: list[tuple[int, Task]] = []
-        """Lost with their supervisor, or starved: to be run again, alone."""
-        self.n_refused = [0] * len(tasks)
-        self.poller = select.poll()
-
-    def forget(self, fd: int) -> None:
-        self.poller.unregister(fd)
-        del self.active[fd]
-
-
-@dataclass
-class Health:
-    """What went wrong in the sandbox, not in the programs, since the pool was opened."""
-
-    n_executions: int = 0
-    n_lost: int = 0
-    n_starved: int = 0
-    """Programs that did not get the processor for as long as they may have it, at the first try."""
-    n_restarts: int = 0
-    n_canary_failures: int = 0
-
-
 class Pool:
     """A `Sandbox` over some endpoints; safe to use from several threads."""
 
     def __init__(self, name: str, endpoints: Sequence[Endpoint], *, memory_bytes: int) -> None:
         self._name = name
-        self._workers = [_Worker(endpoint) for endpoint in endpoints]
+        self._workers = [Worker(endpoint) for endpoint in endpoints]
         self._memory_bytes = memory_bytes
         self._changed = threading.Condition()
         self._alone = threading.Lock()
         self._n_alone = 0
         """Threads that wait for the whole pool, or have it."""
-        self._asides: dict[tuple[tuple[str, ...], str], Value] = {}
+        self._asides = Asides()
         self.health = Health()
         try:
             for worker in self._workers:
@@ -124,23 +67,49 @@ class Pool:
         return self._name
 
     def run(self, programs: Sequence[Program]) -> list[Execution]:
-        """Judge programs; one result each, in order.
+        """Judge programs by their asserts or cases; one result each, in order.
 
         Raises:
             SandboxError: the sandbox cannot be had or fails its own checks.
             ValueError: an assert that is not an assert statement, or a limit out of range.
         """
-        for worker in self._workers:
-            if worker.n_since_canary >= CANARY_EVERY:
-                self._check_canaries(worker)
+        self._check_due()
+        if not any(program.cases for program in programs):
+            return self._run_asserts(programs)
+        by_asserts = iter(self._run_asserts([p for p in programs if not p.cases]))
+        by_cases = iter(run_cases([p for p in programs if p.cases], self._run_jobs))
+        return [next(by_cases if program.cases else by_asserts) for program in programs]
+
+    def _run_asserts(self, programs: Sequence[Program]) -> list[Execution]:
         plans = [planned(program) for program in programs]
-        plans = self._with_asides(programs, plans)
+        asides = self._asides.values(programs, plans, self._run_jobs)
+        plans = judgeable(programs, plans, asides)
         tasks = [self._task(program, plan) for program, plan in zip(programs, plans, strict=True)]
         outcomes = self._execute(tasks)
         return [
-            judged(program, plan, outcome, self._asides)
+            judged(program, plan, outcome, asides)
             for program, plan, outcome in zip(programs, plans, outcomes, strict=True)
         ]
+
+    def outcome(self, job: Job, *, timeout_s: float) -> Outcome | None:
+        """Run one job without judging it; None where it is too large to be sent.
+
+        Raises:
+            SandboxError: the sandbox cannot be had or fails its own checks.
+            ValueError: a time limit out of range.
+        """
+        self._check_due()
+        return self._run_jobs([Run(job, timeout_s)])[0]
+
+    @property
+    def slots(self) -> int:
+        """Programs that run at a time."""
+        return sum(worker.endpoint.slots for worker in self._workers)
+
+    def _run_jobs(self, runs: Sequence[Run]) -> list[Outcome | None]:
+        return self._execute(
+            [self._message(run.job, run.timeout_s, run.memory_bytes) for run in runs]
+        )
 
     def endpoints(self) -> list[Endpoint]:
         """The supervisors that this pool uses, for looking after them."""
@@ -177,46 +146,15 @@ class Pool:
         )
         return self._message(job, program.timeout_s)
 
-    def _message(self, job: Job, timeout_s: float) -> Task | None:
-        return make_task(job, timeout_s=timeout_s, memory_bytes=self._memory_bytes)
-
-    def _with_asides(
-        self, programs: Sequence[Program], plans: list[tuple[Assertion, ...]]
-    ) -> list[tuple[Assertion, ...]]:
-        """Evaluate what the asserts need of the sandbox's interpreter, without any candidate."""
-        wanted = {
-            (program.imports, source): None
-            for program, plan in zip(programs, plans, strict=True)
-            for assertion in plan
-            for source in assertion.asides
-            if (program.imports, source) not in self._asides
-        }
-        if wanted:
-            jobs = [
-                Job((*imports, *modules(source)), "", "", ((Call(source),),))
-                for imports, source in wanted
-            ]
-            tasks = [self._message(job, _ASIDE_TIMEOUT_S) for job in jobs]
-            for key, outcome in zip(wanted, self._execute(tasks), strict=True):
-                self._asides[key] = aside_value(outcome)
-        return [
-            tuple(
-                without_asides(assertion)
-                if any(
-                    isinstance(self._asides[program.imports, source], Opaque)
-                    for source in assertion.asides
-                )
-                else assertion
-                for assertion in plan
-            )
-            for program, plan in zip(programs, plans, strict=True)
-        ]
+    def _message(self, job: Job, timeout_s: float, memory_bytes: int | None = None) -> Task | None:
+        memory_bytes = min(memory_bytes or self._memory_bytes, self._memory_bytes)
+        return make_task(job, timeout_s=timeout_s, memory_bytes=memory_bytes)
 
     # ------------------------------------------------------------------------------ executing
 
     def _execute(self, tasks: Sequence[Task | None]) -> list[Outcome | None]:
         """Run tasks on whatever slots are free; None where there was no task."""
-        batch = _Batch(tasks)
+        batch = Batch(tasks)
         try:
             while batch.waiting or batch.active:
                 self._fill(batch)
@@ -230,7 +168,7 @@ class Pool:
         self.health.n_executions += len(tasks)
         return batch.outcomes
 
-    def _fill(self, batch: _Batch) -> None:
+    def _fill(self, batch: Batch) -> None:
         """Start waiting tasks on free slots; wait for a slot only where nothing of ours runs."""
         while batch.waiting:
             worker = self._acquire(wait=not batch.active)
@@ -247,7 +185,7 @@ class Pool:
                 batch.active[attempt.exchange.fileno()] = attempt
                 batch.poller.register(attempt.exchange, attempt.exchange.events)
 
-    def _collect(self, batch: _Batch) -> None:
+    def _collect(self, batch: Batch) -> None:
         """Wait for something to happen and take what came."""
         if not batch.active:
             return
@@ -260,7 +198,7 @@ class Pool:
                 continue
             self._take(batch, fd, outcome)
 
-    def _expire(self, batch: _Batch) -> None:
+    def _expire(self, batch: Batch) -> None:
         """Give up on supervisors that let a deadline pass and do not answer."""
         now = time.monotonic()
         overdue = [fd for fd, attempt in batch.active.items() if now > attempt.exchange.deadline]
@@ -275,7 +213,7 @@ class Pool:
                 _log.warning("%s does not answer in time", attempt.worker.endpoint.name)
                 self._revive(attempt.worker, attempt.generation, even_if_alive=True)
 
-    def _take(self, batch: _Batch, fd: int, outcome: Outcome | Pending) -> None:
+    def _take(self, batch: Batch, fd: int, outcome: Outcome | Pending) -> None:
         """End an attempt; what has no outcome that says something of the program is to be run again."""
         attempt = batch.active[fd]
         batch.forget(fd)
@@ -290,7 +228,7 @@ class Pool:
             self.health.n_starved += starved
             self.health.n_lost += not starved
 
-    def _refused(self, batch: _Batch, index: int, worker: _Worker, generation: int) -> None:
+    def _refused(self, batch: Batch, index: int, worker: Worker, generation: int) -> None:
         """Bring back a worker that takes no connection.
 
         Raises:
@@ -304,7 +242,7 @@ class Pool:
             )
         self._revive(worker, generation)
 
-    def _connect(self, worker: _Worker, index: int, task: Task) -> _Attempt | None:
+    def _connect(self, worker: Worker, index: int, task: Task) -> Attempt | None:
         """Open a connection and send what fits; None where nobody answers."""
         generation = worker.generation
         try:
@@ -312,7 +250,7 @@ class Pool:
         except OSError:
             return None
         worker.n_since_canary += 1
-        return _Attempt(index, task, worker, generation, exchange)
+        return Attempt(index, task, worker, generation, exchange)
 
     def _run_alone(self, task: Task) -> Outcome:
         """Run again, alone, what lost its supervisor or starved; blame it if it takes another one with it.
@@ -321,7 +259,7 @@ class Pool:
             SandboxError: the sandbox is broken without the program, too, or the machine has no processor for it.
         """
         with self._exclusively() as worker:
-            n_left = _tries(worker)
+            n_left = worker.tries
             while n_left:
                 # Raises if the sandbox is broken without the program, too.
                 self._check_canaries(worker)
@@ -339,14 +277,14 @@ class Pool:
         _log.warning("a program ended its supervisor again and again and is blamed for it")
         return Outcome(ResponseHeader(Reply.ENDED, How.SIGNALED, 9), b"")
 
-    def _run_once(self, worker: _Worker, task: Task) -> Outcome | None:
+    def _run_once(self, worker: Worker, task: Task) -> Outcome | None:
         """Run one task on one worker whose slot the caller holds; None where it is lost."""
         attempt = self._connect(worker, 0, task)
         return None if attempt is None else attempt.exchange.wait()
 
     # --------------------------------------------------------------------------------- slots
 
-    def _acquire(self, *, wait: bool) -> _Worker | None:
+    def _acquire(self, *, wait: bool) -> Worker | None:
         """Take a free slot, of the worker that has most of them; None where there is none."""
         with self._changed:
             while True:
@@ -359,13 +297,13 @@ class Pool:
                     return None
                 self._changed.wait()
 
-    def _release(self, worker: _Worker) -> None:
+    def _release(self, worker: Worker) -> None:
         with self._changed:
             worker.free += 1
             self._changed.notify_all()
 
     @contextlib.contextmanager
-    def _exclusively(self) -> Iterator[_Worker]:
+    def _exclusively(self) -> Iterator[Worker]:
         """Take the whole pool, so that nothing else of this client runs; give one worker of it."""
         with self._changed:
             self._n_alone += 1
@@ -382,11 +320,11 @@ class Pool:
     def _all_free(self) -> bool:
         return all(worker.free == worker.endpoint.slots for worker in self._workers)
 
-    def _finish(self, attempt: _Attempt) -> None:
+    def _finish(self, attempt: Attempt) -> None:
         attempt.exchange.close()
         self._release(attempt.worker)
 
-    def _revive(self, worker: _Worker, generation: int, *, even_if_alive: bool = False) -> None:
+    def _revive(self, worker: Worker, generation: int, *, even_if_alive: bool = False) -> None:
         """Restart a worker's endpoint unless somebody did since `generation`."""
         with worker.lock:
             if worker.generation != generation:
@@ -398,13 +336,19 @@ class Pool:
             worker.generation += 1
             self.health.n_restarts += 1
 
-    def _check_canaries(self, worker: _Worker) -> None:
+    def _check_due(self) -> None:
+        """Run the canary pair where enough programs ran since the last one."""
+        for worker in self._workers:
+            if worker.n_since_canary >= CANARY_EVERY:
+                self._check_canaries(worker)
+
+    def _check_canaries(self, worker: Worker) -> None:
         """Run the pair: one must pass, one must fail; take the supervisor out if either does not.
 
         Raises:
             SandboxError: a fresh supervisor fails too.
         """
-        n_left = _tries(worker)
+        n_left = worker.tries
         while True:
             verdicts = [self._canary(worker, program) for program in (HONEST, WRONG)]
             if verdicts == [Verdict.PASSED, Verdict.FAILED]:
@@ -421,17 +365,13 @@ class Pool:
             f"got {verdicts}; run `sdpo-bench sandbox doctor`"
         )
 
-    def _canary(self, worker: _Worker, program: Program) -> Verdict | None:
+    def _canary(self, worker: Worker, program: Program) -> Verdict | None:
         plan = planned(program)
         task = self._task(program, plan)
         outcome = self._run_once(worker, task.patient()) if task is not None else None
         if outcome is None or outcome.header.how == How.STARVED:
             return None
         return judged(program, plan, outcome, {}).results[0].verdict
-
-
-def _tries(worker: _Worker) -> int:
-    return _TRIES_SHARED if isinstance(worker.endpoint, Attached) else _TRIES_ALONE
 
 
 def _no_processor(task: Task, outcome: Outcome) -> str:

@@ -8,6 +8,7 @@ import logging
 import select
 import socket
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,16 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Run:
+    """What the sandbox is asked to run."""
+
+    job: Job
+    timeout_s: float
+    memory_bytes: int | None = None
+    """None: what the sandbox allows."""
+
+
+@dataclass(frozen=True)
 class Task:
     """A request."""
 
@@ -71,6 +82,10 @@ class Outcome:
 
     header: ResponseHeader
     body: bytes
+
+
+Execute = Callable[[Sequence[Run]], Sequence[Outcome | None]]
+"""Runs some jobs in any order; None came of one that was too large to be sent."""
 
 
 class Pending(enum.Enum):

@@ -108,6 +108,7 @@ AREAS = (
             "evaluator/grading/reward.py",
             "evaluator/grading/grade.py",
             "evaluator/grading/feedback.py",
+            "sandbox/judge/explain.py",
         ),
         n=25,
         tests=(

@@ -11,6 +11,7 @@ from sandbox.program import Program, Verdict
 KNOWN_FAILURES: dict[str, dict[str, str]] = {
     "process": {},
     "docker": {},
+    "http": {},
     "gvisor": {
         "test_a_program_may_use_its_whole_time_on_a_busy_machine": "gVisor does not say how long a program "
         "waited for a processor, so all of its wall-clock time counts",
@@ -27,9 +28,19 @@ KNOWN_FAILURES: dict[str, dict[str, str]] = {
         "process",
         pytest.param("docker", marks=pytest.mark.docker),
         pytest.param("gvisor", marks=[pytest.mark.docker, pytest.mark.gvisor]),
+        pytest.param("http", marks=pytest.mark.slow),
     ],
 )
 def pool(request):
+    if request.param == "http":
+        pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
+        from sandbox.http.remote import Remote
+        from sandbox.http.server import Server
+
+        with open_sandbox("process", own=True) as there, Server(there) as server:
+            with Remote(server.url) as remote:
+                yield remote
+        return
     with open_sandbox(request.param, own=True) as pool:
         yield pool
 

@@ -286,7 +286,7 @@ def test_a_supervisor_that_does_not_come_back_is_a_sandbox_error(endpoint, pool)
 
 @pytest.mark.parametrize("name", ["nonsense", "Docker", ""])
 def test_an_unknown_backend_is_refused(name):
-    with pytest.raises(SandboxError, match="backend must be one of"):
+    with pytest.raises(SandboxError, match="sandbox must be one of"):
         open_sandbox(name)
 
 

@@ -97,3 +97,17 @@ def test_an_unknown_extra_is_refused():
         [sys.executable, script, "tpu"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1 and "got tpu" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "has"),
+    [
+        (["eval", "--sandbox", "http://host:1"], True),
+        (["train", "sdpo", "--sandbox=https://host"], True),
+        (["eval", "--sandbox", "docker", "--api-base", "http://host:1"], False),
+        (["eval", "--api-base", "http://host:1"], False),
+        ([], False),
+    ],
+)
+def test_a_sandbox_elsewhere_is_seen_before_a_container_without_a_network_is_started(command, has):
+    assert launch._has_server(command) is has

@@ -62,7 +62,7 @@ class AuditedTrainer(BenchTrainer):
                 teachers[group],
                 texts[group],
                 self._templated,
-                reference=f"```python\n{self.grader.graded[start].grade.problem.reference}\n```",
+                reference=self.grader.graded[start].reference or "",
                 step=self._current_step(),
                 group=self._n_groups + start // self.num_generations,
             )

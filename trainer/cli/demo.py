@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from evaluator.cli.command_options import SandboxName
 from trainer.cli.seeds import Seeds
 
 
@@ -23,10 +24,10 @@ from trainer.cli.seeds import Seeds
 )
 @click.option(
     "--sandbox",
-    type=click.Choice(["auto", "docker", "process"]),
+    type=SandboxName(),
     default="auto",
     show_default=True,
-    help="Where programs run; auto takes docker where an engine answers.",
+    help="Where programs run; auto takes docker where an engine answers. An address is a server's: docs/protocol.md.",
 )
 @click.option(
     "--seeds",

@@ -81,6 +81,8 @@ WORDS = {
 @command_options.DTYPE
 @command_options.LOAD_IN_4BIT
 @command_options.CHAT_TEMPLATE_KWARGS
+@command_options.CHAT_TEMPLATE
+@command_options.PROMPT_TEMPLATE
 @command_options.RESUME
 @command_options.RUNS_DIR
 @command_options.json_path("Also write the figures to this file.")
@@ -149,6 +151,7 @@ def _measure(chosen: dict[str, Any], resume: str | None, runs_dir: Path) -> Path
             dtype=chosen["dtype"],
             load_in_4bit=chosen["load_in_4bit"],
             chat_template_kwargs=chosen["chat_template_kwargs"],
+            chat_template=chosen["chat_template"],
         )
         journal = stack.enter_context(
             _journal(chosen, options, problems, policy, sandbox.name, resume, runs_dir)
@@ -178,7 +181,7 @@ def _journal(
     """A journal of a run of its own, or of the one that goes on."""
     from analysis.journal.journal import Journal, StoreError, read_run_info
     from analysis.provenance import folder_sha256, run_info
-    from evaluator.problems.prompt import protocol_for
+    from trainer.teacher.shown import protocol_of
 
     if resume is not None:
         stored = read_run_info(runs_dir / resume).dataset_sha256
@@ -188,7 +191,9 @@ def _journal(
                 "restore them"
             )
         return Journal.resume(runs_dir / resume)
-    protocol = protocol_for(options.visible_tests)
+    protocol = protocol_of(
+        problems.problems, template=options.prompt_template, visible_tests=options.visible_tests
+    )
     folder = Path(policy.name)
     info = run_info(
         kind="eval",
@@ -217,7 +222,10 @@ def _stored(run_dir: Path, chosen: dict[str, Any]) -> dict[str, Any]:
         raise StoreError(
             f"--resume must name a run of `gap`, got {str(run_dir)!r}; see `sdpo-bench runs`"
         )
-    paths = {name: stored[name] and Path(stored[name]) for name in ("adapter", "mbpp_dir")}
+    paths = {
+        name: Path(stored[name]) if stored.get(name) else None
+        for name in ("adapter", "mbpp_dir", "chat_template", "prompt_template")
+    }
     return {**chosen, **stored, **paths}
 
 

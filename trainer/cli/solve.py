@@ -13,6 +13,7 @@ from trainer.cli.seeds import Seeds
 from trainer.options.shipped import config_names
 
 if TYPE_CHECKING:
+    from analysis.task_ids import TaskId
     from trainer.experiments.discovery import Trials
     from trainer.experiments.solve import SolveResult
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     "--dataset",
     default="sanitized/test",
     show_default=True,
-    help="Data set of the tasks; with --unsolved-by it must be the one that was evaluated.",
+    help="Data set of the tasks, as in `eval`; with --unsolved-by the one that was evaluated.",
 )
 @click.option(
     "--budget",
@@ -107,7 +108,7 @@ def solve(
     with one_line_errors():
         check_json_path(json_path)
         task_ids = (
-            _numbers(tasks, "--tasks")
+            _task_ids(tasks)
             if tasks is not None
             else _unsolved(runs_dir, str(unsolved_by), dataset)
         )
@@ -148,25 +149,27 @@ def solve(
         raise click.ClickException(" ".join(str(error).split())) from error
 
 
-def _numbers(text: str, option: str) -> tuple[int, ...]:
-    """Numbers joined by commas, each once."""
+def _task_ids(text: str) -> tuple[TaskId, ...]:
+    """Task ids joined by commas, each once."""
+    from analysis.task_ids import checked_task_id
+
     try:
-        numbers = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+        return tuple(dict.fromkeys(checked_task_id(part) for part in text.split(",")))
     except ValueError as error:
         raise click.UsageError(
-            f"{option} must be numbers joined by commas, got {text!r}; correct it"
+            f"--tasks must be task ids joined by commas, got {text!r}; correct it"
         ) from error
-    return numbers
 
 
-def _unsolved(runs_dir: Path, name: str, dataset: str) -> tuple[int, ...]:
+def _unsolved(runs_dir: Path, name: str, dataset: str) -> tuple[TaskId, ...]:
     """Tasks of a stored evaluation that none of its completions solved."""
+    from analysis.task_ids import task_order
     from evaluator.cli.terminal import print_note
     from evaluator.results.stored import StoredError, find_evals
 
     (item,) = find_evals(runs_dir, name, say=print_note)[-1:]
     evaluated = item.row.dataset.removeprefix("mbpp/") if item.row is not None else ""
-    if evaluated != dataset.removeprefix("mbpp/"):
+    if evaluated not in (dataset.removeprefix("mbpp/"), f"file/{Path(dataset).name}"):
         raise StoredError(
             f"--unsolved-by must be an evaluation of {dataset}, got one of {evaluated}; name the "
             "right --dataset"
@@ -178,7 +181,7 @@ def _unsolved(runs_dir: Path, name: str, dataset: str) -> tuple[int, ...]:
             f"--unsolved-by must leave some problem unsolved, got {name!r} with all {len(solved)} "
             "solved; name others by --tasks"
         )
-    return tuple(sorted(task_ids - solved))
+    return tuple(sorted(task_ids - solved, key=task_order))
 
 
 def _figures(result: SolveResult) -> dict[str, Any]:

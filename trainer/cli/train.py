@@ -170,10 +170,11 @@ def _user_errors() -> tuple[type[Exception], ...]:
     """What a user can mend: these are one line, everything else is a bug with its traceback."""
     from analysis.journal.journal import StoreError
     from evaluator.problems.mbpp import DatasetError
+    from evaluator.problems.user_code import UserCodeError
     from evaluator.sampling.model import ModelError
     from sandbox.program import SandboxError
 
-    return (StoreError, DatasetError, ModelError, SandboxError)
+    return (StoreError, DatasetError, ModelError, SandboxError, UserCodeError)
 
 
 @click.command()

@@ -140,7 +140,8 @@ def run_demo(
     scene = folder / ("control" if control else "main")
     with open_sandbox(backend) as sandbox:
         # every part in the same sandbox, and said once
-        backend = sandbox.name.split()[0]
+        if backend == "auto":
+            backend = sandbox.name.split()[0]
         show.line(f"programs run in: {sandbox.name}")
         policy_dir = make_policy(folder, control=control, size=size, sandbox=sandbox, show=show)
         stage = _stage(scene, policy_dir, size=size, backend=backend, overrides=overrides)

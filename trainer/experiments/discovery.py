@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.statistics.verdict import Arm, Evaluated, Finding, judge
+from analysis.task_ids import TaskId, task_order
 from evaluator.statistics.pass_at_k import pass_at_k_each
 from evaluator.statistics.stats import Interval, wilson_of_mean
 
@@ -26,15 +27,15 @@ class Trials:
     method: str
     budget: int
     """Completions that a problem may take."""
-    passed: tuple[Mapping[int, Sequence[bool]], ...]
+    passed: tuple[Mapping[TaskId, Sequence[bool]], ...]
     """One mapping a seed: task id -> passes. A sequence may end early at its first pass."""
     independent: bool = False
     """Whether the completions of a problem are independent draws, all of them made."""
 
     @property
-    def task_ids(self) -> tuple[int, ...]:
+    def task_ids(self) -> tuple[TaskId, ...]:
         """Problems tried, in order."""
-        return tuple(sorted(self.passed[0]))
+        return tuple(sorted(self.passed[0], key=task_order))
 
     def found(self, k: int) -> NDArray[np.float64]:
         """Chance of a pass among the first k: a row for each seed, a column for each problem.

@@ -28,10 +28,11 @@ import torch
 from analysis.journal.journal import Journal, StoreError, segments
 from analysis.journal.lines import Damage, scan
 from analysis.records import GapAnswer, GapLogprob
+from analysis.task_ids import TaskId, task_order
 from evaluator.grading.feedback import feedback, neutralise
 from evaluator.models.modes import evaluation_mode
 from evaluator.problems.mbpp import Problem
-from evaluator.problems.prompt import VisibleTests, messages, protocol_for
+from evaluator.problems.prompt import VisibleTests
 from evaluator.sampling.completions import gold_answers
 from evaluator.sampling.model import Policy
 from evaluator.sampling.policy import prompt_text
@@ -47,7 +48,7 @@ from trainer.step.forward import (
     output_head,
 )
 from trainer.teacher.prompt import Message, TeacherRules
-from trainer.teacher.shown import Asked, GradedSample, ask, reprompt
+from trainer.teacher.shown import Asked, GradedSample, ask, asked_in, protocol_of, reprompt
 
 Kind = Literal["nothing", "peer", "reference", "feedback", "wrong", "other"]
 KINDS: tuple[Kind, ...] = ("nothing", "peer", "reference", "feedback", "wrong", "other")
@@ -70,6 +71,8 @@ class GapOptions:
     """Answers read together."""
     seed: int = 42
     visible_tests: VisibleTests = "all"
+    prompt_template: Path | None = None
+    """File in place of the usual prompt form."""
     timeout_s: float = 5.0
 
 
@@ -135,6 +138,9 @@ def _rows(
     seed: int,
 ) -> Iterator[GapAnswer | GapLogprob]:
     """All rows of some problems: own answers, answers when shown something, own answers read again."""
+    protocol = protocol_of(
+        problems, template=options.prompt_template, visible_tests=options.visible_tests
+    )
 
     def answers(asked: Sequence[Asked], temperature: float) -> list[GradedSample]:
         return ask(
@@ -146,11 +152,11 @@ def _rows(
             temperature=temperature,
             seed=seed,
             timeout_s=options.timeout_s,
-            protocol=protocol_for(options.visible_tests),
+            protocol=protocol,
         )
 
     n = options.n_samples
-    plain = [messages(problem, visible_tests=options.visible_tests) for problem in problems]
+    plain = [asked_in(protocol, problem) for problem in problems]
     asked = [Asked(p, talk) for p, talk in zip(problems, plain, strict=True) for _ in range(n)]
     sampled = answers(asked, options.temperature)
     groups = [
@@ -204,7 +210,8 @@ class _Group:
         self._policy, self.problem, self._plain, self.own = policy, problem, plain, own
         self._room = options.max_new_tokens
         self._reference, self._other = (
-            answer.completion for answer in gold_answers([problem, other])
+            next((answer.completion for answer in gold_answers([one])), None)
+            for one in (problem, other)
         )
 
     @property
@@ -363,7 +370,7 @@ def _marks_the_end(row: GapAnswer | GapLogprob) -> bool:
 
 def gap_rows(run_dir: Path) -> list[GapRow]:
     """Every measure of every thing shown, from a run's journal; the view `teacher_gap` says the same."""
-    values: dict[tuple[Measure, str], dict[int, list[float]]] = defaultdict(
+    values: dict[tuple[Measure, str], dict[TaskId, list[float]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for row in stored_rows(run_dir):
@@ -384,11 +391,11 @@ def gap_rows(run_dir: Path) -> list[GapRow]:
 def _gap_row(
     measure: Measure,
     kind: Kind,
-    shown: dict[int, list[float]],
-    nothing: dict[int, list[float]],
+    shown: dict[TaskId, list[float]],
+    nothing: dict[TaskId, list[float]],
 ) -> GapRow | None:
     """The row of some problems' values; a problem has one value of each measure."""
-    pairs = [(nothing[task_id][0], shown[task_id][0]) for task_id in sorted(shown)]
+    pairs = [(nothing[task_id][0], shown[task_id][0]) for task_id in sorted(shown, key=task_order)]
     n = len(pairs)
     if not n:
         return None

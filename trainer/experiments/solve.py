@@ -24,47 +24,32 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from analysis.journal.journal import Journal
 from analysis.provenance import folder_sha256, run_info
+from analysis.task_ids import TaskId, task_number
 from evaluator.evaluation.evaluate import GradedAnswer, graded_batches, record
 from evaluator.evaluation.self_check import check_harness
 from evaluator.grading.feedback import control_tokens, feedback
 from evaluator.grading.grade import Grade
 from evaluator.models.context_length import context_length
 from evaluator.problems.mbpp import Problem, ProblemSet, load_problems
-from evaluator.problems.prompt import Conversation, Protocol, conversation, fill, protocol_for
+from evaluator.problems.prompt import Conversation, Protocol, conversation, fill
 from evaluator.sampling.answer_end import stop_rule
 from evaluator.sampling.completions import Answer
 from evaluator.sampling.model import Policy, load_policy
 from evaluator.sampling.policy import generate, prompt_text
 from sandbox.client import Sandbox, open_sandbox
 from trainer.experiments.discovery import Trials
-from trainer.options.config import ConfigError, Options, parse_options
+from trainer.experiments.solve_options import METHODS, SolveOptions, training_options
+from trainer.options.config import Options
+from trainer.options.own import Own, load_own
+from trainer.options.prompting import asking
 from trainer.step.loss_trainer import BenchTrainer
 from trainer.step.rollout_trainer import filters_of
 from trainer.training.train import Say, train
 
-METHODS = ("best-of-n", "multi-turn", "sdpo")
+__all__ = ["METHODS", "SolveOptions", "SolveResult", "solve"]
 
 FEEDBACK_TURN = "That answer failed:\n\n{feedback}\n\nAnswer again, with one Python code block and nothing else."
 """What the user says to a failed answer."""
-
-
-@dataclass(frozen=True)
-class SolveOptions:
-    """What to try on which problems."""
-
-    config: Path
-    """Training configuration: model, sampling and SDPO's options."""
-    dataset: str
-    task_ids: tuple[int, ...]
-    budget: int
-    """Completions of each problem, for each method."""
-    overrides: tuple[str, ...] = ()
-    """Further options of the configuration, as on the command line of `train`."""
-    turns: int = 8
-    """Answers in one conversation of the multi-turn method."""
-    seeds: tuple[int, ...] = (42,)
-    methods: tuple[str, ...] = METHODS
-    runs_dir: Path = Path("runs")
 
 
 @dataclass(frozen=True)
@@ -82,20 +67,21 @@ def solve(options: SolveOptions, *, say: Say) -> SolveResult:
         ConfigError, DatasetError, HarnessError, ModelError, SandboxError, StoreError: with one line for
             the user.
     """
-    first = _training_options(options, options.task_ids[0], options.seeds[0])
+    first = training_options(options, options.task_ids[0], options.seeds[0])
     bench = first.bench
     mbpp_dir = None if bench.mbpp_dir is None else Path(bench.mbpp_dir)
     name = f"{options.dataset}[{','.join(map(str, options.task_ids))}]"
     problems = load_problems(name, mbpp_dir=mbpp_dir)
-    protocol = protocol_for(bench.visible_tests)  # type: ignore[arg-type]  # checked by BenchConfig
+    own = load_own(bench, problems.problems[0])
+    protocol = asking(bench, problems, plain=False).protocol
     with (
         open_sandbox(bench.sandbox) as sandbox,
         Journal.create(
-            options.runs_dir, _describe(options, first, problems, protocol, sandbox)
+            options.runs_dir, _describe(options, first, problems, protocol, sandbox, own)
         ) as journal,
     ):
         check_harness(problems, sandbox, timeout_s=bench.timeout_s)
-        solver = _Solver(options, problems, protocol, sandbox, journal, first, say)
+        solver = _Solver(options, problems, protocol, sandbox, journal, first, say, own)
         trials = tuple(solver.trials(method) for method in options.methods)
     return SolveResult(journal.run_dir, trials)
 
@@ -112,7 +98,9 @@ class _Solver:
         journal: Journal,
         first: Options,
         say: Say,
+        own: Own,
     ) -> None:
+        self._own = own
         self._options, self._problems, self._protocol = options, problems, protocol
         self._sandbox, self._journal, self._first, self._say = sandbox, journal, first, say
         self._policy: Policy | None = None
@@ -137,7 +125,7 @@ class _Solver:
                 protocol=self._protocol.name,
                 decoding=self._decoding(method),
             )
-            flags: dict[int, list[bool]] = {p.task_id: [] for p in self._problems.problems}
+            flags: dict[TaskId, list[bool]] = {p.task_id: [] for p in self._problems.problems}
             for item in summary.graded:
                 flags[item.answer.problem.task_id].append(item.grade.passed)
             passed.append(flags)
@@ -154,7 +142,7 @@ class _Solver:
             yield self._graded(
                 [(problem, asked)] * self._options.budget,
                 range(self._options.budget),
-                seed=seed + 1000 * problem.task_id,
+                seed=seed + 1000 * task_number(problem.task_id),
             )
 
     def _multi_turn(self, seed: int) -> Iterator[list[GradedAnswer]]:
@@ -186,7 +174,7 @@ class _Solver:
             graded = self._graded(
                 [(problem, talks[at]) for at in going],
                 [starts[at] + turn for at in going],
-                seed=seed + 1000 * problem.task_id + turn,
+                seed=seed + 1000 * task_number(problem.task_id) + turn,
             )
             for at, item in zip(going, graded, strict=True):
                 chains[at].append(item)
@@ -196,7 +184,8 @@ class _Solver:
     def _continued(self, talk: Conversation, item: GradedAnswer) -> Conversation:
         """The conversation after one failed answer; begun again where no more fits the context."""
         policy = self._loaded()
-        said = feedback(item.grade, special_tokens=control_tokens(policy.tokenizer))
+        special = control_tokens(policy.tokenizer)
+        said = feedback(item.grade, special_tokens=special, function=self._own.feedback)
         longer = [
             *talk,
             {"role": "assistant", "content": item.answer.completion},
@@ -212,7 +201,7 @@ class _Solver:
     def _sdpo(self, seed: int) -> Iterator[list[GradedAnswer]]:
         """One training run a problem."""
         for problem in self._problems.problems:
-            options = _training_options(self._options, problem.task_id, seed)
+            options = training_options(self._options, problem.task_id, seed)
             watch = _Watch()
             result = train("sdpo", options, say=lambda _: None, prepare=watch.prepare)
             self._say(
@@ -270,6 +259,7 @@ class _Solver:
                 load_in_4bit=model.load_in_4bit,
                 unsloth=bench.use_unsloth,
                 chat_template_kwargs=self._first.training.chat_template_kwargs,
+                chat_template=None if bench.chat_template is None else Path(bench.chat_template),
             )
         return self._policy
 
@@ -312,7 +302,7 @@ class _Watch:
                 control: TrainerControl,
                 **kwargs: Any,  # noqa: ANN401
             ) -> None:
-                """Take the step's grades; a step has one rollout batch, see `_training_options`."""
+                """Take the step's grades; a step has one rollout batch, see `training_options`."""
                 watch.grades += [rollout.grade for rollout in trainer.grader.graded]
                 control.should_training_stop |= watch.solved
 
@@ -325,45 +315,13 @@ def _until_solved(rows: Sequence[GradedAnswer]) -> list[GradedAnswer]:
     return list(rows[: first + 1])
 
 
-def _training_options(options: SolveOptions, task_id: int, seed: int) -> Options:
-    """The configuration of SDPO on one problem: one group a step, as many steps as the budget has.
-
-    Raises:
-        ConfigError: the budget is no multiple of the group, or an option is wrong.
-    """
-    given = parse_options(options.config, options.overrides)
-    group = given.training.num_generations
-    if options.budget % group or options.budget < group:
-        raise ConfigError(
-            f"--budget must be a multiple of num_generations {group}, got {options.budget}; change one"
-        )
-    micro = min(given.training.per_device_train_batch_size, group)
-    if group % micro:
-        micro = group
-    fixed = {
-        "dataset": f"{options.dataset}[{task_id}]",
-        "max_steps": options.budget // group,
-        "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": group // micro,
-        "evaluate_every": 0,
-        # `solve` has checked the grading of these very problems; a model's pass@1 on others, asked
-        # before each of them again, would cost more than the problem.
-        "allow_uncalibrated": True,
-        "save_strategy": "no",
-        "seed": seed,
-        "label": f"solve-{task_id}",
-        "runs_dir": str(options.runs_dir),
-    }
-    words = [word for name, value in fixed.items() for word in (f"--{name}", str(value))]
-    return parse_options(options.config, [*options.overrides, *words])
-
-
 def _describe(
     options: SolveOptions,
     first: Options,
     problems: ProblemSet,
     protocol: Protocol,
     sandbox: Sandbox,
+    own: Own,
 ) -> Any:  # noqa: ANN401 - analysis.records.RunInfo
     """The run as its run.json holds it."""
     model = str(first.model.model_name_or_path)
@@ -391,4 +349,5 @@ def _describe(
         protocol=protocol.name,
         protocol_sha256=hashlib.sha256(wording.encode()).hexdigest(),
         sandbox=sandbox.name,
+        own=own.recorded,
     )

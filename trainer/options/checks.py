@@ -15,6 +15,7 @@ from peft import PeftConfig
 from transformers import GenerationConfig
 from trl import GRPOConfig, ModelConfig, get_peft_config
 
+from evaluator.problems.problem import Problem
 from trainer.options.config import BenchConfig, ConfigError, Options, near_miss
 
 _POLICY_LOSS = (
@@ -182,6 +183,20 @@ def check_length(options: Options, n_problems: int) -> None:
         raise ConfigError(
             f"a rollout batch of {training.generation_batch_size} completions must find {n_asked} problems, got "
             f"{n_problems}; lower per_device_train_batch_size or steps_per_generation, or take more problems"
+        )
+
+
+def check_references(bench: BenchConfig, problems: Iterable[Problem]) -> None:
+    """Refuse to show references where a problem has none.
+
+    Raises:
+        ConfigError: with one line for the user.
+    """
+    lacking = [problem for problem in problems if not problem.reference]
+    if bench.teacher_context == "reference" and lacking:
+        raise ConfigError(
+            f"teacher_context reference must find a reference solution of every problem, got none of "
+            f"{len(lacking)} (task {lacking[0].task_id}); add them, or show peer or feedback"
         )
 
 

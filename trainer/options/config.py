@@ -17,6 +17,8 @@ from trl import GRPOConfig, ModelConfig, TrlParser
 
 from analysis.journal.journal import StoreError
 from analysis.provenance import check_label
+from sandbox.client import check_backend
+from sandbox.program import SandboxError
 from trainer.losses.sdpo import Distillation
 from trainer.options.shipped import advice
 from trainer.teacher.prompt import TeacherRules
@@ -43,13 +45,24 @@ class BenchConfig:
 
     # problems and their grading
     dataset: str = _option(
-        "full/train", "problems to train on: full, sanitized or embedded / split"
+        "full/train",
+        "problems to train on: full, sanitized or embedded / split, human-eval or a file",
     )
     mbpp_dir: str | None = _option(None, "folder with mbpp.jsonl and sanitized-mbpp.json")
     max_problems: int | None = _option(None, "use only the first N problems")
     visible_tests: str = _option("all", "asserts shown in the prompt: all, first or none")
-    format_weight: float = _option(0.3, "weight of the format score in the reward, >= 0")
-    sandbox: str = _option("auto", "sandbox backend: auto, docker or process")
+    prompt_template: str | None = _option(
+        None, "file with the user's message, fields {text}, {tests}, {name}; docs/own.md"
+    )
+    chat_template: str | None = _option(None, "file with a chat template for the tokenizer (Jinja)")
+    reward: str | None = _option(
+        None, "your own reward, module:function or file.py:function; docs/own.md"
+    )
+    feedback: str | None = _option(None, "your own feedback, likewise")
+    format_weight: float = _option(0.3, "weight of the format score in the shipped reward, >= 0")
+    sandbox: str = _option(
+        "auto", "where programs run: auto, docker, process, or http://HOST:PORT of a server"
+    )
     timeout_s: float = _option(5.0, "limit of one program, seconds")
 
     # the teacher
@@ -154,6 +167,11 @@ class BenchConfig:
         _require(self.anchor_weight >= 0.0, "anchor_weight", self)
         _require(0.0 <= self.success_threshold <= 1.0, "success_threshold", self)
         _require(self.format_weight >= 0.0, "format_weight", self)
+        if self.reward is not None and self.format_weight != BenchConfig.format_weight:
+            raise ConfigError(
+                f"format_weight must be left out beside a reward of your own, got {self.format_weight!r}; it "
+                "belongs to the shipped one"
+            )
         _require(self.timeout_s > 0.0, "timeout_s", self)
         _require(self.evaluate_every >= 0, "evaluate_every", self)
         _require(self.eval_samples >= 0, "eval_samples", self)
@@ -161,11 +179,12 @@ class BenchConfig:
         _require(self.calibration_problems >= 1, "calibration_problems", self)
         _require(self.fault_patience_s >= 0.0, "fault_patience_s", self)
         try:
+            check_backend(self.sandbox)
             if self.label is not None:
                 check_label(self.label)
             self.distillation(temperature=1.0)
             self.teacher_rules()
-        except (ValueError, StoreError) as error:
+        except (ValueError, SandboxError, StoreError) as error:
             raise ConfigError(str(error)) from error
 
     def distillation(self, *, temperature: float) -> Distillation:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from analysis.records import Record, Rollout
 from analysis.reward_hacking.suspects import JudgedAssert, suspicion
+from analysis.task_ids import TaskId
+from analysis.task_ids import task_id as canonical
 from evaluator.grading.feedback import feedback, take_apart, without_unseen
 from evaluator.grading.grade import Grade, grade
-from evaluator.grading.reward import Reward, reward
+from evaluator.grading.reward import Reward, RewardFunction, reward
 from evaluator.problems.mbpp import Problem
+from evaluator.problems.user_code import UserFunction
 from evaluator.results.rows import execution_rows
 from evaluator.sampling.completions import gold_answers
 from sandbox.client import Sandbox
@@ -31,9 +34,13 @@ class GradedRollout:
     """The completion as peers may be shown it: text that spells a special token is broken up."""
 
     @property
-    def reference(self) -> str:
-        """The problem's reference solution as an answer."""
-        return gold_answers([self.grade.problem])[0].completion
+    def reference(self) -> str | None:
+        """The problem's reference solution as an answer; None where it has none."""
+        return (
+            gold_answers([self.grade.problem])[0].completion
+            if self.grade.problem.reference
+            else None
+        )
 
     def attempt(self, *, success_threshold: float) -> Attempt:
         """What the teacher's prompt depends on; success reads the correctness alone."""
@@ -53,7 +60,7 @@ class RolloutGrader:
 
     def __init__(
         self,
-        problems: Mapping[int, Problem],
+        problems: Mapping[TaskId, Problem],
         sandbox: Sandbox,
         *,
         timeout_s: float,
@@ -61,11 +68,15 @@ class RolloutGrader:
         patience: Patience,
         special_tokens: Sequence[str] = (),
         opening: str = "",
+        reward_function: RewardFunction | None = None,
+        feedback_function: UserFunction | None = None,
     ) -> None:
         """Grade for `problems`, by task id, in `sandbox`, for prompts of a tokenizer with these tokens.
 
-        `opening` is the tag with which every prompt ends where the chat template opens the thinking.
+        `opening` is the tag with which every prompt ends where the chat template opens the thinking. The
+        functions are a person's own, in the place of ours.
         """
+        self._reward, self._feedback = reward_function, feedback_function
         self._patience = patience
         self.graded: list[GradedRollout] = []
         self._problems = problems
@@ -75,8 +86,30 @@ class RolloutGrader:
         self._special_tokens = tuple(special_tokens)
         self._opening = opening
 
+    @property
+    def reward_functions(self) -> list[Callable[..., list[float]]]:
+        """What TRL calls, in this order; `weights` go with it."""
+        return [self.correctness, self.format_score] if self._reward is None else [self.total]
+
+    @property
+    def weights(self) -> list[float]:
+        """Weight of each function."""
+        return [1.0, self._format_weight] if self._reward is None else [1.0]
+
+    def total(
+        self, completions: Sequence[Sequence[Message]], task_id: Sequence[TaskId], **_: object
+    ) -> list[float]:
+        """Rewards by a person's own function.
+
+        Raises:
+            OutsideFault: see `correctness`.
+            UserCodeError: the function cannot be used.
+        """
+        self.correctness(completions, task_id)
+        return [rollout.reward.total for rollout in self.graded]
+
     def correctness(
-        self, completions: Sequence[Sequence[Message]], task_id: Sequence[int], **_: object
+        self, completions: Sequence[Sequence[Message]], task_id: Sequence[TaskId], **_: object
     ) -> list[float]:
         """Share of asserts passed, 0..1.
 
@@ -85,7 +118,7 @@ class RolloutGrader:
                 reward for that.
         """
         pairs = [
-            (self._problems[task], self._opening + completion[0]["content"])
+            (self._problems[canonical(task)], self._opening + completion[0]["content"])
             for task, completion in zip(task_id, completions, strict=True)
         ]
         grades = self._patience(
@@ -98,8 +131,8 @@ class RolloutGrader:
         self.graded = [
             GradedRollout(
                 grade=g,
-                reward=reward(g, format_weight=self._format_weight),
-                feedback=feedback(g, special_tokens=self._special_tokens),
+                reward=reward(g, format_weight=self._format_weight, function=self._reward),
+                feedback=feedback(g, special_tokens=self._special_tokens, function=self._feedback),
                 demonstration=_without_special_tokens(g.completion, self._special_tokens),
             )
             for g in grades
@@ -164,8 +197,11 @@ def rollout_records(
 
 def _suspicion(grade: Grade, visible_tests: str) -> str:
     """Why the program looks like an attempt on the grader; empty where it does not."""
+    if grade.problem.cases:
+        return suspicion(grade.extraction.code, [], n_untrusted=0)
     results = grade.execution.results
-    n_shown = {"all": len(results), "first": 1, "none": 0}[visible_tests]
+    n_visible = grade.problem.n_visible
+    n_shown = {"all": n_visible, "first": min(1, n_visible), "none": 0}[visible_tests]
     judged = [
         JudgedAssert(
             result.assertion,
@@ -196,10 +232,14 @@ def _rollout(
         code=graded.grade.extraction.code,
         outcome=graded.grade.outcome,
         n_passed=graded.grade.n_passed,
-        n_asserts=len(graded.grade.problem.asserts),
+        n_asserts=graded.grade.n_asserts,
         correctness=graded.reward.correctness,
         format_score=graded.reward.format_score,
         reward=graded.reward.total,
+        reward_parts={
+            part.name: {"value": part.value, "weight": part.weight} for part in graded.reward.parts
+        }
+        or None,
         advantage=rollout.advantage,
         feedback=graded.feedback,
         demonstration_member=None if teacher is None else teacher.demonstration_member,

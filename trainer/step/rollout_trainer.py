@@ -31,6 +31,7 @@ from evaluator.models.context_length import context_length
 from evaluator.models.modes import evaluation_mode
 from evaluator.models.padding import causal_model, undisturbed
 from evaluator.models.shared_prompt import can_share, prompts_once
+from evaluator.sampling.answer_end import before_stop
 from evaluator.sampling.decoding import (
     Filters,
     alone,
@@ -44,6 +45,7 @@ from trainer.endings.faults import Patience
 from trainer.losses.problem_weight import pass_rate_weights
 from trainer.options.config import Algorithm, BenchConfig
 from trainer.rollouts.full_precision import keep_float32, not_called_quantised
+from trainer.rollouts.marks import ends_in_mark, up_to_mark
 from trainer.rollouts.merged_adapter import merged_adapter
 from trainer.rollouts.metrics import group_metrics, peak_memory_bytes
 from trainer.rollouts.rollouts import GradedRollout, RolloutGrader, SampledRollout, rollout_records
@@ -75,9 +77,14 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         config: BenchConfig,
         grader: RolloutGrader,
         patience: Patience,
+        marks: Sequence[str] = (),
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        """Build TRL's trainer with `grader`'s reward functions, then the teacher from the student."""
+        """Build TRL's trainer with `grader`'s reward functions, then the teacher from the student.
+
+        `marks` end a completion as an end token does.
+        """
+        self._marks = tuple(marks)
         self.algorithm = algorithm
         self.config = config
         self.grader = grader
@@ -93,9 +100,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         self._n_groups = 0
         """Groups sampled so far in the step in work."""
         with not_called_quantised(args[0]):
-            super().__init__(
-                *args, reward_funcs=[grader.correctness, grader.format_score], **kwargs
-            )
+            super().__init__(*args, reward_funcs=grader.reward_functions, **kwargs)
         keep_float32(self.model)
         # TRL would count a masked completion's tokens as none: it is masked here, after it is recorded
         self.mask_truncated_completions = False
@@ -387,7 +392,10 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         """As TRL's, with the texts and the lengths that follow from every end token, not the tokenizer's alone."""
         prompt_ids, ids, tool_mask, _, *rest = super()._generate(prompts)
-        texts = [answer_text(self._tokenizer, up_to_end(row, self._ends)[0]) for row in ids]
+        texts = [
+            before_stop(answer_text(self._tokenizer, up_to_end(row, self._ends)[0]), self._marks)
+            for row in ids
+        ]
         completions = [[{"role": "assistant", "content": text}] for text in texts]
         self._note_lengths(ids)
         return prompt_ids, ids, tool_mask, completions, *rest
@@ -407,14 +415,16 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
             self._metrics["train"][f"completions/{name}"][-1] = float(value)
 
     def _is_truncated(self, completion_ids: Sequence[int]) -> bool:
-        return not completion_ids or completion_ids[-1] not in self._ends
+        if completion_ids and completion_ids[-1] in self._ends:
+            return False
+        return not ends_in_mark(self._tokenizer, completion_ids, self._marks)
 
     def _mask_truncated(self, batch: dict[str, Any]) -> None:
         """Train on nothing of the completions that the length limit ended."""
         mask = batch["completion_mask"]
-        last = batch["completion_ids"].gather(1, (mask.sum(dim=1, keepdim=True) - 1).clamp_min(0))
-        has_end = torch.isin(last, torch.tensor(self._ends, device=last.device))
-        batch["completion_mask"] = mask * has_end
+        rows = zip(batch["completion_ids"], mask.bool(), strict=True)
+        has_end = [[not self._is_truncated(ids[kept].tolist())] for ids, kept in rows]
+        batch["completion_mask"] = mask * torch.tensor(has_end, device=mask.device)
         batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -446,7 +456,8 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         ended = []
         for row in completion_ids:
             before, has_end = up_to_end(row, self._ends)
-            ended.append(row[: len(before) + has_end] or end)
+            kept = up_to_mark(self._tokenizer, row[: len(before) + has_end], self._marks)
+            ended.append(kept or end)
         if logprobs is not None:
             logprobs = [
                 row[: len(ids)] or [float("nan")] for row, ids in zip(logprobs, ended, strict=True)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from evaluator.grading.grade import Grade, grade
 from evaluator.problems.mbpp import Problem
-from evaluator.problems.prompt import MBPP, Protocol
+from evaluator.problems.prompt import (
+    MBPP,
+    Conversation,
+    Protocol,
+    VisibleTests,
+    asks_for_programs,
+    conversation,
+    protocol_for,
+)
+from evaluator.problems.prompt_file import template_protocol
 from evaluator.sampling.answer_end import stop_rule
 from evaluator.sampling.model import Policy, Sample, generate
 from sandbox.client import Sandbox
@@ -31,6 +41,26 @@ class GradedSample:
 
     sample: Sample
     grade: Grade
+
+
+def protocol_of(
+    problems: Iterable[Problem], *, template: Path | None, visible_tests: VisibleTests
+) -> Protocol:
+    """Return the chat form in which some problems are asked: a person's file, else the usual one.
+
+    Raises:
+        UserCodeError: the file cannot be used.
+    """
+    if template is not None:
+        return template_protocol(template, visible_tests)
+    return protocol_for(visible_tests, whole_programs=asks_for_programs(problems))
+
+
+def asked_in(protocol: Protocol, problem: Problem) -> Conversation:
+    """Return the messages that ask for a problem in a chat form."""
+    asked = conversation(problem, protocol)
+    assert not isinstance(asked, str)  # noqa: S101 - `protocol_of` gives no other form
+    return asked
 
 
 def reprompt(

@@ -22,7 +22,6 @@ from evaluator.models.context_length import context_length
 from evaluator.models.memory import is_out_of_memory
 from evaluator.models.modes import switch_dropout_off
 from evaluator.problems.mbpp import ProblemSet, load_problems
-from evaluator.problems.prompt import messages, protocol_for
 from evaluator.sampling.model import choose_device, load_base
 from evaluator.sampling.policy import prompt_text
 from sandbox.client import Sandbox
@@ -31,6 +30,8 @@ from trainer.endings.faults import Patience
 from trainer.endings.resume import MarkComplete
 from trainer.options.checks import adapter_config, check_targets
 from trainer.options.config import Algorithm, BenchConfig, ConfigError, Options
+from trainer.options.own import Own
+from trainer.options.prompting import Asking
 from trainer.rollouts.rollouts import RolloutGrader
 from trainer.step.callbacks import StopOnNonFinite, TeacherUpdate
 from trainer.step.loss_trainer import BenchTrainer
@@ -128,16 +129,18 @@ def check_audit(algorithm: Algorithm, options: Options) -> None:
         )
 
 
-def check_prompts(tokenizer: Any, model: Any, problems: ProblemSet, options: Options) -> None:  # noqa: ANN401
-    """Refuse a tokenizer without a chat template, and prompts that leave the context no room.
+def check_prompts(
+    tokenizer: Any,  # noqa: ANN401
+    model: Any,  # noqa: ANN401
+    problems: ProblemSet,
+    options: Options,
+    form: Asking,
+) -> None:
+    """Refuse prompts that leave the context no room.
 
     Raises:
         ConfigError: with one line for the user.
     """
-    if not tokenizer.chat_template:
-        raise ConfigError(
-            "the tokenizer must have a chat template, got none; use an instruct model"
-        )
     context = context_length(model)
     room = options.training.max_completion_length
     lengths = [
@@ -153,7 +156,7 @@ def check_prompts(tokenizer: Any, model: Any, problems: ProblemSet, options: Opt
             ),
             row["task_id"],
         )
-        for row in rows_of_problems(problems, options.bench)
+        for row in rows_of_problems(problems, form)
     ]
     longest, task_id = max(lengths)
     if context is not None and longest + room > context:
@@ -170,6 +173,8 @@ def open_journal(
     sandbox: Sandbox,
     *,
     decoding: dict[str, Any],
+    form: Asking,
+    own: Own,
 ) -> Journal:
     """A journal of a run of its own, made by the main process and known to all.
 
@@ -184,7 +189,7 @@ def open_journal(
         broadcast_object_list(shared)
         return SilentJournal(*shared)  # type: ignore[return-value]  # has what is called of it here
     bench = options.bench
-    protocol = protocol_for(bench.visible_tests)  # type: ignore[arg-type]  # checked by BenchConfig
+    protocol = form.protocol
     name = str(options.model.model_name_or_path)
     info = run_info(
         kind="train",
@@ -200,6 +205,7 @@ def open_journal(
         protocol_sha256=protocol.sha256,
         sandbox=sandbox.name,
         device=_device(),
+        own=own.recorded,
     )
     journal = Journal.create(Path(bench.runs_dir), info)
     if state.num_processes > 1:
@@ -235,6 +241,8 @@ def build_trainer(
     problems: ProblemSet,
     sandbox: Sandbox,
     patience: Patience,
+    form: Asking,
+    own: Own,
 ) -> BenchTrainer:
     """The trainer with what happens around its steps; it writes nothing before `begin` names the run.
 
@@ -244,7 +252,6 @@ def build_trainer(
     bench, training = options.bench, options.training
     if algorithm == "audit":
         switch_dropout_off(model)  # the model's own: no second pass would agree
-    training.reward_weights = [1.0, bench.format_weight]  # in the order of the grader's functions
     grader = RolloutGrader(
         {problem.task_id: problem for problem in problems.problems},
         sandbox,
@@ -255,7 +262,10 @@ def build_trainer(
             prompt_text(tokenizer, [{"role": "user", "content": ""}], training.chat_template_kwargs)
         ),
         patience=patience,
+        reward_function=own.reward,
+        feedback_function=own.feedback,
     )
+    training.reward_weights = grader.weights
     # the adapter's initial weights are drawn here, before TRL seeds
     transformers.set_seed(training.seed)
     kind = AuditedTrainer if algorithm == "audit" else BenchTrainer
@@ -271,9 +281,10 @@ def build_trainer(
                 grader=grader,
                 patience=patience,
                 args=training,
-                train_dataset=Dataset.from_list(rows_of_problems(problems, bench)),
+                train_dataset=Dataset.from_list(rows_of_problems(problems, form)),
                 processing_class=tokenizer,
                 peft_config=peft_config,
+                marks=form.protocol.stop,
             )
         check_optimizer(trainer)
     # what PEFT, TRL and transformers find wrong with the options, each in types of its own; TRL also reaches
@@ -329,12 +340,12 @@ def raised_here(error: BaseException) -> bool:
     return module.partition(".")[0] in ("analysis", "evaluator", "sandbox", "trainer")
 
 
-def rows_of_problems(problems: ProblemSet, bench: BenchConfig) -> list[dict[str, Any]]:
+def rows_of_problems(problems: ProblemSet, form: Asking) -> list[dict[str, Any]]:
     """What the data set holds of each problem."""
     return [
         {
-            "prompt": messages(problem, visible_tests=bench.visible_tests),  # type: ignore[arg-type]
-            "task_id": problem.task_id,
+            "prompt": form.messages(problem),
+            "task_id": str(problem.task_id),  # a column has one type
         }
         for problem in problems.problems
     ]

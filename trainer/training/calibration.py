@@ -16,12 +16,12 @@ from accelerate import PartialState
 from analysis.journal.journal import Journal
 from evaluator.evaluation.evaluate import EvalSummary, evaluate
 from evaluator.problems.mbpp import ProblemSet, load_problems
-from evaluator.problems.prompt import protocol_for
 from evaluator.results.plausibility import suspicion
 from evaluator.sampling.model import Decoding, Policy
 from evaluator.statistics.stats import wilson
 from sandbox.client import Sandbox
 from trainer.options.config import ConfigError, Options
+from trainer.options.prompting import Asking
 
 MAX_NEW_TOKENS = 256
 
@@ -126,6 +126,7 @@ def calibrate(
     policy: Policy,
     sandbox: Sandbox,
     journal: Journal,
+    form: Asking,
     *,
     say: Callable[[str], None],
 ) -> None:
@@ -144,7 +145,8 @@ def calibrate(
             eval_id="calibration",
             label=f"{journal.info.label}: calibration",
             step=None,
-            protocol=protocol_for(bench.visible_tests),  # type: ignore[arg-type]  # checked by BenchConfig
+            protocol=form.protocol,
+            shots=form.shots,
             decoding=Decoding(max_new_tokens=MAX_NEW_TOKENS),
             batch_size=bench.eval_batch,
             timeout_s=bench.timeout_s,

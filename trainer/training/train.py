@@ -28,8 +28,16 @@ from trainer.endings.faults import OutsideFault, Patience
 from trainer.endings.resume import COMPLETE, checkpoint_step, last_checkpoint, recall, remember
 from trainer.endings.stop import StopAtStepEnd, Stopped, StopRequest
 from trainer.endings.supervise import tell
-from trainer.options.checks import check_length, check_trackers, check_use, check_values
+from trainer.options.checks import (
+    check_length,
+    check_references,
+    check_trackers,
+    check_use,
+    check_values,
+)
 from trainer.options.config import Algorithm, ConfigError, Options
+from trainer.options.own import check_unchanged, load_own
+from trainer.options.prompting import asking, plain_template, prepare_tokenizer
 from trainer.options.settings import check_settings
 from trainer.step.callbacks import NonFinite, ProgressLine
 from trainer.step.loss_trainer import BenchTrainer
@@ -112,26 +120,37 @@ def train(
     if bench.evaluate_every:
         eval_problems = problems_of(bench, bench.eval_dataset, bench.eval_max_problems)
     check_length(options, len(problems.problems))
+    check_references(bench, problems.problems)
+    own = load_own(bench, problems.problems[0])
     check_audit(algorithm, options)
     check_settings(algorithm, options)
     checkpoint = None
     if run_dir is not None:
         _check_model(run_dir, options)
+        check_unchanged(run_dir, own)
         checkpoint = last_checkpoint(run_dir)
     calibration = None if checkpoint is not None else calibration_of(options)
     model, tokenizer = load_model(options)
-    check_prompts(tokenizer, model, problems, options)
+    is_plain = prepare_tokenizer(tokenizer, bench)
+    form = asking(bench, problems, plain=is_plain)
+    if is_plain:
+        tokenizer.chat_template = plain_template(tokenizer, form.protocol)
+    check_prompts(tokenizer, model, problems, options, form)
     check_padding(model)
 
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(open_sandbox(bench.sandbox))
         # all that can be refused is refused before there is a folder, or a row more in one
-        trainer = build_trainer(algorithm, options, model, tokenizer, problems, sandbox, patience)
+        trainer = build_trainer(
+            algorithm, options, model, tokenizer, problems, sandbox, patience, form, own
+        )
         if checkpoint is not None:
             take_up_teacher(trainer, checkpoint)
         if run_dir is None:
             decoding = stored(training_settings(model, tokenizer, options.training))
-            journal = open_journal(algorithm, options, problems, sandbox, decoding=decoding)
+            journal = open_journal(
+                algorithm, options, problems, sandbox, decoding=decoding, form=form, own=own
+            )
             if isinstance(journal, Journal):
                 stack.enter_context(journal)
                 remember(journal.run_dir, algorithm, options)
@@ -147,14 +166,21 @@ def train(
         )
         trainer.begin(journal)
         if calibration is not None:
-            calibrate(calibration, options, trainer.policy(), sandbox, journal, say=say)
+            base_form = asking(bench, calibration.problems, plain=is_plain)
+            calibrate(calibration, options, trainer.policy(), sandbox, journal, base_form, say=say)
         for callback in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(callback)
         trainer.add_callback(ProgressLine(say))
         evaluation = None
         if eval_problems is not None:
             evaluator = Evaluator(
-                trainer, eval_problems, sandbox, say=say, patience=patience, stop=stop
+                trainer,
+                eval_problems,
+                sandbox,
+                form=asking(bench, eval_problems, plain=is_plain),
+                say=say,
+                patience=patience,
+                stop=stop,
             )
             evaluation = Evaluation(evaluator, every=bench.evaluate_every)
             trainer.add_callback(evaluation)
@@ -173,6 +199,9 @@ def train(
 
         adapter_dir = journal.run_dir / "adapter"
         name = str(options.model.model_name_or_path)
+        if is_plain:
+            # The model has none: whoever loads the adapter asks plainly, too.
+            tokenizer.chat_template = None
         patience(lambda: _save(trainer, tokenizer, adapter_dir, model=name), "saving the adapter")
         if trainer.accelerator.is_main_process:
             step = int(trainer.state.global_step)

@@ -10,11 +10,11 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from evaluator.evaluation.evaluate import EvalSummary, evaluate
 from evaluator.problems.mbpp import ProblemSet
-from evaluator.problems.prompt import protocol_for
 from evaluator.sampling.model import Decoding
 from sandbox.client import Sandbox
 from trainer.endings.faults import Patience
 from trainer.endings.stop import StopRequest
+from trainer.options.prompting import Asking
 from trainer.step.loss_trainer import BenchTrainer
 
 DONE = "evaluated.json"
@@ -34,14 +34,16 @@ class Evaluator:
         problems: ProblemSet,
         sandbox: Sandbox,
         *,
+        form: Asking,
         say: Callable[[str], None],
         patience: Patience,
         stop: StopRequest,
     ) -> None:
-        """Ask `problems`; a fault is waited out, a stop leaves the evaluation to the resumed run."""
+        """Ask `problems` in this form; a fault is waited out, a stop leaves the evaluation to the resumed run."""
         self.summaries: list[tuple[int, EvalSummary]] = []
         """(optimizer step, summary), in order of the steps."""
         self._trainer, self._problems, self._sandbox = trainer, problems, sandbox
+        self._form = form
         self._say, self._patience, self._stop = say, patience, stop
         self._n_done, self._n_asked = 0, 0
         self._done_file = Path(trainer.journal.run_dir) / DONE
@@ -106,7 +108,8 @@ class Evaluator:
                 eval_id=eval_id,
                 label=trainer.journal.info.label,
                 step=step,
-                protocol=protocol_for(bench.visible_tests),  # type: ignore[arg-type]  # checked by BenchConfig
+                protocol=self._form.protocol,
+                shots=self._form.shots,
                 decoding=decoding,
                 batch_size=bench.eval_batch,
                 timeout_s=bench.timeout_s,

@@ -78,7 +78,7 @@ def test_the_samples_of_lm_eval_are_answers_and_agree_with_its_results(tmp_path)
     rows = query(
         tmp_path, "SELECT task_id, passed, prompt, completion FROM eval_results ORDER BY 1"
     )
-    assert rows[1] == (12, True, "prompt 1", "def f1(): ...")
+    assert rows[1] == ("12", True, "prompt 1", "def f1(): ...")
 
 
 def test_each_filter_of_lm_eval_is_an_evaluation(tmp_path):

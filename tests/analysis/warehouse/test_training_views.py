@@ -261,4 +261,4 @@ def test_suspects_are_the_completions_with_a_suspicion_of_their_own(connection):
     found = seen(
         connection, "SELECT task_id, reward, n_passed, reasons, code FROM reward_hacking_suspects"
     )
-    assert found == [(9, 0.5, 1, "ends the process", "sys.exit()")]
+    assert found == [("9", 0.5, 1, "ends the process", "sys.exit()")]

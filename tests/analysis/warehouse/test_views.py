@@ -157,10 +157,10 @@ def test_flips_compare_first_completions_of_like_evaluations(connection):
         )
     found = seen(connection, "FROM flips ORDER BY run_a, task_id")
     assert found == [
-        ("a", "final", "b", "late", 1, True, False, "lost", "passed", "timeout"),
-        ("a", "final", "b", "late", 2, False, True, "gained", "wrong_answer", "passed"),
-        ("b", "late", "a", "final", 1, False, True, "gained", "timeout", "passed"),
-        ("b", "late", "a", "final", 2, True, False, "lost", "passed", "wrong_answer"),
+        ("a", "final", "b", "late", "1", True, False, "lost", "passed", "timeout"),
+        ("a", "final", "b", "late", "2", False, True, "gained", "wrong_answer", "passed"),
+        ("b", "late", "a", "final", "1", False, True, "gained", "timeout", "passed"),
+        ("b", "late", "a", "final", "2", True, False, "lost", "passed", "wrong_answer"),
     ]
 
 
@@ -209,9 +209,9 @@ def test_a_cell_of_the_solve_matrix_has_the_best_completion(connection):
         result("r", 3, False, 0, n_passed=1, n_asserts=1, eval_id="unfinished"),
     )
     assert seen(connection, "FROM solve_matrix ORDER BY task_id") == [
-        ("r", "final", 4, 1, 3, 1, 1 / 3, 1.0),
-        ("r", "final", 4, 2, 1, 0, 0.0, None),
-        ("r", "unfinished", None, 3, 1, 0, 0.0, 1.0),
+        ("r", "final", 4, "1", 3, 1, 1 / 3, 1.0),
+        ("r", "final", 4, "2", 1, 0, 0.0, None),
+        ("r", "unfinished", None, "3", 1, 0, 0.0, 1.0),
     ]
 
 

@@ -67,7 +67,7 @@ def test_the_best_of_a_kind_is_kept_with_its_program(sandbox):
 def test_the_command_records_every_score(sandbox, tmp_path, monkeypatch):
     monkeypatch.setattr(shortcuts, "open_sandbox", lambda backend: sandbox)
     path = tmp_path / "own.jsonl"
-    row = {"task_id": 1, "text": "", "code": HARD.reference, "test_list": list(HARD.asserts)}
+    row = {"task_id": 1, "text": "Hard.", "code": HARD.reference, "test_list": list(HARD.asserts)}
     path.write_text(json.dumps(row))
     out = tmp_path / "scores.json"
     result = CliRunner().invoke(shortcuts.main, ["--dataset", str(path), "--json", str(out)])

@@ -12,6 +12,7 @@ from evaluator.engines.ray_engine import RayEngine
 from evaluator.engines.worker import Sampling, Work, Worker
 from evaluator.evaluation.evaluate import record
 from evaluator.problems.mbpp import load_problems
+from evaluator.problems.prompt import MBPP
 from evaluator.sampling.completions import Answer
 from evaluator.sampling.policy import Decoding
 from sandbox.client import open_sandbox
@@ -61,7 +62,7 @@ def tiny_work(tiny_folder):
         sampling=Sampling(
             model=str(tiny_folder),
             adapter=None,
-            protocol="mbpp",
+            protocol=MBPP,
             shots=(),
             decoding=Decoding(max_new_tokens=24, temperature=1.0, n_samples=2),
             batch_size=5,

@@ -9,6 +9,7 @@ import pytest
 from evaluator.engines.vllm_engine import VllmPolicy, sample_with_vllm
 from evaluator.engines.worker import Sampling
 from evaluator.problems.mbpp import load_problems
+from evaluator.problems.prompt import PROTOCOLS
 from evaluator.sampling.model import ModelError
 from evaluator.sampling.policy import Decoding
 from tests.tiny_model import make_tiny_tokenizer
@@ -70,7 +71,7 @@ def sampling(**changes):
     options = {
         "model": "org/model",
         "adapter": None,
-        "protocol": "mbpp",
+        "protocol": PROTOCOLS["mbpp"],
         "shots": (),
         "decoding": Decoding(max_new_tokens=9, temperature=0.5, top_p=0.9, n_samples=2),
         "batch_size": 4,
@@ -113,7 +114,7 @@ def test_an_answer_at_the_length_limit_is_cut_off_unless_its_program_is_complete
 
 def test_the_plain_text_protocol_ends_at_its_mark(vllm):
     vllm.text = "def f(): pass\n[DONE]\nnext task"
-    found = answers(vllm, protocol="mbpp-3shot")
+    found = answers(vllm, protocol=PROTOCOLS["mbpp-3shot"])
     assert found[0].completion == "def f(): pass\n"
     assert vllm.calls[0][1][0].stop == ["[DONE]"]
 

@@ -6,13 +6,13 @@ from evaluator.answers.extract import Extraction
 from evaluator.grading.feedback import (
     MAX_CHARS,
     _cut,
-    _part,
     control_tokens,
     feedback,
     neutralise,
     take_apart,
 )
 from evaluator.grading.grade import Grade, grade
+from sandbox.judge.explain import _part
 from sandbox.program import AssertResult, Execution, Verdict
 
 CODE = "def add(a, b):\n    total = a + c\n    return total"

@@ -85,11 +85,11 @@ def test_every_function_that_the_asserts_call_must_be_defined(problem):
 @given(completion=st.text(alphabet="`\npydefa():, b+return ", max_size=120))
 def test_every_part_lies_in_its_range(completion):
     from evaluator.answers.extract import extract
-    from evaluator.grading.grade import Grade, _nothing_ran
+    from evaluator.grading.grade import Grade, nothing_ran
     from evaluator.problems.mbpp import load_problems
 
     problem = load_problems("embedded/test").problems[0]
     extraction = extract(completion, problem.callables)
-    found = reward(Grade(problem, completion, extraction, _nothing_ran(problem)))
+    found = reward(Grade(problem, completion, extraction, nothing_ran(problem)))
     assert 0.0 <= found.format_score <= 1.0
     assert found.correctness == 0.0

@@ -5,6 +5,7 @@ import evaluator
 from evaluator.grading.grade import grade
 from evaluator.problems.mbpp import load_problems
 from evaluator.sampling.completions import gold_answers
+from sandbox.client import open_sandbox
 
 ROWS = [
     json.loads(line)
@@ -41,3 +42,21 @@ def test_no_problem_repeats_a_text_or_function():
     problems = load_problems("embedded/all").problems
     assert len({problem.text for problem in problems}) == len(problems)
     assert len({problem.callables[0] for problem in problems}) == len(problems)
+
+
+IO_ROWS = [
+    json.loads(line)
+    for line in (Path(evaluator.__file__).parent / "problems" / "embedded" / "io.jsonl").open()
+]
+
+
+def test_each_whole_program_passes_and_each_wrong_one_fails():
+    problems = load_problems("embedded/io").problems
+    wrong = {row["task_id"]: row["wrong"] for row in IO_ROWS}
+    pairs = [(answer.problem, answer.completion) for answer in gold_answers(problems)]
+    pairs += [(problem, f"```python\n{wrong[problem.task_id]}\n```") for problem in problems]
+    with open_sandbox("process", n_workers=2) as process:
+        grades = grade(pairs, process)
+    assert [found.problem.task_id for found in grades[:12] if not found.passed] == []
+    assert [found.problem.task_id for found in grades[12:] if found.passed] == []
+    assert len(problems) == 12 and all(problem.n_hidden and problem.tags for problem in problems)

@@ -38,7 +38,7 @@ def test_rows_come_in_order_of_task_id_and_sample(tmp_path):
         ([{"completion": "x"}], "integer task_id"),
         ([{"task_id": ID}], "text completion, got 25 and NoneType"),
         ([{"task_id": True, "completion": "x"}], "integer task_id"),
-        ([{"task_id": str(ID), "completion": "x"}], "integer task_id"),
+        ([{"task_id": "<b>", "completion": "x"}], "integer task_id"),
         ([{"task_id": ID, "completion": ["x"]}], "got 25 and list"),
         ([{"task_id": 9999, "completion": "x"}], r"embedded/test \(16 problems\), got 9999 at"),
         ([{"task_id": ID, "completion": "x"}] * 2, r"must come once, .* lines 1 and 2"),

@@ -187,7 +187,7 @@ def test_a_model_of_unknown_strength_is_no_reason_to_stop(solve, one_in, tmp_pat
     [
         (("--tasks", "1", "--budget", "6"), "must be a multiple of num_generations 4", 1),
         (("--tasks", "999", "--budget", "4"), "got 999", 1),
-        (("--tasks", "x"), "numbers joined by commas", 2),
+        (("--tasks", "<x>"), "task ids joined by commas", 2),
         (("--tasks", "1", "--methods", "magic"), "--methods must name", 2),
         ((), "by --tasks or by --unsolved-by, got neither", 2),
         (("--unsolved-by", "nothing"), "label of a finished evaluation", 1),

@@ -108,3 +108,10 @@ def test_the_audits_configuration_is_float32_without_dropout_and_has_something_t
     assert (options.model.dtype, options.model.lora_dropout) == ("float32", 0.0)
     assert not options.training.bf16 and options.training.gradient_accumulation_steps > 1
     assert options.training.max_steps == 5
+
+
+@pytest.mark.parametrize("name", ["dokcer", "", "http://", "http://me:secret@host:1", "ftp://host"])
+def test_a_sandbox_that_is_none_is_refused_with_the_options(name):
+    with pytest.raises(ConfigError, match="sandbox"):
+        BenchConfig(sandbox=name)
+    assert BenchConfig(sandbox="http://host:8765").sandbox == "http://host:8765"

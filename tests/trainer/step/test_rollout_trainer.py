@@ -17,13 +17,13 @@ ONE_PROCESS = SimpleNamespace(num_processes=1, process_index=0, gather=lambda te
 
 
 def test_an_answer_without_tokens_or_without_an_end_was_cut():
-    trainer = SimpleNamespace(_ends=[1, 7])
+    trainer = SimpleNamespace(_ends=[1, 7], _marks=(), _tokenizer=None)
     cut = [RolloutTrainer._is_truncated(trainer, ids) for ids in ([], [5], [5, 7], [1])]
     assert cut == [True, True, False, False]
 
 
 def test_a_completion_goes_to_its_first_end_and_one_without_tokens_is_the_end_alone():
-    trainer = SimpleNamespace(_tokenizer=SimpleNamespace(eos_token_id=1), _ends=[1, 7])
+    trainer = SimpleNamespace(_tokenizer=SimpleNamespace(eos_token_id=1), _ends=[1, 7], _marks=())
     ids, logprobs = RolloutTrainer._ended(
         trainer, [[5, 7, 9], [5, 6], []], [[-0.1, -0.2, -0.3], [-0.4, -0.5], []]
     )
@@ -149,7 +149,10 @@ def masked_rows():
 
 def test_the_length_limit_masks_what_has_no_end_at_its_last_token():
     batch = masked_rows()
-    RolloutTrainer._mask_truncated(SimpleNamespace(_ends=[1, 7], accelerator=ONE_PROCESS), batch)
+    trainer = SimpleNamespace(
+        accelerator=ONE_PROCESS, _is_truncated=lambda ids: not ids or ids[-1] not in (1, 7)
+    )
+    RolloutTrainer._mask_truncated(trainer, batch)
     assert batch["completion_mask"].tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 0], [1, 1, 1]]
     assert int(batch["num_items_in_batch"]) == 5
 

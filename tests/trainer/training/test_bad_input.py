@@ -6,7 +6,6 @@ import pytest
 import torch
 from trl import GRPOTrainer
 
-from tests.tiny_model import make_tiny_model
 from trainer.options.config import ConfigError, parse_options
 from trainer.training.assemble import load_model
 from trainer.training.train import train
@@ -46,13 +45,6 @@ def test_a_prompt_longer_than_the_context_is_refused_before_the_first_step(run):
     with pytest.raises(ConfigError) as error:
         run(max_completion_length=2040)
     assert "must fit the model's context of 2048 tokens" in one_line(error)
-
-
-def test_a_tokenizer_without_a_chat_template_is_refused(run, tmp_path):
-    model = make_tiny_model(tmp_path / "bare", chat_template=False)
-    with pytest.raises(ConfigError) as error:
-        run(model_name_or_path=str(model))
-    assert "must have a chat template" in one_line(error)
 
 
 @pytest.mark.slow

@@ -77,9 +77,12 @@ def test_a_runs_folder_that_is_a_file_is_said(config_file, tmp_path):
         train("sdpo", parse_options(config_file()), say=lambda _: None)
 
 
-def test_a_tokenizer_without_a_template_leaves_no_run(config_file, tmp_path):
+def test_a_tokenizer_without_a_template_and_no_solved_examples_leave_no_run(
+    config_file, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MBPP_DIR", str(tmp_path / "none"))
     model = make_tiny_model(tmp_path / "bare", chat_template=False)
-    with pytest.raises(ConfigError, match="chat template"):
+    with pytest.raises(DatasetError, match="without a chat template .* prompt_template"):
         train("sdpo", parse_options(config_file(model_name_or_path=str(model))), say=print)
     assert not (tmp_path / "runs").exists()
 

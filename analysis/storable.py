@@ -1,0 +1,64 @@
+"""What can be stored: rows of plain values, in a form that UTF-8 JSON and SQL hold without loss."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from analysis.task_ids import task_id
+
+_INT64 = range(-(2**63), 2**63)
+
+
+def storable(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold goes in and comes out
+    r"""Return the value in a form that UTF-8 JSON and a BIGINT column hold without loss or failure.
+
+    A model can write half a surrogate pair, which no UTF-8 file holds: it becomes its escape,
+    `\ud800`.
+
+    Raises:
+        ValueError: an integer needs more than 64 bits.
+    """
+    match value:
+        case str():
+            if value.isascii():
+                return value
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {storable(key): storable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [storable(item) for item in value]
+        case int() if value not in _INT64:
+            raise ValueError(f"an integer must fit 64 bits, got {value!r}; bound it")
+    return value
+
+
+class Row(BaseModel):
+    """Something that is stored: frozen, strict about names, safe to write as UTF-8 JSON."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=True,
+        ser_json_inf_nan="strings",  # JSON has no NaN; a NULL would hide that a loss was not finite
+        protected_namespaces=(),
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _storable(cls, value: Any) -> Any:  # noqa: ANN401 - see storable
+        return storable(value)
+
+    @field_validator("task_id", mode="before", check_fields=False)
+    @classmethod
+    def _task_id(cls, value: Any) -> Any:  # noqa: ANN401 - see storable
+        return None if value is None else task_id(value)
+
+
+class Record(Row):
+    """One journal line of one table."""
+
+    table: ClassVar[str]
+    key: ClassVar[tuple[str, ...]]
+    """Natural key within a run: a later row with the same key replaces the earlier one."""

@@ -1,0 +1,185 @@
+"""Says what is wrong with each problem of a file: what could not be loaded, and what would measure nothing.
+
+The second kind needs the sandbox: a reference that fails, a test that holds for any constant, a constant that passes
+every test, a checker that refuses the expected output.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.task_ids import TaskId
+from evaluator.cli.shortcuts import CONSTANTS, constant_programs
+from evaluator.grading.feedback import feedback
+from evaluator.grading.grade import Grade, grade
+from evaluator.problems.problem import Problem
+from evaluator.problems.problem_file import examine
+from evaluator.sampling.completions import gold_answers
+from sandbox.client import Sandbox
+from sandbox.program import Verdict
+
+_GRADED_TOGETHER = 512
+_MAX_CONSTANTS = 40
+"""Expected values of one problem that are tried as the constant."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with one row."""
+
+    place: str
+    task_id: TaskId | None
+    """None where the row is no problem."""
+    what: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check of a file found."""
+
+    n_rows: int
+    n_references: int
+    n_hidden: int
+    """Tests that no prompt shows."""
+    findings: tuple[Finding, ...]
+    """In the order of the rows."""
+
+    @property
+    def n_wrong(self) -> int:
+        """Rows with something wrong."""
+        return len({finding.place for finding in self.findings})
+
+
+def check_file(path: Path, sandbox: Sandbox, *, timeout_s: float = 5.0) -> Checked:
+    """Check every row of a file of problems.
+
+    Raises:
+        DatasetError: the file as a whole cannot be read.
+        SandboxError: the sandbox failed.
+    """
+    rows = examine(path)
+    sound = [row.problem for row in rows if row.problem is not None and not row.faults]
+    found: dict[TaskId, list[str]] = defaultdict(list)
+    for check in (_references, _constants, _checkers):
+        for problem, what in check(sound, sandbox, timeout_s):
+            found[problem.task_id].append(what)
+    findings = []
+    for row in rows:
+        task_id = None if row.problem is None else row.problem.task_id
+        said = row.faults or tuple(found.get(task_id, ()) if task_id is not None else ())
+        findings += [Finding(row.place, task_id, what) for what in said]
+    return Checked(
+        n_rows=len(rows),
+        n_references=sum(bool(problem.reference) for problem in sound),
+        n_hidden=sum(problem.n_hidden for problem in sound),
+        findings=tuple(findings),
+    )
+
+
+Found = Iterator[tuple[Problem, str]]
+
+
+def _graded(
+    wanted: Sequence[tuple[Problem, str]], sandbox: Sandbox, timeout_s: float
+) -> Iterator[Grade]:
+    """Grade programs, some hundred at a time."""
+    for start in range(0, len(wanted), _GRADED_TOGETHER):
+        pairs = [
+            (problem, f"```python\n{code}\n```")
+            for problem, code in wanted[start : start + _GRADED_TOGETHER]
+        ]
+        yield from grade(pairs, sandbox, timeout_s=timeout_s)
+
+
+def _references(problems: Sequence[Problem], sandbox: Sandbox, timeout_s: float) -> Found:
+    """References that do not pass their own tests."""
+    gold = [(answer.problem, answer.problem.reference) for answer in gold_answers(problems)]
+    for (problem, _), graded in zip(gold, _graded(gold, sandbox, timeout_s), strict=True):
+        if graded.passed:
+            continue
+        said = feedback(graded, max_chars=400, hidden=False) or graded.outcome
+        lines = [line.strip(" -") for line in said.split("\n")]
+        yield problem, f"its reference fails: {' '.join(lines)}"
+
+
+def _constants(problems: Sequence[Problem], sandbox: Sandbox, timeout_s: float) -> Found:
+    """Problems, and tests, that answers pass which do not look at what they are given."""
+    wanted = [
+        (problem, constant, code)
+        for problem in problems
+        for constant, code in _constant_answers(problem)
+    ]
+    grades = _graded([(problem, code) for problem, _, code in wanted], sandbox, timeout_s)
+    by_problem: dict[TaskId, list[tuple[str, Grade]]] = defaultdict(list)
+    for (problem, constant, _), graded in zip(wanted, grades, strict=True):
+        by_problem[problem.task_id].append((constant, graded))
+    for problem in problems:
+        tried = by_problem[problem.task_id]
+        passing = next((constant for constant, graded in tried if graded.passed), None)
+        if passing is not None:
+            how = "printing" if problem.cases else "returning"
+            yield problem, f"a constant passes every test: {how} {passing[:80]}"
+        if problem.asserts:
+            yield from _indifferent(problem, dict(tried))
+            yield from _beside(problem, [graded for _, graded in tried])
+
+
+def _constant_answers(problem: Problem) -> Iterator[tuple[str, str]]:
+    """Constants as text, and the program that gives each."""
+    if problem.asserts:
+        yield from constant_programs(problem, _MAX_CONSTANTS)
+        return
+    outputs = dict.fromkeys(("", *(case.expected for case in problem.cases)))
+    for text in list(outputs)[:_MAX_CONSTANTS]:
+        yield repr(text), f"print({text!r}, end='')"
+
+
+def _indifferent(problem: Problem, grades: Mapping[str, Grade]) -> Found:
+    """Asserts that hold for two constants which are not even equal: they ask for no value."""
+    for index, source in enumerate(problem.asserts):
+        holds = [
+            constant
+            for constant in CONSTANTS
+            if constant in grades
+            and grades[constant].execution.results[index].verdict is Verdict.PASSED
+        ]
+        values = [ast.literal_eval(constant) for constant in holds]
+        other = next((at for at, value in enumerate(values) if value != values[0]), None)
+        if other is not None:
+            yield (
+                problem,
+                f"a constant passes the assert {source[:100]!r}: it holds for {holds[0]} and for "
+                f"{holds[other]} alike",
+            )
+
+
+def _beside(problem: Problem, grades: Sequence[Grade]) -> Found:
+    """Asserts that only the answer's own process can judge, which earns nothing: what they expect needs `setup`."""
+    for index, source in enumerate(problem.asserts):
+        results = [graded.execution.results[index] for graded in grades]
+        if results and not any(result.trusted for result in results):
+            yield (
+                problem,
+                f"the assert {source[:100]!r} cannot be judged outside the answer: write out what it expects without "
+                "names of setup",
+            )
+
+
+def _checkers(problems: Sequence[Problem], sandbox: Sandbox, timeout_s: float) -> Found:
+    """Checkers that refuse what their own case expects."""
+    for problem in problems:
+        if not problem.comparison.checker:
+            continue
+        programs = [(problem, f"print({case.expected!r}, end='')") for case in problem.cases]
+        for index, graded in enumerate(_graded(programs, sandbox, timeout_s)):
+            result = graded.execution.results[index]
+            if result.verdict is not Verdict.PASSED:
+                reason = result.message or result.expected or "it says no"
+                yield (
+                    problem,
+                    f"its checker refuses the expected output of case {index + 1}: {reason[:100]}",
+                )

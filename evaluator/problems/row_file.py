@@ -1,0 +1,265 @@
+"""Reads a file of problems as rows, whatever its form: JSON lines, a JSON array, CSV, Parquet, a datasets folder.
+
+A row keeps the place where it stands, so that whatever is wrong with it can be said in one line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluator.problems.problem import DatasetError
+
+ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+
+MAX_CELL_CHARS = 16_000_000
+"""Of one cell; what a program is sent with must fit 32 MiB."""
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """One row as it stands in the file."""
+
+    place: str
+    """e.g. `line 3` of JSON lines, `row 3` of a table, counted from 1 without the heading."""
+    values: Mapping[str, Any]
+    """By column; a cell that is missing or empty is left out."""
+    fault: str | None = None
+    """Why it could not be read; there are no values then."""
+
+
+def is_row_file(name: str) -> bool:
+    """Whether a data set's name is that of a file or folder of problems."""
+    path = Path(name)
+    return path.suffix.lower() in ENDINGS or (bool(name) and path.is_dir())
+
+
+def read_rows(path: Path) -> list[FileRow]:
+    """Return the rows of a file, by its ending, or of a folder that `datasets` wrote or that holds Parquet files.
+
+    Raises:
+        DatasetError: the file as a whole cannot be read or holds no rows; a fault of one row is in the row.
+    """
+    readers: dict[str, Callable[[Path], Iterator[FileRow]]] = {
+        ".jsonl": _json_lines,
+        ".ndjson": _json_lines,
+        ".json": _json_array,
+        ".csv": _csv,
+        ".parquet": _parquet,
+    }
+    reader = _folder if path.is_dir() else readers.get(path.suffix.lower())
+    if reader is None:
+        raise DatasetError(
+            f"a problem file must end in {', '.join(ENDINGS)} or be a folder of datasets, got {str(path)!r}; "
+            "convert it"
+        )
+    try:
+        rows = list(reader(path))
+    except OSError as error:
+        raise DatasetError(
+            f"the problem file must be readable, got {str(path)!r} ({error.strerror or error}); correct its name"
+        ) from error
+    if not rows:
+        raise DatasetError(
+            f"a problem file must hold at least one problem, got none in {str(path)!r}; add some"
+        )
+    return rows
+
+
+def _row(place: str, values: Mapping[Any, Any]) -> FileRow:
+    """A row without its empty cells, or with the fault of the first cell that is too large."""
+    kept = {str(name).strip(): value for name, value in values.items() if not _is_empty(value)}
+    for name, value in kept.items():
+        if isinstance(value, str) and len(value) > MAX_CELL_CHARS:
+            return FileRow(
+                place,
+                {},
+                f"{name} must hold at most {MAX_CELL_CHARS} characters, got {len(value)}",
+            )
+    return FileRow(place, kept)
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a cell says nothing: Parquet files hold NaN where a table of pandas had nothing."""
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _text(path: Path, content: bytes, place: Callable[[int], str]) -> str:
+    """UTF-8 text, with or without its mark.
+
+    Raises:
+        DatasetError: it is in another encoding; the message names the place of the first wrong byte.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        what = f"the byte {content[error.start]:#04x}"
+        if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            what = "UTF-16"
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DatasetError(
+            f"a problem file must be UTF-8, got {what} in {place(line)} of {str(path)!r}; save it as UTF-8"
+        ) from error
+
+
+def _json_lines(path: Path) -> Iterator[FileRow]:
+    """One object a line."""
+    # Not text lines: a lone carriage return or a line separator within a string ends no object.
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if line.strip() in (b"", b"\xef\xbb\xbf"):
+            continue
+        place = f"line {number}"
+        try:
+            value = json.loads(_text(path, line, lambda _, place=place: place))  # type: ignore[misc]
+        except DatasetError as error:
+            if number == 1:
+                raise  # the whole file is of another encoding
+            yield FileRow(place, {}, f"it must be UTF-8, got {str(error.__cause__)[:80]}")
+        # Deeply nested brackets exhaust the parser's stack.
+        except (ValueError, RecursionError) as error:
+            yield FileRow(place, {}, f"it must hold one JSON object, got {str(error)[:100]}")
+        else:
+            yield _of_object(place, value)
+
+
+def _of_object(place: str, value: object) -> FileRow:
+    """The row of what JSON held there."""
+    if not isinstance(value, dict):
+        return FileRow(place, {}, f"it must be one JSON object, got {type(value).__name__}")
+    return _row(place, value)
+
+
+def _json_array(path: Path) -> Iterator[FileRow]:
+    """An array of objects; also JSON lines under another name."""
+    text = _text(path, path.read_bytes(), lambda line: f"line {line}")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if text.lstrip().startswith("{"):
+            yield from _json_lines(path)
+            return
+        raise DatasetError(
+            f"a .json file must hold an array of objects, got {str(error)[:100]} in {str(path)!r}; mend it"
+        ) from error
+    if not isinstance(content, list):
+        raise DatasetError(
+            f"a .json file must hold an array of objects, got {type(content).__name__} in {str(path)!r}; mend it"
+        )
+    for number, value in enumerate(content, start=1):
+        yield _of_object(f"row {number}", value)
+
+
+def _csv(path: Path) -> Iterator[FileRow]:
+    """A table with a heading, cells parted by commas."""
+    text = _text(path, path.read_bytes(), lambda line: f"line {line}")
+    csv.field_size_limit(2 * MAX_CELL_CHARS)
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    columns: list[str] | None = None
+    number = 0
+    try:
+        for cells in lines:
+            if not any(cells):
+                continue
+            if columns is None:
+                columns = [cell.strip() for cell in cells]
+                _check_columns(columns, path)
+                continue
+            number += 1
+            if len(cells) != len(columns):
+                yield FileRow(
+                    f"row {number}",
+                    {},
+                    f"it must have {len(columns)} cells as the heading has, got {len(cells)}",
+                )
+            else:
+                yield _row(f"row {number}", dict(zip(columns, cells, strict=True)))
+    except csv.Error as error:
+        raise DatasetError(
+            f"a CSV file must be whole, got {str(error)[:100]} in row {number + 1} (line {lines.line_num}) of "
+            f"{str(path)!r}; export it again"
+        ) from error
+
+
+def _check_columns(columns: list[str], path: Path) -> None:
+    """Refuse a heading that names a column twice."""
+    twice = next((name for name in columns if name and columns.count(name) > 1), None)
+    if twice is not None:
+        raise DatasetError(
+            f"the heading must name each column once, got {twice[:60]!r} twice in {str(path)!r}; rename one"
+        )
+
+
+def _parquet(path: Path) -> Iterator[FileRow]:
+    """A Parquet file."""
+    path.open("rb").close()  # DuckDB would call a missing file many things
+    yield from _parquet_rows(path, [path])
+
+
+def _parquet_rows(path: Path, files: list[Path]) -> Iterator[FileRow]:
+    import duckdb  # only this form needs it
+
+    number = 0
+    try:
+        with duckdb.connect() as connection:
+            for file in files:
+                cursor = connection.execute("FROM read_parquet(?)", [_literal_path(file)])
+                columns = [column[0] for column in cursor.description or ()]
+                for cells in cursor.fetchall():
+                    number += 1
+                    yield _row(f"row {number}", dict(zip(columns, cells, strict=True)))
+    except duckdb.Error as error:
+        reason = str(error).strip().partition("\n")[0][:150]
+        raise DatasetError(
+            f"a Parquet file must be whole, got {str(path)!r} ({reason}); export it again"
+        ) from error
+
+
+def _literal_path(path: Path) -> str:
+    """The path as DuckDB reads it: a bracket or an asterisk would be a pattern."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in str(path))
+
+
+def _folder(path: Path) -> Iterator[FileRow]:
+    """What `Dataset.save_to_disk` wrote, else the Parquet files of a folder."""
+    if (path / "dataset_dict.json").is_file():
+        splits = sorted(item.name for item in path.iterdir() if item.is_dir())
+        raise DatasetError(
+            f"a folder with several splits must be named with one of them, got {str(path)!r}; write "
+            f"{str(path / (splits[0] if splits else 'train'))!r} for example"
+        )
+    if (path / "state.json").is_file():
+        yield from _saved_rows(path)
+        return
+    files = sorted(path.rglob("*.parquet"))
+    if not files:
+        raise DatasetError(
+            f"a folder of problems must be one that datasets saved, or hold .parquet files, got {str(path)!r}; "
+            "name a file"
+        )
+    yield from _parquet_rows(path, files)
+
+
+def _saved_rows(path: Path) -> Iterator[FileRow]:
+    try:
+        import datasets  # an extra; the other forms need none
+    except ImportError as error:
+        raise DatasetError(
+            f"the package datasets must be installed to read {str(path)!r}, got none; install "
+            "sdpo-bench[train], or export the data as .parquet"
+        ) from error
+    try:
+        rows = datasets.load_from_disk(str(path))
+        for number, values in enumerate(rows, start=1):
+            yield _row(f"row {number}", values)
+    # What datasets and pyarrow raise for a damaged folder.
+    except (OSError, ValueError, KeyError, TypeError, datasets.exceptions.DatasetsError) as error:
+        raise DatasetError(
+            f"a folder of datasets must be whole, got {str(path)!r} ({' '.join(str(error).split())[:150]}); "
+            "save it again"
+        ) from error

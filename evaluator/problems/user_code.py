@@ -1,0 +1,184 @@
+"""Functions and templates that a person brings: found, loaded, and named with the sha256 of what they came from.
+
+A function is the person's own code. It runs in this process with all that this process may do, as any module that the
+person imports: only what models write goes to the sandbox.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+MAX_TEMPLATE_CHARS = 200_000
+
+
+class UserCodeError(Exception):
+    """A person's own function or template cannot be used; the message is one line and says where it is."""
+
+
+@dataclass(frozen=True)
+class UserFunction:
+    """A person's function."""
+
+    name: str
+    """As it was asked for: `module:function`, or `file.py:function`."""
+    sha256: str
+    """Of the file in which it stands."""
+    path: Path
+    function: Callable[..., Any]
+
+    def __call__(self, *args: object) -> Any:  # noqa: ANN401 - the caller checks it
+        """Call it.
+
+        Raises:
+            UserCodeError: it raised; the message names its line.
+        """
+        try:
+            return self.function(*args)
+        except Exception as error:  # noqa: BLE001 - any code, any exception: it is told, never hidden
+            where = [
+                frame
+                for frame in traceback.extract_tb(error.__traceback__)
+                if Path(frame.filename) == self.path
+            ]
+            line = f" in line {where[-1].lineno}" if where else ""
+            raise UserCodeError(
+                f"{self.name} must return without an error, got {type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]}{line}; mend {self.path}"
+            ) from error
+
+
+def load_function(spec: str, *, option: str) -> UserFunction:
+    """Load `module:function` or `path/to/file.py:function`.
+
+    A module is looked for in the working folder first, then where Python finds its own.
+
+    Args:
+        spec: which one.
+        option: what asked for it, for the message, e.g. `--reward`.
+
+    Raises:
+        UserCodeError: there is no such file, module or function, or it cannot be imported.
+    """
+    module_name, _, name = spec.rpartition(":")
+    if not module_name or not name.isidentifier():
+        raise UserCodeError(
+            f"{option} must be module:function or file.py:function, got {spec!r}; write it so"
+        )
+    path = _file_of(module_name, option)
+    try:
+        module = _module(module_name, path)
+        found = getattr(module, name, None)
+    except Exception as error:  # noqa: BLE001 - importing runs any code
+        raise UserCodeError(
+            f"{option} must name code that can be imported, got {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]} in {str(path)!r}; mend it"
+        ) from error
+    if not callable(found):
+        known = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
+        raise UserCodeError(
+            f"{option} must name a function of {str(path)!r}, got {name!r}; it has {', '.join(known[:8]) or 'none'}"
+        )
+    return UserFunction(spec, hashlib.sha256(path.read_bytes()).hexdigest(), path, found)
+
+
+def _file_of(module: str, option: str) -> Path:
+    """The source file of a module or path."""
+    is_path = module.endswith(".py") or "/" in module
+    path = Path(module if is_path else module.replace(".", "/") + ".py")
+    if path.is_file():
+        return path.resolve()
+    if is_path:
+        raise UserCodeError(
+            f"{option} must name a file that is there, got {module!r}; correct its path"
+        )
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        raise UserCodeError(
+            f"{option} must name a module that Python finds, got {module!r}; name a file as path/to/file.py:function"
+        )
+    return Path(spec.origin).resolve()
+
+
+def _module(name: str, path: Path) -> ModuleType:
+    """Import the module; a file is imported under a name of its own, so that it stands for no other."""
+    found = importlib.util.find_spec(name) if not name.endswith(".py") and "/" not in name else None
+    if found is not None and found.origin is not None and Path(found.origin).resolve() == path:
+        return importlib.import_module(name)
+    own_name = f"_sdpo_bench_own_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if own_name in sys.modules:
+        return sys.modules[own_name]
+    spec = importlib.util.spec_from_file_location(own_name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[own_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[own_name]
+        raise
+    return module
+
+
+def read_template(path: Path, *, option: str) -> str:
+    """Return the text of a template.
+
+    Raises:
+        UserCodeError: the file cannot be read, is no UTF-8, empty or far too long.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserCodeError(
+            f"{option} must name a readable file, got {str(path)!r} ({error.strerror}); correct its path"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserCodeError(
+            f"{option} must name a UTF-8 file, got {str(path)!r} ({error.reason}); save it as UTF-8"
+        ) from error
+    if not text.strip() or len(text) > MAX_TEMPLATE_CHARS or "\0" in text:
+        raise UserCodeError(
+            f"{option} must name a text of 1 to {MAX_TEMPLATE_CHARS} characters without NUL, got {len(text)} in "
+            f"{str(path)!r}; name another"
+        )
+    return text
+
+
+def set_chat_template(tokenizer: Any, path: Path) -> None:  # noqa: ANN401 - of transformers
+    """Give a tokenizer the chat template of a file.
+
+    Raises:
+        UserCodeError: it is no template that can write a conversation.
+    """
+    import jinja2
+
+    text = read_template(path, option="chat_template")
+    before, tokenizer.chat_template = tokenizer.chat_template, text
+    probe = "a question that the template must write"
+    try:
+        written = tokenizer.apply_chat_template(
+            [{"role": "user", "content": probe}], tokenize=False, add_generation_prompt=True
+        )
+    except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+        tokenizer.chat_template = before
+        raise UserCodeError(
+            f"chat_template must be a Jinja template of a conversation, got {' '.join(str(error).split())[:200]} in "
+            f"{str(path)!r}; mend it"
+        ) from error
+    if probe not in written:
+        tokenizer.chat_template = before
+        raise UserCodeError(
+            f"chat_template must write the content of messages, got {written[:80]!r} from {str(path)!r}; mend it"
+        )

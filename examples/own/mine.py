@@ -1,0 +1,19 @@
+"""A reward and a feedback function, as `--reward` and `--feedback` take them."""
+
+from evaluator.grading.feedback import feedback
+from evaluator.grading.grade import Grade
+from evaluator.grading.reward import Part, correctness, format_score
+
+
+def brief(grade: Grade, completion: str) -> list[Part]:
+    """Reward passed tests and form, and take a little for each hundred characters."""
+    return [
+        Part("correctness", correctness(grade)),
+        Part("format", format_score(grade), weight=0.3),
+        Part("brevity", -len(completion) / 100, weight=0.01),
+    ]
+
+
+def first_line(grade: Grade, completion: str) -> str:
+    """Tell the teacher how many tests fail, and nothing of what they ask."""
+    return (feedback(grade) or "").partition("\n")[0]

@@ -1,0 +1,141 @@
+"""The protocol as an OpenAPI document, made from the messages' classes.
+
+`python -m sandbox.http.openapi > docs/openapi.json` writes the file; a test compares it with the classes.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from sandbox.http import protocol
+from sandbox.http.run_code import RunCodeRequest, RunCodeResponse
+
+_REF = "#/components/schemas/{model}"
+_REFUSALS = {
+    "401": "no token, or another one than the server's",
+    "408": "the body did not come in time",
+    "413": "the body is larger than the server takes",
+    "415": "the body is not of type application/json",
+    "422": "a field is missing, unknown, of another type or out of bounds; or an assert is none",
+    "503": "the server stops, or its sandbox failed: nothing was judged, ask again",
+}
+
+
+@functools.cache
+def text() -> str:
+    """Return the document as JSON, one line for each value."""
+    return json.dumps(_document(), indent=1, sort_keys=True) + "\n"
+
+
+def _document() -> dict[str, Any]:
+    kinds: list[type[BaseModel]] = [
+        protocol.Info,
+        protocol.JudgeRequest,
+        protocol.JudgeResponse,
+        protocol.Refusal,
+        RunCodeRequest,
+        RunCodeResponse,
+    ]
+    _, schemas = models_json_schema([(kind, "validation") for kind in kinds], ref_template=_REF)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "sdpo-bench sandbox",
+            "version": str(protocol.VERSION),
+            "description": "Judges programs that nobody trusts. See docs/protocol.md.",
+        },
+        "security": [{"bearer": []}, {"basic": []}, {}],
+        "paths": {
+            "/health": {
+                "get": _operation(
+                    "Say whether the server takes requests; needs no token.",
+                    _json({"type": "object", "properties": {"status": {"const": "ok"}}}),
+                    ["503"],
+                )
+            },
+            "/metrics": {
+                "get": _operation(
+                    "Counters in Prometheus' text form.",
+                    {"text/plain": {"schema": {"type": "string"}}},
+                    ["401"],
+                )
+            },
+            "/openapi.json": {
+                "get": _operation("This document.", _json({"type": "object"}), ["401"])
+            },
+            "/v1/info": {
+                "get": _operation("What this server is.", _json(_ref(protocol.Info)), ["401"])
+            },
+            "/v1/judge": {
+                "post": _operation(
+                    "Run programs and judge their asserts by the values that come back.",
+                    _json(_ref(protocol.JudgeResponse)),
+                    [*_REFUSALS],
+                    request=protocol.JudgeRequest,
+                    busy="429",
+                )
+            },
+            "/run_code": {
+                "post": _operation(
+                    "Run one Python program as a script, in SandboxFusion's form.",
+                    _json(_ref(RunCodeResponse)),
+                    [*_REFUSALS],
+                    request=RunCodeRequest,
+                    busy="504",
+                )
+            },
+        },
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "basic": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "the token as password, for clients that take a URL alone",
+                },
+            },
+        },
+    }
+
+
+def _operation(
+    summary: str,
+    content: dict[str, Any],
+    refusals: list[str],
+    *,
+    request: type[BaseModel] | None = None,
+    busy: str | None = None,
+) -> dict[str, Any]:
+    """Describe one path: what it takes, what it answers, how it refuses."""
+    refused = _json(_ref(protocol.Refusal))
+    responses: dict[str, Any] = {"200": {"description": "done", "content": content}}
+    for status in refusals:
+        responses[status] = {"description": _REFUSALS[status], "content": refused}
+    later = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
+    if "503" in responses:
+        responses["503"]["headers"] = later
+    if busy is not None:
+        text = "the queue is full, or the turn did not come in time; ask again"
+        responses[busy] = {"description": text, "content": refused, "headers": later}
+    operation: dict[str, Any] = {"summary": summary, "responses": responses}
+    if request is not None:
+        operation["requestBody"] = {"required": True, "content": _json(_ref(request))}
+    return operation
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _ref(kind: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REF.format(model=kind.__name__)}
+
+
+if __name__ == "__main__":
+    print(text(), end="")

@@ -1,0 +1,260 @@
+"""The messages of version 1: their fields, their bounds, and their way to and from the sandbox's own types.
+
+Both sides parse with these classes. An unknown field, another type or a value out of bounds is an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sandbox.guest.protocol import MAX_TIMEOUT_MS, ProtocolError
+from sandbox.judge.verdict import clean
+from sandbox.program import AssertResult, Execution, Program, Verdict
+
+VERSION = 1
+MAX_PROGRAMS = 64
+"""Programs in one request."""
+MAX_ASSERTS = 10_000
+"""Asserts of one program."""
+MAX_BODY_BYTES = 16 << 20
+"""Of one request, unless the server was started with another bound; more is status 413."""
+_MAX_TEXT, _MAX_TAIL = 2000, 10_000
+_EXECUTION_BYTES, _RESULT_BYTES = 64 << 10, 32 << 10
+"""Of JSON that one execution and one of its results may take: the bounds of their texts, every character escaped."""
+
+M = TypeVar("M", bound=BaseModel)
+Text = Annotated[str, Field(max_length=_MAX_TEXT)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, lt=1 << 62)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class WireProgram(_Strict):
+    """One candidate with the asserts that it must satisfy."""
+
+    code: str = Field(description="the candidate's source")
+    asserts: list[str] = Field(
+        max_length=MAX_ASSERTS, description="one assert statement each; they stay outside"
+    )
+    callables: list[str] | None = Field(
+        default=None,
+        description="names that the asserts call and the candidate defines: only these run inside. "
+        "Without it: every name that an assert calls, but builtins and what `imports` bind",
+    )
+    imports: list[str] = Field(default=[], description="statements run before the candidate")
+    setup_code: str = Field(
+        default="", description="statements run after the candidate, before the asserts"
+    )
+    timeout_s: float = Field(
+        default=5.0,
+        allow_inf_nan=False,
+        # The sandbox itself refuses others, in its own words.
+        json_schema_extra={"minimum": 0.001, "maximum": MAX_TIMEOUT_MS / 1000},
+        description="limit in seconds: processor time, and wall-clock time less waiting for one",
+    )
+
+
+class JudgeRequest(_Strict):
+    """What `/v1/judge` is asked."""
+
+    programs: list[WireProgram] = Field(max_length=MAX_PROGRAMS)
+    feedback: bool = Field(default=False, description="whether to say in words what failed")
+
+
+class WireResult(_Strict):
+    """The verdict on one assert, with its evidence; texts are bounded and printable."""
+
+    verdict: Literal[
+        "passed", "failed", "error", "timeout", "memory", "crashed", "unjudged", "not_run"
+    ] = Field(description="how the assert ended")
+    trusted: bool = Field(
+        description="false where the assert could not be judged outside: no reward for it"
+    )
+    exception: Text | None = Field(description="type name of what was raised")
+    message: Text | None = Field(description="the exception's text, or the cause in words")
+    line: Annotated[int, Field(ge=1, lt=1_000_000)] | None = Field(
+        description="1-based line of the candidate that the error points at"
+    )
+    call: Text | None = Field(description="source of the failing call")
+    expected: Text | None = Field(description="what the assert asks for")
+    got: Text | None = Field(description="repr of the value that came back; the program's own word")
+
+
+class WireExecution(_Strict):
+    """What one program did: one result for each assert, in order, and what it cost."""
+
+    results: list[WireResult] = Field(max_length=MAX_ASSERTS)
+    cpu_ms: Amount = Field(description="processor time, milliseconds")
+    wall_ms: Amount = Field(description="wall-clock time, milliseconds")
+    peak_memory_bytes: Count = Field(description="largest resident memory, bytes")
+    output_tail: Annotated[str, Field(max_length=_MAX_TAIL)] = Field(
+        description="last part of what the program printed"
+    )
+    output_truncated: bool = Field(description="whether it printed more")
+    feedback: Text | None = Field(
+        description="what failed, in words for whoever wrote the program; null for a pass, or where not asked for"
+    )
+
+
+class JudgeResponse(_Strict):
+    """One execution for each program of the request, in order."""
+
+    sandbox: Text = Field(description="backend, image and packages: where the programs ran")
+    executions: list[WireExecution] = Field(max_length=MAX_PROGRAMS)
+
+
+class Info(_Strict):
+    """What `/v1/info` says of a server."""
+
+    protocol: Literal[1] = Field(description="version of this protocol")
+    sandbox: Text = Field(description="backend, image and packages")
+    slots: Annotated[int, Field(ge=1, le=10_000)] = Field(description="programs at a time")
+    max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = Field(
+        description="largest body of a request"
+    )
+    max_programs: Annotated[int, Field(ge=1, le=MAX_PROGRAMS)] = Field(
+        description="most programs in one request"
+    )
+
+
+class Refusal(_Strict):
+    """What every status but 200 answers."""
+
+    error: Text = Field(description="one line for a person: what must hold, what came, what to do")
+    code: Literal[
+        "unauthorized",
+        "bad_request",
+        "too_large",
+        "busy",
+        "stopping",
+        "sandbox_failed",
+        "not_found",
+        "timeout",
+    ] = Field(description="the kind, for a program")
+
+
+def read(kind: type[M], body: bytes) -> M:
+    """Parse a message.
+
+    Raises:
+        ProtocolError: no JSON, or not the fields of this kind; the text is one line.
+    """
+    try:
+        return kind.model_validate(json.loads(body, parse_constant=_no_constant))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the body"
+        raise ProtocolError(f"{clean(place, 200)}: {clean(first['msg'], 200)}") from error
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"a body must be JSON: {clean(str(error), 200)}") from error
+
+
+def _no_constant(constant: str) -> Any:  # noqa: ANN401 - never returns
+    raise ValueError(f"a number must be finite, got {constant}")
+
+
+def write(message: dict[str, Any] | BaseModel) -> bytes:
+    """Return a message as JSON; lone surrogates of a program survive the way."""
+    content = message.model_dump() if isinstance(message, BaseModel) else message
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def wire_program(program: Program) -> dict[str, Any]:
+    """Return a program as it travels."""
+    return {
+        "code": program.code,
+        "asserts": list(program.asserts),
+        "callables": list(program.callables),
+        "imports": list(program.imports),
+        "setup_code": program.setup_code,
+        "timeout_s": program.timeout_s,
+    }
+
+
+def wire_execution(execution: Execution, *, feedback: str | None = None) -> dict[str, Any]:
+    """Return an execution as it travels; the asserts stay with whoever asked."""
+    return {
+        "results": [
+            {
+                "verdict": result.verdict.value,
+                "trusted": result.trusted,
+                "exception": result.exception,
+                "message": result.message,
+                "line": result.line,
+                "call": result.call,
+                "expected": result.expected,
+                "got": result.got,
+            }
+            for result in execution.results
+        ],
+        "cpu_ms": execution.cpu_ms,
+        "wall_ms": execution.wall_ms,
+        "peak_memory_bytes": execution.peak_memory_bytes,
+        "output_tail": execution.output_tail,
+        "output_truncated": execution.output_truncated,
+        "feedback": feedback,
+    }
+
+
+def max_answer_bytes(programs: Sequence[Program]) -> int:
+    """Most bytes that an honest answer to these programs can have."""
+    n_results = sum(len(program.asserts) for program in programs)
+    return 4096 + _EXECUTION_BYTES * len(programs) + _RESULT_BYTES * n_results
+
+
+def executions(response: JudgeResponse, programs: Sequence[Program]) -> list[Execution]:
+    """Return the executions of a response, each with the asserts of its program.
+
+    Raises:
+        ProtocolError: not as many executions as programs, or results as asserts.
+    """
+    if len(response.executions) != len(programs):
+        raise ProtocolError(f"{len(programs)} programs need as many executions, got "
+                            f"{len(response.executions)}")  # fmt: skip
+    return [
+        _execution(told, program)
+        for told, program in zip(response.executions, programs, strict=True)
+    ]
+
+
+def _execution(told: WireExecution, program: Program) -> Execution:
+    if len(told.results) != len(program.asserts):
+        raise ProtocolError(
+            f"{len(program.asserts)} asserts need as many results, got {len(told.results)}"
+        )
+    return Execution(
+        results=tuple(
+            _result(result, source)
+            for result, source in zip(told.results, program.asserts, strict=True)
+        ),
+        cpu_ms=told.cpu_ms,
+        wall_ms=told.wall_ms,
+        peak_memory_bytes=told.peak_memory_bytes,
+        output_tail=clean(told.output_tail, _MAX_TAIL),
+        output_truncated=told.output_truncated,
+    )
+
+
+def _result(told: WireResult, source: str) -> AssertResult:
+    return AssertResult(
+        assertion=source,
+        verdict=Verdict(told.verdict),
+        trusted=told.trusted,
+        exception=_printable(told.exception),
+        message=_printable(told.message),
+        line=told.line,
+        call=_printable(told.call),
+        expected=_printable(told.expected),
+        got=_printable(told.got),
+    )
+
+
+def _printable(text: str | None) -> str | None:
+    return None if text is None else clean(text, _MAX_TEXT)

@@ -1,0 +1,151 @@
+"""The command that serves a sandbox over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from sandbox.http.address import TOKEN_VARIABLE
+from sandbox.program import SandboxError
+
+if TYPE_CHECKING:
+    from sandbox.http.server import Server
+
+_MAX_FILES = 65_536
+
+
+@click.command()
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to bind; others need a token."
+)
+@click.option(
+    "--port",
+    default=8765,
+    show_default=True,
+    type=click.IntRange(0, 65_535),
+    help="Port to bind; 0 takes a free one.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["docker", "gvisor", "process"]),
+    default="docker",
+    show_default=True,
+    help="Where programs run; process is no wall.",
+)
+@click.option(
+    "--workers",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1, 256),
+    help="Programs at a time, where no containers of `sandbox up` stand ready.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help=f"File with the token that requests must show.  [default: {TOKEN_VARIABLE}, else none]",
+)
+@click.option(
+    "--queue",
+    default=256,
+    show_default=True,
+    type=click.IntRange(0, 100_000),
+    help="Requests that may wait; the next gets status 429.",
+)
+@click.option(
+    "--max-body-mib",
+    default=16,
+    show_default=True,
+    type=click.IntRange(1, 1024),
+    help="Largest body of a request, in MiB.",
+)
+@click.option(
+    "--grace-s",
+    default=60,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Time for what runs when the server is stopped, in seconds.",
+)
+def serve(
+    host: str,
+    port: int,
+    backend: str,
+    workers: int,
+    token_file: Path | None,
+    queue: int,
+    max_body_mib: int,
+    grace_s: int,
+) -> None:
+    """Serve this machine's sandbox over HTTP, for `--sandbox http://HOST:PORT` on others.
+
+    SIGTERM or Ctrl-C stops it: what runs is finished, what is new is refused; the same again ends it at once.
+
+    \b
+    Example:  sdpo-bench sandbox serve --workers 8
+              sdpo-bench sandbox serve --host 0.0.0.0 --token-file token
+    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    from sandbox.client import open_pool
+
+    try:
+        from sandbox.http.server import Limits, Server
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"serving needs the extra `serve`, got no package {error.name}; install starlette and "
+            'uvicorn, or this project with its extra: pip install -e ".[serve]"'
+        ) from error
+    logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
+    limits = Limits(n_waiting=queue, max_body_bytes=max_body_mib << 20, grace_s=grace_s)
+    try:
+        with open_pool(backend, n_workers=workers) as pool:
+            server = Server(pool, host=host, port=port, token=_token(token_file), limits=limits)
+            _many_files()
+            _until_stopped(server, pool.name)
+    except SandboxError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _until_stopped(server: Server, name: str) -> None:
+    """Serve until a signal says stop."""
+    stopped = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopped.is_set():
+            server.hurry()
+        server.stop()
+        stopped.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    server.start()
+    click.echo(f"{name} at {server.url}; stop with Ctrl-C or SIGTERM")
+    stopped.wait()
+    click.echo("stopping: what runs is finished, what is new is refused", err=True)
+    server.join()
+
+
+def _token(file: Path | None) -> str | None:
+    """The token of the file, else of the environment, without the line's end."""
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE) or None
+    try:
+        return file.read_text("utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        raise SandboxError(f"--token-file must be readable text, got {error}") from error
+
+
+def _many_files() -> None:
+    """Let a server have as many connections as the machine allows: each is an open file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+    if soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,81 @@
+"""What a person brings to a training run: loaded and tried before anything heavy, and recorded with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.journal.journal import read_run_info
+from evaluator.answers.extract import extract
+from evaluator.grading.feedback import feedback
+from evaluator.grading.grade import Grade, nothing_ran
+from evaluator.grading.reward import reward
+from evaluator.problems.problem import Problem
+from evaluator.problems.prompt_file import template_protocol
+from evaluator.problems.user_code import UserFunction, load_function, read_template
+from trainer.options.config import BenchConfig, ConfigError
+
+
+@dataclass(frozen=True)
+class Own:
+    """Functions in the place of ours, and the sha256 of all that was brought."""
+
+    reward: UserFunction | None
+    feedback: UserFunction | None
+    chat_template_sha256: str | None
+
+    @property
+    def recorded(self) -> dict[str, str]:
+        """What the run's record says of it."""
+        said: Mapping[str, str | None] = {
+            "reward_function": None if self.reward is None else self.reward.name,
+            "reward_sha256": None if self.reward is None else self.reward.sha256,
+            "feedback_function": None if self.feedback is None else self.feedback.name,
+            "feedback_sha256": None if self.feedback is None else self.feedback.sha256,
+            "chat_template_sha256": self.chat_template_sha256,
+        }
+        return {name: value for name, value in said.items() if value is not None}
+
+
+def load_own(bench: BenchConfig, problem: Problem) -> Own:
+    """Load what the options name, and try the functions on an empty answer to a problem.
+
+    Raises:
+        UserCodeError: something of it cannot be used.
+    """
+    if bench.prompt_template is not None:
+        template_protocol(Path(bench.prompt_template), "all")
+    template = None
+    if bench.chat_template is not None:
+        template = read_template(Path(bench.chat_template), option="chat_template")
+    own = Own(
+        reward=None if bench.reward is None else load_function(bench.reward, option="reward"),
+        feedback=None
+        if bench.feedback is None
+        else load_function(bench.feedback, option="feedback"),
+        chat_template_sha256=template and hashlib.sha256(template.encode()).hexdigest(),
+    )
+    empty = Grade(problem, "", extract("", problem.callables), nothing_ran(problem))
+    if own.reward is not None:
+        reward(empty, function=own.reward)
+    if own.feedback is not None:
+        feedback(empty, function=own.feedback)
+    return own
+
+
+def check_unchanged(run_dir: Path, own: Own) -> None:
+    """Refuse to go on with a run under another reward, feedback or chat template than it began with.
+
+    Raises:
+        ConfigError: with one line for the user.
+    """
+    info = read_run_info(run_dir)
+    for name in ("reward_sha256", "feedback_sha256", "chat_template_sha256"):
+        before, now = getattr(info, name), own.recorded.get(name)
+        if before != now:
+            raise ConfigError(
+                f"a resumed run must have the {name.removesuffix('_sha256')} it began with, got sha256 {now} for "
+                f"{before}; restore the file"
+            )

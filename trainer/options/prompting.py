@@ -1,0 +1,112 @@
+"""In which form a run asks its problems: by its options, and by whether the model's tokenizer knows conversations.
+
+A tokenizer without a chat template gets a plain one: it writes the content of the messages as it is, then what stands
+in the prompt form after the last field, where the answer begins. So the policy reads exactly the text that `eval`
+gives a base model, and what the teacher is shown goes between the problem and that beginning.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluator.problems.human_eval import HUMAN_EVAL
+from evaluator.problems.problem import DatasetError, Problem, ProblemSet
+from evaluator.problems.prompt import (
+    COMPLETE_FUNCTION,
+    MBPP_3SHOT,
+    Conversation,
+    Protocol,
+    asks_for_programs,
+    conversation,
+    load_shots,
+    protocol_for,
+)
+from evaluator.problems.prompt_file import FIELDS, template_protocol
+from evaluator.problems.user_code import set_chat_template
+from trainer.options.config import BenchConfig
+
+_FIELD = re.compile("|".join(rf"\{{{name}\}}" for name in FIELDS))
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The prompt form of a run, and its solved examples."""
+
+    protocol: Protocol
+    shots: tuple[Problem, ...] = ()
+
+    def messages(self, problem: Problem) -> Conversation:
+        """Return the chat messages that ask for a problem; for a plain form all but where the answer begins."""
+        asked = conversation(problem, self.protocol, self.shots)
+        if not isinstance(asked, str):
+            return asked
+        return [{"role": "user", "content": asked.removesuffix(_tail(self.protocol))}]
+
+
+def asking(bench: BenchConfig, problems: ProblemSet, *, plain: bool) -> Asking:
+    """Return how some problems are asked, as `eval` asks them; `plain` of a model whose tokenizer has no chat template.
+
+    Raises:
+        DatasetError: the solved examples of the few-shot form could not be had.
+        UserCodeError: the file of the prompt form cannot be used.
+    """
+    visible_tests: Any = bench.visible_tests  # checked by BenchConfig
+    if bench.prompt_template is not None:
+        path = Path(bench.prompt_template)
+        return Asking(template_protocol(path, visible_tests, chat=not plain))
+    if plain:
+        mbpp_dir = None if bench.mbpp_dir is None else Path(bench.mbpp_dir)
+        try:
+            return Asking(MBPP_3SHOT, load_shots(MBPP_3SHOT, mbpp_dir=mbpp_dir))
+        except DatasetError as error:
+            raise DatasetError(
+                f"a model without a chat template is asked with three solved problems of MBPP: {error}; or write a "
+                "prompt of your own and name it by prompt_template"
+            ) from error
+    if problems.name.partition("[")[0] == HUMAN_EVAL and visible_tests == "all":
+        return Asking(COMPLETE_FUNCTION)
+    programs = asks_for_programs(problems.problems)
+    return Asking(protocol_for(visible_tests, whole_programs=programs))
+
+
+def prepare_tokenizer(tokenizer: Any, bench: BenchConfig) -> bool:  # noqa: ANN401
+    """Give the tokenizer the chat template of the options; return whether it is without one all the same.
+
+    Raises:
+        UserCodeError: the template cannot be used.
+    """
+    if bench.chat_template is not None:
+        set_chat_template(tokenizer, Path(bench.chat_template))
+    return not tokenizer.chat_template
+
+
+def plain_template(tokenizer: Any, protocol: Protocol) -> str:  # noqa: ANN401
+    """Return a chat template that adds no words of a conversation.
+
+    It begins with the tokens that the tokenizer puts before a text by itself, as `eval` lets it.
+    """
+    first = tokenizer.decode(tokenizer("")["input_ids"])
+    begin = _literal(first) if first == tokenizer.bos_token else ""
+    return (
+        begin
+        + "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+        + "{% if add_generation_prompt %}"
+        + _literal(_tail(protocol))
+        + "{% endif %}"
+    )
+
+
+def _literal(text: str) -> str:
+    """A text that a template writes."""
+    return "{{ " + json.dumps(text, ensure_ascii=False) + " }}" if text else ""
+
+
+def _tail(protocol: Protocol) -> str:
+    """What stands after the last field of a plain form: where the answer begins."""
+    template = protocol.templates["task"]
+    ends = [found.end() for found in _FIELD.finditer(template)]
+    return template[max(ends) :] if ends else ""
