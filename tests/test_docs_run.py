@@ -82,11 +82,11 @@ ADDED = (
     ("sdpo-bench gap --dataset", "--limit 3 --device cpu --max-new-tokens 8 --batch-size 12"),
     ("sdpo-bench solve --dataset", "--budget 4"),
     (
-        "sdpo-bench train grpo",
+        "sdpo-bench train grpo --config tiny.yaml --model_name_or_path tiny",
         "--max_steps 1 --evaluate_every 1 --eval_dataset embedded/test --sandbox process",
     ),
     (
-        "sdpo-bench train sdpo",
+        "sdpo-bench train sdpo --config tiny.yaml --model_name_or_path tiny",
         "--max_steps 1 --evaluate_every 1 --eval_dataset embedded/test --sandbox process",
     ),
     (
