@@ -31,7 +31,7 @@ def sandbox() -> None:
 
     \b
     Example:  sdpo-bench sandbox build && sdpo-bench sandbox attack tests/attacks
-    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    """
 
 
 sandbox.add_command(serve)
@@ -56,7 +56,7 @@ def build(base_image: str | None, packages: str, if_docker: bool) -> None:
 
     \b
     Example:  sdpo-bench sandbox build --packages "numpy"
-    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    """
     from sandbox.containers import docker_backend, image
 
     if if_docker and not docker_backend.answers():
@@ -86,7 +86,7 @@ def up(containers: int, slots: int) -> None:
 
     \b
     Example:  sdpo-bench sandbox up --containers 2 --slots 2
-    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    """
     from sandbox.containers import docker_backend, image, shared
     from sandbox.containers.limits import Limits
 
@@ -106,7 +106,7 @@ def down() -> None:
 
     \b
     Example:  sdpo-bench sandbox down
-    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    """
     from sandbox.containers import docker_backend
 
     names = _ours(docker_backend.take_down)
@@ -126,7 +126,7 @@ def status(json_file: Path | None) -> None:
 
     \b
     Example:  sdpo-bench sandbox status --json status.json
-    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    """
     from sandbox.containers import shared
 
     found = shared.sockets()
@@ -182,7 +182,7 @@ def attack(
     \b
     Example:  sdpo-bench sandbox attack tests/attacks --json attacks.json
               sdpo-bench sandbox attack tests/attacks --grader "python sandbox/graders/by_exit_status.py"
-    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    """
     from sandbox import attack as attacks
     from sandbox import grader as graders
 
@@ -240,7 +240,7 @@ def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
 
     \b
     Example:  sdpo-bench sandbox ablate tests/attacks
-    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    """
     from sandbox import attack as attacks
 
     corpus = attacks.load(folder)
@@ -291,7 +291,7 @@ def bench(rounds: int, chart: Path | None, json_file: Path | None, against: Path
 
     \b
     Example:  sdpo-bench sandbox bench --rounds 40 --chart docs/bench.svg
-    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    """
     from sandbox.measuring import bench as benchmark
 
     table = _ours(lambda: benchmark.measure(rounds, against=against))
@@ -333,7 +333,7 @@ def soak(executions: int, max_seconds: float, backend: str, json_file: Path | No
 
     \b
     Example:  sdpo-bench sandbox soak --executions 100000 --max-seconds 900
-    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    """
     from sandbox.measuring import soak as soaking
 
     result = _ours(
@@ -352,7 +352,7 @@ def doctor() -> None:
 
     \b
     Example:  sdpo-bench sandbox doctor
-    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    """
     from sandbox import doctor as checks
 
     found = checks.examine()

@@ -58,7 +58,7 @@ class Sandbox(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
-def open_sandbox(backend: str = "auto", **options: Any) -> Sandbox:  # noqa: ANN401 - open_pool's
+def open_sandbox(backend: str = "auto", **options: Any) -> Sandbox:
     """Open a sandbox on this machine, as `open_pool` does, or that of a server at `http://HOST:PORT`.
 
     Raises:

@@ -92,7 +92,7 @@ def serve(
     \b
     Example:  sdpo-bench sandbox serve --workers 8
               sdpo-bench sandbox serve --host 0.0.0.0 --token-file token
-    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    """
     from sandbox.client import open_pool
 
     try:

@@ -75,7 +75,7 @@ def plots(
     \b
     Example:  sdpo-bench plots
               sdpo-bench plots --figure pass_at_1 --run RUN_ID --form svg
-    """  # noqa: D301 - click reads the backspace
+    """
     make_folder(output_dir)
     if ingest_first:
         read_journals(runs_dir, results)
@@ -129,7 +129,7 @@ def report(
     \b
     Example:  sdpo-bench report
               sdpo-bench report RUN_A RUN_B --output comparison.html
-    """  # noqa: D301 - click reads the backspace
+    """
     from analysis.report.report import build_report
 
     make_folder(output.parent)
@@ -172,7 +172,7 @@ def watch(
     \b
     Example:  sdpo-bench watch
               sdpo-bench watch RUN_ID --port 9000 --every 30
-    """  # noqa: D301 - click reads the backspace
+    """
     from analysis.report.report import build_report
     from analysis.report.watch import ADDRESS, LivePage, make_server
 

@@ -64,7 +64,7 @@ def import_command(
               sdpo-bench import base.csv --label base --dataset mbpp/sanitized/test
               sdpo-bench import results_2026*.json samples_mbpp_2026*.jsonl --label base
               sdpo-bench import wandb_export.csv --run sunny-sky-7 --label grpo --algorithm grpo
-    """  # noqa: D301 - click reads the backspace
+    """
     check_label(label)
     found = {path: read_log(path, label=label, dataset=dataset, run=run) for path in files}
     if earlier := labelled_runs(runs_dir, label):

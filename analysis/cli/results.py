@@ -63,7 +63,7 @@ def ingest(
     Example:  sdpo-bench ingest
               sdpo-bench ingest --rebuild
               sdpo-bench ingest --fold
-    """  # noqa: D301 - click reads the backspace
+    """
     started = time.monotonic()
     report = ingest_journals(runs_dir, results, rebuild=rebuild, fold=fold)
     seconds = time.monotonic() - started
@@ -142,7 +142,7 @@ def sql(
     Example:  sdpo-bench sql "FROM leaderboard"
               sdpo-bench sql "SELECT outcome, count(*) FROM rollouts GROUP BY 1" --format csv
               sdpo-bench sql --file question.sql --format parquet --output answer.parquet
-    """  # noqa: D301 - click reads the backspace
+    """
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet needs --output FILE")
     if query is not None and file is not None:
@@ -189,7 +189,7 @@ def runs(runs_dir: Path, results: Path, *, ingest_first: bool, json_file: Path |
     \b
     Example:  sdpo-bench runs
               sdpo-bench runs --json runs.json
-    """  # noqa: D301 - click reads the backspace
+    """
     if ingest_first:
         read_journals(runs_dir, results)
     with connect(results) as connection:
@@ -227,7 +227,7 @@ def export(*, folder: Path, runs_dir: Path, results: Path, ingest_first: bool) -
 
     \b
     Example:  sdpo-bench export --parquet results/parquet
-    """  # noqa: D301 - click reads the backspace
+    """
     if ingest_first:
         read_journals(runs_dir, results)
     with connect(results) as connection:

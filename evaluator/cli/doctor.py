@@ -28,7 +28,7 @@ def doctor(*, mbpp_dir: Path | None, runs_dir: Path) -> None:
 
     \b
     Example:  sdpo-bench doctor
-    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    """
     from evaluator.doctor.checks import examine
 
     failed = 0

@@ -148,7 +148,7 @@ def eval_command(**options: Any) -> None:
       sdpo-bench eval --adapter runs/sdpo-42/adapter --label sdpo
       sdpo-bench eval --completions answers.jsonl --label recorded
       sdpo-bench eval --gold --dataset embedded/test
-    """  # noqa: D301 - \b is click's mark for text that must not be wrapped
+    """
     chosen = EvalOptions(**options)
     with one_line_errors():
         check_json_path(chosen.json_path)

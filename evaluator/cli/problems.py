@@ -25,7 +25,7 @@ def problems() -> None:
 
     \b
     Example:  sdpo-bench problems check mine.jsonl
-    """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
+    """
 
 
 @problems.command("check")
@@ -41,7 +41,7 @@ def check(file: Path, timeout_s: float, backend: str, json_path: Path | None) ->
 
     \b
     Example:  sdpo-bench problems check mine.jsonl
-    """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
+    """
     with one_line_errors():
         check_json_path(json_path)
         with open_sandbox(backend) as sandbox:

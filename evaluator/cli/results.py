@@ -74,7 +74,7 @@ def compare_command(
     Example:
       sdpo-bench compare baseline sdpo
       sdpo-bench compare baseline grpo,grpo-43 sdpo,sdpo-43
-    """  # noqa: D301 - \b is click's mark for text that must not be wrapped
+    """
     if len(names) < 2:
         raise click.UsageError(
             f"a comparison must have at least two sides, got {len(names)}; name another"
@@ -108,7 +108,7 @@ def show_command(name: str, task: str, beside: str | None, sample: int, runs_dir
     Example:
       sdpo-bench show baseline 56
       sdpo-bench show baseline 56 --beside sdpo
-    """  # noqa: D301
+    """
     with one_line_errors():
         panels, say = [], _once()
         for run in (name, beside):

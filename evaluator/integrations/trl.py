@@ -27,7 +27,7 @@ def make_trl_reward(
         *,
         completions: Sequence[str | list[Message]],
         test_list: Sequence[list[str]],
-        **columns: Any,  # noqa: ANN401 - whatever the data set holds
+        **columns: Any,
     ) -> list[float]:
         """Return one reward a completion; a sandbox that fails stops the training and is no reward of 0.
 

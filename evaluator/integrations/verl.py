@@ -18,7 +18,7 @@ def compute_score(
     solution_str: str,
     ground_truth: str | Mapping[str, Any],
     extra_info: Mapping[str, Any] | None = None,
-    **settings: Any,  # noqa: ANN401 - verl's reward_kwargs
+    **settings: Any,
 ) -> dict[str, Any]:
     """Return verl's score of one answer.
 
@@ -45,7 +45,7 @@ def compute_scores(
     sandbox: str | None = None,
     timeout_s: float = 5.0,
     format_weight: float = 0.0,
-    **others: Any,  # noqa: ANN401 - verl's reward_kwargs
+    **others: Any,
 ) -> list[dict[str, Any]]:
     """Return the scores of many answers, graded in one batch of the sandbox; see `compute_score`."""
     rows = [from_json(truth) for truth in ground_truths]

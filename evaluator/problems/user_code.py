@@ -43,7 +43,7 @@ class UserFunction:
         """
         try:
             return self.function(*args)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - any code, any exception: it is told, never hidden
+        except (Exception, SystemExit) as error:
             where = [
                 frame
                 for frame in traceback.extract_tb(error.__traceback__)
@@ -77,7 +77,7 @@ def load_function(spec: str, *, option: str) -> UserFunction:
     try:
         module = _module(module_name, path)
         found = getattr(module, name, None)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - importing runs any code
+    except (Exception, SystemExit) as error:
         raise UserCodeError(
             f"{option} must name code that can be imported, got {type(error).__name__}: "
             f"{' '.join(str(error).split())[:200]} in {str(path)!r}; mend it"

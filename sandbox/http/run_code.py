@@ -82,7 +82,7 @@ class RunCodeRequest(BaseModel):
     run_timeout: float = Field(
         default=10, gt=0.001, le=MAX_RUN_S, allow_inf_nan=False, description="limit, seconds"
     )
-    memory_limit_MB: int | None = Field(  # noqa: N815 - SandboxFusion's name
+    memory_limit_MB: int | None = Field(
         default=None, description="not used: the server's own limit holds"
     )
     files: dict[str, str | None] = Field(

@@ -11,11 +11,11 @@ from tests.integrations.conftest import ADD, HALF, RIGHT
 pytest.importorskip("verl", reason="verl is in a folder of its own")
 pytest.importorskip("starlette", reason="the extra `serve` is not installed")
 
-from omegaconf import OmegaConf  # noqa: E402
-from verl import DataProto  # noqa: E402
-from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager  # noqa: E402
-from verl.trainer.ppo.reward import get_custom_reward_fn  # noqa: E402
-from verl.utils.reward_score import sandbox_fusion  # noqa: E402
+from omegaconf import OmegaConf
+from verl import DataProto
+from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
+from verl.trainer.ppo.reward import get_custom_reward_fn
+from verl.utils.reward_score import sandbox_fusion
 
 TOKEN = "token-of-these-tests"  # noqa: S105
 CONFIG = OmegaConf.create(

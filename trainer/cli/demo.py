@@ -52,7 +52,7 @@ def demo(
     Example:  sdpo-bench demo
               sdpo-bench demo control
               sdpo-bench demo --learning_rate 5e-4
-    """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
+    """
     from dataclasses import replace
 
     from trainer.options import early, shipped

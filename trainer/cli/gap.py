@@ -99,7 +99,7 @@ def gap(
     Example:
       sdpo-bench gap --model Qwen/Qwen2.5-0.5B-Instruct --limit 100
       sdpo-bench gap --resume RUN
-    """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
+    """
     from analysis.provenance import check_label
     from evaluator.cli.terminal import check_json_path, one_line_errors, print_line, write_json
     from evaluator.models.named import check_adapter_folder, check_model_name

@@ -71,7 +71,7 @@ def reproduce(
     \b
     Example:  sdpo-bench reproduce --plan
               sdpo-bench reproduce --model models/qwen --seeds 42,43
-    """  # noqa: D301 - \b is click's mark for text that is not re-wrapped
+    """
     from trainer.experiments import reproduce as stages
     from trainer.options import early, shipped
 

@@ -95,7 +95,7 @@ def solve(
     Example:
       sdpo-bench solve --config configs/smoke-cpu.yaml --tasks 56,98 --budget 16
       sdpo-bench solve --config configs/sdpo.yaml --unsolved-by baseline --budget 64
-    """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
+    """
     from evaluator.cli.terminal import check_json_path, one_line_errors, write_json
     from trainer.options.early import check_experiment
 

@@ -61,7 +61,7 @@ def train(
 
     \b
     Example:  sdpo-bench train sdpo --config configs/smoke-cpu.yaml --max_steps 3
-    """  # noqa: D301 - \b is click's mark for a paragraph that is not re-wrapped
+    """
     if run_dir is not None and (algorithm or config or ctx.args):
         raise click.UsageError("--resume must stand alone: a run goes on with its own options")
     if not options and run_dir is None and (algorithm is None or config is None):
@@ -193,7 +193,7 @@ def verify(folder: Path, json_file: Path | None) -> None:
 
     \b
     Example:  sdpo-bench verify tests/golden/sdpo
-    """  # noqa: D301
+    """
     from evaluator.cli.terminal import check_json_path, write_json
     from trainer.audit.golden import check_losses, check_prompts
 

@@ -81,7 +81,7 @@ def test_the_command_prints_one_table_and_ends_with_one(file, process, monkeypat
     )
 
 
-class _kept:  # noqa: N801 - a context that leaves the sandbox open
+class _kept:
     def __init__(self, sandbox):
         self.sandbox = sandbox
 

@@ -9,13 +9,13 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
-from sandbox.http import remote as remotes  # noqa: E402
-from sandbox.http.address import parse_url  # noqa: E402
-from sandbox.http.remote import Remote  # noqa: E402
-from sandbox.http.server import Server  # noqa: E402
-from sandbox.program import Case, Comparison, Program, SandboxError  # noqa: E402
-from tests.sandbox.conftest import honest, verdicts  # noqa: E402
-from tests.sandbox.http.conftest import TOKEN  # noqa: E402
+from sandbox.http import remote as remotes
+from sandbox.http.address import parse_url
+from sandbox.http.remote import Remote
+from sandbox.http.server import Server
+from sandbox.program import Case, Comparison, Program, SandboxError
+from tests.sandbox.conftest import honest, verdicts
+from tests.sandbox.http.conftest import TOKEN
 
 INFO = {
     "protocol": 1,

@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
-from sandbox.http.remote import Remote  # noqa: E402
-from sandbox.http.server import Limits, Server  # noqa: E402
-from sandbox.program import Program, SandboxError  # noqa: E402
-from tests.sandbox.conftest import verdicts  # noqa: E402
-from tests.sandbox.http.conftest import TOKEN  # noqa: E402
+from sandbox.http.remote import Remote
+from sandbox.http.server import Limits, Server
+from sandbox.program import Program, SandboxError
+from tests.sandbox.conftest import verdicts
+from tests.sandbox.http.conftest import TOKEN
 
 pytestmark = pytest.mark.slow
 

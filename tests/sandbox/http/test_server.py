@@ -9,11 +9,11 @@ from click.testing import CliRunner
 
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
-from sandbox.guest.protocol import Job  # noqa: E402
-from sandbox.http import openapi  # noqa: E402
-from sandbox.http.server import Limits, Server  # noqa: E402
-from sandbox.program import SandboxError  # noqa: E402
-from tests.sandbox.http.conftest import TOKEN, ask, bearer, program  # noqa: E402
+from sandbox.guest.protocol import Job
+from sandbox.http import openapi
+from sandbox.http.server import Limits, Server
+from sandbox.program import SandboxError
+from tests.sandbox.http.conftest import TOKEN, ask, bearer, program
 
 ROOT = __import__("pathlib").Path(__file__).parents[3]
 
