@@ -105,7 +105,7 @@ CASES = {"inputs": ["1 2\n", "3 4\n"], "outputs": ["3\n", "7\n"]}
 )
 def test_verls_client_of_sandbox_fusion_works_unchanged(run_code_url, code, cases, score, status):
     found, told = sandbox_fusion.compute_score(
-        run_code_url, None, 1024, f"```python\n{code}\n```", dict(cases), timeout=1
+        run_code_url, None, 1024, f"```python\n{code}\n```", dict(cases), timeout=3
     )
     assert found == score, told
     if status is not None:
