@@ -1,7 +1,6 @@
 """Writes docs/api.md: the public names of each package, with the first paragraph of their docstrings.
 
-A package or folder lists its public names in its `__init__.py`, in a line that begins with `Public:`. The sources
-are read and never imported.
+A package or folder lists its public names in its `__init__.py`, after `Public:`. Sources are read, never imported.
 """
 
 from __future__ import annotations
