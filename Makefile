@@ -8,6 +8,7 @@ ARGS ?=
 JOBS ?= auto
 DEFAULT = not slow and not gpu and not models and not containers and not unsloth and not wheel
 ALONE = alone and $(DEFAULT)
+SLOW = slow and not gpu and not models
 PROPERTIES = hypothesis and $(DEFAULT)
 # where training and evaluation run: auto (the containers where both images are there), host, container
 IN ?= auto
@@ -123,10 +124,11 @@ test: setup  ## run the tests; those of the Docker sandbox if an engine answers
 .PHONY: test-slow
 test-slow: setup  ## run the slow tests: kills at random moments, deliberate bugs, all references
 	$(BENCH) sandbox build --if-docker
-	@# one after the other: the demo's two threads lose a hundredfold beside a busy process
-	$(VENV)/bin/python -m pytest -q -m "slow and not gpu and not models" --hypothesis-profile=long $(ARGS)
+	@# those marked `alone` come afterwards: the demo's two threads lose a hundredfold beside a busy process
+	$(VENV)/bin/python -m pytest -q -n $(JOBS) --maxprocesses 4 --dist worksteal -m "$(SLOW)" --hypothesis-profile=long $(ARGS)
+	$(if $(filter 0,$(JOBS)),,$(VENV)/bin/python -m pytest -q -m "alone and $(SLOW)" --hypothesis-profile=long $(ARGS) || [ $$? -eq 5 ])
 	@# the property tests of `make test` again, with every example
-	$(VENV)/bin/python -m pytest -q -m "$(PROPERTIES)" --hypothesis-profile=long $(ARGS) || [ $$? -eq 5 ]
+	$(VENV)/bin/python -m pytest -q -n $(JOBS) --maxprocesses 4 --dist worksteal -m "$(PROPERTIES)" --hypothesis-profile=long $(ARGS) || [ $$? -eq 5 ]
 
 $(VENV)-unsloth/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)-unsloth

@@ -242,6 +242,7 @@ def _as_run(line, places):
     return f"{line} {added}".strip()
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("line", COMMANDS)

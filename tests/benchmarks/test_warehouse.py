@@ -6,6 +6,7 @@ from click.testing import CliRunner
 from benchmarks.warehouse import bench
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_bench_measures_and_draws_each_size(tmp_path):
     result = CliRunner().invoke(

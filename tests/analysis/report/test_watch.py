@@ -173,6 +173,7 @@ def test_watching_no_run_of_that_name_is_one_line(recorded):
     assert "a run must be in the results, got 'no-such-run'" in result.stderr
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, -15)])
 def test_a_signal_ends_it_at_once(recorded, number, status):
