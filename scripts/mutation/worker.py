@@ -163,7 +163,8 @@ def _pytest(tree: Path, job: dict[str, Any], answer: Path) -> tuple[int, dict[st
         sys.path.pop(0)
     options = "-q -p no:cacheprovider -p no:unraisableexception --tb=short --no-header".split()
     options += ["-p", "_hypothesis_pytestplugin", "-p", "pytest_timeout"]
-    options += ["--hypothesis-profile=long"]  # of a quarter of the examples more mutants would live
+    if (tree / "tests" / "scale.py").exists():
+        options += ["--hypothesis-profile=long"]  # of a quarter of the examples more mutants would live
     options += [f"--basetemp={tree.parent / (tree.name + '-tmp')}"]
     status = int(pytest.main([*options, *job["test_files"]], plugins=plugins))
     content: dict[str, Any] = {"failed": selection.failed}

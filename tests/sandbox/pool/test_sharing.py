@@ -219,6 +219,7 @@ def one_busy_processor():
     os.sched_setaffinity(0, before)
 
 
+@pytest.mark.alone
 def test_a_starved_program_is_run_again_with_more_time_to_wait(one_busy_processor, monkeypatch):
     monkeypatch.setattr(exchange, "STARVATION_FACTOR", 1)
     code = "import time\ndef f(x):\n    while time.process_time() < 0.25: pass\n    return 2\n"
