@@ -164,7 +164,9 @@ def _pytest(tree: Path, job: dict[str, Any], answer: Path) -> tuple[int, dict[st
     options = "-q -p no:cacheprovider -p no:unraisableexception --tb=short --no-header".split()
     options += ["-p", "_hypothesis_pytestplugin", "-p", "pytest_timeout"]
     if (tree / "tests" / "scale.py").exists():
-        options += ["--hypothesis-profile=long"]  # of a quarter of the examples more mutants would live
+        options += [
+            "--hypothesis-profile=long"
+        ]  # of a quarter of the examples more mutants would live
     options += [f"--basetemp={tree.parent / (tree.name + '-tmp')}"]
     status = int(pytest.main([*options, *job["test_files"]], plugins=plugins))
     content: dict[str, Any] = {"failed": selection.failed}
