@@ -11,10 +11,11 @@ changes): `_prepare_inputs`, `_get_train_sampler`, `_metrics`, `_step`, `_buffer
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from trl import GRPOTrainer
 
 from evaluator.models.shared_prompt import can_share
@@ -145,3 +146,13 @@ class BatchTrainer(GRPOTrainer):
         self._metrics["train"].update(position["metrics"])
         self._tr_loss += position["loss"]
         self._globalstep_last_logged = position["last_logged"]
+
+
+def gathered(rows: list[Any]) -> list[Any]:
+    """The rows of all processes, in the order of the processes."""
+    return list(gather_object(rows))
+
+
+def local_rows(rows: Sequence[Any], n_rows: int, process_index: int) -> list[Any]:
+    """Those of one process, of which each has `n_rows`."""
+    return list(rows[process_index * n_rows : (process_index + 1) * n_rows])

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor
 from trl.trainer.utils import pad
 
@@ -43,7 +42,7 @@ from trainer.rollouts.metrics import group_metrics, peak_memory_bytes
 from trainer.rollouts.rollouts import GradedRollout, RolloutGrader, SampledRollout, rollout_records
 from trainer.rollouts.settings import training_settings
 from trainer.rollouts.token_stats import chosen_rows
-from trainer.step.batch_trainer import BatchTrainer
+from trainer.step.batch_trainer import BatchTrainer, gathered, local_rows
 from trainer.step.callbacks import NonFinite
 from trainer.step.forward import WithPositions
 from trainer.step.progress import counted
@@ -118,11 +117,11 @@ class RolloutTrainer(BatchTrainer):
         torch.manual_seed(self._rollout_seed())
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
 
-        graded = _gathered(self.grader.graded)
+        graded = gathered(self.grader.graded)
         for name, value in group_metrics(graded, group_size=self.num_generations).items():
             self._metrics["train"][name].append(value)
         teachers = self._teacher_prompts([x["prompt"] for x in inputs], graded)
-        local = _local_rows(teachers, len(inputs), self.accelerator.process_index)
+        local = local_rows(teachers, len(inputs), self.accelerator.process_index)
         self._add_grades(batch, graded)
         texts = self._add_teacher_tokens(batch, [x["prompt"] for x in inputs], local)
 
@@ -154,7 +153,7 @@ class RolloutTrainer(BatchTrainer):
         if self.teacher is None:
             return [None] * len(graded)
         rules = replace(self.config.teacher_rules(), failing_only=self.algorithm == "routed")
-        all_prompts = _gathered(list(prompts))
+        all_prompts = gathered(list(prompts))
         groups = []
         for start in range(0, len(graded), self.num_generations):
             attempts = [
@@ -240,7 +239,7 @@ class RolloutTrainer(BatchTrainer):
                     teacher_prompt=teacher_texts[i],
                 )
             )
-        rows = _gathered(rows)
+        rows = gathered(rows)
         if self.accelerator.is_main_process:
             step = int(self.state.global_step) + 1
             for record in rollout_records(
@@ -398,12 +397,3 @@ class RolloutTrainer(BatchTrainer):
                         Metric(step=int(self.state.global_step), name=name, value=float(value))
                     )
             self.patience(self.journal.commit, "writing the journal")
-
-
-def _gathered(rows: list[Any]) -> list[Any]:
-    """The rows of all processes, in the order of the processes."""
-    return list(gather_object(rows))
-
-
-def _local_rows(rows: Sequence[Any], n_rows: int, process_index: int) -> list[Any]:
-    return list(rows[process_index * n_rows : (process_index + 1) * n_rows])

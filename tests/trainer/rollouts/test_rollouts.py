@@ -94,7 +94,7 @@ def test_a_trainer_writes_its_rows_with_their_place_what_prompts_showed_and_the_
         asked.update(options)
         return rollout_records(rows, **options)
 
-    monkeypatch.setattr(rollout_trainer, "_gathered", list)
+    monkeypatch.setattr(rollout_trainer, "gathered", list)
     monkeypatch.setattr(rollout_trainer, "rollout_records", records)
     trainer = SimpleNamespace(
         grader=grader,

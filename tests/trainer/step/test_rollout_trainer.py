@@ -11,8 +11,9 @@ from trl import GRPOConfig
 
 from trainer.rollouts.full_precision import keep_float32
 from trainer.rollouts.settings import filters_of
+from trainer.step.batch_trainer import local_rows
 from trainer.step.micro_batches import step_counts
-from trainer.step.rollout_trainer import RolloutTrainer, _local_rows
+from trainer.step.rollout_trainer import RolloutTrainer
 from trainer.teacher.prompt import Attempt, TeacherRules
 
 ONE_PROCESS = SimpleNamespace(num_processes=1, process_index=0, gather=lambda tensor: tensor)
@@ -36,7 +37,7 @@ def test_a_completion_goes_to_its_first_end_and_one_without_tokens_is_the_end_al
 
 
 def test_a_process_has_the_rows_of_its_own_number():
-    assert [_local_rows("abcdef", 2, process) for process in range(3)] == [
+    assert [local_rows("abcdef", 2, process) for process in range(3)] == [
         ["a", "b"], ["c", "d"], ["e", "f"],
     ]  # fmt: skip
 
