@@ -94,14 +94,8 @@ def serve(
               sdpo-bench sandbox serve --host 0.0.0.0 --token-file token
     """
     from sandbox.client import open_pool
+    from sandbox.http.server import Limits, Server  # without the extra the command line names it
 
-    try:
-        from sandbox.http.server import Limits, Server
-    except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"serving needs the extra `serve`, got no package {error.name}; install starlette and "
-            'uvicorn, or this project with its extra: pip install -e ".[serve]"'
-        ) from error
     logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
     limits = Limits(n_waiting=queue, max_body_bytes=max_body_mib << 20, grace_s=grace_s)
     try:

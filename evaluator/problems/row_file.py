@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.installation import install_command
 from evaluator.problems.problem import DatasetError
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
@@ -250,8 +251,8 @@ def _saved_rows(path: Path) -> Iterator[FileRow]:
         import datasets  # an extra; the other forms need none
     except ImportError as error:
         raise DatasetError(
-            f"the package datasets must be installed to read {str(path)!r}, got none; install "
-            "sdpo-bench[train], or export the data as .parquet"
+            f"the package datasets must be installed to read {str(path)!r}, got none; "
+            f"{install_command('train')}, or export the data as .parquet"
         ) from error
     try:
         rows = datasets.load_from_disk(str(path))

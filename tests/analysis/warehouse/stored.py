@@ -62,3 +62,33 @@ def content(results):
         return {
             name: sorted(connection.sql(f'FROM "{name}"').fetchall(), key=repr) for name in TABLES
         }
+
+
+INGEST_FOREVER = """
+import sys
+from pathlib import Path
+import analysis.warehouse.warehouse as warehouse
+from analysis.warehouse.recent import recent_path
+runs, results = Path(sys.argv[1]), Path(sys.argv[2])
+print("ready", flush=True)
+for i in range(100_000):
+    recent = recent_path(results)
+    warehouse.MOST_COPIED_BYTES = recent.stat().st_size if recent.exists() else 0
+    warehouse.ingest(runs, results, fold=i % 5 == 4)
+"""
+
+WRITE_FOREVER = """
+import random, sys
+from pathlib import Path
+from analysis.journal.journal import Journal
+from analysis.records import Metric
+from benchmarks.synthetic import synthetic_info
+runs, run_id, step = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+run_dir = runs / run_id
+journal = Journal.resume(run_dir) if run_dir.exists() else Journal.create(runs, synthetic_info(run_id))
+while True:
+    journal.append(Metric(step=step, name="loss", value=step))
+    journal.commit()
+    print(step, flush=True)
+    step += 1
+"""

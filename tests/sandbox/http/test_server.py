@@ -1,8 +1,11 @@
 """How much a server takes on, what it counts, how it stops."""
 
+import importlib.util
 import re
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -13,9 +16,10 @@ from sandbox.guest.protocol import Job
 from sandbox.http import openapi
 from sandbox.http.server import Limits, Server
 from sandbox.program import SandboxError
+from sdpo_bench import main
 from tests.sandbox.http.conftest import TOKEN, ask, bearer, program
 
-ROOT = __import__("pathlib").Path(__file__).parents[3]
+ROOT = Path(__file__).parents[3]
 
 
 def judge(url, n=1, **others):
@@ -289,14 +293,27 @@ def test_the_command_says_in_one_line_what_it_needs(monkeypatch, tmp_path):
     assert got.exit_code == 1 and "at least 16 characters" in got.output
 
 
-def test_without_the_extra_the_command_names_it(monkeypatch):
-    import sys
+def test_without_the_extra_the_command_names_it_and_how_to_install_it(monkeypatch):
+    class Missing:
+        """As if it were not installed."""
 
-    from sandbox import serve as cli
+        def find_spec(self, name, path=None, target=None):
+            if name.partition(".")[0] in ("starlette", "uvicorn"):
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    monkeypatch.setitem(sys.modules, "sandbox.http.server", None)
-    got = CliRunner().invoke(cli.serve, ["--backend", "process"])
-    assert got.exit_code == 1 and "extra `serve`" in got.output and "Traceback" not in got.output
+    found = importlib.util.find_spec
+    for name in [n for n in sys.modules if n.startswith(("sandbox.http", "starlette", "uvicorn"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda n, *a: None if n in ("starlette", "uvicorn") else found(n, *a),
+    )
+    got = CliRunner().invoke(main, ["sandbox", "serve", "--backend", "process"])
+    assert got.exit_code == 1, got.output
+    line = got.output.strip().splitlines()[-1]
+    assert "the extra 'serve' must be installed" in line and "[serve]" in line
 
 
 def test_a_pool_runs_a_job_without_judging_it(process_pool):
