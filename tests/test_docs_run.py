@@ -33,9 +33,13 @@ ELSEWHERE = {
     "sdpo-bench sandbox soak --executions 100000": "tests/sandbox/test_cli.py",
     "sdpo-bench gap --resume RUN": "tests/trainer/experiments/test_gap.py",
     "sdpo-bench sandbox serve": "tests/sandbox/http/test_serve_process.py",
-    "sdpo-bench sandbox serve --host 0.0.0.0 --token-file token --workers 8": "the same file",
-    "sdpo-bench train sdpo --config configs/sdpo.yaml --sandbox http://sandbox-host:8765": "tests/sandbox/http",
-    "sdpo-bench eval --gold --sandbox http://sandbox-host:8765": "tests/sandbox/http",
+    "sdpo-bench sandbox serve --host 0.0.0.0 --token-file token --workers 8": (
+        "tests/sandbox/http/test_serve_process.py"
+    ),
+    "sdpo-bench train sdpo --config configs/sdpo.yaml --sandbox http://sandbox-host:8765": (
+        "tests/sandbox/http/test_commands.py"
+    ),
+    "sdpo-bench eval --gold --sandbox http://sandbox-host:8765": "tests/sandbox/http/test_commands.py",
     "python -m sandbox.http.openapi > docs/openapi.json": "tests/sandbox/http/test_protocol.py",
     "sdpo-bench watch": "tests/analysis/report/test_watch.py",
     "sdpo-bench sandbox ablate": "the same with a folder, below",
