@@ -158,6 +158,8 @@ report nope | got 'nope'
 report --output file/report.html | file
 export | Missing option '--parquet'
 export --parquet file | file
+restore nope | nope
+restore . | sdpo-bench export
 import nope.csv --label x --algorithm grpo | nope.csv
 import log.txt --label x --algorithm grpo | log.txt
 watch --port 70000 | not in the range

@@ -1,4 +1,4 @@
-"""The command that imports logs of other programs."""
+"""The commands that make runs of files: logs of other programs, and exports of our own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from analysis.cli.options import RUNS_DIR, one_line_errors
+from analysis.imports.exported import restore
 from analysis.imports.foreign import read_log
 from analysis.imports.foreign_evals import Imported
 from analysis.journal.journal import Journal, labelled_runs, same_label
@@ -94,6 +95,27 @@ def import_command(
                 journal.append(record)
     _tell(found)
     echo(f"run {info.run_id}")
+
+
+@click.command(name="restore")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@RUNS_DIR
+@one_line_errors
+def restore_command(*, folder: Path, runs_dir: Path) -> None:
+    """Make runs of an export again, so that every command can read them.
+
+    Their rows are those of the export; checkpoints and adapters are not in it. A run that is there already stays
+    as it is.
+
+    \b
+    Example:  sdpo-bench restore results/parquet --runs-dir restored
+              sdpo-bench sql "FROM leaderboard" --runs-dir restored --results restored.duckdb
+    """
+    written, present = restore(folder, runs_dir)
+    for run_id, n_rows in written:
+        echo(f"{runs_dir / run_id}: {n_rows:,} rows")
+    for run_id in present:
+        echo(f"{runs_dir / run_id}: was there, left as it is")
 
 
 def _tell(found: dict[Path, Imported]) -> None:

@@ -218,12 +218,19 @@ def runs(runs_dir: Path, results: Path, *, ingest_first: bool, json_file: Path |
     required=True,
     help="New folder for the files: <table>/run_id=<run>/*.parquet.",
 )
+@click.option(
+    "--whole-tables", is_flag=True, help="Write one file a table, not one folder a table and run."
+)
 @RUNS_DIR
 @RESULTS
 @INGEST
 @one_line_errors
-def export(*, folder: Path, runs_dir: Path, results: Path, ingest_first: bool) -> None:
+def export(
+    *, folder: Path, whole_tables: bool, runs_dir: Path, results: Path, ingest_first: bool
+) -> None:
     """Write every table as Parquet files, partitioned by run, for any other reader.
+
+    `sdpo-bench restore` makes runs of them again.
 
     \b
     Example:  sdpo-bench export --parquet results/parquet
@@ -231,7 +238,7 @@ def export(*, folder: Path, runs_dir: Path, results: Path, ingest_first: bool) -
     if ingest_first:
         read_journals(runs_dir, results)
     with connect(results) as connection:
-        rows = export_parquet(connection, folder)
+        rows = export_parquet(connection, folder, whole_tables=whole_tables)
     for table, n_rows in rows:
         echo(f"{folder / table}: {n_rows:,} rows")
 
