@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from evaluator.cli.command_options import SandboxName
+from evaluator.cli import command_options
 from evaluator.cli.terminal import one_line_errors, print_line, print_table
 from evaluator.problems.mbpp import load_problems
 from evaluator.sampling.completions import gold_answers
@@ -41,10 +41,10 @@ class Clock:
 
 
 @click.command()
-@click.option("--model", required=True, help="Folder or hub name.")
-@click.option("--dtype", default="auto", show_default=True)
-@click.option("--sandbox", "backend", type=SandboxName(), default="auto")
-@click.option("--dataset", default="sanitized/test", show_default=True)
+@command_options.model(required=True)
+@command_options.dtype()
+@command_options.sandbox()
+@command_options.dataset()
 def overhead(model: str, dtype: str, backend: str, dataset: str) -> None:
     """Run a whole `eval` of one token a problem, and one of recorded answers, in a fresh process each."""
     with tempfile.TemporaryDirectory() as folder, one_line_errors():

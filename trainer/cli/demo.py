@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from evaluator.cli.command_options import SandboxName
+from evaluator.cli import command_options
 from trainer.cli.seeds import Seeds
 
 
@@ -22,13 +22,7 @@ from trainer.cli.seeds import Seeds
     show_default=True,
     help="Folder of the demo's policies, runs and reports.",
 )
-@click.option(
-    "--sandbox",
-    type=SandboxName(),
-    default="auto",
-    show_default=True,
-    help="Where programs run; auto takes docker if an engine answers. An address is a server's: docs/protocol.md.",
-)
+@command_options.sandbox()
 @click.option(
     "--seeds",
     type=Seeds(),
@@ -40,7 +34,7 @@ from trainer.cli.seeds import Seeds
     help="Run every stage in a minute or two, for CI; too little for any finding.",
 )
 def demo(
-    rest: tuple[str, ...], folder: Path, sandbox: str, seeds: tuple[int, ...] | None, *, short: bool
+    rest: tuple[str, ...], folder: Path, backend: str, seeds: tuple[int, ...] | None, *, short: bool
 ) -> None:
     """Train a tiny policy of our own with GRPO, SDPO and both, and compare them on held-out problems.
 
@@ -84,15 +78,15 @@ def demo(
         with one_line_errors():
             if part == "warm-start":
                 make_room(folder)
-                with open_sandbox(sandbox) as opened:
-                    made = make_policy(folder, control=False, size=size, sandbox=opened, show=show)
+                with open_sandbox(backend) as sandbox:
+                    made = make_policy(folder, control=False, size=size, sandbox=sandbox, show=show)
                 show.line(f"policy: {made}")
                 return
             finished = run_demo(
                 folder,
                 control=part == "control",
                 size=size,
-                backend=sandbox,
+                backend=backend,
                 overrides=rest[part is not None :],
                 show=show,
             )

@@ -33,12 +33,9 @@ if TYPE_CHECKING:
     shell_complete=run_names,
     help="In place of --tasks: the problems that this evaluation did not solve (run id or label).",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N of these tasks.")
-@click.option(
-    "--dataset",
-    default="sanitized/test",
-    show_default=True,
-    help="Data set of the tasks, as in `eval`; with --unsolved-by the one that was evaluated.",
+@command_options.limit(type=click.IntRange(min=1), help="Only the first N of these tasks.")
+@command_options.dataset(
+    help="Data set of the tasks, as in `eval`; with --unsolved-by the one that was evaluated."
 )
 @click.option(
     "--budget",
@@ -68,8 +65,8 @@ if TYPE_CHECKING:
     metavar="NAME,NAME,...",
     help="Which methods to run.",
 )
-@command_options.RUNS_DIR
-@command_options.json_path("Also write the figures to this file.")
+@command_options.runs_dir()
+@command_options.json_path()
 @click.pass_context
 def solve(
     ctx: click.Context,
