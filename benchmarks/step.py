@@ -40,7 +40,8 @@ from trainer.options.config import Options, parse_options
 from trainer.options.prompting import Asking
 from trainer.rollouts.rollouts import RolloutGrader
 from trainer.step.timing import PhaseClock
-from trainer.training.assemble import load_model, problems_of, rows_of_problems
+from trainer.training.loading import load_model, rows_of_problems
+from trainer.training.plan import problems_of
 from trainer.training.train import train
 
 FORMS = ("sdpo", "sdpo, whole rows", "trl sdpo", "grpo", "grpo, whole rows", "trl grpo")
