@@ -15,7 +15,7 @@ from analysis.provenance import artifact_records
 from evaluator.evaluation.evaluate import EvalSummary
 from evaluator.models.four_bit import is_four_bit
 from evaluator.models.lora import record_base
-from sandbox.client import open_sandbox
+from sandbox.client import Sandbox, open_sandbox
 from trainer.audit.checks import Layer
 from trainer.audit.trainer import AuditedTrainer
 from trainer.endings.faults import Patience
@@ -31,7 +31,7 @@ from trainer.training.assemble import build_trainer
 from trainer.training.calibration import calibrate, calibration_of
 from trainer.training.early_end import early_ends
 from trainer.training.loading import Loaded, load
-from trainer.training.plan import make_plan
+from trainer.training.plan import Plan, make_plan
 from trainer.training.run_journal import checkpoint_of, new_journal, resumed_journal
 from trainer.training.validation import Evaluation, Evaluator
 
@@ -106,31 +106,17 @@ def train(
             take_up_teacher(trainer, checkpoint)
 
         if run_dir is None:
-            opened = new_journal(plan, loaded, sandbox)
+            journal = stack.enter_context(new_journal(plan, loaded, sandbox))
         else:
-            opened = resumed_journal(run_dir, checkpoint, say=say)
-        journal = stack.enter_context(opened)
+            journal = stack.enter_context(resumed_journal(run_dir, checkpoint, say=say))
         tell(run_dir=str(journal.run_dir))
-        say(
-            f"run {journal.info.run_id}: {algorithm}, {len(plan.problems.problems)} problems, {sandbox.name}"
-        )
+        n_problems = len(plan.problems.problems)
+        say(f"run {journal.info.run_id}: {algorithm}, {n_problems} problems, {sandbox.name}")
         trainer.begin(journal)
         if calibration is not None:
-            form = asking(bench, calibration.problems, plain=loaded.is_plain)
-            calibrate(calibration, options, trainer.policy(), sandbox, journal, form, say=say)
+            calibrate(calibration, plan, loaded, trainer.policy(), sandbox, journal, say=say)
 
-        evaluator = None
-        if plan.eval_problems is not None:
-            form = asking(bench, plan.eval_problems, plain=loaded.is_plain)
-            evaluator = Evaluator(
-                trainer,
-                plan.eval_problems,
-                sandbox,
-                form=form,
-                say=say,
-                patience=patience,
-                stop=stop,
-            )
+        evaluator = _evaluator(trainer, plan, loaded, sandbox, patience, stop, say=say)
         evaluation = _add_callbacks(trainer, evaluator, stop=stop, say=say)
         if prepare is not None:
             prepare(trainer)
@@ -141,6 +127,25 @@ def train(
             _raise_if_stopped(stop, trainer, journal)
         _keep_adapter(trainer, loaded, journal, patience)
     return _result(trainer, journal, evaluator)
+
+
+def _evaluator(
+    trainer: BenchTrainer,
+    plan: Plan,
+    loaded: Loaded,
+    sandbox: Sandbox,
+    patience: Patience,
+    stop: StopRequest,
+    *,
+    say: Say,
+) -> Evaluator | None:
+    """What evaluates between the steps; None where nothing is to be evaluated."""
+    if plan.eval_problems is None:
+        return None
+    form = asking(plan.options.bench, plan.eval_problems, plain=loaded.is_plain)
+    return Evaluator(
+        trainer, plan.eval_problems, sandbox, form=form, say=say, patience=patience, stop=stop
+    )
 
 
 def _result(trainer: BenchTrainer, journal: Journal, evaluator: Evaluator | None) -> RunResult:
