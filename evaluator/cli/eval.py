@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from analysis.journal.journal import Journal, read_run_info
-from analysis.provenance import check_label, run_info
+from analysis.provenance import Named, check_label, run_info
 from analysis.records import RunInfo
 from evaluator.cli import command_options
 from evaluator.cli.options import (
@@ -183,15 +183,11 @@ def _describe(problem_set: ProblemSet, source: Source, options: EvalOptions) -> 
         kind="eval",
         label=source.label,
         config={**parameters, **source.content},
-        dataset=problem_set.name,
-        dataset_sha256=problem_set.sha256,
-        protocol=source.protocol,
-        protocol_sha256=source.protocol_sha256,
+        dataset=problem_set,
+        protocol=Named(source.protocol, source.protocol_sha256),
         sandbox=facts.sandbox,
         seed=options.seed if options.scores_a_model else None,
-        model=facts.model,
-        model_sha256=facts.model_sha256,
-        adapter=facts.adapter,
+        weights=facts.weights,
         device=dict(facts.placement) or None,
     )
 

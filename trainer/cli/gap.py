@@ -153,7 +153,7 @@ def _journal(
 ) -> Journal:
     """A journal of a run of its own, or of the one that goes on."""
     from analysis.journal.journal import Journal, StoreError, read_run_info
-    from analysis.provenance import folder_sha256, run_info
+    from analysis.provenance import run_info, weights_of
     from trainer.teacher.shown import protocol_of
 
     if resume is not None:
@@ -167,19 +167,14 @@ def _journal(
     protocol = protocol_of(
         problems.problems, template=options.prompt_template, visible_tests=options.visible_tests
     )
-    folder = Path(policy.name)
     info = run_info(
         kind="eval",
         label=chosen["label"],
         config={"gap": chosen},
         seed=options.seed,
-        model=policy.name,
-        model_sha256=folder_sha256(folder) if folder.is_dir() else None,
-        adapter=policy.adapter,
-        dataset=problems.name,
-        dataset_sha256=problems.sha256,
-        protocol=protocol.name,
-        protocol_sha256=protocol.sha256,
+        weights=weights_of(policy.name, policy.adapter),
+        dataset=problems,
+        protocol=protocol,
         sandbox=sandbox,
         device=policy.placement,
     )

@@ -23,7 +23,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from analysis.journal.journal import Journal
-from analysis.provenance import folder_sha256, run_info
+from analysis.provenance import Named, run_info, weights_of
 from analysis.records import RunInfo
 from analysis.task_ids import TaskId, task_number
 from evaluator.evaluation.evaluate import GradedAnswer, graded_batches, record
@@ -325,7 +325,6 @@ def _describe(
     own: Own,
 ) -> RunInfo:
     """The run as its run.json holds it."""
-    model = str(first.model.model_name_or_path)
     config = {
         "solve": {
             "task_ids": list(options.task_ids),
@@ -343,12 +342,9 @@ def _describe(
         label="solve",
         config=config,
         seed=options.seeds[0],
-        model=model,
-        model_sha256=folder_sha256(Path(model)) if Path(model).is_dir() else None,
-        dataset=problems.name,
-        dataset_sha256=problems.sha256,
-        protocol=protocol.name,
-        protocol_sha256=hashlib.sha256(wording.encode()).hexdigest(),
+        weights=weights_of(str(first.model.model_name_or_path)),
+        dataset=problems,
+        protocol=Named(protocol.name, hashlib.sha256(wording.encode()).hexdigest()),
         sandbox=sandbox.name,
         own=own.recorded,
     )

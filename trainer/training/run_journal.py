@@ -13,7 +13,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from analysis.journal.journal import Journal, read_run_info
-from analysis.provenance import folder_sha256, run_info
+from analysis.provenance import folder_sha256, run_info, weights_of
 from analysis.records import Record, RunInfo
 from evaluator.sampling.decoding import stored
 from sandbox.client import Sandbox
@@ -86,7 +86,7 @@ def resumed_journal(
 
 def _describe(plan: Plan, loaded: Loaded, sandbox: Sandbox) -> RunInfo:
     """The run as its run.json holds it, with how its rollouts are drawn."""
-    options, protocol = plan.options, loaded.form.protocol
+    options = plan.options
     decoding = stored(training_settings(loaded.model, loaded.tokenizer, options.training))
     return run_info(
         kind="train",
@@ -94,12 +94,9 @@ def _describe(plan: Plan, loaded: Loaded, sandbox: Sandbox) -> RunInfo:
         label=options.bench.label or plan.algorithm,
         config={**options.resolved(), "decoding": decoding},
         seed=options.training.seed,
-        model=loaded.name,
-        model_sha256=folder_sha256(Path(loaded.name)) if Path(loaded.name).is_dir() else None,
-        dataset=plan.problems.name,
-        dataset_sha256=plan.problems.sha256,
-        protocol=protocol.name,
-        protocol_sha256=protocol.sha256,
+        weights=weights_of(loaded.name),
+        dataset=plan.problems,
+        protocol=loaded.form.protocol,
         sandbox=sandbox.name,
         device=_device(),
         own=plan.own.recorded,
