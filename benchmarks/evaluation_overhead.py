@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import click
 
@@ -24,6 +24,10 @@ _PARTS = ("torch", "loading", "sampling", "grading")
 """Of a whole `eval`: importing torch and transformers, loading the weights, and the work itself."""
 
 
+Result = TypeVar("Result")
+P = ParamSpec("P")
+
+
 @dataclass
 class Clock:
     """Wall and processor time of this process, in seconds."""
@@ -31,7 +35,7 @@ class Clock:
     wall_s: float = 0.0
     cpu_s: float = 0.0
 
-    def run(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the work gives
+    def run(self, work: Callable[[], Result]) -> Result:
         """Do some work and add its time."""
         wall, cpu = time.perf_counter(), time.process_time()
         result = work()
@@ -112,7 +116,7 @@ def inner(options: tuple[str, ...]) -> None:
     if "--model" in options:
         clocks["torch"].run(_import_libraries)
 
-    def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(name: str, work: Callable[P, Result]) -> Callable[P, Result]:
         return lambda *args, **kwargs: clocks[name].run(lambda: work(*args, **kwargs))
 
     for module, attribute, name in (

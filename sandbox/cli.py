@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from sandbox.serve import serve
+
+Result = TypeVar("Result")
 
 
 def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
@@ -238,7 +241,7 @@ def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
     click.echo("| without | forged | false failures | broken | survivors | poisoned | which |")
     click.echo("| --- | --- | --- | --- | --- | --- | --- |")
     for without in sets:
-        report = _ours(lambda without=without: attacks.run(corpus, backend, without=without))
+        report = _ours(partial(attacks.run, corpus, backend, without=without))
         reports.append({"without": sorted(without), **report.to_json()})
         which = ", ".join(result.name for result in report.attacks if result.problems)
         click.echo(
@@ -337,7 +340,7 @@ def doctor() -> None:
         raise click.exceptions.Exit(1)
 
 
-def _ours(action: Any) -> Any:  # noqa: ANN401 - returns what the action returns
+def _ours(action: Callable[[], Result]) -> Result:
     """Run an action; a sandbox that cannot be had is one line, not a traceback."""
     from sandbox.program import SandboxError
 

@@ -44,7 +44,7 @@ def load(options: Options, problems: ProblemSet) -> Loaded:
     return Loaded(model, tokenizer, str(options.model.model_name_or_path), form, is_plain)
 
 
-def load_model(options: Options) -> tuple[Any, Any]:
+def load_model(options: Options) -> tuple[CausalModel, Tokenizer]:
     """The base model and its tokenizer, on the training device.
 
     Raises:
