@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -70,12 +71,13 @@ def import_command(
     found = {path: read_log(path, label=label, dataset=dataset, run=run) for path in files}
     if earlier := labelled_runs(runs_dir, label):
         echo(f"warning: {same_label(label, earlier)}", err=True)
-    kind = "eval" if all(each.form == "evaluation" for each in found.values()) else "train"
+    are_evals = all(each.form == "evaluation" for each in found.values())
+    kind: Literal["eval", "train"] = "eval" if are_evals else "train"
     now = datetime.now(UTC)
     config = {"imported": [_source(path, each) for path, each in found.items()]}
     info = RunInfo(
         run_id=new_run_id("import", algorithm, label, started=now),
-        kind=kind,  # type: ignore[arg-type]  # one of the two
+        kind=kind,
         algorithm=algorithm,
         label=label,
         created_at=now.isoformat(timespec="milliseconds"),

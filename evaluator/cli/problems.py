@@ -30,9 +30,9 @@ def problems() -> None:
 
 @problems.command("check")
 @click.argument("file", type=click.Path(path_type=Path))
-@command_options.TIMEOUT_S
-@command_options.SANDBOX
-@command_options.json_path("Also write the findings to this file.")
+@command_options.timeout_s()
+@command_options.sandbox()
+@command_options.json_path(help="Also write the findings to this file.")
 def check(file: Path, timeout_s: float, backend: str, json_path: Path | None) -> None:
     """Say for each row of a problem file what is wrong with it; exit status 1 where anything is.
 

@@ -61,7 +61,7 @@ def sample_served(
     n_at_once: int,
     done: Collection[tuple[TaskId, int]] = (),
 ) -> Iterator[list[Answer]]:
-    """Yield answers of a served model, `n_at_once` requests at a time; see `sample_answers`.
+    """Yield answers of a served model, `n_at_once` requests at a time; see `SamplingPlan`.
 
     Raises:
         ApiError: the server refuses, gives no JSON, or fails on every try. What was yielded before

@@ -11,6 +11,7 @@ import click
 
 from analysis.installation import own_command
 from analysis.shell_completion import run_folders
+from evaluator.cli import command_options
 from trainer.endings import exit_codes
 from trainer.endings.supervise import die_with_supervisor, needs_supervisor, supervise, tell
 from trainer.options.early import check_experiment, check_run_folder
@@ -179,13 +180,8 @@ def _user_errors() -> tuple[type[Exception], ...]:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write the table to this file.",
-)
-def verify(folder: Path, json_file: Path | None) -> None:
+@command_options.json_path(help="Also write the table to this file.")
+def verify(folder: Path, json_path: Path | None) -> None:
     """Check losses and teacher prompts against recorded cases of the reference.
 
     FOLDER holds manifest.json with npz files, and reprompt.json. Exit status 1 where any case is
@@ -197,7 +193,7 @@ def verify(folder: Path, json_file: Path | None) -> None:
     from evaluator.cli.terminal import check_json_path, write_json
     from trainer.audit.golden import check_losses, check_prompts
 
-    check_json_path(json_file)
+    check_json_path(json_path)
     try:
         losses, prompts = check_losses(folder), check_prompts(folder)
     except ValueError as error:
@@ -216,10 +212,10 @@ def verify(folder: Path, json_file: Path | None) -> None:
             click.echo(f"{scenario.case}: {scenario.difference}")
     passed = [check.passed for check in losses] + [scenario.passed for scenario in prompts]
     click.echo(f"{sum(passed)} of {len(passed)} cases agree")
-    if json_file is not None:
+    if json_path is not None:
         rows = [{**vars(c), "passed": c.passed} for c in losses]
         rows += [{**vars(s), "passed": s.passed} for s in prompts]
-        write_json(json_file, rows)
+        write_json(json_path, rows)
     if not all(passed):
         raise SystemExit(1)
 

@@ -23,7 +23,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from analysis.journal.journal import Journal
-from analysis.provenance import folder_sha256, run_info
+from analysis.provenance import Named, run_info, weights_of
 from analysis.records import RunInfo
 from analysis.task_ids import TaskId, task_number
 from evaluator.evaluation.evaluate import GradedAnswer, graded_batches, record
@@ -82,29 +82,26 @@ def solve(options: SolveOptions, *, say: Say) -> SolveResult:
         ) as journal,
     ):
         check_harness(problems, sandbox, timeout_s=bench.timeout_s)
-        solver = _Solver(options, problems, protocol, sandbox, journal, first, say, own)
+        solver = _Solver(options, first, problems, protocol, own, sandbox, journal, say)
         trials = tuple(solver.trials(method) for method in options.methods)
     return SolveResult(journal.run_dir, trials)
 
 
+@dataclass
 class _Solver:
     """One call of `solve`: what its methods share."""
 
-    def __init__(
-        self,
-        options: SolveOptions,
-        problems: ProblemSet,
-        protocol: Protocol,
-        sandbox: Sandbox,
-        journal: Journal,
-        first: Options,
-        say: Say,
-        own: Own,
-    ) -> None:
-        self._own = own
-        self._options, self._problems, self._protocol = options, problems, protocol
-        self._sandbox, self._journal, self._first, self._say = sandbox, journal, first, say
-        self._policy: Policy | None = None
+    options: SolveOptions
+    first: Options
+    """The training configuration of the first problem and seed."""
+    problems: ProblemSet
+    protocol: Protocol
+    own: Own
+    sandbox: Sandbox
+    journal: Journal
+    say: Say
+    policy: Policy | None = None
+    """Loaded when a method first samples; let go before one trains."""
 
     def trials(self, method: str) -> Trials:
         """Run one method with every seed, and store what it did."""
@@ -114,35 +111,33 @@ class _Solver:
             "sdpo": self._sdpo,
         }[method]
         if method == "sdpo":
-            self._policy = None  # its memory is needed
+            self.policy = None  # its memory is needed
         passed = []
-        for seed in self._options.seeds:
+        for seed in self.options.seeds:
             summary = record(
-                self._problems,
+                self.problems,
                 of_method(seed),
-                journal=self._journal,
+                journal=self.journal,
                 eval_id=f"{method}-{seed}",
                 label=f"solve {method}",
-                protocol=self._protocol.name,
+                protocol=self.protocol.name,
                 decoding=self._decoding(method),
             )
-            flags: dict[TaskId, list[bool]] = {p.task_id: [] for p in self._problems.problems}
+            flags: dict[TaskId, list[bool]] = {p.task_id: [] for p in self.problems.problems}
             for item in summary.graded:
                 flags[item.answer.problem.task_id].append(item.grade.passed)
             passed.append(flags)
             n_found = sum(any(found) for found in flags.values())
-            self._say(f"{method}, seed {seed}: {n_found} of {len(flags)} problems solved")
-        return Trials(
-            method, self._options.budget, tuple(passed), independent=method == "best-of-n"
-        )
+            self.say(f"{method}, seed {seed}: {n_found} of {len(flags)} problems solved")
+        return Trials(method, self.options.budget, tuple(passed), independent=method == "best-of-n")
 
     def _best_of_n(self, seed: int) -> Iterator[list[GradedAnswer]]:
         """Independent completions, a problem at a time."""
-        for problem in self._problems.problems:
+        for problem in self.problems.problems:
             asked = self._asked(problem)
             yield self._graded(
-                [(problem, asked)] * self._options.budget,
-                range(self._options.budget),
+                [(problem, asked)] * self.options.budget,
+                range(self.options.budget),
                 seed=seed + 1000 * task_number(problem.task_id),
             )
 
@@ -152,13 +147,13 @@ class _Solver:
         They do not depend on each other, so to have them side by side gives what having them one
         after the other would, in which order their answers count.
         """
-        for problem in self._problems.problems:
+        for problem in self.problems.problems:
             rows = [row for chain in self._chains(problem, seed) for row in chain]
             yield _until_solved(rows)
 
     def _chains(self, problem: Problem, seed: int) -> list[list[GradedAnswer]]:
         """The conversations about one problem, each up to its first pass."""
-        budget, turns = self._options.budget, self._options.turns
+        budget, turns = self.options.budget, self.options.turns
         starts = range(0, budget, turns)
         talks = [list(self._asked(problem)) for _ in starts]
         chains: list[list[GradedAnswer]] = [[] for _ in starts]
@@ -186,7 +181,7 @@ class _Solver:
         """The conversation after one failed answer; begun again where no more fits the context."""
         policy = self._loaded()
         special = control_tokens(policy.tokenizer)
-        said = feedback(item.grade, special_tokens=special, function=self._own.feedback)
+        said = feedback(item.grade, special_tokens=special, function=self.own.feedback)
         longer = [
             *talk,
             {"role": "assistant", "content": item.answer.completion},
@@ -195,17 +190,17 @@ class _Solver:
         text = prompt_text(policy.tokenizer, longer, policy.chat_template_kwargs)
         n_tokens = len(policy.tokenizer(text)["input_ids"])
         context = context_length(policy.model)
-        limit = self._first.bench.max_teacher_prompt_tokens
+        limit = self.first.bench.max_teacher_prompt_tokens
         room = limit if context is None else min(limit, context - self._max_new_tokens)
         return longer if n_tokens <= room else list(self._asked(item.answer.problem))
 
     def _sdpo(self, seed: int) -> Iterator[list[GradedAnswer]]:
         """One training run a problem."""
-        for problem in self._problems.problems:
-            options = training_options(self._options, problem.task_id, seed)
+        for problem in self.problems.problems:
+            options = training_options(self.options, problem.task_id, seed)
             watch = _Watch()
             result = train("sdpo", options, say=lambda _: None, prepare=watch.prepare)
-            self._say(
+            self.say(
                 f"sdpo, seed {seed}, task {problem.task_id}: {len(watch.grades)} completions, "
                 f"{'solved' if watch.solved else 'not solved'} ({result.run_dir.name})"
             )
@@ -224,7 +219,7 @@ class _Solver:
         seed: int,
     ) -> list[GradedAnswer]:
         """Sample and grade some conversations."""
-        training = self._first.training
+        training = self.first.training
         samples = generate(
             self._loaded(),
             [talk for _, talk in asked],
@@ -232,50 +227,50 @@ class _Solver:
             temperature=training.temperature,
             top_p=training.top_p,
             filters=filters_of(training),
-            batch_size=self._first.bench.eval_batch,
+            batch_size=self.first.bench.eval_batch,
             seed=seed,
-            stop=[stop_rule(problem, self._protocol) for problem, _ in asked],
+            stop=[stop_rule(problem, self.protocol) for problem, _ in asked],
         )
         answers = [
             Answer(problem, s.text, index, s.prompt, s.n_tokens, s.truncated)
             for (problem, _), index, s in zip(asked, indices, samples, strict=True)
         ]
-        (batch,) = graded_batches([answers], self._sandbox, timeout_s=self._first.bench.timeout_s)
+        (batch,) = graded_batches([answers], self.sandbox, timeout_s=self.first.bench.timeout_s)
         return batch
 
     def _asked(self, problem: Problem) -> Conversation:
         """The conversation that every method begins with."""
-        asked = conversation(problem, self._protocol)
+        asked = conversation(problem, self.protocol)
         assert not isinstance(asked, str)  # noqa: S101 - visible_tests names chat protocols only
         return asked
 
     def _loaded(self) -> Policy:
         """The policy as it is, loaded when it is first needed."""
-        if self._policy is None:
-            model, bench = self._first.model, self._first.bench
-            self._policy = load_policy(
+        if self.policy is None:
+            model, bench = self.first.model, self.first.bench
+            self.policy = load_policy(
                 model.model_name_or_path,
-                device="cpu" if self._first.training.use_cpu else "auto",
+                device="cpu" if self.first.training.use_cpu else "auto",
                 dtype=model.dtype or "auto",
                 load_in_4bit=model.load_in_4bit,
                 unsloth=bench.use_unsloth,
-                chat_template_kwargs=self._first.training.chat_template_kwargs,
+                chat_template_kwargs=self.first.training.chat_template_kwargs,
                 chat_template=None if bench.chat_template is None else Path(bench.chat_template),
             )
-        return self._policy
+        return self.policy
 
     @property
     def _max_new_tokens(self) -> int:
-        return int(self._first.training.max_completion_length)
+        return int(self.first.training.max_completion_length)
 
     def _decoding(self, method: str) -> str:
         """The decoding in words, as stored."""
-        training = self._first.training
+        training = self.first.training
         text = (
-            f"{method}, budget {self._options.budget}, temperature {training.temperature:g}, "
+            f"{method}, budget {self.options.budget}, temperature {training.temperature:g}, "
             f"top_p {training.top_p:g}, {self._max_new_tokens} tokens"
         )
-        return text + (f", {self._options.turns} turns" if method == "multi-turn" else "")
+        return text + (f", {self.options.turns} turns" if method == "multi-turn" else "")
 
 
 @dataclass
@@ -325,7 +320,6 @@ def _describe(
     own: Own,
 ) -> RunInfo:
     """The run as its run.json holds it."""
-    model = str(first.model.model_name_or_path)
     config = {
         "solve": {
             "task_ids": list(options.task_ids),
@@ -343,12 +337,9 @@ def _describe(
         label="solve",
         config=config,
         seed=options.seeds[0],
-        model=model,
-        model_sha256=folder_sha256(Path(model)) if Path(model).is_dir() else None,
-        dataset=problems.name,
-        dataset_sha256=problems.sha256,
-        protocol=protocol.name,
-        protocol_sha256=hashlib.sha256(wording.encode()).hexdigest(),
+        weights=weights_of(str(first.model.model_name_or_path)),
+        dataset=problems,
+        protocol=Named(protocol.name, hashlib.sha256(wording.encode()).hexdigest()),
         sandbox=sandbox.name,
         own=own.recorded,
     )

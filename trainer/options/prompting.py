@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluator.models.objects import Tokenizer
 from evaluator.problems.human_eval import HUMAN_EVAL
 from evaluator.problems.problem import DatasetError, Problem, ProblemSet
 from evaluator.problems.prompt import (
@@ -73,7 +74,7 @@ def asking(bench: BenchConfig, problems: ProblemSet, *, plain: bool) -> Asking:
     return Asking(protocol_for(visible_tests, whole_programs=programs))
 
 
-def prepare_tokenizer(tokenizer: Any, bench: BenchConfig) -> bool:  # noqa: ANN401
+def prepare_tokenizer(tokenizer: Tokenizer, bench: BenchConfig) -> bool:
     """Give the tokenizer the chat template of the options; return whether it is without one all the same.
 
     Raises:
@@ -84,7 +85,7 @@ def prepare_tokenizer(tokenizer: Any, bench: BenchConfig) -> bool:  # noqa: ANN4
     return not tokenizer.chat_template
 
 
-def plain_template(tokenizer: Any, protocol: Protocol) -> str:  # noqa: ANN401
+def plain_template(tokenizer: Tokenizer, protocol: Protocol) -> str:
     """Return a chat template that adds no words of a conversation.
 
     It begins with the tokens that the tokenizer puts before a text by itself, as `eval` lets it.

@@ -21,7 +21,9 @@ from evaluator.sampling.model import Decoding, Policy
 from evaluator.statistics.stats import wilson
 from sandbox.client import Sandbox
 from trainer.options.config import ConfigError, Options
-from trainer.options.prompting import Asking
+from trainer.options.prompting import asking
+from trainer.training.loading import Loaded
+from trainer.training.plan import Plan
 
 MAX_NEW_TOKENS = 256
 
@@ -122,11 +124,11 @@ def calibration_of(options: Options) -> Calibration | None:
 
 def calibrate(
     calibration: Calibration,
-    options: Options,
+    plan: Plan,
+    loaded: Loaded,
     policy: Policy,
     sandbox: Sandbox,
     journal: Journal,
-    form: Asking,
     *,
     say: Callable[[str], None],
 ) -> None:
@@ -135,8 +137,9 @@ def calibrate(
     Raises:
         Uncalibrated: its interval lies outside its band.
     """
-    bench = options.bench
+    bench = plan.options.bench
     if PartialState().is_main_process:
+        form = asking(bench, calibration.problems, plain=loaded.is_plain)
         summary = evaluate(
             calibration.problems,
             policy,
@@ -151,8 +154,7 @@ def calibrate(
             batch_size=bench.eval_batch,
             timeout_s=bench.timeout_s,
         )
-        name = str(options.model.model_name_or_path)
-        judge(summary, calibration.band, name=name, say=say)
+        judge(summary, calibration.band, name=loaded.name, say=say)
     PartialState().wait_for_everyone()
 
 
