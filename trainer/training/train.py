@@ -39,7 +39,7 @@ from trainer.options.checks import (
 )
 from trainer.options.config import Algorithm, ConfigError, Options
 from trainer.options.own import Own, check_unchanged, load_own
-from trainer.options.prompting import asking, plain_template, prepare_tokenizer
+from trainer.options.prompting import ask_plainly, asking, prepare_tokenizer
 from trainer.rollouts.settings import training_settings
 from trainer.step.callbacks import NonFinite, ProgressLine
 from trainer.step.loss_trainer import BenchTrainer
@@ -119,8 +119,7 @@ def train(
     model, tokenizer = load_model(options)
     is_plain = prepare_tokenizer(tokenizer, bench)
     form = asking(bench, problems, plain=is_plain)
-    if is_plain:
-        tokenizer.chat_template = plain_template(tokenizer, form.protocol)
+    ask_plainly(tokenizer, form)
     check_prompts(tokenizer, model, problems, options, form)
     check_padding(model)
 
