@@ -50,7 +50,9 @@ EVAL_ID = "final"
 @click.option(
     "--api-base",
     metavar="URL",
-    help="Sample from an OpenAI-compatible server that knows --model; key from OPENAI_API_KEY.",
+    multiple=True,
+    help="Sample from an OpenAI-compatible server that knows --model; key from OPENAI_API_KEY. Repeat it for "
+    "several servers of the model.",
 )
 @click.option(
     "--engine",
@@ -230,7 +232,7 @@ def _check_names(options: EvalOptions) -> None:
         )
     if options.adapter is not None:
         check_adapter_folder(options.adapter)
-    if options.model is not None and options.api_base is None:
+    if options.model is not None and not options.api_base:
         check_model_name(options.model)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from evaluator.engines.servers import check_urls
 from evaluator.problems.human_eval import HUMAN_EVAL
 from evaluator.problems.prompt import (
     COMPLETE_FUNCTION,
@@ -41,7 +42,8 @@ class EvalOptions:
     model: str | None
     adapter: Path | None
     base_only: bool
-    api_base: str | None
+    api_base: tuple[str, ...]
+    """Addresses of servers of the same model."""
     engine: str
     ray_address: str | None
     completions: Path | None
@@ -103,7 +105,11 @@ class EvalOptions:
 
 
 def check_options(options: EvalOptions) -> None:
-    """Refuse options that contradict each other."""
+    """Refuse options that contradict each other.
+
+    Raises:
+        ApiError: the address of a server is none.
+    """
     recorded = {"--gold": options.gold, "--completions": options.completions}
     sampling = {
         "--model": options.model,
@@ -116,17 +122,17 @@ def check_options(options: EvalOptions) -> None:
         given += [name for name, value in sampling.items() if value]
         names = " and ".join(given)
         raise click.UsageError(f"answers must have one source, got {names}; leave one out")
-    if options.api_base is not None and options.adapter is not None:
+    if options.api_base and options.adapter is not None:
         raise click.UsageError(
             "--api-base must stand without --adapter, got both; serve the adapter under a name of "
             "its own and give that as --model"
         )
-    if options.api_base is not None and options.chat_template_kwargs:
+    if options.api_base and options.chat_template_kwargs:
         raise click.UsageError(
             "--chat-template-kwargs must stand without --api-base, got both; the server has the "
             "template, set them there"
         )
-    if options.engine != "local" and options.api_base is not None:
+    if options.engine != "local" and options.api_base:
         raise click.UsageError(
             f"--api-base must stand without --engine, got --engine {options.engine} as well; the "
             "server is the engine"
@@ -153,10 +159,15 @@ def check_options(options: EvalOptions) -> None:
         raise click.UsageError(
             f"the prompt form must be named once, got {' and '.join(named)}; leave one out"
         )
-    if options.api_base is not None and options.chat_template is not None:
+    if options.api_base and options.chat_template is not None:
         raise click.UsageError(
             "--chat-template must stand without --api-base, got both; the server has the template"
         )
+    if options.api_base and options.model is None:
+        raise click.UsageError(
+            "--api-base must stand with --model, got no model; name it as the server does"
+        )
+    check_urls(options.api_base)
     if options.n_samples > 1 and options.temperature == 0.0:
         raise click.UsageError(
             "several samples must be drawn at a temperature above 0, got --temperature 0 with "
@@ -174,6 +185,15 @@ def stored_options(given: EvalOptions, config: Mapping[str, Any]) -> EvalOptions
     for name in ("adapter", "completions", "mbpp_dir", "chat_template", "prompt_template"):
         if stored.get(name) is not None:
             stored[name] = Path(stored[name])
+    before = stored.get("api_base") or ()
+    stored["api_base"] = (before,) if isinstance(before, str) else tuple(before)
+    if given.api_base:
+        if not before:
+            raise click.UsageError(
+                "--api-base must stand beside --resume of a run that asked a server, got one that did not; "
+                "leave it out"
+            )
+        stored["api_base"] = given.api_base
     return replace(given, **stored)
 
 
@@ -182,7 +202,8 @@ def refuse_options_beside_resume() -> None:
     context = click.get_current_context()
     for name in context.params:
         source = context.get_parameter_source(name)
-        if name not in _OF_THE_PLACE and source is ParameterSource.COMMANDLINE:
+        # other servers of the same model may finish what one that died began
+        if name not in {*_OF_THE_PLACE, "api_base"} and source is ParameterSource.COMMANDLINE:
             raise click.UsageError(
                 f"--resume must stand with options of place and speed only, got {name!r} as well; "
                 "leave it out, the run has its own"

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-import click
-
 from analysis.task_ids import TaskId
 from evaluator.cli.options import EvalOptions
 from evaluator.cli.terminal import print_note
@@ -68,7 +66,7 @@ def open_source(
         )
         return _source(options, work.n, engine.facts(), engine.batches())
     sandbox = stack.enter_context(open_sandbox(options.backend))
-    if options.api_base is None and options.engine == "local":
+    if not options.api_base and options.engine == "local":
         work = _work(options, problem_set, kept)
         worker = Worker(work, sandbox)
         facts = worker.facts
@@ -77,7 +75,7 @@ def open_source(
     if not options.skip_harness_check:
         check_harness(problem_set, sandbox, timeout_s=options.timeout_s)
     done = {(answer.problem.task_id, answer.sample_index) for answer in kept}
-    if options.api_base is not None:
+    if options.api_base:
         facts = Facts(sandbox.name, model=options.model)
         sampled = _served(options, problem_set, done)
     else:
@@ -174,13 +172,10 @@ def _served(
     options: EvalOptions, problem_set: ProblemSet, done: set[tuple[TaskId, int]]
 ) -> Iterator[list[Answer]]:
     """Answers that a served model will write."""
-    if options.model is None or options.api_base is None:
-        raise click.UsageError(
-            "--api-base must stand with --model, got no model; name it as the server does"
-        )
+    assert options.model is not None  # noqa: S101 - check_options
     return sample_served(
         problem_set.problems,
-        Api(options.api_base, options.model, key=os.environ.get("OPENAI_API_KEY")),
+        Api(options.api_base, options.model, key=os.environ.get("OPENAI_API_KEY"), say=print_note),
         protocol=options.protocol,
         shots=load_shots(options.protocol, mbpp_dir=options.mbpp_dir),
         decoding=options.decoding,

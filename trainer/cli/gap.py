@@ -14,8 +14,11 @@ from evaluator.cli import command_options
 if TYPE_CHECKING:
     from analysis.journal.journal import Journal
     from evaluator.problems.mbpp import ProblemSet
+    from evaluator.problems.prompt import Protocol
     from evaluator.sampling.model import Policy
-    from trainer.experiments.gap import GapOptions, GapRow
+    from trainer.experiments.gap import GapRow
+    from trainer.options.own import Own
+    from trainer.options.prompting import Asking
 
 WORDS = {
     "nothing": "nothing",
@@ -56,6 +59,11 @@ WORDS = {
 @command_options.sandbox()
 @command_options.loading
 @command_options.templates
+@click.option(
+    "--feedback",
+    metavar="MODULE:FUNCTION",
+    help="A function of your own in place of the feedback, as in `train`; file.py:function too.",
+)
 @command_options.resume()
 @command_options.runs_dir()
 @command_options.json_path()
@@ -76,6 +84,7 @@ def gap(
     from analysis.provenance import check_label
     from evaluator.cli.terminal import check_json_path, one_line_errors, print_line, write_json
     from evaluator.models.named import check_adapter_folder, check_model_name
+    from evaluator.problems.user_code import load_function
 
     with one_line_errors():
         check_json_path(json_path)
@@ -90,6 +99,8 @@ def gap(
             check_model_name(chosen["model"])
         if chosen["adapter"] is not None:
             check_adapter_folder(chosen["adapter"])
+        if chosen["feedback"] is not None:
+            load_function(chosen["feedback"], option="--feedback")
         from trainer.experiments.gap import (
             gap_rows,  # imports torch: after all that can be refused without
         )
@@ -111,12 +122,11 @@ def _measure(chosen: dict[str, Any], resume: str | None, runs_dir: Path) -> Path
     from sandbox.client import open_sandbox
     from trainer.experiments.gap import GapOptions, measure_gap
 
-    names = {field.name for field in fields(GapOptions)}
-    options = GapOptions(**{name: value for name, value in chosen.items() if name in names})
     problems = load_problems(chosen["dataset"], mbpp_dir=chosen["mbpp_dir"], limit=chosen["limit"])
+    own = _own(chosen, problems, None if resume is None else runs_dir / resume)
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(open_sandbox(chosen["backend"]))
-        check_harness(problems, sandbox, timeout_s=options.timeout_s)
+        check_harness(problems, sandbox, timeout_s=chosen["timeout_s"])
         policy = load_policy(
             chosen["model"],
             adapter=chosen["adapter"],
@@ -126,8 +136,15 @@ def _measure(chosen: dict[str, Any], resume: str | None, runs_dir: Path) -> Path
             chat_template_kwargs=chosen["chat_template_kwargs"],
             chat_template=chosen["chat_template"],
         )
+        form = _form(chosen, problems, policy)
+        names = {field.name for field in fields(GapOptions)}
+        options = GapOptions(
+            **{name: value for name, value in chosen.items() if name in names},
+            form=form,
+            said=own.feedback,
+        )
         journal = stack.enter_context(
-            _journal(chosen, options, problems, policy, sandbox.name, resume, runs_dir)
+            _journal(chosen, form.protocol, problems, policy, sandbox.name, own, resume, runs_dir)
         )
         advance = stack.enter_context(
             progress_bar(f"gap {chosen['label']}", len(problems.problems))
@@ -142,41 +159,77 @@ def _measure(chosen: dict[str, Any], resume: str | None, runs_dir: Path) -> Path
         return journal.run_dir
 
 
+def _own(chosen: dict[str, Any], problems: ProblemSet, resumed: Path | None) -> Own:
+    """The person's own feedback and chat template; those that a resumed run began with."""
+    from trainer.options.config import ConfigError
+    from trainer.options.own import check_unchanged, load_parts
+
+    own = load_parts(
+        problems.problems[0],
+        feedback_name=chosen["feedback"],
+        chat_template=chosen["chat_template"],
+    )
+    if resumed is not None:
+        try:
+            check_unchanged(resumed, own)
+        except ConfigError as error:
+            raise click.ClickException(str(error)) from error
+    return own
+
+
+def _form(chosen: dict[str, Any], problems: ProblemSet, policy: Policy) -> Asking:
+    """How the problems are asked: a policy without a chat template in the few-shot form, as `eval` and `train` do."""
+    from trainer.options.prompting import ask_plainly, form_of
+
+    form = form_of(
+        problems,
+        plain=not policy.tokenizer.chat_template,
+        visible_tests=chosen["visible_tests"],
+        prompt_template=chosen["prompt_template"],
+        mbpp_dir=chosen["mbpp_dir"],
+    )
+    ask_plainly(policy.tokenizer, form)
+    return form
+
+
 def _journal(
     chosen: dict[str, Any],
-    options: GapOptions,
+    protocol: Protocol,
     problems: ProblemSet,
     policy: Policy,
     sandbox: str,
+    own: Own,
     resume: str | None,
     runs_dir: Path,
 ) -> Journal:
     """A journal of a run of its own, or of the one that goes on."""
     from analysis.journal.journal import Journal, StoreError, read_run_info
     from analysis.provenance import run_info, weights_of
-    from trainer.teacher.shown import protocol_of
 
     if resume is not None:
-        stored = read_run_info(runs_dir / resume).dataset_sha256
-        if stored != problems.sha256:
+        info = read_run_info(runs_dir / resume)
+        if info.dataset_sha256 != problems.sha256:
             raise StoreError(
                 f"a resumed run must ask the problems it began with, got others in {problems.name}; "
                 "restore them"
             )
+        if info.protocol_sha256 != protocol.sha256:
+            raise StoreError(
+                f"a resumed run must ask in the words it began with, got others in {protocol.name}; "
+                "restore the prompt template"
+            )
         return Journal.resume(runs_dir / resume)
-    protocol = protocol_of(
-        problems.problems, template=options.prompt_template, visible_tests=options.visible_tests
-    )
     info = run_info(
         kind="eval",
         label=chosen["label"],
         config={"gap": chosen},
-        seed=options.seed,
+        seed=chosen["seed"],
         weights=weights_of(policy.name, policy.adapter),
         dataset=problems,
         protocol=protocol,
         sandbox=sandbox,
         device=policy.placement,
+        own=own.recorded,
     )
     return Journal.create(runs_dir, info)
 

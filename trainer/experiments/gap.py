@@ -27,16 +27,18 @@ from analysis.journal.journal import Journal, StoreError, segments
 from analysis.journal.lines import Damage, scan
 from analysis.records import GapAnswer, GapLogprob
 from analysis.task_ids import TaskId, task_order
-from evaluator.grading.feedback import feedback, neutralise
+from evaluator.grading.feedback import control_tokens, feedback, neutralise
 from evaluator.problems.mbpp import Problem
-from evaluator.problems.prompt import VisibleTests
+from evaluator.problems.prompt import MBPP
+from evaluator.problems.user_code import UserFunction
 from evaluator.sampling.completions import gold_answers
 from evaluator.sampling.model import Policy
 from evaluator.statistics.stats import Interval, mean_interval, paired_difference
 from sandbox.client import Sandbox
 from trainer.experiments.reading import answer_logprobs, prompt_ids
+from trainer.options.prompting import Asking
 from trainer.teacher.prompt import Message, TeacherRules
-from trainer.teacher.shown import Asked, GradedSample, ask, asked_in, protocol_of, reprompt
+from trainer.teacher.shown import Asked, GradedSample, ask, reprompt
 
 Kind = Literal["nothing", "peer", "reference", "feedback", "wrong", "other"]
 KINDS: tuple[Kind, ...] = ("nothing", "peer", "reference", "feedback", "wrong", "other")
@@ -58,10 +60,11 @@ class GapOptions:
     read_together: int = 8
     """Answers read together."""
     seed: int = 42
-    visible_tests: VisibleTests = "all"
-    prompt_template: Path | None = None
-    """File in place of the usual prompt form."""
     timeout_s: float = 5.0
+    form: Asking = Asking(MBPP)
+    """How the problems are asked."""
+    said: UserFunction | None = None
+    """A person's own feedback, in the place of ours."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def measure_gap(
         ModelError: the prompts do not fit the model or its tokenizer.
         SandboxError: the sandbox failed; rows of earlier problems are kept.
         StoreError: the journal could not be written or read.
+        UserCodeError: the person's feedback cannot be used.
     """
     done = {row.task_id for row in stored_rows(journal.run_dir) if _marks_the_end(row)}
     together = max(1, options.batch_size // options.n_samples)
@@ -126,9 +130,6 @@ def _rows(
     seed: int,
 ) -> Iterator[GapAnswer | GapLogprob]:
     """All rows of some problems: own answers, answers when shown something, own answers read again."""
-    protocol = protocol_of(
-        problems, template=options.prompt_template, visible_tests=options.visible_tests
-    )
 
     def answers(asked: Sequence[Asked], temperature: float) -> list[GradedSample]:
         return ask(
@@ -140,11 +141,11 @@ def _rows(
             temperature=temperature,
             seed=seed,
             timeout_s=options.timeout_s,
-            protocol=protocol,
+            protocol=options.form.protocol,
         )
 
     n = options.n_samples
-    plain = [asked_in(protocol, problem) for problem in problems]
+    plain = [options.form.messages(problem) for problem in problems]
     asked = [Asked(p, talk) for p, talk in zip(problems, plain, strict=True) for _ in range(n)]
     sampled = answers(asked, options.temperature)
     groups = [
@@ -202,7 +203,8 @@ class _Group:
         options: GapOptions,
     ) -> None:
         self._policy, self.problem, self._plain, self.own = policy, problem, plain, own
-        self._room = options.max_new_tokens
+        self._room, self._said = options.max_new_tokens, options.said
+        self._special = control_tokens(policy.tokenizer)
         self._reference, self._other = (
             next((answer.completion for answer in gold_answers([one])), None)
             for one in (problem, other)
@@ -222,8 +224,11 @@ class _Group:
         peer = self._first(passed=True, but=of)
         wrong = self._first(passed=False, but=of)
         failed = wrong if of is None else of
-        special = self._policy.tokenizer.all_special_tokens
-        said = None if failed is None else feedback(self.own[failed].grade, special_tokens=special)
+        said = (
+            None
+            if failed is None
+            else feedback(self.own[failed].grade, special_tokens=self._special, function=self._said)
+        )
         prompts: dict[Kind, Sequence[Message] | None] = {
             "nothing": self._plain,
             "peer": self._reprompt(solution=self._text(peer)),
@@ -243,8 +248,7 @@ class _Group:
     def _text(self, index: int | None) -> str | None:
         if index is None:
             return None
-        special = self._policy.tokenizer.all_special_tokens
-        return neutralise(self.own[index].sample.text, special_tokens=special)
+        return neutralise(self.own[index].sample.text, special_tokens=self._special)
 
     def _reprompt(
         self, *, solution: str | None = None, feedback: str | None = None

@@ -32,8 +32,8 @@ from evaluator.grading.feedback import control_tokens, feedback
 from evaluator.grading.grade import Grade
 from evaluator.models.context_length import context_length
 from evaluator.problems.mbpp import Problem, ProblemSet, load_problems
-from evaluator.problems.prompt import Conversation, Protocol, conversation, fill
-from evaluator.sampling.answer_end import stop_rule
+from evaluator.problems.prompt import Conversation, Protocol, fill
+from evaluator.sampling.answer_end import before_stop, stop_rule
 from evaluator.sampling.completions import Answer
 from evaluator.sampling.model import Policy, load_policy
 from evaluator.sampling.policy import generate, prompt_text
@@ -42,7 +42,7 @@ from trainer.experiments.discovery import Trials
 from trainer.experiments.solve_options import METHODS, SolveOptions, training_options
 from trainer.options.config import Options
 from trainer.options.own import Own, load_own
-from trainer.options.prompting import asking
+from trainer.options.prompting import Asking, ask_plainly, asking
 from trainer.rollouts.settings import filters_of
 from trainer.step.loss_trainer import BenchTrainer
 from trainer.training.train import Say, train
@@ -51,6 +51,9 @@ __all__ = ["METHODS", "SolveOptions", "SolveResult", "solve"]
 
 FEEDBACK_TURN = "That answer failed:\n\n{feedback}\n\nAnswer again, with one Python code block and nothing else."
 """What the user says to a failed answer."""
+
+FEEDBACK_TEXT = "That answer failed:\n\n{feedback}\n"
+"""The same in a plain form, in which no answer is a code block."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,17 @@ def solve(options: SolveOptions, *, say: Say) -> SolveResult:
     name = f"{options.dataset}[{','.join(map(str, options.task_ids))}]"
     problems = load_problems(name, mbpp_dir=mbpp_dir)
     own = load_own(bench, problems.problems[0])
-    protocol = asking(bench, problems, plain=False).protocol
+    policy = _load(first)
+    form = asking(bench, problems, plain=not policy.tokenizer.chat_template)
     with (
         open_sandbox(bench.sandbox) as sandbox,
         Journal.create(
-            options.runs_dir, _describe(options, first, problems, protocol, sandbox, own)
+            options.runs_dir, _describe(options, first, problems, form.protocol, sandbox, own)
         ) as journal,
     ):
         check_harness(problems, sandbox, timeout_s=bench.timeout_s)
-        solver = _Solver(options, first, problems, protocol, own, sandbox, journal, say)
+        solver = _Solver(options, first, problems, form, own, sandbox, journal, say, policy)
+        del policy  # the solver lets it go where its memory is needed
         trials = tuple(solver.trials(method) for method in options.methods)
     return SolveResult(journal.run_dir, trials)
 
@@ -95,13 +100,13 @@ class _Solver:
     first: Options
     """The training configuration of the first problem and seed."""
     problems: ProblemSet
-    protocol: Protocol
+    form: Asking
     own: Own
     sandbox: Sandbox
     journal: Journal
     say: Say
-    policy: Policy | None = None
-    """Loaded when a method first samples; let go before one trains."""
+    policy: Policy | None
+    """None while a method trains, and until one samples again."""
 
     def trials(self, method: str) -> Trials:
         """Run one method with every seed, and store what it did."""
@@ -120,7 +125,7 @@ class _Solver:
                 journal=self.journal,
                 eval_id=f"{method}-{seed}",
                 label=f"solve {method}",
-                protocol=self.protocol.name,
+                protocol=self.form.protocol.name,
                 decoding=self._decoding(method),
             )
             flags: dict[TaskId, list[bool]] = {p.task_id: [] for p in self.problems.problems}
@@ -184,8 +189,8 @@ class _Solver:
         said = feedback(item.grade, special_tokens=special, function=self.own.feedback)
         longer = [
             *talk,
-            {"role": "assistant", "content": item.answer.completion},
-            {"role": "user", "content": fill(FEEDBACK_TURN, {"feedback": said or ""})},
+            {"role": "assistant", "content": self.form.answered(item.answer.completion)},
+            {"role": "user", "content": fill(_turn(self.form.protocol), {"feedback": said or ""})},
         ]
         text = prompt_text(policy.tokenizer, longer, policy.chat_template_kwargs)
         n_tokens = len(policy.tokenizer(text)["input_ids"])
@@ -229,10 +234,17 @@ class _Solver:
             filters=filters_of(training),
             batch_size=self.first.bench.eval_batch,
             seed=seed,
-            stop=[stop_rule(problem, self.protocol) for problem, _ in asked],
+            stop=[stop_rule(problem, self.form.protocol) for problem, _ in asked],
         )
         answers = [
-            Answer(problem, s.text, index, s.prompt, s.n_tokens, s.truncated)
+            Answer(
+                problem,
+                before_stop(s.text, self.form.protocol.stop),
+                index,
+                s.prompt,
+                s.n_tokens,
+                s.truncated,
+            )
             for (problem, _), index, s in zip(asked, indices, samples, strict=True)
         ]
         (batch,) = graded_batches([answers], self.sandbox, timeout_s=self.first.bench.timeout_s)
@@ -240,23 +252,13 @@ class _Solver:
 
     def _asked(self, problem: Problem) -> Conversation:
         """The conversation that every method begins with."""
-        asked = conversation(problem, self.protocol)
-        assert not isinstance(asked, str)  # noqa: S101 - visible_tests names chat protocols only
-        return asked
+        return self.form.messages(problem)
 
     def _loaded(self) -> Policy:
         """The policy as it is, loaded when it is first needed."""
         if self.policy is None:
-            model, bench = self.first.model, self.first.bench
-            self.policy = load_policy(
-                model.model_name_or_path,
-                device="cpu" if self.first.training.use_cpu else "auto",
-                dtype=model.dtype or "auto",
-                load_in_4bit=model.load_in_4bit,
-                unsloth=bench.use_unsloth,
-                chat_template_kwargs=self.first.training.chat_template_kwargs,
-                chat_template=None if bench.chat_template is None else Path(bench.chat_template),
-            )
+            self.policy = _load(self.first)
+        ask_plainly(self.policy.tokenizer, self.form)
         return self.policy
 
     @property
@@ -271,6 +273,20 @@ class _Solver:
             f"top_p {training.top_p:g}, {self._max_new_tokens} tokens"
         )
         return text + (f", {self.options.turns} turns" if method == "multi-turn" else "")
+
+
+def _load(first: Options) -> Policy:
+    """The policy that every method begins with."""
+    model, bench = first.model, first.bench
+    return load_policy(
+        model.model_name_or_path,
+        device="cpu" if first.training.use_cpu else "auto",
+        dtype=model.dtype or "auto",
+        load_in_4bit=model.load_in_4bit,
+        unsloth=bench.use_unsloth,
+        chat_template_kwargs=first.training.chat_template_kwargs,
+        chat_template=None if bench.chat_template is None else Path(bench.chat_template),
+    )
 
 
 @dataclass
@@ -305,6 +321,11 @@ class _Watch:
         trainer.add_callback(Callback())
 
 
+def _turn(protocol: Protocol) -> str:
+    """What is said to a failed answer in a prompt form."""
+    return FEEDBACK_TURN if protocol.chat else FEEDBACK_TEXT
+
+
 def _until_solved(rows: Sequence[GradedAnswer]) -> list[GradedAnswer]:
     """What a method took until it was done: all up to the first pass."""
     first = next((at for at, item in enumerate(rows) if item.grade.passed), len(rows) - 1)
@@ -327,11 +348,11 @@ def _describe(
             "turns": options.turns,
             "seeds": list(options.seeds),
             "methods": list(options.methods),
-            "feedback_turn": FEEDBACK_TURN,
+            "feedback_turn": _turn(protocol),
         },
         **first.resolved(),
     }
-    wording = f"{protocol.sha256} {hashlib.sha256(FEEDBACK_TURN.encode()).hexdigest()}"
+    wording = f"{protocol.sha256} {hashlib.sha256(_turn(protocol).encode()).hexdigest()}"
     return run_info(
         kind="eval",
         label="solve",

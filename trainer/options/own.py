@@ -40,21 +40,33 @@ class Own:
 
 
 def load_own(bench: BenchConfig, problem: Problem) -> Own:
-    """Load what the options name, and try the functions on an empty answer to a problem.
+    """Load what the options of a training run name, see `load_parts`."""
+    if bench.prompt_template is not None:
+        template_protocol(Path(bench.prompt_template), "all")
+    path = None if bench.chat_template is None else Path(bench.chat_template)
+    return load_parts(
+        problem, reward_name=bench.reward, feedback_name=bench.feedback, chat_template=path
+    )
+
+
+def load_parts(
+    problem: Problem,
+    *,
+    reward_name: str | None = None,
+    feedback_name: str | None = None,
+    chat_template: Path | None = None,
+) -> Own:
+    """Load what is named, and try the functions on an empty answer to a problem.
 
     Raises:
         UserCodeError: something of it cannot be used.
     """
-    if bench.prompt_template is not None:
-        template_protocol(Path(bench.prompt_template), "all")
     template = None
-    if bench.chat_template is not None:
-        template = read_template(Path(bench.chat_template), option="chat_template")
+    if chat_template is not None:
+        template = read_template(chat_template, option="chat_template")
     own = Own(
-        reward=None if bench.reward is None else load_function(bench.reward, option="reward"),
-        feedback=None
-        if bench.feedback is None
-        else load_function(bench.feedback, option="feedback"),
+        reward=None if reward_name is None else load_function(reward_name, option="reward"),
+        feedback=None if feedback_name is None else load_function(feedback_name, option="feedback"),
         chat_template_sha256=template and hashlib.sha256(template.encode()).hexdigest(),
     )
     empty = Grade(problem, "", extract("", problem.callables), nothing_ran(problem))

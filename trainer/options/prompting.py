@@ -11,7 +11,6 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from evaluator.models.objects import Tokenizer
 from evaluator.problems.human_eval import HUMAN_EVAL
@@ -21,6 +20,7 @@ from evaluator.problems.prompt import (
     MBPP_3SHOT,
     Conversation,
     Protocol,
+    VisibleTests,
     asks_for_programs,
     conversation,
     load_shots,
@@ -47,20 +47,41 @@ class Asking:
             return asked
         return [{"role": "user", "content": asked.removesuffix(_tail(self.protocol))}]
 
+    def answered(self, completion: str) -> str:
+        """Return a completion as it stands in a conversation that goes on; in a plain form as a solved example does."""
+        if self.protocol.chat:
+            return completion
+        return f"{_tail(self.protocol)}{completion.rstrip()}\n{''.join(self.protocol.stop[:1])}\n\n"
+
 
 def asking(bench: BenchConfig, problems: ProblemSet, *, plain: bool) -> Asking:
+    """Return how a run asks some problems, see `form_of`."""
+    return form_of(
+        problems,
+        plain=plain,
+        visible_tests=bench.visible_tests,  # type: ignore[arg-type] # checked by BenchConfig
+        prompt_template=None if bench.prompt_template is None else Path(bench.prompt_template),
+        mbpp_dir=None if bench.mbpp_dir is None else Path(bench.mbpp_dir),
+    )
+
+
+def form_of(
+    problems: ProblemSet,
+    *,
+    plain: bool,
+    visible_tests: VisibleTests,
+    prompt_template: Path | None,
+    mbpp_dir: Path | None,
+) -> Asking:
     """Return how some problems are asked, as `eval` asks them; `plain` of a model whose tokenizer has no chat template.
 
     Raises:
         DatasetError: the solved examples of the few-shot form could not be had.
         UserCodeError: the file of the prompt form cannot be used.
     """
-    visible_tests: Any = bench.visible_tests  # checked by BenchConfig
-    if bench.prompt_template is not None:
-        path = Path(bench.prompt_template)
-        return Asking(template_protocol(path, visible_tests, chat=not plain))
+    if prompt_template is not None:
+        return Asking(template_protocol(prompt_template, visible_tests, chat=not plain))
     if plain:
-        mbpp_dir = None if bench.mbpp_dir is None else Path(bench.mbpp_dir)
         try:
             return Asking(MBPP_3SHOT, load_shots(MBPP_3SHOT, mbpp_dir=mbpp_dir))
         except DatasetError as error:
@@ -83,6 +104,12 @@ def prepare_tokenizer(tokenizer: Tokenizer, bench: BenchConfig) -> bool:
     if bench.chat_template is not None:
         set_chat_template(tokenizer, Path(bench.chat_template))
     return not tokenizer.chat_template
+
+
+def ask_plainly(tokenizer: Tokenizer, form: Asking) -> None:
+    """Give a tokenizer without a chat template the plain one of a form; another is left as it is."""
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = plain_template(tokenizer, form.protocol)
 
 
 def plain_template(tokenizer: Tokenizer, protocol: Protocol) -> str:

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+from evaluator.answers.answer_text import opened_by
 from evaluator.grading.grade import Grade, grade
 from evaluator.problems.mbpp import Problem
-from evaluator.problems.prompt import (
-    MBPP,
-    Conversation,
-    Protocol,
-    VisibleTests,
-    asks_for_programs,
-    conversation,
-    protocol_for,
-)
-from evaluator.problems.prompt_file import template_protocol
-from evaluator.sampling.answer_end import stop_rule
+from evaluator.problems.prompt import MBPP, Protocol
+from evaluator.sampling.answer_end import before_stop, stop_rule
 from evaluator.sampling.model import Policy, Sample, generate
 from sandbox.client import Sandbox
 from trainer.teacher.prompt import Attempt, Message, TeacherRules, teacher_prompts
@@ -41,26 +32,6 @@ class GradedSample:
 
     sample: Sample
     grade: Grade
-
-
-def protocol_of(
-    problems: Iterable[Problem], *, template: Path | None, visible_tests: VisibleTests
-) -> Protocol:
-    """Return the chat form in which some problems are asked: a person's file, else the usual one.
-
-    Raises:
-        UserCodeError: the file cannot be used.
-    """
-    if template is not None:
-        return template_protocol(template, visible_tests)
-    return protocol_for(visible_tests, whole_programs=asks_for_programs(problems))
-
-
-def asked_in(protocol: Protocol, problem: Problem) -> Conversation:
-    """Return the messages that ask for a problem in a chat form."""
-    asked = conversation(problem, protocol)
-    assert not isinstance(asked, str)  # noqa: S101 - `protocol_of` gives no other form
-    return asked
 
 
 def reprompt(
@@ -94,7 +65,7 @@ def ask(
     timeout_s: float = 5.0,
     protocol: Protocol = MBPP,
 ) -> list[GradedSample]:
-    """Sample one completion for each, grade it; in input order. Temperature 0 is greedy.
+    """Sample one completion for each, up to the form's mark, and grade it; in input order. Temperature 0 is greedy.
 
     Raises:
         ModelError: the prompts do not fit the model or its tokenizer.
@@ -109,6 +80,10 @@ def ask(
         seed=seed,
         stop=[stop_rule(one.problem, protocol) for one in asked],
     )
-    pairs = [(one.problem, sample.text) for one, sample in zip(asked, samples, strict=True)]
+    samples = [replace(s, text=before_stop(s.text, protocol.stop)) for s in samples]
+    pairs = [
+        (one.problem, opened_by(sample.prompt) + sample.text)
+        for one, sample in zip(asked, samples, strict=True)
+    ]
     grades = grade(pairs, sandbox, timeout_s=timeout_s)
     return [GradedSample(*item) for item in zip(samples, grades, strict=True)]

@@ -11,7 +11,7 @@ from evaluator.models.padding import check_padding
 from evaluator.problems.problem import ProblemSet
 from evaluator.sampling.model import choose_device, load_base
 from trainer.options.config import ConfigError, Options
-from trainer.options.prompting import Asking, asking, plain_template, prepare_tokenizer
+from trainer.options.prompting import Asking, ask_plainly, asking, prepare_tokenizer
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,7 @@ def load(options: Options, problems: ProblemSet) -> Loaded:
     model, tokenizer = load_model(options)
     is_plain = prepare_tokenizer(tokenizer, options.bench)
     form = asking(options.bench, problems, plain=is_plain)
-    if is_plain:
-        tokenizer.chat_template = plain_template(tokenizer, form.protocol)
+    ask_plainly(tokenizer, form)
     check_prompts(tokenizer, model, problems, options, form)
     check_padding(model)
     return Loaded(model, tokenizer, str(options.model.model_name_or_path), form, is_plain)

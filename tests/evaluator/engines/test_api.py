@@ -1,63 +1,21 @@
 import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from evaluator.cli import sources
-from evaluator.engines import api as api_module
+from evaluator.engines import servers as servers_module
 from evaluator.engines.api import Api, ApiError, sample_served
 from evaluator.problems.mbpp import load_problems
 from evaluator.problems.prompt import MBPP, MBPP_3SHOT
 from evaluator.sampling.model import Decoding
 from sdpo_bench import main
 from tests.evaluator.conftest import FakeSandbox
+from tests.evaluator.engines.stand_in import Server, ok
 
 PROBLEMS = load_problems("embedded/test", limit=3).problems
-
-
-class Server:
-    """An OpenAI-compatible server that plays a script: (status, headers, body), or what gives it."""
-
-    def __init__(self):
-        self.script = []
-        self.requests = []
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                server.requests.append((self.path, dict(self.headers), content))
-                played = server.script.pop(0) if server.script else server.usual(content)
-                status, headers, body = played() if callable(played) else played
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    def usual(self, content):
-        """The reference solution of whatever problem is asked."""
-        asked = content.get("prompt") or content["messages"][-1]["content"]
-        (problem,) = [p for p in load_problems("embedded/test").problems if p.text in asked]
-        text = f"```python\n{problem.reference}\n```"
-        return ok(text, "prompt" in content)
-
-
-def ok(text, plain=False, finish="stop"):
-    choice = {"text": text} if plain else {"message": {"content": text}}
-    body = {"choices": [{**choice, "finish_reason": finish}], "usage": {"completion_tokens": 9}}
-    return 200, {"Content-Type": "application/json"}, json.dumps(body).encode()
 
 
 @pytest.fixture
@@ -70,7 +28,7 @@ def server():
 
 def sample(server, *, protocol=MBPP, problems=PROBLEMS, waits=None, **options):
     waits = [] if waits is None else waits
-    served = Api(server.url, "m", wait=waits.append, n_tries=3, **options)
+    served = Api((server.url,), "m", wait=waits.append, n_tries=3, **options)
     batches = sample_served(
         problems, served, protocol=protocol, shots=(), decoding=Decoding(), n_at_once=2
     )
@@ -158,12 +116,12 @@ def test_another_form_is_one_line(server, body):
 
 
 def test_a_response_without_end_is_refused(server, monkeypatch):
-    monkeypatch.setattr(api_module, "_MAX_RESPONSE_BYTES", 1000)
+    monkeypatch.setattr(servers_module, "_MAX_RESPONSE_BYTES", 1000)
     failure(server, ok("x" * 2000), n_requests=1)
 
 
 def test_a_server_that_is_not_there_is_one_line():
-    served = Api("http://127.0.0.1:9/v1", "m", wait=lambda s: None, n_tries=2)
+    served = Api(("http://127.0.0.1:9/v1",), "m", wait=lambda s: None, n_tries=2)
     with pytest.raises(ApiError, match="on each of 2 tries"):
         list(
             sample_served(
@@ -196,7 +154,7 @@ def test_other_schemes_are_refused():
         list(
             sample_served(
                 PROBLEMS,
-                Api("file:///etc/passwd", "m"),
+                Api(("file:///etc/passwd",), "m"),
                 protocol=MBPP,
                 shots=(),
                 decoding=Decoding(),
@@ -218,7 +176,7 @@ def test_the_command_evaluates_what_is_served_and_stores_no_key(server, tmp_path
     (run,) = Path("runs").iterdir()
     info = json.loads((run / "run.json").read_text())
     assert (info["model"], info["label"]) == ("org/served", "served")
-    assert info["config"]["api_base"] == server.url
+    assert info["config"]["api_base"] == [server.url]
     assert not any(key in path.read_text() for path in run.iterdir())
 
 
