@@ -140,7 +140,12 @@ def _measure(chosen: dict[str, Any], resume: str | None, runs_dir: Path) -> Path
 
     names = {field.name for field in fields(GapOptions)}
     options = GapOptions(**{name: value for name, value in chosen.items() if name in names})
-    problems = load_problems(chosen["dataset"], mbpp_dir=chosen["mbpp_dir"], limit=chosen["limit"])
+    problems = load_problems(
+        chosen["dataset"],
+        mbpp_dir=chosen["mbpp_dir"],
+        limit=chosen["limit"],
+        sandbox=chosen["backend"],
+    )
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(open_sandbox(chosen["backend"]))
         check_harness(problems, sandbox, timeout_s=options.timeout_s)

@@ -13,9 +13,8 @@ from evaluator.problems.prompt import (
     Conversation,
     Protocol,
     VisibleTests,
-    asks_for_programs,
     conversation,
-    protocol_for,
+    usual_protocol,
 )
 from evaluator.problems.prompt_file import template_protocol
 from evaluator.sampling.answer_end import stop_rule
@@ -53,7 +52,8 @@ def protocol_of(
     """
     if template is not None:
         return template_protocol(template, visible_tests)
-    return protocol_for(visible_tests, whole_programs=asks_for_programs(problems))
+    # Here, as in training, showing all tests is what is usual.
+    return usual_protocol(list(problems), None if visible_tests == "all" else visible_tests)
 
 
 def asked_in(protocol: Protocol, problem: Problem) -> Conversation:

@@ -56,7 +56,7 @@ class SilentJournal:
 def problems_of(bench: BenchConfig, name: str, limit: int | None) -> ProblemSet:
     """The problems of one of the sets that the options name; the first `limit` of them."""
     mbpp_dir = None if bench.mbpp_dir is None else Path(bench.mbpp_dir)
-    return load_problems(name, mbpp_dir=mbpp_dir, limit=limit)
+    return load_problems(name, mbpp_dir=mbpp_dir, limit=limit, sandbox=bench.sandbox)
 
 
 def load_model(options: Options) -> tuple[Any, Any]:
