@@ -22,9 +22,11 @@ from evaluator.problems.evalplus import literals
 from sandbox.client import Sandbox, open_sandbox
 from sandbox.pool.scripts import MAX_PRINTED
 
+INPUT_S = 10.0
+"""Processor time that a solution may take for one input."""
 TIMEOUT_S = 60.0
-"""Of one canonical solution on all of its inputs."""
-VERSION = 1
+"""Of one run of a solution; it stops by itself at half of that, and goes on with the next input in another run."""
+VERSION = 2
 """Raised when the script below, or what it may say, changes."""
 _TOGETHER = 32
 """Solutions that are run at a time, so that one who stops early keeps what was done."""
@@ -120,7 +122,7 @@ def _run(questions: Sequence[Question], sandbox: Sandbox) -> list[Answered]:
 # ------------------------------------------------------------------------------- in the sandbox
 
 _HARNESS = """
-import io, json, sys, time
+import io, json, signal, sys, time
 out, sys.stdout, sys.stderr = sys.stdout, io.StringIO(), io.StringIO()
 kit, space, values, n = {{"__name__": "literals"}}, {{"__name__": "solution"}}, [], 0
 exec(compile({literals!r}, "literals.py", "exec"), kit)
@@ -134,6 +136,9 @@ def floats(value):
         return bool(value) and all(isinstance(item, float) for item in value)
     return isinstance(value, float)
 
+def late(*_):
+    raise TimeoutError("it takes more than {input_s:g} s of a processor")
+
 def one(source):
     arguments = eval(source)
     if {contract!r}:
@@ -142,7 +147,11 @@ def one(source):
         except BaseException as error:
             return ["", False, "it violates the contract (" + what(error) + ")"]
     try:
-        value = space[{function!r}](*eval(source))
+        signal.setitimer(signal.ITIMER_PROF, {input_s})
+        try:
+            value = space[{function!r}](*eval(source))
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
     except BaseException as error:
         return ["", False, "the canonical solution raises " + what(error)]
     if {only_found}:
@@ -154,6 +163,7 @@ def one(source):
     except BaseException as error:
         return ["", False, "what the canonical solution returns cannot be written down: " + what(error)]
 
+signal.signal(signal.SIGPROF, late)
 start = time.process_time()
 try:
     exec(compile({code!r}, "solution.py", "exec"), space)
@@ -169,6 +179,8 @@ else:
         if n > {room}:
             values.pop()
             break
+        if time.process_time() - start > {run_s}:
+            break
     said = {{"values": values, "cpu_s": time.process_time() - start}}
     print(json.dumps(said, ensure_ascii=False), file=out)
 out.flush()
@@ -183,6 +195,8 @@ def _script(question: Question, first: int) -> str:
         contract=question.contract,
         function=question.function,
         only_found=question.only_found,
+        input_s=INPUT_S,
+        run_s=TIMEOUT_S / 2,
         inputs=list(question.inputs[first:]),
         # More than the longest value takes.
         room=MAX_PRINTED - 10_000,

@@ -332,6 +332,16 @@ def test_inputs_without_an_expected_value_are_left_out_and_named(read, sandbox):
     assert all(passed)
 
 
+def test_an_input_that_takes_the_solution_too_long_is_left_out(read, monkeypatch):
+    monkeypatch.setattr(expected, "INPUT_S", 0.1)
+    monkeypatch.setattr(expected, "TIMEOUT_S", 0.3)
+    code = "def f(x):\n    while x in (1, 3):\n        pass\n    return x\n"
+    (found,) = read(row(code, [[n] for n in range(6)]))
+    assert [text.partition(": ")[0] for text in found.left_out] == ["base_input 2", "base_input 4"]
+    assert "TimeoutError: it takes more than 0.1 s" in found.left_out[0]
+    assert len(found.problem.asserts) == 4
+
+
 def test_a_value_too_large_to_be_shipped_is_no_exception_of_the_answer(read, sandbox):
     (found,) = read(row("def f(n):\n    return n\n", [[3]]))
     (graded,) = grade([(found.problem, "def f(n):\n    return list(range(300_000))\n")], sandbox)
