@@ -35,7 +35,7 @@ from evaluator.evaluation.label import tell_if_taken
 from evaluator.models.named import check_adapter_folder, check_model_name
 from evaluator.problems.mbpp import load_problems
 from evaluator.problems.problem import DatasetError, ProblemSet
-from evaluator.problems.prompt import PROTOCOLS, asks_for_programs
+from evaluator.problems.prompt import PROTOCOLS, asks_for_programs, asks_to_complete
 from evaluator.results.stored import StoredError, StoredEval, read_evals
 from evaluator.sampling.completions import CompletionsError
 
@@ -146,8 +146,13 @@ def _evaluate(options: EvalOptions, earlier: StoredEval | None) -> None:
         mbpp_dir=options.mbpp_dir,
         # The limit of a completions file counts the problems that it holds.
         limit=options.limit if options.completions is None else None,
+        sandbox=options.backend,
     )
-    options = replace(options, whole_programs=asks_for_programs(problem_set.problems))
+    options = replace(
+        options,
+        whole_programs=asks_for_programs(problem_set.problems),
+        completes=asks_to_complete(problem_set.problems),
+    )
     with contextlib.ExitStack() as stack:
         source = open_source(options, problem_set, earlier, stack)
         info = _describe(problem_set, source, options)

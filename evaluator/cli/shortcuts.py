@@ -165,7 +165,7 @@ def main(dataset: str, mbpp_dir: Path | None, backend: str, json_path: Path | No
     """Say which problems fall to answers that solve nothing."""
     with one_line_errors():
         check_json_path(json_path)
-        problems = load_problems(dataset, mbpp_dir=mbpp_dir).problems
+        problems = load_problems(dataset, mbpp_dir=mbpp_dir, sandbox=backend).problems
         with open_sandbox(backend) as sandbox:
             scores = best_scores(problems, sandbox)
     rows = []

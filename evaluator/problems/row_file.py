@@ -6,9 +6,11 @@ A row keeps the place where it stands, so that whatever is wrong with it can be 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +19,12 @@ from typing import Any
 from analysis.installation import install_command
 from evaluator.problems.problem import DatasetError
 
-ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+ENDINGS = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".csv", ".parquet")
 
 MAX_CELL_CHARS = 16_000_000
 """Of one cell; what a program is sent with must fit 32 MiB."""
+MAX_UNPACKED_BYTES = 1 << 30
+"""Of a packed file: a few bytes can stand for any number."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,7 @@ class FileRow:
 
 def is_row_file(name: str) -> bool:
     """Whether a data set's name is that of a file or folder of problems."""
-    path = Path(name)
-    return path.suffix.lower() in ENDINGS or (bool(name) and path.is_dir())
+    return name.lower().endswith(ENDINGS) or (bool(name) and Path(name).is_dir())
 
 
 def read_rows(path: Path) -> list[FileRow]:
@@ -49,12 +52,14 @@ def read_rows(path: Path) -> list[FileRow]:
     """
     readers: dict[str, Callable[[Path], Iterator[FileRow]]] = {
         ".jsonl": _json_lines,
+        ".gz": _packed_json_lines,
         ".ndjson": _json_lines,
         ".json": _json_array,
         ".csv": _csv,
         ".parquet": _parquet,
     }
-    reader = _folder if path.is_dir() else readers.get(path.suffix.lower())
+    is_known = is_row_file(path.name)
+    reader = _folder if path.is_dir() else readers[path.suffix.lower()] if is_known else None
     if reader is None:
         raise DatasetError(
             f"a problem file must end in {', '.join(ENDINGS)} or be a folder of datasets, got {str(path)!r}; "
@@ -109,10 +114,30 @@ def _text(path: Path, content: bytes, place: Callable[[int], str]) -> str:
         ) from error
 
 
+def _packed_json_lines(path: Path) -> Iterator[FileRow]:
+    """One object a line, all compressed by gzip."""
+    try:
+        with gzip.open(path) as file:
+            content = file.read(MAX_UNPACKED_BYTES + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DatasetError(
+            f"a file that ends in .gz must be whole, got {str(error)[:100]} in {str(path)!r}; get it again"
+        ) from error
+    if len(content) > MAX_UNPACKED_BYTES:
+        raise DatasetError(
+            f"a packed file must hold at most {MAX_UNPACKED_BYTES} bytes, got more in {str(path)!r}; split it"
+        )
+    yield from _lines_of_json(path, content)
+
+
 def _json_lines(path: Path) -> Iterator[FileRow]:
     """One object a line."""
+    yield from _lines_of_json(path, path.read_bytes())
+
+
+def _lines_of_json(path: Path, content: bytes) -> Iterator[FileRow]:
     # Not text lines: a lone carriage return or a line separator within a string ends no object.
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+    for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip() in (b"", b"\xef\xbb\xbf"):
             continue
         place = f"line {number}"

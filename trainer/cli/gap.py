@@ -122,7 +122,12 @@ def _measure(chosen: dict[str, Any], resume: str | None, runs_dir: Path) -> Path
     from sandbox.client import open_sandbox
     from trainer.experiments.gap import GapOptions, measure_gap
 
-    problems = load_problems(chosen["dataset"], mbpp_dir=chosen["mbpp_dir"], limit=chosen["limit"])
+    problems = load_problems(
+        chosen["dataset"],
+        mbpp_dir=chosen["mbpp_dir"],
+        limit=chosen["limit"],
+        sandbox=chosen["backend"],
+    )
     own = _own(chosen, problems, None if resume is None else runs_dir / resume)
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(open_sandbox(chosen["backend"]))

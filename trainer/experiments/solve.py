@@ -75,7 +75,7 @@ def solve(options: SolveOptions, *, say: Say) -> SolveResult:
     bench = first.bench
     mbpp_dir = None if bench.mbpp_dir is None else Path(bench.mbpp_dir)
     name = f"{options.dataset}[{','.join(map(str, options.task_ids))}]"
-    problems = load_problems(name, mbpp_dir=mbpp_dir)
+    problems = load_problems(name, mbpp_dir=mbpp_dir, sandbox=bench.sandbox)
     own = load_own(bench, problems.problems[0])
     policy = _load(first)
     form = asking(bench, problems, plain=not policy.tokenizer.chat_template)

@@ -13,18 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluator.models.objects import Tokenizer
-from evaluator.problems.human_eval import HUMAN_EVAL
 from evaluator.problems.problem import DatasetError, Problem, ProblemSet
 from evaluator.problems.prompt import (
-    COMPLETE_FUNCTION,
     MBPP_3SHOT,
     Conversation,
     Protocol,
     VisibleTests,
-    asks_for_programs,
     conversation,
     load_shots,
-    protocol_for,
+    usual_protocol,
 )
 from evaluator.problems.prompt_file import FIELDS, template_protocol
 from evaluator.problems.user_code import set_chat_template
@@ -89,10 +86,8 @@ def form_of(
                 f"a model without a chat template is asked with three solved problems of MBPP: {error}; or write a "
                 "prompt of your own and name it by prompt_template"
             ) from error
-    if problems.name.partition("[")[0] == HUMAN_EVAL and visible_tests == "all":
-        return Asking(COMPLETE_FUNCTION)
-    programs = asks_for_programs(problems.problems)
-    return Asking(protocol_for(visible_tests, whole_programs=programs))
+    shown = None if visible_tests == "all" else visible_tests
+    return Asking(usual_protocol(problems.problems, shown))
 
 
 def prepare_tokenizer(tokenizer: Tokenizer, bench: BenchConfig) -> bool:

@@ -118,6 +118,7 @@ def calibration_of(options: Options) -> Calibration | None:
         bench.eval_dataset,
         mbpp_dir=None if bench.mbpp_dir is None else Path(bench.mbpp_dir),
         limit=bench.calibration_problems,
+        sandbox=bench.sandbox,
     )
     return Calibration(band, problems)
 

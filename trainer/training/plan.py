@@ -57,7 +57,7 @@ def make_plan(algorithm: Algorithm, options: Options) -> Plan:
 def problems_of(bench: BenchConfig, name: str, limit: int | None) -> ProblemSet:
     """The problems of one of the sets that the options name; the first `limit` of them."""
     mbpp_dir = None if bench.mbpp_dir is None else Path(bench.mbpp_dir)
-    return load_problems(name, mbpp_dir=mbpp_dir, limit=limit)
+    return load_problems(name, mbpp_dir=mbpp_dir, limit=limit, sandbox=bench.sandbox)
 
 
 def check_audit(algorithm: Algorithm, options: Options) -> None:

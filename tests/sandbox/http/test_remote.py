@@ -99,6 +99,34 @@ def test_a_server_without_room_is_waited_for(quick, status):
         assert remote.n_asked_again == 4
 
 
+SCRIPTS = [
+    "print('é', 1 + 1)",
+    "print('x' * 400_000)",
+    "1 / 0",
+    "import sys\nprint(5)\nsys.exit(3)",
+    "import os\nprint(6)\nos._exit(0)",
+    "print(__name__ == '__main__', input() if False else '')",
+]
+
+
+def test_a_script_prints_over_http_what_it_prints_here(served, process_pool):
+    with Remote(served, token=TOKEN) as remote:
+        there = remote.printed(SCRIPTS, timeout_s=5)
+    here = process_pool.printed(SCRIPTS, timeout_s=5)
+    assert there == here
+    assert here[0] == "é 2\n" and len(here[1]) == 400_001
+    assert here[2:] == [None, None, None, "True \n"]
+
+
+def test_a_script_is_asked_again_after_an_answer_that_makes_no_sense(quick):
+    right = answer({"status": "Success", "run_result": dict(FINISHED, stdout="4\n")})
+    with OddServer(answer(b"<html>"), right) as server, Remote(server.url) as remote:
+        assert remote.printed(["print(4)"], timeout_s=1) == ["4\n"]
+
+
+FINISHED = {"status": "Finished", "execution_time": 0.1, "return_code": 0, "stderr": ""}
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[" * 10_000, b"\xff" * 100_000])
 def test_a_proxys_own_words_are_no_reason_to_fail(quick, body):
     with OddServer(answer(body, 502), RIGHT) as server, Remote(server.url) as remote:
