@@ -24,8 +24,9 @@ from analysis.cli.options import (
 )
 from analysis.cli.run_list import print_runs
 from analysis.installation import package_command
-from analysis.journal.journal import is_being_written
+from analysis.journal.journal import StoreError, is_being_written
 from analysis.queries import refused, run_query, runs_overview
+from analysis.queries.sql import check_text
 from analysis.render import (
     Result,
     echo,
@@ -154,7 +155,7 @@ def sql(
         _open_shell(results)
         return
     if query is None or query == "-":
-        query = (file or sys.stdin).read()
+        query = _read_query(file or sys.stdin)
     if not query.strip():
         raise click.UsageError('the query is empty; try "FROM leaderboard"')
     with connect(results) as connection:
@@ -243,6 +244,20 @@ def export(
         echo(f"{folder / table}: {n_rows:,} rows")
 
 
+def _read_query(file: Any) -> str:  # noqa: ANN401 - an open text file
+    """Read a query whole.
+
+    Raises:
+        StoreError: it is no text.
+    """
+    try:
+        return str(file.read())
+    except UnicodeDecodeError as error:
+        raise StoreError(
+            f"a query must be UTF-8, got byte {error.object[error.start]:#x} at {error.start}; save it as UTF-8"
+        ) from error
+
+
 def _print(result: Result, *, max_rows: int) -> None:
     """Print a table, or one line where there is nothing in it."""
     if not result.columns:
@@ -267,8 +282,13 @@ def _open_shell(results: Path) -> None:
 
 def _write_parquet(connection: duckdb.DuckDBPyConnection, query: str, output: Path) -> None:
     """Write a query's rows as a Parquet file, whole or not at all."""
+    check_text(query, "a query")
+    check_text(str(output), "the name of a Parquet file")
     try:
         with written_whole(output) as temporary:
-            connection.sql(query).write_parquet(str(temporary))
+            rows = connection.sql(query)
+            if rows is None:
+                raise StoreError("a Parquet file must hold rows, got a query without; select some")
+            rows.write_parquet(str(temporary))
     except duckdb.Error as error:
         raise refused(error) from error

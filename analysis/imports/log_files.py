@@ -90,8 +90,9 @@ def _read_parquet(path: Path) -> Result:
 
 
 def _read_jsonl(path: Path) -> Result:
-    text = path.read_text(encoding="utf-8", errors="backslashreplace")
-    return _of_objects([json.loads(line) for line in text.splitlines() if line.strip()])
+    text = path.read_text(encoding="utf-8-sig", errors="backslashreplace")
+    # not splitlines: an answer may hold other ends of a line than the file's
+    return _of_objects([json.loads(line) for line in text.split("\n") if line.strip()])
 
 
 def _read_json(path: Path) -> Result:

@@ -8,6 +8,7 @@ import duckdb
 
 from analysis.journal.journal import StoreError
 from analysis.queries import refused
+from analysis.queries.sql import check_text
 from analysis.render import written_whole
 from analysis.warehouse.tables import record_tables, run_table
 
@@ -25,6 +26,7 @@ def export_parquet(
     Raises:
         StoreError: the folder exists or cannot be written, or the results are damaged.
     """
+    check_text(str(folder), "the name of an export")
     if folder.exists():
         raise StoreError(
             f"the folder of an export must not exist yet, got {str(folder)!r}; "

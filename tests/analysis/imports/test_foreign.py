@@ -43,6 +43,13 @@ def test_a_column_a_metric(tmp_path):
     assert rows == [(1, "loss", "0.5"), (2, "loss", "nan"), (2, "reward/mean", "0.001")]
 
 
+def test_a_line_of_json_ends_at_a_line_feed_alone_and_may_begin_with_a_mark(tmp_path):
+    text = "a\u2028b\u0085c"
+    row = json.dumps({"step": 1, "completion": text}, ensure_ascii=False)
+    found = read(tmp_path, "a.jsonl", f"\ufeff{row}\r\n{row}\n")
+    assert [r.completion for r in found.records] == [text, text]
+
+
 def test_a_row_a_metric(tmp_path):
     found = read(tmp_path, "a.csv", "name,step,value\nloss,3,0.25\nloss,4,oops\n")
     assert [(r.step, r.name, r.value) for r in found.records] == [(3, "loss", 0.25)]
