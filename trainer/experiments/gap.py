@@ -26,13 +26,14 @@ from typing import Literal
 from analysis.journal.journal import Journal, StoreError, segments
 from analysis.journal.lines import Damage, scan
 from analysis.records import GapAnswer, GapLogprob
+from analysis.statistics.intervals import Interval, mean_interval
+from analysis.statistics.paired import paired_difference
 from analysis.task_ids import TaskId, task_order
 from evaluator.grading.feedback import feedback, neutralise
 from evaluator.problems.mbpp import Problem
 from evaluator.problems.prompt import VisibleTests
 from evaluator.sampling.completions import gold_answers
 from evaluator.sampling.model import Policy
-from evaluator.statistics.stats import Interval, mean_interval, paired_difference
 from sandbox.client import Sandbox
 from trainer.experiments.reading import answer_logprobs, prompt_ids
 from trainer.teacher.prompt import Message, TeacherRules
