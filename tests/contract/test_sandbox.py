@@ -104,9 +104,9 @@ def test_an_exception_while_loading_is_every_asserts_error(pool):
 
 
 def test_results_come_in_order(pool):
-    programs = [f(f"def f(x):\n    return {n % 3}\n") for n in range(60)]
+    programs = [f(f"def f(x):\n    return {n % 3}\n") for n in range(24)]
     verdicts = [execution.results[0].verdict for execution in pool.run(programs)]
-    assert verdicts == [Verdict.PASSED if n % 3 == 2 else Verdict.FAILED for n in range(60)]
+    assert verdicts == [Verdict.PASSED if n % 3 == 2 else Verdict.FAILED for n in range(24)]
 
 
 def test_no_programs_give_no_results(pool):
