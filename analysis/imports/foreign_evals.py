@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scipy.stats import binomtest
-
 from analysis.journal.journal import StoreError
 from analysis.records import Eval, EvalResult, Metric, Record
 from analysis.render import visible
+from analysis.statistics.intervals import wilson
 from analysis.task_ids import TaskId
 
 _VERDICTS = ("pass_at_1", "pass@1", "exact_match", "acc")
@@ -196,7 +195,7 @@ def evalplus_results(
 
 
 def _summary(eval_id: str, k: int, n: int, *, label: str, dataset: str) -> Eval:
-    interval = binomtest(k, n).proportion_ci(method="wilson")
+    interval = wilson(k, n)
     return Eval(
         eval_id=eval_id,
         step=None,
@@ -206,8 +205,8 @@ def _summary(eval_id: str, k: int, n: int, *, label: str, dataset: str) -> Eval:
         decoding="imported",
         n=n,
         k=k,
-        interval_low=float(interval.low),
-        interval_high=float(interval.high),
+        interval_low=interval.low,
+        interval_high=interval.high,
         wall_s=None,
     )
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from accelerate import PartialState
 
 from analysis.journal.journal import Journal
+from analysis.statistics.intervals import wilson
 from evaluator.evaluation.evaluate import EvalSummary, evaluate
 from evaluator.problems.mbpp import ProblemSet, load_problems
 from evaluator.results.plausibility import suspicion
 from evaluator.sampling.model import Decoding, Policy
-from evaluator.statistics.stats import wilson
 from sandbox.client import Sandbox
 from trainer.options.config import ConfigError, Options
 from trainer.options.prompting import asking

@@ -13,6 +13,7 @@ from analysis.imports.foreign import read_log
 from analysis.journal.journal import StoreError
 from analysis.warehouse.warehouse import connect, ingest
 from sdpo_bench import main
+from tests.scale import examples
 
 
 def read(tmp_path, name, content):
@@ -192,7 +193,7 @@ def test_one_bad_file_of_two_leaves_nothing(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(content=st.binary(max_size=200) | st.text(st.sampled_from('step,\n"1.e-\x00x'), max_size=60))
 @example(content=b"step,a\n-1,2\n")
 @example(content="step,step\n1,2\n")

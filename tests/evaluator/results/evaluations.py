@@ -5,7 +5,7 @@ from pathlib import Path
 from analysis.journal.journal import Journal
 from analysis.provenance import Named, run_info
 from analysis.records import Eval, EvalResult
-from evaluator.statistics.stats import wilson
+from analysis.statistics.intervals import wilson
 
 INFO = run_info(
     kind="eval",

@@ -3,12 +3,12 @@
 import shutil
 
 import pytest
-from transformers import TrainerCallback
 
 from analysis.journal.journal import StoreError
 from evaluator.models.lora import ModelError
 from evaluator.problems.mbpp import DatasetError
 from tests.tiny_model import make_tiny_model
+from tests.trainer.interrupting import InterruptAfter, Interrupted
 from trainer.endings.resume import last_checkpoint
 from trainer.options.config import ConfigError, parse_options
 from trainer.training.train import resume, train
@@ -85,15 +85,6 @@ def test_a_tokenizer_without_a_template_and_no_solved_examples_leave_no_run(
     assert not (tmp_path / "runs").exists()
 
 
-class Interrupted(Exception):
-    pass
-
-
-class InterruptOnSave(TrainerCallback):
-    def on_save(self, args, state, control, **kwargs):
-        raise Interrupted
-
-
 @pytest.mark.parametrize("missing", ["position-0.pt", "teacher.safetensors"])
 def test_a_checkpoint_that_lacks_something_is_one_line_and_no_row_more(
     config_file, tmp_path, missing
@@ -101,7 +92,7 @@ def test_a_checkpoint_that_lacks_something_is_one_line_and_no_row_more(
     options = parse_options(config_file(save_strategy="steps", save_steps=1))
     with pytest.raises(Interrupted):
         train(
-            "sdpo", options, say=lambda _: None, prepare=lambda t: t.add_callback(InterruptOnSave())
+            "sdpo", options, say=lambda _: None, prepare=lambda t: t.add_callback(InterruptAfter(1))
         )
     (run_dir,) = (tmp_path / "runs").iterdir()
     (last_checkpoint(run_dir) / missing).unlink()
