@@ -28,12 +28,14 @@ from evaluator.sampling.policy import prompt_text
 from sandbox.client import Sandbox
 from trainer.audit.trainer import AuditedTrainer, EndOfStep
 from trainer.endings.faults import Patience
+from trainer.endings.processes import check_shared
 from trainer.endings.resume import MarkComplete
 from trainer.options.checks import adapter_config, check_targets
 from trainer.options.config import Algorithm, BenchConfig, ConfigError, Options
 from trainer.options.own import Own
 from trainer.options.prompting import Asking
 from trainer.rollouts.rollouts import RolloutGrader
+from trainer.rollouts.vllm_server import server_needed
 from trainer.step.callbacks import StopOnNonFinite, TeacherUpdate
 from trainer.step.loss_trainer import BenchTrainer
 from trainer.step.position import KeepPosition
@@ -50,6 +52,9 @@ class SilentJournal:
         """Write nothing."""
 
     def commit(self) -> None:
+        """Write nothing."""
+
+    def finish(self, state: str, error: str | None = None) -> None:
         """Write nothing."""
 
 
@@ -178,12 +183,14 @@ def open_journal(
     `decoding` is how its rollouts are drawn, in full.
 
     Raises:
+        ConfigError: the machines do not share the runs folder.
         StoreError: the runs folder cannot be written.
     """
     state = PartialState()
     if not state.is_main_process:
         shared: list[Any] = [None, None]
         broadcast_object_list(shared)
+        check_shared(shared[0])
         return SilentJournal(*shared)  # type: ignore[return-value]  # has what is called of it here
     bench = options.bench
     protocol = form.protocol
@@ -207,6 +214,12 @@ def open_journal(
     journal = Journal.create(Path(bench.runs_dir), info)
     if state.num_processes > 1:
         broadcast_object_list([journal.run_dir, info])
+        try:
+            check_shared(journal.run_dir)
+        except ConfigError as error:
+            journal.finish("failed", str(error))
+            journal.close()
+            raise
     return journal
 
 
@@ -270,7 +283,7 @@ def build_trainer(
     check_targets(model, peft_config)
     try:
         # transformers makes the output folder at once; the run's own is named by `begin`
-        with tempfile.TemporaryDirectory() as training.output_dir:
+        with tempfile.TemporaryDirectory() as training.output_dir, server_needed():
             trainer = kind(
                 model,
                 algorithm=algorithm,

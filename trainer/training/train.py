@@ -26,6 +26,7 @@ from sandbox.client import open_sandbox
 from trainer.audit.checks import Layer
 from trainer.audit.trainer import AuditedTrainer
 from trainer.endings.faults import OutsideFault, Patience
+from trainer.endings.processes import is_lost_process
 from trainer.endings.resume import COMPLETE, checkpoint_step, last_checkpoint, recall, remember
 from trainer.endings.stop import StopAtStepEnd, Stopped, StopRequest
 from trainer.endings.supervise import tell
@@ -41,6 +42,7 @@ from trainer.options.config import Algorithm, ConfigError, Options
 from trainer.options.own import Own, check_unchanged, load_own
 from trainer.options.prompting import ask_plainly, asking, prepare_tokenizer
 from trainer.rollouts.settings import training_settings
+from trainer.rollouts.vllm_server import check_vllm
 from trainer.step.callbacks import NonFinite, ProgressLine
 from trainer.step.loss_trainer import BenchTrainer
 from trainer.step.position import TakeUpPosition, planned_steps, take_up_teacher
@@ -200,6 +202,7 @@ def _checked(algorithm: Algorithm, options: Options) -> tuple[ProblemSet, Proble
     own = load_own(bench, problems.problems[0])
     check_audit(algorithm, options)
     check_settings(algorithm, options)
+    check_vllm(options)
     return problems, eval_problems, own
 
 
@@ -290,6 +293,13 @@ def _ends(trainer: BenchTrainer, journal: Journal) -> Iterator[None]:
         journal.finish("stopped", line)
         raise OutsideFault(line) from end
     except RuntimeError as end:
+        if is_lost_process(end):
+            line = (
+                f"every process must stay to the end, got one lost ({' '.join(str(end).split())[:120]})"
+                f"{_saved(trainer, journal)}"
+            )
+            journal.finish("stopped", line)
+            raise OutsideFault(line) from end
         if not is_out_of_memory(end):
             raise
         line = (
@@ -316,12 +326,15 @@ def _what_takes_less(trainer: BenchTrainer) -> list[str]:
 
 
 def _saved(trainer: BenchTrainer, journal: Journal) -> str:
-    """Save the state of the last whole step, where that is possible, and say so."""
+    """Save the state of the last whole step, where this process alone can, and say so."""
     step = int(trainer.state.global_step)
     again = f"`sdpo-bench train --resume {journal.run_dir}` goes on"
     folder = Path(trainer.args.output_dir) / f"checkpoint-{step}"
     if step == 0:
         return f"; no step was trained yet, {again} from the start"
+    if trainer.accelerator.num_processes > 1:
+        # to save takes all of them, and this one cannot know where the others are
+        return f"; {again} from the last checkpoint, started on every machine"
     if not (folder / COMPLETE).exists():
         try:
             journal.commit()  # a checkpoint must not stand for rows that are not on disk
