@@ -6,11 +6,10 @@ over NCCL from one CUDA device to the server's.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
-import requests
 import torch
 
 from trainer.endings.faults import OutsideFault
@@ -32,7 +31,7 @@ def check_vllm(options: Options) -> None:
     training = options.training
     if not training.use_vllm:
         return
-    if importlib.util.find_spec("vllm") is None:
+    if find_spec("vllm") is None:
         raise ConfigError(
             "use_vllm must have vllm installed beside sdpo-bench, in the server mode too, got none; install a vllm "
             "that TRL knows (0.20 to 0.30) into this environment, or leave use_vllm out"
@@ -53,7 +52,9 @@ def server_needed() -> Iterator[None]:
     """
     try:
         yield
-    except requests.RequestException as error:
+    except OSError as error:
+        if not _is_of_requests(error):
+            raise
         raise ConfigError(f"the vLLM server must answer, got {_line(error)}; {START}") from error
 
 
@@ -66,13 +67,17 @@ def server_asked() -> Iterator[None]:
     """
     try:
         yield
-    except requests.RequestException as error:
-        raise OutsideFault(f"the vLLM server must answer, got {_line(error)}") from error
     except Exception as error:
         # TRL has no type of its own for a status other than 200
-        if type(error) is not Exception or not str(error).startswith("Request failed: "):
+        refused = type(error) is Exception and str(error).startswith("Request failed: ")
+        if not refused and not _is_of_requests(error):
             raise
         raise OutsideFault(f"the vLLM server must answer, got {_line(error)}") from error
+
+
+def _is_of_requests(error: BaseException) -> bool:
+    """Whether the library that TRL asks its server with gave up."""
+    return isinstance(error, OSError) and type(error).__module__.partition(".")[0] == "requests"
 
 
 def _line(error: BaseException) -> str:
