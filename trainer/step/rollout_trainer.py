@@ -25,12 +25,7 @@ from evaluator.models.objects import CausalModel
 from evaluator.models.padding import causal_model, undisturbed
 from evaluator.models.shared_prompt import prompts_once
 from evaluator.sampling.answer_end import before_stop
-from evaluator.sampling.decoding import (
-    alone,
-    answer_text,
-    end_ids,
-    up_to_end,
-)
+from evaluator.sampling.decoding import alone, answer_text, end_ids, up_to_end
 from evaluator.sampling.model import Policy
 from trainer.endings.faults import Patience
 from trainer.losses.aggregation import pass_rate_weights
@@ -42,6 +37,7 @@ from trainer.rollouts.metrics import group_metrics, peak_memory_bytes
 from trainer.rollouts.rollouts import GradedRollout, RolloutGrader, SampledRollout, rollout_records
 from trainer.rollouts.settings import training_settings
 from trainer.rollouts.token_stats import chosen_rows
+from trainer.rollouts.vllm_server import server_asked
 from trainer.step.batch_trainer import BatchTrainer, gathered, local_rows
 from trainer.step.callbacks import NonFinite
 from trainer.step.forward import WithPositions
@@ -313,7 +309,9 @@ class RolloutTrainer(BatchTrainer):
         """No dropout, and no settings but ours."""
         # vLLM has a model of its own; TRL reads from the mode how many to sample
         with ExitStack() as stack:
-            if not self.use_vllm:
+            if self.use_vllm:
+                stack.enter_context(server_asked())
+            else:
                 stack.enter_context(counted(causal_model(self.model), self._ends, self.show_ended))
                 for way in (evaluation_mode, prompts_once):
                     stack.enter_context(way(self.model))

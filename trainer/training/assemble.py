@@ -23,6 +23,7 @@ from trainer.endings.resume import MarkComplete
 from trainer.options.checks import adapter_config, check_targets
 from trainer.options.config import ConfigError
 from trainer.rollouts.rollouts import RolloutGrader
+from trainer.rollouts.vllm_server import server_needed
 from trainer.step.callbacks import StopOnNonFinite, TeacherUpdate
 from trainer.step.loss_trainer import BenchTrainer
 from trainer.step.position import KeepPosition
@@ -47,7 +48,11 @@ def build_trainer(plan: Plan, loaded: Loaded, sandbox: Sandbox, patience: Patien
     peft_config = adapter_config(plan.options.model)
     check_targets(model, peft_config)
     # transformers makes the output folder at once; the run's own is named by `begin`
-    with _faults_of_options(), tempfile.TemporaryDirectory() as training.output_dir:
+    with (
+        _faults_of_options(),
+        tempfile.TemporaryDirectory() as training.output_dir,
+        server_needed(),
+    ):
         trainer = kind(
             model,
             algorithm=plan.algorithm,

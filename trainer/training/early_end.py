@@ -13,6 +13,7 @@ from analysis.journal.journal import Journal, StoreError
 from evaluator.models.four_bit import is_four_bit
 from evaluator.models.memory import is_out_of_memory, what_was_asked
 from trainer.endings.faults import OutsideFault
+from trainer.endings.processes import is_lost_process
 from trainer.endings.resume import COMPLETE
 from trainer.endings.stop import Stopped
 from trainer.options.config import ConfigError
@@ -36,6 +37,13 @@ def early_ends(trainer: BenchTrainer, journal: Journal) -> Iterator[None]:
         journal.finish("stopped", line)
         raise OutsideFault(line) from end
     except RuntimeError as end:
+        if is_lost_process(end):
+            line = (
+                f"every process must stay to the end, got one lost ({' '.join(str(end).split())[:120]})"
+                f"{_saved(trainer, journal)}"
+            )
+            journal.finish("stopped", line)
+            raise OutsideFault(line) from end
         if not is_out_of_memory(end):
             raise
         line = (
@@ -62,12 +70,15 @@ def _what_takes_less(trainer: BenchTrainer) -> list[str]:
 
 
 def _saved(trainer: BenchTrainer, journal: Journal) -> str:
-    """Save the state of the last whole step, where that is possible, and say so."""
+    """Save the state of the last whole step, where this process alone can, and say so."""
     step = int(trainer.state.global_step)
     again = f"`sdpo-bench train --resume {journal.run_dir}` goes on"
     folder = Path(trainer.args.output_dir) / f"checkpoint-{step}"
     if step == 0:
         return f"; no step was trained yet, {again} from the start"
+    if trainer.accelerator.num_processes > 1:
+        # to save takes all of them, and this one cannot know where the others are
+        return f"; {again} from the last checkpoint, started on every machine"
     if not (folder / COMPLETE).exists():
         try:
             journal.commit()  # a checkpoint must not stand for rows that are not on disk

@@ -16,6 +16,7 @@ from trainer.options.checks import (
 )
 from trainer.options.config import Algorithm, BenchConfig, ConfigError, Options
 from trainer.options.own import Own, load_own
+from trainer.rollouts.vllm_server import check_vllm
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def make_plan(algorithm: Algorithm, options: Options) -> Plan:
     own = load_own(bench, problems.problems[0])
     check_audit(algorithm, options)
     check_settings(algorithm, options)
+    check_vllm(options)
     return Plan(algorithm, options, problems, eval_problems, own)
 
 

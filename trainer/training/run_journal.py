@@ -17,6 +17,7 @@ from analysis.provenance import folder_sha256, run_info, weights_of
 from analysis.records import Record, RunInfo
 from evaluator.sampling.decoding import stored
 from sandbox.client import Sandbox
+from trainer.endings.processes import check_shared
 from trainer.endings.resume import checkpoint_step, last_checkpoint, remember
 from trainer.options.config import ConfigError, Options
 from trainer.options.own import check_unchanged
@@ -50,18 +51,21 @@ def new_journal(plan: Plan, loaded: Loaded, sandbox: Sandbox) -> Iterator[Journa
     """Open the journal of a run of its own, made by the main process and known to all.
 
     Raises:
+        ConfigError: the machines do not share the runs folder.
         StoreError: the runs folder cannot be written.
     """
     state = PartialState()
     if not state.is_main_process:
         shared: list[Any] = [None, None]
         broadcast_object_list(shared)
+        check_shared(shared[0])
         yield SilentJournal(*shared)  # type: ignore[misc]  # has what is called of it here
         return
     info = _describe(plan, loaded, sandbox)
     with Journal.create(Path(plan.options.bench.runs_dir), info) as journal:
         if state.num_processes > 1:
             broadcast_object_list([journal.run_dir, info])
+            check_shared(journal.run_dir)
         remember(journal.run_dir, plan.algorithm, plan.options)
         yield journal
 
