@@ -36,8 +36,9 @@ def problems() -> None:
 def check(file: Path, timeout_s: float, backend: str, json_path: Path | None) -> None:
     """Say for each row of a problem file what is wrong with it; exit status 1 where anything is.
 
-    FILE is .jsonl, .json, .csv, .parquet or a folder that datasets saved. Beside what keeps a row from being a problem
-    it names references that fail, asserts that a constant passes, and checkers that refuse the expected output.
+    FILE is .jsonl, .jsonl.gz, .json, .csv, .parquet or a folder that datasets saved. Beside what keeps a row from being
+    a problem it names references that fail, asserts that a constant passes, checkers that refuse the expected output,
+    and inputs that grade nothing.
 
     \b
     Example:  sdpo-bench problems check mine.jsonl

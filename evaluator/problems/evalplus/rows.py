@@ -27,7 +27,7 @@ from evaluator.problems.problem import Problem, lf
 
 _COLUMNS = {"task_id", "prompt", "entry_point", "canonical_solution", "base_input"}
 _GROUPS = ("base_input", "plus_input")
-_TAKEN = {"judge", "math", "abs", "sum", "enumerate", "isinstance", *BUILDERS}
+_TAKEN = {"judge", *BUILDERS}
 """An answer of such a name would write what is expected of it."""
 _SLOW_S = 1.0
 """A solution that takes longer than that, in processor time, brings its problem a limit of its own."""

@@ -386,6 +386,21 @@ def test_a_row_that_cannot_be_used_says_why(read, changes, said):
     assert said in found.faults[0]
 
 
+def test_a_wrong_row_is_said_before_any_solution_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(expected, "_run", lambda *_: pytest.fail("it ran"))
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row()) + "\n" + json.dumps(row(task_id="mine/2", atol="x")) + "\n")
+    with pytest.raises(DatasetError, match="line 2 .*atol must be"):
+        load_problems(str(path))
+
+
+def test_a_function_may_bear_a_builtins_name(read, sandbox):
+    (found,) = read(row("def sum(x):\n    return [x]\n", [[1], [0.5]], entry_point="sum"))
+    right, wrong = "def sum(x):\n    return [x]\n", "def sum(x):\n    return x\n"
+    pairs = [(found.problem, right), (found.problem, wrong)]
+    assert verdicts(pairs, sandbox) == [[True, True], [False, False]]
+
+
 @pytest.mark.parametrize(
     "name", ["MbppPlus.jsonl.gz", "mbpp-plus", "mbpp+", "data/HumanEvalPlus.jsonl"]
 )
