@@ -22,6 +22,7 @@ from evaluator.models.context_length import context_length
 from evaluator.models.memory import is_out_of_memory
 from evaluator.models.modes import switch_dropout_off
 from evaluator.models.objects import CausalModel, Tokenizer
+from evaluator.models.padding import causal_model, example
 from evaluator.problems.mbpp import ProblemSet, load_problems
 from evaluator.sampling.model import choose_device, load_base
 from evaluator.sampling.policy import prompt_text
@@ -90,6 +91,8 @@ def check_weights(options: Options) -> None:
         ConfigError: with one line for the user.
     """
     model = options.model
+    if options.training.fp16 and options.training.device.type == "cpu":
+        raise ConfigError("fp16 must run on a GPU, got fp16 true on a CPU; set bf16 or neither")
     if model.load_in_8bit:
         raise ConfigError(
             "base weights must be in 4, 16 or 32 bits, got load_in_8bit true; set load_in_4bit"
@@ -284,9 +287,10 @@ def build_trainer(
                 marks=form.protocol.stop,
             )
         check_optimizer(trainer)
+        check_decoding(trainer)
     # what PEFT, TRL and transformers find wrong with the options, each in types of its own; TRL also reaches
     # for parts of a model by names that it may not have
-    except (ValueError, TypeError, KeyError, ImportError, RuntimeError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, ImportError, RuntimeError, AttributeError) as error:
         if is_out_of_memory(error) or (not isinstance(error, ValueError) and raised_here(error)):
             raise
         raise ConfigError(
@@ -331,6 +335,25 @@ def check_optimizer(trainer: BenchTrainer) -> None:
         num_training_steps=10,
         scheduler_specific_kwargs=dict(args.lr_scheduler_kwargs or {}),
     )
+
+
+def check_decoding(trainer: BenchTrainer) -> None:
+    """Draw a token by settings of a person's own: transformers reads them where it samples first.
+
+    Raises:
+        ValueError, TypeError, LookupError, RuntimeError: a value of theirs cannot be used.
+    """
+    args = trainer.args
+    if args.use_vllm or not (args.generation_kwargs or args.cache_implementation):
+        return
+    ids = example(trainer.model, 4)
+    with torch.random.fork_rng(), trainer.as_sampler():
+        causal_model(trainer.model).generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=trainer.generation_config,
+            max_new_tokens=2,
+        )
 
 
 def raised_here(error: BaseException) -> bool:

@@ -34,12 +34,12 @@ from trainer.options.checks import (
     check_references,
     check_settings,
     check_trackers,
-    check_use,
     check_values,
 )
 from trainer.options.config import Algorithm, ConfigError, Options
 from trainer.options.own import Own, check_unchanged, load_own
 from trainer.options.prompting import asking, plain_template, prepare_tokenizer
+from trainer.options.unread import check_use
 from trainer.rollouts.settings import training_settings
 from trainer.step.callbacks import NonFinite, ProgressLine
 from trainer.step.loss_trainer import BenchTrainer
