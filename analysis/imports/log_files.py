@@ -70,6 +70,9 @@ def _read_csv(path: Path) -> Result:
     with path.open(newline="", encoding="utf-8-sig", errors="backslashreplace") as file:
         lines = csv.reader(file)
         columns = tuple(next(lines, ()))
+        named = [name.strip() for name in columns if name.strip()]
+        if twice := sorted({name for name in named if named.count(name) > 1}):
+            raise ValueError(f"column {twice[0]!r} stands twice")
         rows: list[tuple[Any, ...]] = []
         for line in lines:
             if not line:

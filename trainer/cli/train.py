@@ -190,26 +190,30 @@ def verify(folder: Path, json_path: Path | None) -> None:
     \b
     Example:  sdpo-bench verify tests/golden/sdpo
     """
-    from evaluator.cli.terminal import check_json_path, write_json
+    from evaluator.cli.terminal import check_json_path, printable, write_json
     from trainer.audit.golden import check_losses, check_prompts
 
     check_json_path(json_path)
     try:
         losses, prompts = check_losses(folder), check_prompts(folder)
     except ValueError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(str(error), line_breaks=False)) from error
     click.echo("largest absolute deviation (tolerance)")
+
+    def shown(text: str) -> str:
+        return printable(text, line_breaks=False)  # a manifest may come from anywhere
+
     for check in losses:
         click.echo(
-            f"{check.case:32}loss {check.loss:.1e} ({check.loss_tolerance:.0e})  "
+            f"{shown(check.case):32}loss {check.loss:.1e} ({check.loss_tolerance:.0e})  "
             f"token {check.per_token:.1e} ({check.per_token_tolerance:.0e})  "
             f"gradient {check.gradient:.1e} ({check.gradient_tolerance:.0e})  {_word(check.passed)}"
         )
     for scenario in prompts:
-        click.echo(f"{scenario.case:32}{_word(scenario.passed)}")
+        click.echo(f"{shown(scenario.case):32}{_word(scenario.passed)}")
     for scenario in prompts:
         if scenario.difference:
-            click.echo(f"{scenario.case}: {scenario.difference}")
+            click.echo(shown(f"{scenario.case}: {scenario.difference}"))
     passed = [check.passed for check in losses] + [scenario.passed for scenario in prompts]
     click.echo(f"{sum(passed)} of {len(passed)} cases agree")
     if json_path is not None:

@@ -15,6 +15,7 @@ from evaluator.answers.answer_text import opened_by
 from evaluator.grading.feedback import control_tokens
 from evaluator.models.memory import is_out_of_memory
 from evaluator.models.modes import switch_dropout_off
+from evaluator.models.padding import causal_model, example
 from evaluator.sampling.policy import prompt_text
 from sandbox.client import Sandbox
 from trainer.audit.trainer import AuditedTrainer, EndOfStep
@@ -66,6 +67,7 @@ def build_trainer(plan: Plan, loaded: Loaded, sandbox: Sandbox, patience: Patien
             marks=loaded.form.protocol.stop,
         )
         check_optimizer(trainer)
+        check_decoding(trainer)
     _add_callbacks(trainer, patience)
     return trainer
 
@@ -97,7 +99,7 @@ def _faults_of_options() -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, TypeError, KeyError, ImportError, RuntimeError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, ImportError, RuntimeError, AttributeError) as error:
         if is_out_of_memory(error) or (not isinstance(error, ValueError) and raised_here(error)):
             raise
         raise ConfigError(
@@ -140,6 +142,25 @@ def check_optimizer(trainer: BenchTrainer) -> None:
         num_training_steps=10,
         scheduler_specific_kwargs=dict(args.lr_scheduler_kwargs or {}),
     )
+
+
+def check_decoding(trainer: BenchTrainer) -> None:
+    """Draw a token by settings of a person's own: transformers reads them where it samples first.
+
+    Raises:
+        ValueError, TypeError, LookupError, RuntimeError: a value of theirs cannot be used.
+    """
+    args = trainer.args
+    if args.use_vllm or not (args.generation_kwargs or args.cache_implementation):
+        return
+    ids = example(trainer.model, 4)
+    with torch.random.fork_rng(), trainer.as_sampler():
+        causal_model(trainer.model).generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=trainer.generation_config,
+            max_new_tokens=2,
+        )
 
 
 def raised_here(error: BaseException) -> bool:

@@ -74,6 +74,8 @@ def check_weights(options: Options) -> None:
         ConfigError: with one line for the user.
     """
     model = options.model
+    if options.training.fp16 and options.training.device.type == "cpu":
+        raise ConfigError("fp16 must run on a GPU, got fp16 true on a CPU; set bf16 or neither")
     if model.load_in_8bit:
         raise ConfigError(
             "base weights must be in 4, 16 or 32 bits, got load_in_8bit true; set load_in_4bit"

@@ -11,11 +11,11 @@ from trainer.options.checks import (
     check_references,
     check_settings,
     check_trackers,
-    check_use,
     check_values,
 )
 from trainer.options.config import Algorithm, BenchConfig, ConfigError, Options
 from trainer.options.own import Own, load_own
+from trainer.options.unread import check_use
 from trainer.rollouts.vllm_server import check_vllm
 
 

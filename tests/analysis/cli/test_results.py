@@ -212,7 +212,8 @@ def test_a_statement_without_rows_prints_so_and_makes_no_parquet_file(recorded, 
 
 
 def test_a_results_file_whose_name_is_no_text_is_one_line(tmp_path):
-    result = CliRunner().invoke(main, ["sql", "SELECT 1", "--results", f"{tmp_path}/\udcff.duckdb"])
+    words = ["sql", "SELECT 1", "--no-ingest", "--results", f"{tmp_path}/\udcff.duckdb"]
+    result = CliRunner().invoke(main, words)
     assert "must be the name of a file" in one_line(result)
 
 

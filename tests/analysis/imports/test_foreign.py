@@ -44,6 +44,11 @@ def test_a_column_a_metric(tmp_path):
     assert rows == [(1, "loss", "0.5"), (2, "loss", "nan"), (2, "reward/mean", "0.001")]
 
 
+def test_a_column_that_stands_twice_is_refused_and_none_wins(tmp_path):
+    with pytest.raises(StoreError, match="column 'loss' stands twice"):
+        read(tmp_path, "a.csv", "step,loss, loss\n1,0.5,0.25\n")
+
+
 def test_a_line_of_json_ends_at_a_line_feed_alone_and_may_begin_with_a_mark(tmp_path):
     text = "a\u2028b\u0085c"
     row = json.dumps({"step": 1, "completion": text}, ensure_ascii=False)
