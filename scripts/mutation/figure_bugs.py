@@ -26,8 +26,8 @@ FIGURE_BUGS = (
     Bug(
         "extraction",
         "the first of several definitions is taken, not the last",
-        "next((i for i in reversed(range(len(others))) if wanted in binds[i]), None)",
-        "next((i for i in range(len(others)) if wanted in binds[i]), None)",
+        "next((i for i in reversed(range(len(others))) if wanted in binds[i]), anything)",
+        "next((i for i in range(len(others)) if wanted in binds[i]), anything)",
     ),
     Bug(
         "statistics",
