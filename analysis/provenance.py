@@ -21,7 +21,7 @@ from analysis.records import Artifact, RunInfo, storable
 
 PACKAGES = (
     "sdpo-bench torch transformers trl peft accelerate datasets unsloth bitsandbytes tokenizers "
-    "safetensors numpy docker duckdb pydantic scipy statsmodels"
+    "safetensors numpy docker duckdb pydantic scipy"
 ).split()
 """Distributions whose versions are stored where they are installed."""
 

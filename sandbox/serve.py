@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _MAX_FILES = 65_536
 
 
+# Long because it lists every option of the help, in its order.
 @click.command()
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to bind; others need a token."

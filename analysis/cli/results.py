@@ -82,6 +82,7 @@ def ingest(
         sys.exit(1)
 
 
+# Long because it lists every option of the help, in its order.
 @click.command()
 @click.argument("query", required=False)
 @click.option(

@@ -43,6 +43,7 @@ EVAL_ID = "final"
 """Name of the one evaluation in a run of this command."""
 
 
+# Long because it lists every option of the help, in its order; the work is in `_evaluate`.
 @click.command("eval")
 @command_options.model(help=f"Folder or hub name of the base model.  [default: {DEFAULT_MODEL}]")
 @command_options.adapter()

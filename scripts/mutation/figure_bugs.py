@@ -133,15 +133,15 @@ FIGURE_BUGS = (
     ),
     Bug(
         "statistics",
-        "comparisons are corrected as if all hypotheses had to hold",
-        'method="holm"',
-        'method="simes-hochberg"',
+        "an adjusted p-value may fall below that of a smaller one",
+        "np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1))",
+        "given[order] * np.arange(len(given), 0, -1)",
     ),
     Bug(
         "statistics",
         "every comparison is corrected by their number",
-        'method="holm"',
-        'method="bonferroni"',
+        "given[order] * np.arange(len(given), 0, -1)",
+        "given[order] * len(given)",
     ),
     Bug(
         "statistics",

@@ -23,7 +23,7 @@ from typing import Any
 
 LIGHT = "numpy scipy.stats duckdb pydantic yaml click rich docker hypothesis pytest".split()
 HEAVY = (
-    "statsmodels.stats.proportion torch safetensors.torch jaxtyping tokenizers transformers.trainer accelerate"
+    "torch safetensors.torch jaxtyping tokenizers transformers.trainer accelerate"
     " transformers.models.llama.modeling_llama peft datasets trl.trainer.grpo_trainer trl.models.utils"
 ).split()
 

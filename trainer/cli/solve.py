@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trainer.experiments.solve import SolveResult
 
 
+# Long because it lists every option of the help, in its order.
 @click.command("solve", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.option(
     "--config",

@@ -105,6 +105,19 @@ def test_holm_of_a_worked_example():
     # sorted: .01*3, max(.03, .03*2), max(.06, .04*1)
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
+    assert holm([0.7, 0.7]) == [1.0, 1.0]
+
+
+@given(st.lists(st.sampled_from([0.001, 0.01, 0.02, 0.03, 0.04, 0.2, 1.0]), min_size=1, max_size=6))
+def test_holm_rejects_what_the_step_down_procedure_does(p_values):
+    level, rejected = 0.0501, set()  # no product of the values lies at it
+    for n_left, at in zip(
+        range(len(p_values), 0, -1), np.argsort(p_values, kind="stable"), strict=True
+    ):
+        if p_values[at] > level / n_left:
+            break
+        rejected.add(int(at))
+    assert {at for at, p in enumerate(holm(p_values)) if p <= level} == rejected
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=40))

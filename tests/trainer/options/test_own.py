@@ -132,7 +132,14 @@ def twenty(monkeypatch):
     FORMS["own.jsonl"].__globals__["ROWS"] = ROWS
 
 
-@pytest.mark.parametrize("name", ["own.jsonl", "own.csv", "own.parquet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "own.jsonl",
+        # that every form reads as the same problems is tried in tests/evaluator/problems/test_own_files.py
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("own.csv", "own.parquet")),
+    ],
+)
 def test_problems_reward_and_prompt_of_ones_own_train_and_stand_in_the_report(
     own, tmp_path, name, twenty
 ):
