@@ -39,6 +39,7 @@ _COMMANDS = {
     "watch": "analysis.cli.figures:watch",
     "export": "analysis.cli.results:export",
     "import": "analysis.cli.imports:import_command",
+    "restore": "analysis.cli.imports:restore_command",
 }
 """Command -> `module:object`; a module is imported when its command is called or its help is shown."""
 _PACKAGES = ("analysis", "evaluator", "sandbox", "trainer")

@@ -11,10 +11,10 @@ import re
 import secrets
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 from analysis.journal.journal import StoreError
 from analysis.records import Artifact, RunInfo, storable
@@ -38,23 +38,58 @@ class GitState:
     diff: str | None
 
 
+class Content(Protocol):
+    """What a run depends on and is told apart by: a problem set, a prompt form."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+
+    @property
+    def sha256(self) -> str:
+        """Of its content."""
+
+
+class Named(NamedTuple):
+    """A `Content` of which no more is known."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights that answer or are trained."""
+
+    model: str
+    """Name or folder."""
+    model_sha256: str | None = None
+    """See `folder_sha256`; None where the model is no folder."""
+    adapter: str | None = None
+    """Folder of a LoRA adapter on it."""
+
+
+def weights_of(model: str, adapter: str | None = None) -> Weights:
+    """Describe the weights of a model, by name or folder, and the adapter on it.
+
+    Raises:
+        OSError: a file of the folder could not be read.
+    """
+    folder = Path(model)
+    return Weights(model, folder_sha256(folder) if folder.is_dir() else None, adapter)
+
+
 def run_info(
     *,
     kind: Literal["train", "eval"],
     label: str,
     config: Mapping[str, Any],
-    dataset: str,
-    dataset_sha256: str,
-    protocol: str,
-    protocol_sha256: str,
+    dataset: Content,
+    protocol: Content,
     sandbox: str,
+    weights: Weights | None = None,
     algorithm: str | None = None,
     seed: int | None = None,
-    model: str | None = None,
-    model_sha256: str | None = None,
-    adapter: str | None = None,
-    parent_run_id: str | None = None,
-    run_id: str | None = None,
     device: Mapping[str, Any] | None = None,
     own: Mapping[str, Any] | None = None,
 ) -> RunInfo:
@@ -64,18 +99,12 @@ def run_info(
         kind: train or eval.
         label: what a person calls the run.
         config: the whole resolved configuration; what JSON cannot hold is stored as its text.
-        dataset: name of the problem set.
-        dataset_sha256: of its source's content.
-        protocol: name of the prompt form.
-        protocol_sha256: of the prompt form's templates.
+        dataset: the problem set.
+        protocol: the prompt form.
         sandbox: backend and image.
+        weights: what answers or is trained; None where no model does.
         algorithm: of a training run.
         seed: of sampling, data order and initialisation.
-        model: model name or folder.
-        model_sha256: see `folder_sha256`.
-        adapter: adapter folder.
-        parent_run_id: the run this one evaluates or continues.
-        run_id: None makes a new one.
         device: what the caller knows of its accelerator, e.g. `{"gpu": "H100"}`; merged into
             hardware, since this package never imports torch.
         own: what a person brought, by RunInfo's names: reward, feedback, chat template and their sha256.
@@ -84,7 +113,7 @@ def run_info(
     plain = plain_config(config)
     git = git_state()
     return RunInfo(
-        run_id=run_id or new_run_id(kind, algorithm, label, started=started),
+        run_id=new_run_id(kind, algorithm, label, started=started),
         kind=kind,
         algorithm=algorithm,
         label=label,
@@ -92,20 +121,17 @@ def run_info(
         config=plain,
         config_sha256=config_sha256(plain),
         seed=seed,
-        model=model,
-        model_sha256=model_sha256,
-        adapter=adapter,
-        dataset=dataset,
-        dataset_sha256=dataset_sha256,
-        protocol=protocol,
-        protocol_sha256=protocol_sha256,
+        dataset=dataset.name,
+        dataset_sha256=dataset.sha256,
+        protocol=protocol.name,
+        protocol_sha256=protocol.sha256,
         sandbox=sandbox,
         git_commit=git.commit,
         git_dirty=git.dirty,
         git_diff=git.diff,
         packages=package_versions(),
         hardware={**hardware(), **(device or {})},
-        parent_run_id=parent_run_id,
+        **({} if weights is None else asdict(weights)),
         **(own or {}),
     )
 

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from benchmarks.evaluation_overhead import Clock, inner, overhead
-from evaluator.cli.command_options import SandboxName
+from evaluator.cli import command_options
 from evaluator.cli.terminal import one_line_errors, print_line, print_table
 from evaluator.evaluation.evaluate import graded_batches, in_batches
 from evaluator.problems.mbpp import load_problems
@@ -30,9 +30,6 @@ from evaluator.sampling.model import Policy, load_policy
 from evaluator.sampling.policy import Batch, Decoding
 from sandbox.client import open_sandbox
 
-_DATASET = click.option("--dataset", default="sanitized/test", show_default=True)
-_SANDBOX = click.option("--sandbox", "backend", type=SandboxName(), default="auto")
-
 _SLOW_MS = 500
 """A program that takes more processor time decides alone how long its batch takes."""
 
@@ -43,13 +40,13 @@ def bench() -> None:
 
 
 @bench.command()
-@click.option("--model", required=True, help="Folder or hub name.")
-@click.option("--dtype", default="auto", show_default=True)
-@click.option("--device", default="auto", show_default=True)
-@click.option("--batch-size", default=16, show_default=True)
-@click.option("--max-new-tokens", default=256, show_default=True)
+@command_options.model(required=True)
+@command_options.dtype()
+@command_options.device()
+@command_options.batch_size()
+@command_options.max_new_tokens()
 @click.option("--batches", "n_batches", default=3, show_default=True, help="Evenly spaced.")
-@_DATASET
+@command_options.dataset()
 def sampling(
     model: str,
     dtype: str,
@@ -165,8 +162,8 @@ def _bare(policy: Policy, batch: Batch, *, max_new_tokens: int) -> list[str]:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Recorded answers in place of the references.",
 )
-@_SANDBOX
-@_DATASET
+@command_options.sandbox()
+@command_options.dataset()
 def grading(
     repeats: int, n_workers: int, completions: Path | None, backend: str, dataset: str
 ) -> None:

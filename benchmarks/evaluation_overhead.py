@@ -11,17 +11,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import click
 
-from evaluator.cli.command_options import SandboxName
+from evaluator.cli import command_options
 from evaluator.cli.terminal import one_line_errors, print_line, print_table
 from evaluator.problems.mbpp import load_problems
 from evaluator.sampling.completions import gold_answers
 
 _PARTS = ("torch", "loading", "sampling", "grading")
 """Of a whole `eval`: importing torch and transformers, loading the weights, and the work itself."""
+
+
+Result = TypeVar("Result")
+P = ParamSpec("P")
 
 
 @dataclass
@@ -31,7 +35,7 @@ class Clock:
     wall_s: float = 0.0
     cpu_s: float = 0.0
 
-    def run(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the work gives
+    def run(self, work: Callable[[], Result]) -> Result:
         """Do some work and add its time."""
         wall, cpu = time.perf_counter(), time.process_time()
         result = work()
@@ -41,10 +45,10 @@ class Clock:
 
 
 @click.command()
-@click.option("--model", required=True, help="Folder or hub name.")
-@click.option("--dtype", default="auto", show_default=True)
-@click.option("--sandbox", "backend", type=SandboxName(), default="auto")
-@click.option("--dataset", default="sanitized/test", show_default=True)
+@command_options.model(required=True)
+@command_options.dtype()
+@command_options.sandbox()
+@command_options.dataset()
 def overhead(model: str, dtype: str, backend: str, dataset: str) -> None:
     """Run a whole `eval` of one token a problem, and one of recorded answers, in a fresh process each."""
     with tempfile.TemporaryDirectory() as folder, one_line_errors():
@@ -112,7 +116,7 @@ def inner(options: tuple[str, ...]) -> None:
     if "--model" in options:
         clocks["torch"].run(_import_libraries)
 
-    def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(name: str, work: Callable[P, Result]) -> Callable[P, Result]:
         return lambda *args, **kwargs: clocks[name].run(lambda: work(*args, **kwargs))
 
     for module, attribute, name in (

@@ -39,8 +39,10 @@ from trainer.options.checks import adapter_config
 from trainer.options.config import Options, parse_options
 from trainer.options.prompting import Asking
 from trainer.rollouts.rollouts import RolloutGrader
+from trainer.step.loss_trainer import BenchTrainer
 from trainer.step.timing import PhaseClock
-from trainer.training.assemble import load_model, problems_of, rows_of_problems
+from trainer.training.loading import load_model, rows_of_problems
+from trainer.training.plan import problems_of
 from trainer.training.train import train
 
 FORMS = ("sdpo", "sdpo, whole rows", "trl sdpo", "grpo", "grpo, whole rows", "trl grpo")
@@ -83,7 +85,7 @@ def measure(form: str, model: str, overrides: list[str]) -> Measured:
     """Train one step in one form."""
     watch, n_tokens, n_read = _Watch(), list[int](), list[int]()
 
-    def count(module: Any, inputs: Any) -> None:  # noqa: ANN401
+    def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         if isinstance(module, torch.nn.Embedding):
             n_read.append(inputs[0].numel())
 
@@ -116,7 +118,7 @@ def measure(form: str, model: str, overrides: list[str]) -> Measured:
 def _train_ours(form: str, options: Options, watch: _Watch, n_tokens: list[int]) -> None:
     algorithm, _, whole = form.partition(", ")
 
-    def prepare(trainer: Any) -> None:  # noqa: ANN401
+    def prepare(trainer: BenchTrainer) -> None:
         trainer.clock = PhaseClock(now=time.process_time)
         trainer.add_callback(watch)
         _count(trainer, "_generate_single_turn", n_tokens)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from sandbox.serve import serve
+
+Result = TypeVar("Result")
 
 
 def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
@@ -21,7 +25,17 @@ def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> 
     return path
 
 
-_BACKEND = click.Choice(["docker", "gvisor", "process"])
+_json_file = partial(
+    click.option, "--json", "json_file", type=click.Path(path_type=Path), callback=_writable
+)
+_backend = partial(
+    click.option,
+    "--backend",
+    type=click.Choice(["docker", "gvisor", "process"]),
+    default="docker",
+    show_default=True,
+    help="Sandbox to attack.",
+)
 _LAYERS = ("uid", "chroot", "seccomp", "landlock")
 
 
@@ -114,13 +128,7 @@ def down() -> None:
 
 
 @sandbox.command()
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    callback=_writable,
-    help="Also write the table here.",
-)
+@_json_file(help="Also write the table here.")
 def status(json_file: Path | None) -> None:
     """Show the containers that answer.
 
@@ -144,22 +152,14 @@ def status(json_file: Path | None) -> None:
 
 @sandbox.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option(
-    "--backend", type=_BACKEND, default="docker", show_default=True, help="Sandbox to attack."
-)
+@_backend()
 @click.option(
     "--without",
     type=click.Choice(_LAYERS),
     multiple=True,
     help="Switch a layer off, to see what it is for.",
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    callback=_writable,
-    help="Also write the report here.",
-)
+@_json_file(help="Also write the report here.")
 @click.option(
     "--grader",
     metavar="COMMAND",
@@ -225,16 +225,8 @@ def attack(
     default=Path("tests/attacks"),
     type=click.Path(exists=True, file_okay=False, path_type=Path),
 )
-@click.option(
-    "--backend", type=_BACKEND, default="docker", show_default=True, help="Sandbox to attack."
-)
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    callback=_writable,
-    help="Also write the reports here.",
-)
+@_backend()
+@_json_file(help="Also write the reports here.")
 def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
     """Attack with each layer switched off in turn, and with all layers off but the judge.
 
@@ -249,7 +241,7 @@ def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
     click.echo("| without | forged | false failures | broken | survivors | poisoned | which |")
     click.echo("| --- | --- | --- | --- | --- | --- | --- |")
     for without in sets:
-        report = _ours(lambda without=without: attacks.run(corpus, backend, without=without))
+        report = _ours(partial(attacks.run, corpus, backend, without=without))
         reports.append({"without": sorted(without), **report.to_json()})
         which = ", ".join(result.name for result in report.attacks if result.problems)
         click.echo(
@@ -273,13 +265,7 @@ def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
     callback=_writable,
     help="Write a bar chart here, as SVG.",
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    callback=_writable,
-    help="Also write the table here.",
-)
+@_json_file(help="Also write the table here.")
 @click.option(
     "--against",
     type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
@@ -318,16 +304,8 @@ def bench(rounds: int, chart: Path | None, json_file: Path | None, against: Path
     help="Stop after this time.",
     type=click.FloatRange(1),
 )
-@click.option(
-    "--backend", type=_BACKEND, default="docker", show_default=True, help="Sandbox to use."
-)
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    callback=_writable,
-    help="Also write the result here.",
-)
+@_backend(help="Sandbox to use.")
+@_json_file(help="Also write the result here.")
 def soak(executions: int, max_seconds: float, backend: str, json_file: Path | None) -> None:
     """Run many programs in a row; exit with 1 if memory, descriptors, processes or times grow.
 
@@ -362,7 +340,7 @@ def doctor() -> None:
         raise click.exceptions.Exit(1)
 
 
-def _ours(action: Any) -> Any:  # noqa: ANN401 - returns what the action returns
+def _ours(action: Callable[[], Result]) -> Result:
     """Run an action; a sandbox that cannot be had is one line, not a traceback."""
     from sandbox.program import SandboxError
 

@@ -49,6 +49,16 @@ class Sandbox(Protocol):
         """
         ...
 
+    def printed(self, scripts: Sequence[str], *, timeout_s: float) -> list[str | None]:
+        """Run whole programs that read nothing; what each printed, None of one that did not end by itself.
+
+        Nothing is judged: what comes back is the program's own word, at most `MAX_PRINTED` bytes of it.
+
+        Raises:
+            SandboxError: the sandbox cannot be had or fails its own checks.
+        """
+        ...
+
     def close(self) -> None:
         """Stop and remove whatever this client started."""
         ...

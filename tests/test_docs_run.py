@@ -71,6 +71,7 @@ PLACES = (
     ("--completions FILE", "--completions answers.jsonl"),
     ("import FILE... --label NAME", "import metrics.csv --label a-name"),
     ("--parquet DIR", "--parquet parquet-2"),
+    ("restore DIR", "restore exported --runs-dir restored"),
     ("attack DIR --json FILE", "attack attacks --json attacks.json"),
     ("tests/attacks", "attacks"),
     (
@@ -180,7 +181,7 @@ def _kill_when(text, folder, holds):
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while not holds() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert process.poll() is None, f"ended before it could be killed: {text}"
@@ -228,6 +229,8 @@ def reader(tmp_path_factory):
             for path in (folder / "runs").glob("eval-cut-*/segment-*")
         ),
     )
+    done = _run(_bench("sdpo-bench export --parquet exported"), folder)
+    assert done.returncode == 0, done.stderr
     places = {
         "trained": str(run_of("train", "trained").relative_to(folder)),
         "cut_training": str(run_of("train", "cut").relative_to(folder)),
@@ -259,7 +262,7 @@ def _as_run(line, places):
 
 @pytest.mark.alone
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_of_the_docs_runs(line, reader):
     folder, places = reader

@@ -37,6 +37,7 @@ def place(tmp_path_factory):
         "list.yaml": "- a\n- b\n",
         "typo.yaml": "modle_name_or_path: x\n",
         "empty.jsonl": "",
+        "plus.jsonl.gz": "no gzip",
         "answers.jsonl": "not json\n",
         "strange.jsonl": '{"task_id": 999999, "completion": "x"}\n',
         "problem.jsonl": '{"task_id": 1, "text": "no asserts"}\n',
@@ -105,6 +106,9 @@ eval --gold --completions answers.jsonl | one source
 eval --gold --n-samples 3 | at a temperature above 0
 eval --gold --dataset nope/test | must be full/SPLIT
 eval --gold --dataset nope.jsonl | must be readable, got 'nope.jsonl'
+eval --gold --dataset MbppPlus.jsonl.gz | download MbppPlus.jsonl.gz from release v0.2.0
+train sdpo --config sdpo --dataset humaneval-plus | download HumanEvalPlus.jsonl.gz from release
+eval --gold --dataset plus.jsonl.gz | ends in .gz must be whole
 eval --gold --dataset empty.jsonl | empty.jsonl
 eval --gold --dataset problem.jsonl | problem.jsonl
 eval --gold --mbpp-dir mbpp | must have sha256
@@ -161,6 +165,8 @@ report nope | got 'nope'
 report --output file/report.html | file
 export | Missing option '--parquet'
 export --parquet file | file
+restore nope | nope
+restore . | sdpo-bench export
 import nope.csv --label x --algorithm grpo | nope.csv
 import log.txt --label x --algorithm grpo | log.txt
 watch --port 70000 | not in the range

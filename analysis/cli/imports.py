@@ -1,14 +1,16 @@
-"""The command that imports logs of other programs."""
+"""The commands that make runs of files: logs of other programs, and exports of our own."""
 
 from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from analysis.cli.options import RUNS_DIR, one_line_errors
+from analysis.imports.exported import restore
 from analysis.imports.foreign import read_log
 from analysis.imports.foreign_evals import Imported
 from analysis.journal.journal import Journal, labelled_runs, same_label
@@ -69,12 +71,13 @@ def import_command(
     found = {path: read_log(path, label=label, dataset=dataset, run=run) for path in files}
     if earlier := labelled_runs(runs_dir, label):
         echo(f"warning: {same_label(label, earlier)}", err=True)
-    kind = "eval" if all(each.form == "evaluation" for each in found.values()) else "train"
+    are_evals = all(each.form == "evaluation" for each in found.values())
+    kind: Literal["eval", "train"] = "eval" if are_evals else "train"
     now = datetime.now(UTC)
     config = {"imported": [_source(path, each) for path, each in found.items()]}
     info = RunInfo(
         run_id=new_run_id("import", algorithm, label, started=now),
-        kind=kind,  # type: ignore[arg-type]  # one of the two
+        kind=kind,
         algorithm=algorithm,
         label=label,
         created_at=now.isoformat(timespec="milliseconds"),
@@ -94,6 +97,27 @@ def import_command(
                 journal.append(record)
     _tell(found)
     echo(f"run {info.run_id}")
+
+
+@click.command(name="restore")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@RUNS_DIR
+@one_line_errors
+def restore_command(*, folder: Path, runs_dir: Path) -> None:
+    """Make runs of an export again, so that every command can read them.
+
+    Their rows are those of the export; checkpoints and adapters are not in it. A run that is there already stays
+    as it is.
+
+    \b
+    Example:  sdpo-bench restore results/parquet --runs-dir restored
+              sdpo-bench sql "FROM leaderboard" --runs-dir restored --results restored.duckdb
+    """
+    written, present = restore(folder, runs_dir)
+    for run_id, n_rows in written:
+        echo(f"{runs_dir / run_id}: {n_rows:,} rows")
+    for run_id in present:
+        echo(f"{runs_dir / run_id}: was there, left as it is")
 
 
 def _tell(found: dict[Path, Imported]) -> None:

@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import ParamSpec, TypeVar
 
 import click
 import duckdb
@@ -16,7 +16,8 @@ from analysis.queries import run_query
 from analysis.render import echo, printable, visible
 from analysis.warehouse.warehouse import IngestReport, ingest
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 RUNS_DIR = click.option(
     "--runs-dir",
@@ -59,17 +60,17 @@ JSON_FILE = click.option(
 )
 
 
-def one_line_errors(command: F) -> F:
+def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Turn a results error into one line and exit status 1."""
 
     @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passes through
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
         except StoreError as error:
             raise click.ClickException(printable(str(error), line_breaks=False)) from error
 
-    return wrapped  # type: ignore[return-value]
+    return wrapped
 
 
 def read_journals(runs_dir: Path, results: Path, *, fold: bool = False) -> None:

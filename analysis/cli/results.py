@@ -24,8 +24,9 @@ from analysis.cli.options import (
 )
 from analysis.cli.run_list import print_runs
 from analysis.installation import package_command
-from analysis.journal.journal import is_being_written
+from analysis.journal.journal import StoreError, is_being_written
 from analysis.queries import refused, run_query, runs_overview
+from analysis.queries.sql import check_text
 from analysis.render import (
     Result,
     echo,
@@ -154,7 +155,7 @@ def sql(
         _open_shell(results)
         return
     if query is None or query == "-":
-        query = (file or sys.stdin).read()
+        query = _read_query(file or sys.stdin)
     if not query.strip():
         raise click.UsageError('the query is empty; try "FROM leaderboard"')
     with connect(results) as connection:
@@ -218,12 +219,19 @@ def runs(runs_dir: Path, results: Path, *, ingest_first: bool, json_file: Path |
     required=True,
     help="New folder for the files: <table>/run_id=<run>/*.parquet.",
 )
+@click.option(
+    "--whole-tables", is_flag=True, help="Write one file a table, not one folder a table and run."
+)
 @RUNS_DIR
 @RESULTS
 @INGEST
 @one_line_errors
-def export(*, folder: Path, runs_dir: Path, results: Path, ingest_first: bool) -> None:
+def export(
+    *, folder: Path, whole_tables: bool, runs_dir: Path, results: Path, ingest_first: bool
+) -> None:
     """Write every table as Parquet files, partitioned by run, for any other reader.
+
+    `sdpo-bench restore` makes runs of them again.
 
     \b
     Example:  sdpo-bench export --parquet results/parquet
@@ -231,9 +239,23 @@ def export(*, folder: Path, runs_dir: Path, results: Path, ingest_first: bool) -
     if ingest_first:
         read_journals(runs_dir, results)
     with connect(results) as connection:
-        rows = export_parquet(connection, folder)
+        rows = export_parquet(connection, folder, whole_tables=whole_tables)
     for table, n_rows in rows:
         echo(f"{folder / table}: {n_rows:,} rows")
+
+
+def _read_query(file: Any) -> str:  # noqa: ANN401 - an open text file
+    """Read a query whole.
+
+    Raises:
+        StoreError: it is no text.
+    """
+    try:
+        return str(file.read())
+    except UnicodeDecodeError as error:
+        raise StoreError(
+            f"a query must be UTF-8, got byte {error.object[error.start]:#x} at {error.start}; save it as UTF-8"
+        ) from error
 
 
 def _print(result: Result, *, max_rows: int) -> None:
@@ -260,8 +282,13 @@ def _open_shell(results: Path) -> None:
 
 def _write_parquet(connection: duckdb.DuckDBPyConnection, query: str, output: Path) -> None:
     """Write a query's rows as a Parquet file, whole or not at all."""
+    check_text(query, "a query")
+    check_text(str(output), "the name of a Parquet file")
     try:
         with written_whole(output) as temporary:
-            connection.sql(query).write_parquet(str(temporary))
+            rows = connection.sql(query)
+            if rows is None:
+                raise StoreError("a Parquet file must hold rows, got a query without; select some")
+            rows.write_parquet(str(temporary))
     except duckdb.Error as error:
         raise refused(error) from error

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scipy.stats import binomtest
-
 from analysis.journal.journal import StoreError
 from analysis.records import Eval, EvalResult, Metric, Record
+from analysis.render import visible
+from analysis.statistics.intervals import wilson
 from analysis.task_ids import TaskId
 
 _VERDICTS = ("pass_at_1", "pass@1", "exact_match", "acc")
@@ -177,11 +177,15 @@ def evalplus_results(
         task_id = _number_in(name)
         if task_id is None:
             raise _none(path, f"a problem called {name!r}")
-        for text, of_base, of_plus in _statuses(graded):
+        if not graded or graded == {"base": []}:
+            found.left_out.append(f"{name}: no answer")
+        for text, of_base, of_plus in _statuses(path, graded):
             base.append(_graded(task_id, text, of_base))
             if of_plus is not None:
                 # What evalplus counts: an answer that fails a base test does not pass plus.
-                plus.append(_graded(task_id, text, of_base if of_base != "pass" else of_plus))
+                plus.append(_graded(task_id, text, of_plus if of_base == "pass" else of_base))
+    if not base:
+        raise _none(path, "no answer")
     found.records += evaluation("base", base, label=label, dataset=named)
     if len(plus) == len(base):
         found.records += evaluation("plus", plus, label=label, dataset=f"{named}-plus")
@@ -191,7 +195,7 @@ def evalplus_results(
 
 
 def _summary(eval_id: str, k: int, n: int, *, label: str, dataset: str) -> Eval:
-    interval = binomtest(k, n).proportion_ci(method="wilson")
+    interval = wilson(k, n)
     return Eval(
         eval_id=eval_id,
         step=None,
@@ -201,8 +205,8 @@ def _summary(eval_id: str, k: int, n: int, *, label: str, dataset: str) -> Eval:
         decoding="imported",
         n=n,
         k=k,
-        interval_low=float(interval.low),
-        interval_high=float(interval.high),
+        interval_low=interval.low,
+        interval_high=interval.high,
         wall_s=None,
     )
 
@@ -308,20 +312,32 @@ def _is_graded(value: object) -> bool:
     )
 
 
-def _statuses(graded: Any) -> Iterable[tuple[str, str | None, str | None]]:  # noqa: ANN401 - JSON
+def _statuses(path: Path, graded: Any) -> Iterable[tuple[str, str, str | None]]:  # noqa: ANN401 - JSON
     """Text, base status and plus status of each answer to one problem."""
     if isinstance(graded, list):
         for item in graded:
-            yield str(item.get("solution") or ""), item["base_status"], item.get("plus_status")
+            plus = item.get("plus_status")
+            text = str(item.get("solution") or "")
+            yield text, _status(path, item["base_status"]), plus and _status(path, plus)
         return
-    plus = graded.get("plus") or [None] * len(graded["base"])
-    for of_base, of_plus in zip(graded["base"], plus, strict=False):
-        yield "", of_base[0], None if of_plus is None else of_plus[0]
+    of_base, of_plus = graded["base"], graded.get("plus") or [None] * len(graded["base"])
+    if not isinstance(of_plus, list) or len(of_plus) != len(of_base):
+        raise _none(path, "another number of answers for plus than for base")
+    for base, plus in zip(of_base, of_plus, strict=True):
+        yield "", _status(path, base), None if plus is None else _status(path, plus)
 
 
-def _graded(task_id: int, text: str, status: str | None) -> Answer:
-    outcomes = {"pass": "passed", "fail": "wrong_answer"}
-    return Answer(task_id, status == "pass", text, outcomes.get(str(status), str(status)))
+def _status(path: Path, value: object) -> str:
+    """A status, or the first part of what the first versions wrote of an answer."""
+    status = value[0] if isinstance(value, list) and value else value
+    if not isinstance(status, str):
+        raise _none(path, f"a status {visible(repr(value), 60)}")
+    return "pass" if status == "success" else status  # the first versions' word
+
+
+def _graded(task_id: int, text: str, status: str) -> Answer:
+    outcomes = {"pass": "passed", "fail": "wrong_answer", "failed": "wrong_answer"}
+    return Answer(task_id, status == "pass", text, outcomes.get(status, status))
 
 
 def _none(path: Path, what: str) -> StoreError:

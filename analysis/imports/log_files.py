@@ -70,6 +70,9 @@ def _read_csv(path: Path) -> Result:
     with path.open(newline="", encoding="utf-8-sig", errors="backslashreplace") as file:
         lines = csv.reader(file)
         columns = tuple(next(lines, ()))
+        named = [name.strip() for name in columns if name.strip()]
+        if twice := sorted({name for name in named if named.count(name) > 1}):
+            raise ValueError(f"column {twice[0]!r} stands twice")
         rows: list[tuple[Any, ...]] = []
         for line in lines:
             if not line:
@@ -90,8 +93,9 @@ def _read_parquet(path: Path) -> Result:
 
 
 def _read_jsonl(path: Path) -> Result:
-    text = path.read_text(encoding="utf-8", errors="backslashreplace")
-    return _of_objects([json.loads(line) for line in text.splitlines() if line.strip()])
+    text = path.read_text(encoding="utf-8-sig", errors="backslashreplace")
+    # not splitlines: an answer may hold other ends of a line than the file's
+    return _of_objects([json.loads(line) for line in text.split("\n") if line.strip()])
 
 
 def _read_json(path: Path) -> Result:

@@ -67,23 +67,18 @@ class Journal:
             StoreError: the run exists, its id is no plain file name, or the folder cannot be
             written.
         """
-        if not _RUN_ID.fullmatch(info.run_id):
-            raise StoreError(
-                "a run id must be at most 200 letters, digits and any of ._+=-, "
-                f"got {info.run_id!r}; take one from analysis.provenance.new_run_id"
-            )
-        run_dir = runs_dir / info.run_id
+        run_dir = runs_dir / checked_run_id(info.run_id)
         # Filled beside its place and renamed: a run's folder never stands without its run.json.
         staged = runs_dir / f".new-{info.run_id}-{secrets.token_hex(4)}"
         try:
             runs_dir.mkdir(parents=True, exist_ok=True)
-            info = info.model_copy(update={"sequence": _next_sequence(runs_dir)})
+            info = info.model_copy(update={"sequence": next_sequence(runs_dir)})
             staged.mkdir()
             lock_fd = _lock(staged)
             try:
-                _write_durably(staged / "run.json", info.model_dump_json(indent=2).encode())
+                write_durably(staged / "run.json", info.model_dump_json(indent=2).encode())
                 os.rename(staged, run_dir)
-                _sync_dir(runs_dir)
+                sync_folder(runs_dir)
             except OSError:
                 os.close(lock_fd)
                 shutil.rmtree(staged, ignore_errors=True)
@@ -140,7 +135,7 @@ class Journal:
         self._state = "running"
         try:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            _sync_dir(run_dir)
+            sync_folder(run_dir)
         except OSError as error:
             self._release()
             raise StoreError(
@@ -261,6 +256,20 @@ class Journal:
         self._fd = self._lock_fd = None
 
 
+def checked_run_id(run_id: str) -> str:
+    """Return a run's id, which names its folder.
+
+    Raises:
+        StoreError: it is no plain file name.
+    """
+    if not _RUN_ID.fullmatch(run_id):
+        raise StoreError(
+            "a run id must be at most 200 letters, digits and any of ._+=-, "
+            f"got {run_id!r}; take one from analysis.provenance.new_run_id"
+        )
+    return run_id
+
+
 def read_run_info(run_dir: Path) -> RunInfo:
     """Read `run.json` of a run.
 
@@ -307,7 +316,7 @@ def same_label(label: str, earlier: Sequence[RunInfo]) -> str:
     )
 
 
-def _next_sequence(runs_dir: Path) -> int:
+def next_sequence(runs_dir: Path) -> int:
     """One more than the highest number of a run here; two that begin at once may get the same."""
     numbers = [0]
     for path in runs_dir.glob("*/run.json"):
@@ -361,7 +370,7 @@ def _lock(run_dir: Path, mode: int = fcntl.LOCK_EX) -> int:
     return fd
 
 
-def _write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes) -> None:
     """Write a file so that, after a crash, it is there whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
@@ -369,10 +378,10 @@ def _write_durably(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)
-    _sync_dir(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_dir(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:

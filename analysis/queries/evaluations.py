@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import duckdb
-from scipy.stats import binomtest
 
 from analysis.queries.sql import of_runs, run_query
 from analysis.render import Result
+from analysis.statistics.paired import mcnemar_exact
 
 
 def leaderboard(connection: duckdb.DuckDBPyConnection) -> Result:
@@ -113,7 +113,7 @@ def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None =
     )
     counts = {row["change"]: row["n"] for row in result.records()}
     gained, lost = counts.get("gained", 0), counts.get("lost", 0)
-    p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    p_value = mcnemar_exact(gained, lost)
     return Result((*result.columns, "p_value"), [(*row, p_value) for row in result.rows])
 
 

@@ -19,22 +19,45 @@ def run_query(connection: duckdb.DuckDBPyConnection, query: str) -> Result:
     """Run SQL and fetch all rows of its last statement.
 
     Raises:
-        StoreError: DuckDB refuses it; the message is DuckDB's first line.
+        StoreError: DuckDB refuses it, the message is DuckDB's first line; or a value cannot be shown as it is.
     """
+    check_text(query, "a query")
     try:
         cursor = connection.execute(query)
-        if cursor.description is None:
+        if cursor is None or cursor.description is None:
             return Result((), [])
         columns = unique([column[0] for column in cursor.description])
         return Result(columns, cursor.fetchall())
     except duckdb.Error as error:
         raise refused(error) from error
+    except OverflowError as error:  # an interval of a million years is none to Python
+        raise StoreError(
+            f"a value must fit the types of Python, got {error}; cast its column to VARCHAR"
+        ) from error
+
+
+def check_text(text: str, what: str) -> None:
+    """Refuse text that DuckDB cannot take: bytes of a command line that are no UTF-8.
+
+    Raises:
+        StoreError: with one line for the user.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise StoreError(
+            f"{what} must be UTF-8, got {visible(ascii(text), 80)}; write it otherwise"
+        ) from error
 
 
 def refused(error: duckdb.Error) -> StoreError:
     """Return a query's error in one line."""
     # It quotes the query and the value that did not fit, which may be a model's text.
     lines = [visible(line.strip(), 500) for line in str(error).splitlines() if line.strip()]
+    if "'pytz'" in lines[0]:
+        return StoreError(
+            "a time must be without its zone to be shown, got one with it; cast it: `now()::TIMESTAMP`"
+        )
     if is_damage(error):
         return StoreError(
             f"the results file must be intact, got: {lines[0]}; run `sdpo-bench ingest --rebuild`"

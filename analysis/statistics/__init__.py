@@ -1,5 +1,6 @@
-"""The one judge of differences between runs.
+"""Pass rates with their intervals, and the one judge of differences between runs.
 
 Reads no file.
-Public: `verdict.judge, Arm, Finding`, `paired.paired_difference`, `conditions.conditions`.
+Public: `intervals.wilson, wilson_of_mean, mean_interval`, `pass_at_k.pass_at_k`, `verdict.judge, Arm, Finding`,
+`paired.paired_difference`, `conditions.conditions`.
 """

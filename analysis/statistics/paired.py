@@ -13,16 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
+
+from analysis.statistics.intervals import Interval
 
 Array = NDArray[np.float64]
-
-
-class Interval(NamedTuple):
-    """A two-sided confidence interval."""
-
-    low: float
-    high: float
 
 
 class Crossed(NamedTuple):
@@ -53,6 +47,8 @@ class Effect:
     @property
     def p(self) -> float:
         """Two-sided p-value of no difference; below 0.05 where the interval leaves 0 out."""
+        from scipy.special import stdtr
+
         return float(2.0 * stdtr(min(self.df, 1e9), -abs(self.centre) / self.error))
 
     @property
@@ -116,6 +112,8 @@ def crossed(first: Array, second: Array, *, lone_is_fixed: bool = False) -> Cros
     found = _error(of_problems, n, parts)
     if sizes[0] == sizes[1]:
         return Crossed(centre, *found)
+    from scipy.special import stdtrit
+
     # The side of fewer seeds decides most and is known least: where pooling both gives more, it counts.
     other = _error(of_problems, n, [_pooled(*parts, share=added)])
     wider = stdtrit(other.df, 0.975) * other.error > stdtrit(found.df, 0.975) * found.error
@@ -181,6 +179,8 @@ def _between_runs(side: Array) -> tuple[Array, Array] | None:
 
 def _quantile(chance: float, df: float) -> float:
     """Quantile of Student's t; of the normal distribution where the degrees are infinite."""
+    from scipy.special import stdtrit
+
     return float(stdtrit(min(df, 1e9), chance))
 
 
@@ -190,11 +190,11 @@ def mcnemar_exact(gained: int, lost: int) -> float:
     Only problems that exactly one of them solves count: under the null hypothesis each is as
     likely to be gained as lost.
     """
-    from scipy import stats
+    from scipy.special import bdtr
 
-    if gained + lost == 0:
+    if gained == lost:
         return 1.0
-    return float(stats.binomtest(gained, gained + lost, 0.5).pvalue)
+    return float(2.0 * bdtr(min(gained, lost), gained + lost, 0.5))
 
 
 def paired_difference(gained: float, lost: float, n: int, *, confidence: float = 0.95) -> Interval:

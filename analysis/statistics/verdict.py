@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.statistics.conditions import UNKNOWN, Conditions, differences, listed, mixed
+from analysis.statistics.intervals import Interval
 from analysis.statistics.paired import (
     Effect,
-    Interval,
     effect,
     holm,
     mcnemar_exact,

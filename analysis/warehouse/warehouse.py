@@ -191,6 +191,7 @@ def _followed(results: Path) -> Path:
         StoreError: it leads nowhere, or to what is no file: to open a pipe would wait for ever.
     """
     try:
+        str(results).encode()  # DuckDB takes no other name
         followed = results.resolve()
         is_other = followed.exists() and not followed.is_file()
     except (OSError, RuntimeError, ValueError) as error:

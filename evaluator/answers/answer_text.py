@@ -1,8 +1,9 @@
 """Finds the answer in a completion: the text without thinking and without chat tokens.
 
-Thinking stands between tags, `<think>` and its kin. A closing tag whose opening one stood in the prompt ends
-thinking that began with the text; one without an end lasts to the text's end; nested ones end with the
-outermost. A tag or token inside quotes that close on its line is a mention: an answer may handle such text.
+Thinking stands between tags, `<think>` and its kin, or in a channel of its own. A closing tag whose opening one stood
+in the prompt ends thinking that began with the text; one without an end lasts to the text's end; nested ones end with
+the outermost. A tag or token inside quotes that close on its line is a mention, and so is an opening tag in a comment
+or in the middle of a fenced block's line: an answer may handle such text.
 """
 
 from __future__ import annotations
@@ -11,23 +12,37 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_NAMES = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reasoning|scratchpad)"
+_NAMES = (
+    r"(?:(?:seed|mm)[:_-]|ant:?|longcat_|ds_|deep_|in(?:ner|ternal)_|chain_of_|re)?"
+    r"(?:think|thought|reasoning|scratch_?pad)\w{0,20}"
+)
+_SECTIONS = r"(?:in(?:ner|ternal)_|self_)?(?:analysis|reflection|reason|monologue|rationale|cot|plan|planning|draft)"
+"""Names of thinking that are ordinary words too: they count only as the first of a line, and end what they began."""
+
 _MAX_MARKS = 20_000
 """A text with more tags and tokens is no answer: it is read up to there, so that time stays small."""
 
 _MAX_LINE_CHARS = 4_000
 """On a longer line quotes are not looked for."""
 
+_THINKS = r"(?:think|thought|reasoning)"
 _MARK = re.compile(
     rf"""
-    (?=<[\ /|｜a-z] | <</?SYS | ◁ | \[) (?:  # most of what begins like a mark is none
-      (?P<open>  <\ ?{_NAMES}(?:\s+\w+=[^<>\n]{{0,80}})?\ ?> | ◁{_NAMES}▷ | \[THINK\]
-               | <\|begin_of_(?:thought|thinking)\|> | <\|channel\|>analysis(?:<\|message\|>)?)
-    | (?P<close> <\ ?/\ ?{_NAMES}\ ?> | ◁/{_NAMES}▷ | \[/THINK\] | <\|end_of_(?:thought|thinking)\|>)
+    (?=\\?(?:<[^<]{{1,120}}>|&lt;) | <<SYS | <</SYS | ◁ | \[/?[a-z]{{3,9}}\]) (?:  # most are none
+      (?P<open>  \\?(?:<|&lt;)\s?{_NAMES}(?:\s+\w+=[^<>\n]{{0,80}})?\s?\\?(?:>|&gt;) | ◁{_NAMES}▷ | \[THINK(?:ING)?\]
+               | <\|(?!/|end|stop|close)(?:\w{{1,12}}_)?{_THINKS}\w{{0,20}}(?<!_end)\|> | <\|inner_prefix\|>
+               | <\|channel\|>(?:analysis|commentary)(?:[^<>\n]{{0,80}}<\|message\|>)?
+               | (?:<\|channel>|<unused94>)thought\b)
+    | (?P<close> \\?(?:<|&lt;)\s?/\s?{_NAMES}\s?\\?(?:>|&gt;) | ◁/{_NAMES}▷ | \[/THINK(?:ING)?\]
+               | <\|(?:/|end_?|stop_?|close_?)\w{{0,4}}{_THINKS}\w{{0,20}}\|>
+               | <\|{_THINKS}\w{{0,12}}_end\|> | <\|inner_suffix\|> | <channel\|> | <unused95>)
+    | (?P<section> <{_SECTIONS}>)
+    | (?P<section_end> </{_SECTIONS}>)
     | (?P<final> <\|channel\|>final(?:<\|message\|>)?)
     | (?P<end>   <\|(?:im_end|endoftext|eot_id|eot|end_of_text|end|return)\|> | </s> | <eos>
                | <end_of_turn> | <｜end▁of▁sentence｜>)
-    | (?P<token> <\|[^|<>\n]{{1,40}}\|> | <｜[^｜<>\n]{{1,40}}｜> | <s> | <[bp]os> | <pad> | <start_of_turn>
+    | (?P<token> <\|(?:im_start|start_header_id|start)\|>(?:assistant|user|system)? | <start_of_turn>(?:model|user)?
+               | <\|[^|<>\n]{{1,40}}\|> | <｜[^｜<>\n]{{1,40}}｜> | <s> | <[bp]os> | <pad>
                | <fim[-_]\w{{1,20}}> | \[/?INST\] | <</?SYS>> | \[gMASK\] | <[se]op>
                | </?(?:answer|solution|code|pre|python|response|result|final|output)>)
     | (?P<word>  \[/?(?:BEGIN|DONE|END|PYTHON|CODE|ANSWER|SOLUTION)\])
@@ -35,6 +50,7 @@ _MARK = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_FENCE_LINE = re.compile(r"^[^\n`]{0,200}(?:```+|~~~+)[ \t]*([^\s<]?)", re.MULTILINE)
 _QUOTE = re.compile(r"\\.|`{3,}|[\"'`]")
 _STRING_PREFIX = re.compile(r"(?<!\w)[rbfu]{1,2}\Z", re.IGNORECASE)
 
@@ -94,15 +110,17 @@ def without_thinking(text: str) -> str:
 def opened_by(prompt: str | None) -> str:
     """Return the tag with which a prompt ends, so that its completion begins as thinking; or nothing."""
     end = (prompt or "").rstrip()[-100:]
-    marks = [mark for mark in _MARK.finditer(end) if mark.lastgroup == "open"]
+    marks = [mark for mark in _MARK.finditer(end) if mark.lastgroup in ("open", "section")]
     return marks[-1][0] if marks and marks[-1].end() == len(end) else ""
 
 
 def _marks(text: str) -> Iterator[_Mark]:
     """The marks that stand in no quotes."""
-    line_end = -1
+    line_start = line_end = -1
     quoted: Iterator[tuple[int, int]] = iter(())
     quotation: tuple[int, int] | None = None
+    fences = _Fences(text)
+    mentioned_to = -1  # end of the line with a tag that is a mention
     for n, found in enumerate(_MARK.finditer(text)):
         if n == _MAX_MARKS:
             yield _Mark("open", found.start(), len(text))
@@ -115,8 +133,40 @@ def _marks(text: str) -> Iterator[_Mark]:
             quotation = next(quoted, None)
         while quotation is not None and quotation[1] <= found.start():
             quotation = next(quoted, None)
-        if quotation is None or found.start() < quotation[0]:
-            yield _Mark(found.lastgroup or "", *found.span())
+        if quotation is not None and found.start() >= quotation[0]:
+            continue
+        kind = found.lastgroup or ""
+        before = text[max(line_start, found.start() - _MAX_LINE_CHARS) : found.start()]
+        if kind == "open" and _is_in_code(before, inside=fences.is_open_at(line_start)):
+            mentioned_to = line_end
+        elif kind in ("section", "section_end") and before.strip():
+            continue
+        elif not (kind == "close" and found.start() < mentioned_to):
+            yield _Mark(kind, *found.span())
+
+
+class _Fences:
+    """Whether a fenced block is open, asked from the text's beginning to its end."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = _FENCE_LINE.finditer(text)
+        self._next = next(self._lines, None)
+        self._is_open = False
+
+    def is_open_at(self, at: int) -> bool:
+        """Whether a block is open where a line begins."""
+        while self._next is not None and self._next.start() < at:
+            self._is_open = not (self._is_open and not self._next[1])
+            self._next = next(self._lines, None)
+        return self._is_open
+
+
+def _is_in_code(before: str, *, inside: bool) -> bool:
+    """Whether a tag behind that part of its line is one of which code speaks."""
+    comment = before.find("#")
+    return (inside and bool(before.strip(" \t`~>"))) or (
+        comment >= 0 and bool(before[comment:].strip("# \t"))
+    )
 
 
 def _quotations(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -145,8 +195,14 @@ def _thinking(text: str, marks: list[_Mark]) -> tuple[list[tuple[int, int]], boo
     spans: list[tuple[int, int]] = []
     depth = start = 0
     opened = -1  # end of the opening tag before
+    in_section = False
     for mark in marks:
-        if mark.kind == "open":
+        if mark.kind == "section" and depth == 0:
+            start, depth, in_section = mark.start, 1, True
+        elif mark.kind == "section_end" and depth == 1 and in_section:
+            spans.append((start, mark.end))
+            depth, in_section = 0, False
+        elif mark.kind == "open":
             # Two opening tags with nothing between are one: the template's, and the model's own.
             if depth == 0 or text[opened : mark.start].strip():
                 start = mark.start if depth == 0 else start
@@ -160,7 +216,7 @@ def _thinking(text: str, marks: list[_Mark]) -> tuple[list[tuple[int, int]], boo
             if depth == 0:
                 spans, start = [], 0  # its opening tag stood before the text
             spans.append((start, mark.end))
-            depth = 0
+            depth, in_section = 0, False
     if depth:
         spans.append((start, len(text)))
     return spans, depth > 0

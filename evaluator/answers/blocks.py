@@ -34,7 +34,7 @@ _TOKEN = re.compile(r"\\.|\"{3}|'{3}|[\"'#]|`{3,}|~{3,}")
 _PREFIX = re.compile(r"[ \t]*(?:>[ \t]?)*[ \t]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?(?:>[ \t]?)*")
 _QUOTED = re.compile(r"[ \t]*>[ \t]?")
 _INFO = re.compile(
-    r"\{?[ \t]*\.?(?P<language>[A-Za-z][\w+#]*)(?P<more>[:,{]\S*)?(?P<rest>(?:\s.*)?)"
+    r"\{?[ \t]*\.?(?:lang(?:uage)?[-=])?(?P<language>[A-Za-z][\w+#]*)(?P<more>[:,{]\S*|=\d*)?(?P<rest>(?:\s.*)?)"
 )
 _ATTRIBUTES = re.compile(r"(?:\{[^}]*\}|\w+=(?:\"[^\"]*\"|'[^']*'|[^\s\"'(:]+))(?:[ \t]+|\}|$)")
 _PYTHON = frozenset("python py python3 py3 python2 ipython ipython3 pycon sage".split())

@@ -98,8 +98,37 @@ def declarations(tree: ast.Module, name: str) -> list[ast.stmt]:
 
 
 def is_stub(body: list[ast.stmt]) -> bool:
-    """Whether a function's body holds nothing that could answer a problem."""
-    return all(map(_does_nothing, body))
+    """Whether a function's body holds nothing that could answer a problem: it returns nothing and changes nothing.
+
+    So is the first part of a function that an explanation cites.
+    """
+    return not any(map(_could_answer, _top_level(body)))
+
+
+def _could_answer(node: ast.stmt) -> bool:
+    """Whether a statement, without those inside it, returns a value or changes something outside."""
+    if _does_nothing(node):
+        return False
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return False
+        case (
+            ast.Assign() | ast.AugAssign() | ast.AnnAssign() | ast.If() | ast.While() | ast.Match()
+        ):
+            pass
+        case ast.For() | ast.Try() | ast.Break() | ast.Continue():
+            pass
+        case _:
+            return True
+    own = (child for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr))
+    return any(_reaches_out(part) for child in own for part in ast.walk(child))
+
+
+def _reaches_out(part: ast.AST) -> bool:
+    """Whether an expression's part hands something out of the function, or changes a thing inside another."""
+    if isinstance(part, ast.Attribute | ast.Subscript):
+        return not isinstance(part.ctx, ast.Load)
+    return isinstance(part, ast.Await | ast.Yield | ast.YieldFrom)
 
 
 def _does_nothing(node: ast.stmt) -> bool:

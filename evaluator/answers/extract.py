@@ -7,7 +7,8 @@ Every candidate is listed, then one is chosen by these rules, the first that dec
    a value that may be no function, that above one that looks as if it did and is no Python.
 3. Among equals the last one counts.
 4. Where none is whole and the problem begins a function, a candidate that is that function's body counts.
-5. Where nothing defines the function it is the longest block, so that the sandbox can say what is missing. Where no
+5. Where still none is whole, prose in a closed block is left out, and a definition may begin in the middle of a line.
+6. Where nothing defines the function it is the longest block, so that the sandbox can say what is missing. Where no
    function is asked for, a whole program, the last block that is Python and reads standard input stands above that.
 
 A chosen program that lacks a name gets the statements of other blocks that define it.
@@ -22,7 +23,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from evaluator.answers.answer_text import answer_text
-from evaluator.answers.bare_code import code_runs
+from evaluator.answers.bare_code import code_runs, reads_as_code
 from evaluator.answers.blocks import Block, split_blocks
 from evaluator.answers.definition import (
     MAX_CODE_CHARS,
@@ -36,6 +37,7 @@ from evaluator.answers.definition import (
     parse,
 )
 from evaluator.answers.function_body import completed
+from evaluator.answers.unwrapped import in_a_line, sessions, unquoted
 
 __all__ = ["MAX_CODE_CHARS", "Extraction", "extract", "is_complete", "parse"]
 
@@ -46,6 +48,9 @@ _MAX_JOINED_CHARS = MAX_CODE_CHARS // 4
 _MAX_BODIES = 4
 """Earlier blocks are not tried as a function's body."""
 
+_MAX_SECOND_LOOKS = 8
+"""Earlier closed blocks are not searched for code amid prose."""
+
 _MAX_TURNS = 8
 """Later turns are not looked at."""
 
@@ -54,6 +59,7 @@ _DEFINITION = re.compile(
 )
 
 
+_IMPORT = re.compile(r"^(?:import|from)[ \t]", re.MULTILINE)
 _READS = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\(0|\bos\.read\(0")
 """Ways in which a whole program reads its input."""
 
@@ -144,6 +150,7 @@ class _Reading:
         self._budget = _MAX_PARSED_CHARS
         self._trees: dict[str, ast.Module | None] = {}
         blocks = split_blocks(text, lambda before: looks_defined(before, self._name))
+        self._text = text
         self.n_blocks = sum(block.fenced for block in blocks)
         self._candidates = [candidate for block in blocks for candidate in self._of(block)]
         self._looking = [c for c in self._candidates if looks_defined(c.code, self._name)]
@@ -158,9 +165,15 @@ class _Reading:
 
     @property
     def has_closed_program(self) -> bool:
-        """Whether a closed fenced block is a whole program."""
+        """Whether a closed fenced block is a whole program, and the answer so far binds all names that it needs."""
         closed = (c for c in self._looking if c.fenced and c.closed)
-        return any(self._rank(candidate) is _Rank.WHOLLY for candidate in closed)
+        if not any(self._rank(candidate) is _Rank.WHOLLY for candidate in closed):
+            return False
+        chosen = self._parsed(self.chosen.code) if self.chosen is not None else None
+        if chosen is not None and not missing_names(chosen, self._callables):
+            return True
+        tree = self._parsed(self.joined()) if all(c.closed for c in self._candidates) else None
+        return tree is not None and not missing_names(tree, self._callables)
 
     def joined(self) -> str:
         """The chosen program, with the statements of other blocks that bind the names it lacks."""
@@ -191,33 +204,41 @@ class _Reading:
 
     def _of(self, block: Block) -> Iterator[_Candidate]:
         """The candidates in a block."""
+        typed = list(sessions(block.text, mixed=block.mixed))
+        if typed and (self._parsed(block.text) is None or not block.fenced):
+            for code in typed:
+                if looks_defined(code, self._name):
+                    yield _Candidate(code, block.fenced, block.closed)
         if not block.mixed:
             yield _Candidate(block.text, fenced=True, closed=True)
             return
-        closed = block.closed
-        tree = self._parsed(block.text)
+        text = block.text if typed else unquoted(block.text)
+        tree = self._parsed(text)
         if tree is not None and is_all_code(tree):
-            if block.fenced or _DEFINITION.search(block.text):
-                yield _Candidate(block.text, block.fenced, closed)
+            if block.fenced or _DEFINITION.search(text) or _IMPORT.search(text):
+                yield _Candidate(text, block.fenced, block.closed)
             return
-        runs = list(code_runs(block.text))
+        runs = list(code_runs(text))
         if block.fenced and not runs:
-            runs = [block.text]
+            runs = [text]
         for run in runs:
-            yield _Candidate(run, block.fenced, closed)
+            yield _Candidate(run, block.fenced, block.closed)
 
     def _choice(self, blocks: Sequence[Block], beginning: str) -> _Candidate | None:
         """Apply the rules."""
         looking = self._looking
-        if len(looking) == 1 and not beginning:
+        if len(looking) == 1 and not beginning and _begins_as_code(looking[0].code):
             return looking[0]  # the common case needs no parsing
-        whole = next((c for c in reversed(looking) if self._rank(c) is _Rank.WHOLLY), None)
+        whole = self._last_whole(looking)
         if whole is not None:
             return whole
         for block in reversed(blocks[-_MAX_BODIES:]) if beginning else ():
             code = completed(beginning, block.text, self._name, mixed=block.mixed)
             if code is not None:
                 return _Candidate(code, block.fenced, block.closed, completed=True)
+        whole = self._last_whole(list(self._second_looks(blocks))) if self._name else None
+        if whole is not None:
+            return whole
         if looking:
             return max(reversed(looking), key=self._rank)
         fenced = [c for c in self._candidates if c.fenced and c.code.strip()]
@@ -227,6 +248,19 @@ class _Reading:
                 return reading[-1]
         bare = [c for c in self._candidates if not c.fenced and _DEFINITION.search(c.code)]
         return max(fenced or bare, key=lambda c: len(c.code.strip()), default=None)
+
+    def _last_whole(self, candidates: Sequence[_Candidate]) -> _Candidate | None:
+        """The last candidate that defines the function."""
+        return next((c for c in reversed(candidates) if self._rank(c) is _Rank.WHOLLY), None)
+
+    def _second_looks(self, blocks: Sequence[Block]) -> Iterator[_Candidate]:
+        """Candidates that count where there is no better one."""
+        for code in in_a_line(self._text, self._name):
+            yield _Candidate(code, fenced=False, closed=True)
+        for block in blocks[-_MAX_SECOND_LOOKS:]:
+            if not block.mixed and looks_defined(block.text, self._name):
+                for run in code_runs(block.text):
+                    yield _Candidate(run, fenced=True, closed=True)
 
     def _rank(self, candidate: _Candidate) -> _Rank:
         """How good a candidate is that may define the function."""
@@ -243,6 +277,12 @@ class _Reading:
         return self._trees[code]
 
 
+def _begins_as_code(code: str) -> bool:
+    """Whether the first line of a candidate that is not blank reads as code."""
+    first = re.search(r"\S[^\n]*", code)
+    return first is not None and reads_as_code(first[0])
+
+
 def _helpers(others: Sequence[tuple[str, ast.Module]], name: str, missing: Collection[str]) -> str:
     """Statements of other candidates that bind missing names, and those that these need in turn."""
     kept: dict[int, list[ast.stmt]] = {}
@@ -250,10 +290,11 @@ def _helpers(others: Sequence[tuple[str, ast.Module]], name: str, missing: Colle
         {bound for node in declarations(tree, name) for bound in bound_by(node)}
         for _, tree in others
     ]
+    anything = next((i for i, names in enumerate(binds) if "*" in names), None)
     pending, seen = list(missing), set(missing)
     while pending:
         wanted = pending.pop()
-        found = next((i for i in reversed(range(len(others))) if wanted in binds[i]), None)
+        found = next((i for i in reversed(range(len(others))) if wanted in binds[i]), anything)
         if found is not None and found not in kept:
             kept[found] = declarations(others[found][1], name)
             needs = missing_names(ast.Module(kept[found], []))

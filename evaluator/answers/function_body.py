@@ -97,9 +97,13 @@ def _reindented(lines: list[str]) -> Iterator[list[str]]:
     """A body's lines without their margin, then as if the first line alone had lost its own."""
     first = next(index for index, line in enumerate(lines) if line.strip())
     lines = lines[first:]
-    margins = [len(line) - len(line.lstrip(" \t")) for line in lines if line.strip()]
+    margins = [
+        len(line) - len(line.lstrip(" \t"))
+        for line in lines
+        if line.strip() and (line is lines[0] or not line.lstrip().startswith("#"))
+    ]
     least = min(margins)
-    yield [line[least:] for line in lines]
+    yield [line[least:] if not line[:least].strip() else line for line in lines]
     if len(margins) > 1 and margins[0] < min(margins[1:]):
         margin = min(margins[1:])
         yield [lines[0].lstrip(" \t"), *(line[margin:] for line in lines[1:])]

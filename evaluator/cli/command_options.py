@@ -1,9 +1,13 @@
-"""Options that several commands share: where programs run, how a model is loaded, where results go."""
+"""Options that several commands share: the model, the problems, the sampling, the sandbox, where results go.
+
+Each is a decorator to call, with what one command says otherwise: `@temperature(default=0.7)`.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,90 +57,134 @@ class SandboxName(click.ParamType[str]):
         return str(value)
 
 
-MBPP_DIR = click.option(
+_option = partial(click.option, show_default=True)
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+model = partial(_option, "--model", help="Folder or hub name of the base model.")
+adapter = partial(
+    _option,
+    "--adapter",
+    type=_FOLDER,
+    help="Folder of a LoRA adapter; its own base model is used unless --model names one.",
+)
+dataset = partial(
+    _option,
+    "--dataset",
+    default="sanitized/test",
+    help="full/SPLIT, sanitized/SPLIT, embedded/SPLIT, human-eval, or a file or folder of your own problems.",
+)
+mbpp_dir = partial(
+    _option,
     "--mbpp-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=_FOLDER,
     help="Folder with mbpp.jsonl and sanitized-mbpp.json.  [default: MBPP_DIR, else the hub]",
 )
-MAX_NEW_TOKENS = click.option(
+limit = partial(
+    _option,
+    "--limit",
+    type=int,
+    help="Only that many problems, the lowest task ids first.",
+)
+visible_tests = partial(
+    _option,
+    "--visible-tests",
+    type=click.Choice(["all", "first", "none"]),
+    help="Asserts that the prompt shows; grading uses all of them.",
+)
+max_new_tokens = partial(
+    _option,
     "--max-new-tokens",
     type=click.IntRange(min=1),
     default=256,
-    show_default=True,
     help="Length limit of a completion, in tokens.",
 )
-SEED = click.option("--seed", type=int, default=42, show_default=True, help="Seed of the sampling.")
-TIMEOUT_S = click.option(
+n_samples = partial(_option, "-n", "--n-samples", type=click.IntRange(min=1), default=1)
+temperature = partial(
+    _option,
+    "--temperature",
+    type=click.FloatRange(min=0.0),
+    default=0.0,
+    help="Sampling temperature; 0 is greedy.",
+)
+seed = partial(_option, "--seed", type=int, default=42, help="Seed of the sampling.")
+batch_size = partial(
+    _option,
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=16,
+    help="Completions sampled together.",
+)
+timeout_s = partial(
+    _option,
     "--timeout-s",
     type=click.FloatRange(min=0.0, min_open=True),
     default=5.0,
-    show_default=True,
     help="Time limit of each program, in seconds; waiting for a processor does not count.",
 )
-SANDBOX = click.option(
+sandbox = partial(
+    _option,
     "--sandbox",
     "backend",
     type=SandboxName(),
     default="auto",
-    show_default=True,
     help="Where programs run; auto takes docker if an engine answers. An address is a server's: docs/protocol.md.",
 )
-DEVICE = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
-)
-DTYPE = click.option(
+device = partial(_option, "--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+dtype = partial(
+    _option,
     "--dtype",
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
     default="auto",
-    show_default=True,
     help="Number format of the weights; auto is bfloat16 on CUDA and float32 on a CPU.",
 )
-LOAD_IN_4BIT = click.option("--load-in-4bit", is_flag=True, help="Quantise the base model (NF4).")
-CHAT_TEMPLATE_KWARGS = click.option(
+load_in_4bit = partial(
+    click.option, "--load-in-4bit", is_flag=True, help="Quantise the base model (NF4)."
+)
+chat_template_kwargs = partial(
+    _option,
     "--chat-template-kwargs",
     type=JsonObject(),
     default="{}",
-    show_default=True,
     help="Further arguments of the chat template, e.g. '{\"enable_thinking\": false}'.",
 )
-CHAT_TEMPLATE = click.option(
+chat_template = partial(
+    _option,
     "--chat-template",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=_FILE,
     help="File with a chat template (Jinja) in place of the tokenizer's.",
 )
-PROMPT_TEMPLATE = click.option(
+prompt_template = partial(
+    _option,
     "--prompt-template",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=_FILE,
     help="File with the user's message; {text}, {tests} and {name} are filled in.",
 )
-RESUME = click.option(
+resume = partial(
+    _option,
     "--resume",
     metavar="RUN",
     shell_complete=run_ids,
     help="Continue an interrupted run where it stopped, with its own options.",
 )
-RUNS_DIR = click.option(
+runs_dir = partial(
+    _option,
     "--runs-dir",
     type=click.Path(path_type=Path),
     default=Path("runs"),
-    show_default=True,
-    help="Folder that gets the run's journal.",
+    help="Folder that holds the runs.",
 )
+json_path = partial(
+    _option, "--json", "json_path", type=_FILE, help="Also write the figures to this file."
+)
+"""Check it by `evaluator.cli.terminal.check_json_path`."""
 
 
-def batch_size(default: int, *, more: str = "") -> Callable[[F], F]:
-    """The option `--batch-size`; `more` ends its help."""
-    return click.option(
-        "--batch-size",
-        type=click.IntRange(min=1),
-        default=default,
-        show_default=True,
-        help=f"Completions sampled together{more}.",
-    )
+def loading(command: F) -> F:
+    """Add the options that say how a model is loaded and put on a device."""
+    return device()(dtype()(load_in_4bit()(command)))
 
 
-def json_path(help_text: str) -> Callable[[F], F]:
-    """The option `--json FILE`; check it by `evaluator.cli.terminal.check_json_path`."""
-    return click.option(
-        "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help=help_text
-    )
+def templates(command: F) -> F:
+    """Add the options that say what the prompt looks like."""
+    return chat_template_kwargs()(chat_template()(prompt_template()(command)))

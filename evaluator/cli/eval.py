@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from analysis.journal.journal import Journal, read_run_info
-from analysis.provenance import check_label, run_info
+from analysis.provenance import Named, check_label, run_info
 from analysis.records import RunInfo
 from evaluator.cli import command_options
 from evaluator.cli.options import (
@@ -35,7 +35,7 @@ from evaluator.evaluation.label import tell_if_taken
 from evaluator.models.named import check_adapter_folder, check_model_name
 from evaluator.problems.mbpp import load_problems
 from evaluator.problems.problem import DatasetError, ProblemSet
-from evaluator.problems.prompt import PROTOCOLS, asks_for_programs
+from evaluator.problems.prompt import PROTOCOLS, asks_for_programs, asks_to_complete
 from evaluator.results.stored import StoredError, StoredEval, read_evals
 from evaluator.sampling.completions import CompletionsError
 
@@ -44,12 +44,8 @@ EVAL_ID = "final"
 
 
 @click.command("eval")
-@click.option("--model", help=f"Folder or hub name of the base model.  [default: {DEFAULT_MODEL}]")
-@click.option(
-    "--adapter",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of a LoRA adapter; its own base model is used unless --model names one.",
-)
+@command_options.model(help=f"Folder or hub name of the base model.  [default: {DEFAULT_MODEL}]")
+@command_options.adapter()
 @click.option("--base-only", is_flag=True, help="Evaluate the base model, without any adapter.")
 @click.option(
     "--api-base",
@@ -77,18 +73,11 @@ EVAL_ID = "final"
 )
 @click.option("--gold", is_flag=True, help="Grade the reference solutions instead of sampling.")
 @click.option("--label", help="What to call the result.  [default: from the run, model or file]")
-@click.option(
-    "--dataset",
-    default="sanitized/test",
-    show_default=True,
-    help="full/SPLIT, sanitized/SPLIT, embedded/SPLIT, human-eval, or a file or folder of your own problems.",
-)
-@command_options.MBPP_DIR
-@click.option("--limit", type=int, help="Only that many problems, the lowest task ids first.")
-@click.option(
-    "--visible-tests",
-    type=click.Choice(["all", "first", "none"]),
-    help="Asserts that the prompt shows; grading uses all of them.  [default: all]",
+@command_options.dataset()
+@command_options.mbpp_dir()
+@command_options.limit()
+@command_options.visible_tests(
+    help="Asserts that the prompt shows; grading uses all of them.  [default: all]"
 )
 @click.option(
     "--protocol",
@@ -96,22 +85,9 @@ EVAL_ID = "final"
     type=click.Choice(list(PROTOCOLS)),
     help="Prompt form by name, in place of --visible-tests.  [default: mbpp, or human-eval for that data set]",
 )
-@command_options.MAX_NEW_TOKENS
-@click.option(
-    "-n",
-    "--n-samples",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Completions of each problem; more than one needs --temperature.",
-)
-@click.option(
-    "--temperature",
-    type=click.FloatRange(min=0.0),
-    default=0.0,
-    show_default=True,
-    help="Sampling temperature; 0 is greedy.",
-)
+@command_options.max_new_tokens()
+@command_options.n_samples(help="Completions of each problem; more than one needs --temperature.")
+@command_options.temperature()
 @click.option(
     "--top-p",
     type=click.FloatRange(min=0.0, max=1.0, min_open=True),
@@ -119,29 +95,25 @@ EVAL_ID = "final"
     show_default=True,
     help="Share of probability that sampling keeps, 0..1.",
 )
-@command_options.SEED
-@command_options.batch_size(16)
-@command_options.TIMEOUT_S
-@command_options.SANDBOX
-@command_options.DEVICE
-@command_options.DTYPE
-@command_options.LOAD_IN_4BIT
+@command_options.seed()
+@command_options.batch_size()
+@command_options.timeout_s()
+@command_options.sandbox()
+@command_options.loading
 @click.option(
     "--allow-other-base",
     is_flag=True,
     help="Accept an adapter whose base model has another name or precision, as long as its shapes fit.",
 )
-@command_options.CHAT_TEMPLATE_KWARGS
-@command_options.CHAT_TEMPLATE
-@command_options.PROMPT_TEMPLATE
-@command_options.RESUME
+@command_options.templates
+@command_options.resume()
 @click.option(
     "--skip-harness-check",
     is_flag=True,
     help="Score a model without first checking that references pass and empty answers fail.",
 )
-@command_options.RUNS_DIR
-@command_options.json_path("Also write n, k, pass_at_1, interval and results to this file.")
+@command_options.runs_dir()
+@command_options.json_path(help="Also write n, k, pass_at_1, interval and results to this file.")
 def eval_command(**options: Any) -> None:
     """Measure pass@1 of a base model or adapter on the 257 MBPP test problems.
 
@@ -174,8 +146,13 @@ def _evaluate(options: EvalOptions, earlier: StoredEval | None) -> None:
         mbpp_dir=options.mbpp_dir,
         # The limit of a completions file counts the problems that it holds.
         limit=options.limit if options.completions is None else None,
+        sandbox=options.backend,
     )
-    options = replace(options, whole_programs=asks_for_programs(problem_set.problems))
+    options = replace(
+        options,
+        whole_programs=asks_for_programs(problem_set.problems),
+        completes=asks_to_complete(problem_set.problems),
+    )
     with contextlib.ExitStack() as stack:
         source = open_source(options, problem_set, earlier, stack)
         info = _describe(problem_set, source, options)
@@ -215,15 +192,11 @@ def _describe(problem_set: ProblemSet, source: Source, options: EvalOptions) -> 
         kind="eval",
         label=source.label,
         config={**parameters, **source.content},
-        dataset=problem_set.name,
-        dataset_sha256=problem_set.sha256,
-        protocol=source.protocol,
-        protocol_sha256=source.protocol_sha256,
+        dataset=problem_set,
+        protocol=Named(source.protocol, source.protocol_sha256),
         sandbox=facts.sandbox,
         seed=options.seed if options.scores_a_model else None,
-        model=facts.model,
-        model_sha256=facts.model_sha256,
-        adapter=facts.adapter,
+        weights=facts.weights,
         device=dict(facts.placement) or None,
     )
 

@@ -11,7 +11,6 @@ import click
 from click.core import ParameterSource
 
 from evaluator.engines.servers import check_urls
-from evaluator.problems.human_eval import HUMAN_EVAL
 from evaluator.problems.prompt import (
     COMPLETE_FUNCTION,
     PROTOCOLS,
@@ -75,6 +74,8 @@ class EvalOptions:
     json_path: Path | None
     whole_programs: bool = False
     """Whether a problem of the data set asks for one: known once it is loaded."""
+    completes: bool = False
+    """Whether all of them begin a function."""
 
     @property
     def protocol(self) -> Protocol:
@@ -87,7 +88,7 @@ class EvalOptions:
             return template_protocol(self.prompt_template, self.visible_tests or "all")
         if self.protocol_name is not None:
             return PROTOCOLS[self.protocol_name]
-        if self.visible_tests is None and self.dataset.partition("[")[0] == HUMAN_EVAL:
+        if self.visible_tests is None and self.completes:
             return COMPLETE_FUNCTION
         return protocol_for(self.visible_tests or "all", whole_programs=self.whole_programs)
 

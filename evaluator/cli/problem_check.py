@@ -61,7 +61,7 @@ def check_file(path: Path, sandbox: Sandbox, *, timeout_s: float = 5.0) -> Check
         DatasetError: the file as a whole cannot be read.
         SandboxError: the sandbox failed.
     """
-    rows = examine(path)
+    rows = examine(path, sandbox=sandbox)
     sound = [row.problem for row in rows if row.problem is not None and not row.faults]
     found: dict[TaskId, list[str]] = defaultdict(list)
     for check in (_references, _constants, _checkers):
@@ -71,7 +71,8 @@ def check_file(path: Path, sandbox: Sandbox, *, timeout_s: float = 5.0) -> Check
     for row in rows:
         task_id = None if row.problem is None else row.problem.task_id
         said = row.faults or tuple(found.get(task_id, ()) if task_id is not None else ())
-        findings += [Finding(row.place, task_id, what) for what in said]
+        left_out = [f"an input is left out: {what}" for what in row.left_out]
+        findings += [Finding(row.place, task_id, what) for what in (*said, *left_out)]
     return Checked(
         n_rows=len(rows),
         n_references=sum(bool(problem.reference) for problem in sound),

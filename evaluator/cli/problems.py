@@ -30,14 +30,15 @@ def problems() -> None:
 
 @problems.command("check")
 @click.argument("file", type=click.Path(path_type=Path))
-@command_options.TIMEOUT_S
-@command_options.SANDBOX
-@command_options.json_path("Also write the findings to this file.")
+@command_options.timeout_s()
+@command_options.sandbox()
+@command_options.json_path(help="Also write the findings to this file.")
 def check(file: Path, timeout_s: float, backend: str, json_path: Path | None) -> None:
     """Say for each row of a problem file what is wrong with it; exit status 1 where anything is.
 
-    FILE is .jsonl, .json, .csv, .parquet or a folder that datasets saved. Beside what keeps a row from being a problem
-    it names references that fail, asserts that a constant passes, and checkers that refuse the expected output.
+    FILE is .jsonl, .jsonl.gz, .json, .csv, .parquet or a folder that datasets saved. Beside what keeps a row from being
+    a problem it names references that fail, asserts that a constant passes, checkers that refuse the expected output,
+    and inputs that grade nothing.
 
     \b
     Example:  sdpo-bench problems check mine.jsonl

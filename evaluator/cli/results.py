@@ -16,6 +16,7 @@ from analysis.records import EvalResult
 from analysis.shell_completion import run_names
 from analysis.statistics.verdict import Finding, p_text
 from analysis.task_ids import TaskId, task_id
+from evaluator.cli import command_options
 from evaluator.cli.terminal import (
     check_json_path,
     console,
@@ -29,14 +30,6 @@ from evaluator.cli.terminal import (
 from evaluator.results.compare import Side, compare
 from evaluator.results.stored import StoredError, StoredEval, find_evals
 
-_RUNS_DIR = click.option(
-    "--runs-dir",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder that holds the runs.",
-)
-
 
 @click.command("compare")
 @click.argument("names", nargs=-1, required=True, shell_complete=run_names)
@@ -48,13 +41,8 @@ _RUNS_DIR = click.option(
 @click.option(
     "--every-pair", is_flag=True, help="Compare every two sides, not only each with the first."
 )
-@_RUNS_DIR
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write the comparisons to this file.",
-)
+@command_options.runs_dir()
+@command_options.json_path(help="Also write the comparisons to this file.")
 def compare_command(
     names: tuple[str, ...],
     *,
@@ -100,7 +88,7 @@ def compare_command(
     "--beside", metavar="RUN", shell_complete=run_names, help="Show another run's answer beside it."
 )
 @click.option("--sample", type=int, default=0, show_default=True, help="Which completion, from 0.")
-@_RUNS_DIR
+@command_options.runs_dir()
 def show_command(name: str, task: str, beside: str | None, sample: int, runs_dir: Path) -> None:
     """Show one answer with its prompt, verdicts and feedback, or those of two runs side by side.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from analysis.task_ids import TaskId
-from evaluator.cli.command_options import SandboxName
+from evaluator.cli import command_options
 from evaluator.cli.terminal import (
     check_json_path,
     one_line_errors,
@@ -157,15 +157,15 @@ def _lookup(name: str, cases: Iterable[_Case]) -> str:
 
 
 @click.command()
-@click.option("--dataset", default="sanitized/test", show_default=True)
-@click.option("--mbpp-dir", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--sandbox", "backend", type=SandboxName(), default="auto")
-@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False))
+@command_options.dataset()
+@command_options.mbpp_dir()
+@command_options.sandbox()
+@command_options.json_path(help="Also write every score to this file.")
 def main(dataset: str, mbpp_dir: Path | None, backend: str, json_path: Path | None) -> None:
     """Say which problems fall to answers that solve nothing."""
     with one_line_errors():
         check_json_path(json_path)
-        problems = load_problems(dataset, mbpp_dir=mbpp_dir).problems
+        problems = load_problems(dataset, mbpp_dir=mbpp_dir, sandbox=backend).problems
         with open_sandbox(backend) as sandbox:
             scores = best_scores(problems, sandbox)
     rows = []

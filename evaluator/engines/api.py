@@ -28,7 +28,7 @@ def sample_served(
     n_at_once: int,
     done: Collection[tuple[TaskId, int]] = (),
 ) -> Iterator[list[Answer]]:
-    """Yield answers of a served model, `n_at_once` at a time and in order; see `sample_answers`.
+    """Yield answers of a served model, `n_at_once` at a time and in order; see `SamplingPlan`.
 
     So many requests are always under way, at all servers together: nobody waits for the slowest of a batch.
 

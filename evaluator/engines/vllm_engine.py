@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from analysis.provenance import folder_sha256
+from analysis.provenance import weights_of
 from analysis.task_ids import TaskId, task_number
 from evaluator.answers.answer_text import opened_by
 from evaluator.engines.worker import Facts, Sampling
@@ -83,7 +84,7 @@ class VllmPolicy:
 
     def facts(self, sandbox: str) -> Facts:
         """Return what is stored of this model and its place: where it is, not where it was wanted."""
-        folder = Path(self.name)
+        adapter = self.sampling.adapter
         device = self.platform.device_type
         placement = {
             "device": device,
@@ -94,9 +95,7 @@ class VllmPolicy:
             placement["gpu"] = self.platform.get_device_name()
         return Facts(
             sandbox,
-            model=self.name,
-            model_sha256=folder_sha256(folder) if folder.is_dir() else None,
-            adapter=str(self.sampling.adapter) if self.sampling.adapter else None,
+            **asdict(weights_of(self.name, str(adapter) if adapter else None)),
             placement=tuple(sorted(placement.items())),
         )
 
@@ -104,7 +103,7 @@ class VllmPolicy:
 def sample_with_vllm(
     problems: Sequence[Problem], policy: VllmPolicy, *, done: Collection[tuple[TaskId, int]] = ()
 ) -> Iterator[list[Answer]]:
-    """Yield answers, up to 256 at a time; see `sample_answers`.
+    """Yield answers, up to 256 at a time; see `SamplingPlan`.
 
     vLLM cannot stop at the fence that ends the program, since an opening fence looks the same: an
     answer goes on to its end or the length limit, and counts as cut off only where its program was

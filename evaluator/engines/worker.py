@@ -7,11 +7,11 @@ can be pickled, and what it does follows from that alone, so any worker can do a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.provenance import folder_sha256
+from analysis.provenance import Weights, weights_of
 from evaluator.engines.threads import side_by_side
 from evaluator.evaluation.evaluate import GRADED_TOGETHER, GradedAnswer, graded_batches, in_batches
 from evaluator.evaluation.self_check import check_harness
@@ -84,6 +84,13 @@ class Facts:
     placement: tuple[tuple[str, str], ...] = ()
     """Device and number format of the weights."""
 
+    @property
+    def weights(self) -> Weights | None:
+        """What answers; None where no model does."""
+        if self.model is None:
+            return None
+        return Weights(self.model, self.model_sha256, self.adapter)
+
 
 class Worker:
     """Grades the recorded batches of some work, and samples and grades the others."""
@@ -110,13 +117,10 @@ class Worker:
         policy = self._policy
         if policy is None:
             return Facts(self._sandbox.name, n_batches)
-        folder = Path(policy.name)
         return Facts(
             self._sandbox.name,
             n_batches,
-            model=policy.name,
-            model_sha256=folder_sha256(folder) if folder.is_dir() else None,
-            adapter=policy.adapter,
+            **asdict(weights_of(policy.name, policy.adapter)),
             placement=tuple(sorted(policy.placement.items())),
         )
 

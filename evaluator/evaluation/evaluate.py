@@ -13,7 +13,7 @@ from evaluator.problems.problem import Problem, ProblemSet
 from evaluator.problems.prompt import MBPP, Protocol
 from evaluator.results.rows import answer_rows, eval_row
 from evaluator.results.summary import EvalSummary, GradedAnswer
-from evaluator.sampling.batches import sample_answers
+from evaluator.sampling.batches import SamplingPlan
 from evaluator.sampling.completions import Answer
 from evaluator.sampling.policy import Decoding, Policy
 from sandbox.client import Sandbox
@@ -71,7 +71,7 @@ def evaluate(
         StoreError: the journal could not be written.
     """
     decoding = decoding or Decoding()
-    batches = sample_answers(
+    plan = SamplingPlan(
         problem_set.problems,
         policy,
         protocol=protocol,
@@ -79,6 +79,7 @@ def evaluate(
         decoding=decoding,
         batch_size=batch_size,
     )
+    batches = map(plan.answers, range(len(plan.batches)))
     return record(
         problem_set,
         graded_batches(batches, sandbox, timeout_s=timeout_s),

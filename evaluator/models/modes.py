@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from evaluator.models.objects import CausalModel
+
+if TYPE_CHECKING:
+    import torch
 
 
 def switch_dropout_off(model: CausalModel) -> None:
@@ -16,7 +19,7 @@ def switch_dropout_off(model: CausalModel) -> None:
             setattr(holder, name, 0.0)
 
 
-def dropout_shares(module: Any) -> list[tuple[Any, str]]:  # noqa: ANN401 - a torch module
+def dropout_shares(module: torch.nn.Module) -> list[tuple[object, str]]:
     """Where a module's own shares above 0 of what is dropped stand: (object, attribute).
 
     Some models drop by a module, some by a number that they read from themselves (Llama's attention) or from
@@ -24,7 +27,7 @@ def dropout_shares(module: Any) -> list[tuple[Any, str]]:  # noqa: ANN401 - a to
     """
     import torch
 
-    found = []
+    found: list[tuple[object, str]] = []
     if isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.p > 0:
         found.append((module, "p"))
     for holder in (module, vars(module).get("config")):

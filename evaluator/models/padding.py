@@ -120,5 +120,7 @@ def _tolerance(model: CausalModel) -> float:
 
 def causal_model(model: CausalModel) -> CausalModel:
     """The causal language model inside an adapter's wrapper."""
-    is_wrapper = hasattr(model, "peft_config") and hasattr(model, "get_base_model")
-    return model.get_base_model() if is_wrapper else model
+    if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
+        inner: CausalModel = model.get_base_model()
+        return inner
+    return model

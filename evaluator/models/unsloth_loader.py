@@ -58,6 +58,7 @@ def load_with_unsloth(
         # else it writes what it compiles into the working directory, which need not be writable
         os.environ[_COMPILED] = tempfile.mkdtemp(prefix="sdpo-bench-")
         atexit.register(shutil.rmtree, os.environ[_COMPILED], ignore_errors=True)
+    model: CausalModel
     with contextlib.redirect_stdout(sys.stderr):  # its banner is no part of any command's output
         import unsloth
 

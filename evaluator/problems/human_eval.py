@@ -113,12 +113,12 @@ def _row(row: Mapping[str, str]) -> dict[str, Any]:
         "test_list": list(_LOOPS[task_id]())
         if task_id in _LOOPS
         else list(_asserts(row["test"], name)),
-        "test_imports": _preamble(row["prompt"], name),
+        "test_imports": preamble(row["prompt"], name),
     }
 
 
-def _preamble(prompt: str, name: str) -> list[str]:
-    """Statements of a prompt other than the function to complete."""
+def preamble(prompt: str, name: str) -> list[str]:
+    """Return the statements of a prompt other than the function to complete."""
     # The last function has only its docstring so far, which is a body.
     statements = ast.parse(prompt).body
     return [

@@ -14,6 +14,7 @@ from typing import Any
 
 from analysis.installation import install_command
 from analysis.task_ids import task_id, task_order
+from evaluator.problems.evalplus.rows import how_to_get
 from evaluator.problems.human_eval import HUMAN_EVAL, load_human_eval
 from evaluator.problems.problem import (
     DatasetError,
@@ -27,6 +28,7 @@ from evaluator.problems.problem import (
 )
 from evaluator.problems.problem_file import IO, load_embedded, load_problem_file
 from evaluator.problems.row_file import ENDINGS, is_row_file
+from sandbox.client import Sandbox
 
 __all__ = [
     "DatasetError",
@@ -91,7 +93,11 @@ _TAG = "tag="
 
 
 def load_problems(
-    name: str, *, mbpp_dir: Path | None = None, limit: int | None = None
+    name: str,
+    *,
+    mbpp_dir: Path | None = None,
+    limit: int | None = None,
+    sandbox: Sandbox | str = "auto",
 ) -> ProblemSet:
     """Load `full/<split>`, `sanitized/<split>`, `embedded/<split>`, `human-eval` or a person's own file.
 
@@ -104,22 +110,27 @@ def load_problems(
         name: split is train, test, validation, prompt or all (embedded: train, test or all).
         mbpp_dir: folder that holds mbpp.jsonl and sanitized-mbpp.json.
         limit: keep only that many problems, the lowest task ids first.
+        sandbox: an open one, or the backend to open: a file of evalplus' form has its solutions run, once.
 
     Raises:
         DatasetError: no source, altered content, unknown name or task, or nothing selected.
+        SandboxError: it is needed and cannot be had.
     """
     if limit is not None and limit < 1:
         raise DatasetError(f"limit must be at least 1 problem, got {limit!r}; raise it or leave it")
     chosen = _CHOSEN.fullmatch(name)
     if chosen is None:
-        selected = _load(name, mbpp_dir)
+        selected = _load(name, mbpp_dir, sandbox)
     else:
-        selected = _only(_load(chosen["name"], mbpp_dir), chosen["wanted"].split(","))
+        selected = _only(_load(chosen["name"], mbpp_dir, sandbox), chosen["wanted"].split(","))
     return replace(selected, problems=selected.problems[:limit])
 
 
-def _load(name: str, mbpp_dir: Path | None) -> ProblemSet:
+def _load(name: str, mbpp_dir: Path | None, sandbox: Sandbox | str) -> ProblemSet:
     """Load a whole data set by name."""
+    how = how_to_get(name)
+    if how is not None and not Path(name).exists():
+        raise DatasetError(f"MBPP+ and HumanEval+ must be read from a file, got {name!r}; {how}")
     config, _, split = name.removeprefix("mbpp/").partition("/")
     if name == HUMAN_EVAL:
         return load_human_eval()
@@ -128,7 +139,7 @@ def _load(name: str, mbpp_dir: Path | None) -> ProblemSet:
     if config in _SOURCES and split.removesuffix(CHECKED) in SPLITS:
         return _mbpp(config, split, mbpp_dir=mbpp_dir)
     if is_row_file(name):
-        return load_problem_file(Path(name))
+        return load_problem_file(Path(name), sandbox=sandbox)
     raise DatasetError(
         "dataset must be full/SPLIT or sanitized/SPLIT (SPLIT: train, test, validation, prompt "
         f"or all, each also with {CHECKED}), embedded/train, embedded/test, embedded/all, embedded/{IO}, {HUMAN_EVAL}, "

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,30 +31,10 @@ from evaluator.problems.problem import (
     needed_imports,
     top_level_names,
 )
+from evaluator.problems.row_file import ALIASES, KNOWN, misnamed
 from sandbox.judge.asserts import parse
 from sandbox.program import Case, Comparison
 
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    "task_id": ("task_id", "id"),
-    "text": ("text", "prompt"),
-    "tests": ("tests", "test_list"),
-    "hidden_tests": ("hidden_tests",),
-    "function": ("function",),
-    "reference": ("reference", "code"),
-    "setup": ("setup", "test_setup_code"),
-    "imports": ("imports", "test_imports"),
-    "tags": ("tags",),
-    "cases": ("cases",),
-    "hidden_cases": ("hidden_cases",),
-    "tolerance": ("tolerance",),
-    "checker": ("checker",),
-    "time_limit_s": ("time_limit_s",),
-    "memory_limit_mb": ("memory_limit_mb",),
-}
-"""What a row holds -> the names of its column; of two that are filled the first counts."""
-
-_OF_MBPP = ("challenge_test_list", "split")
-_KNOWN = [name for names in ALIASES.values() for name in names]
 _OF_CASES = ("tolerance", "checker", "time_limit_s", "memory_limit_mb")
 
 MAX_TEXT_CHARS = 100_000
@@ -80,7 +59,7 @@ def problem_of(values: Mapping[str, Any]) -> Problem:
     Raises:
         RowError: with every fault that was found.
     """
-    if not any(name in values for name in _KNOWN):
+    if not any(name in values for name in KNOWN):
         shown = ", ".join(sorted(values)[:6]) or "none"
         raise RowError(
             [f"it must have task_id, text and tests or cases, got the columns {shown:.200}"]
@@ -116,7 +95,7 @@ class _Row:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.faults: list[str] = []
         self._values = values
-        self._check_columns()
+        self.faults += misnamed(values)
 
     def problem(self) -> Problem:
         """The problem; only to be used where there are no faults."""
@@ -157,17 +136,6 @@ class _Row:
         )
 
     # columns
-
-    def _check_columns(self) -> None:
-        """A column that reads like a misspelt one would be ignored, and nobody would know."""
-        for name in self._values:
-            if name in _KNOWN or name in _OF_MBPP:
-                continue
-            close = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.8)
-            if close:
-                self.faults.append(
-                    f"columns must be known ones, got {name[:60]!r}; did you mean {close[0]!r}?"
-                )
 
     def _cell(self, field: str) -> Any:  # noqa: ANN401 - whatever the file holds
         """The value of the first filled column."""
@@ -222,10 +190,11 @@ class _Row:
         if isinstance(value, str):
             if value.lstrip()[:1] != "[":
                 return [part for part in split(lf(value)) if part.strip()]
-            try:
-                value = json.loads(value)
-            except (ValueError, RecursionError) as error:
-                self.faults.append(f"{field} must be a list, got {str(error)[:100]}")
+            value = _read_list(value)
+            if value is None:
+                self.faults.append(
+                    f"{field} must be a list in JSON, or lines of text, got {self._cell(field)!r:.60}"
+                )
                 return []
         if not isinstance(value, list | tuple):
             self.faults.append(f"{field} must be a list, got {type(value).__name__}")
@@ -292,9 +261,7 @@ class _Row:
     def _comparison(self) -> Comparison:
         checker, tolerance = self._code("checker"), self._number("tolerance")
         if checker:
-            if self._check_python("checker", checker) and "check" not in set(
-                top_level_names(ast.parse(checker))
-            ):
+            if self._check_python("checker", checker) and not _takes_three(ast.parse(checker)):
                 self.faults.append(
                     "checker must define a function check(stdin, output, expected), got none"
                 )
@@ -397,3 +364,24 @@ def described(faults: Sequence[str]) -> Iterator[str]:
     """Each fault once, on one line, bounded."""
     for fault in dict.fromkeys(faults):
         yield " ".join(fault.split())[:400]
+
+
+def _read_list(text: str) -> Any:  # noqa: ANN401 - whatever the text holds
+    """A list as JSON or as Python writes it, as tables of pandas do; None where it is neither."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        return None
+
+
+def _takes_three(tree: ast.Module) -> bool:
+    """Whether a program defines `check`, and as far as can be seen it takes three arguments."""
+    for node in reversed(tree.body):
+        if isinstance(node, ast.FunctionDef) and node.name == "check":
+            least = len(node.args.args) - len(node.args.defaults)
+            return node.args.vararg is not None or least <= 3 <= len(node.args.args)
+    return "check" in set(top_level_names(tree))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.task_ids import TaskId
 from evaluator.problems import livecodebench
+from evaluator.problems.evalplus import rows as evalplus
+from evaluator.problems.evalplus.expected import expected_values
 from evaluator.problems.json_lines import read_json_lines
 from evaluator.problems.own_row import RowError, content_of, described, problem_of
 from evaluator.problems.problem import (
@@ -20,6 +24,7 @@ from evaluator.problems.problem import (
     rows_sha256,
 )
 from evaluator.problems.row_file import FileRow, read_rows
+from sandbox.client import Sandbox
 
 IO = "io"
 """Split of the embedded problems whose tests are input and output."""
@@ -46,13 +51,18 @@ def load_embedded(split: str) -> ProblemSet:
     )
 
 
-def load_problem_file(path: Path) -> ProblemSet:
-    """Load a person's own problems; the columns are in `evaluator.problems.own_row`.
+def load_problem_file(path: Path, *, sandbox: Sandbox | str = "auto") -> ProblemSet:
+    """Load a person's own problems; the columns are in `evaluator.problems.own_row`, and evalplus' in its own folder.
+
+    Args:
+        path: of a file or folder.
+        sandbox: an open one, or the backend to open where canonical solutions must be run for what they return.
 
     Raises:
         DatasetError: the file cannot be read, or a row is no problem; the message names the first such row.
+        SandboxError: it is needed and cannot be had.
     """
-    return _set(f"file/{path.name}", read_problems(path), source=str(path))
+    return _set(f"file/{path.name}", read_problems(path, sandbox=sandbox), source=str(path))
 
 
 @dataclass(frozen=True)
@@ -62,15 +72,17 @@ class ReadRow:
     place: str
     problem: Problem | None
     faults: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """Inputs that grade nothing, each with the reason."""
 
 
-def read_problems(path: Path) -> list[Problem]:
-    """Return the problems of a file in the order of its rows.
+def read_problems(path: Path, *, sandbox: Sandbox | str = "auto") -> list[Problem]:
+    """Return the problems of a file in the order of its rows; says how many inputs are left out.
 
     Raises:
-        DatasetError: see `load_problem_file`.
+        DatasetError, SandboxError: see `load_problem_file`.
     """
-    rows = examine(path)
+    rows = examine(path, sandbox=sandbox, only_if_sound=True)
     wrong = [row for row in rows if row.faults]
     if wrong:
         others = f" (and {len(wrong) - 1} more rows are wrong)" if len(wrong) > 1 else ""
@@ -78,16 +90,37 @@ def read_problems(path: Path) -> list[Problem]:
             f"every row must be a problem, got {wrong[0].place} of {str(path)!r}: "
             f"{wrong[0].faults[0]}{others}; `sdpo-bench problems check FILE` lists all that is wrong"
         )
+    n_left_out = sum(len(row.left_out) for row in rows)
+    if n_left_out:
+        what = "1 input is" if n_left_out == 1 else f"{n_left_out} inputs are"
+        _note(f"{path.name}: {what} left out; `sdpo-bench problems check FILE` says why")
     return [row.problem for row in rows if row.problem is not None]
 
 
-def examine(path: Path) -> list[ReadRow]:
+@functools.cache
+def _note(text: str) -> None:
+    """Say it once a process, however often the file is loaded."""
+    print(text, file=sys.stderr)
+
+
+def examine(
+    path: Path, *, sandbox: Sandbox | str = "auto", only_if_sound: bool = False
+) -> list[ReadRow]:
     """Read every row of a file; a second problem of one id is wrong, too.
+
+    Args:
+        path: of a file or folder.
+        sandbox: see `load_problem_file`.
+        only_if_sound: run no canonical solution where some row is wrong already.
 
     Raises:
         DatasetError: the file as a whole cannot be read.
+        SandboxError: it is needed and cannot be had.
     """
-    rows = [_read(row) for row in read_rows(path)]
+    found = [_read(row) for row in read_rows(path)]
+    if only_if_sound and (wrong := [r for r in found if isinstance(r, ReadRow) and r.faults]):
+        return wrong
+    rows = _with_expected(found, sandbox)
     seen: dict[TaskId, str] = {}
     checked = []
     for row in rows:
@@ -95,18 +128,44 @@ def examine(path: Path) -> list[ReadRow]:
             first = seen.setdefault(row.problem.task_id, row.place)
             if first != row.place:
                 fault = f"task ids must be unique, got {row.problem.task_id!r} in {first} as well"
-                row = ReadRow(row.place, row.problem, (*row.faults, fault))
+                row = replace(row, faults=(*row.faults, fault))
         checked.append(row)
     return checked
 
 
-def _read(row: FileRow) -> ReadRow:
+@dataclass(frozen=True)
+class _Asked:
+    """A row of which the expected values are not known yet."""
+
+    place: str
+    row: evalplus.Row
+
+
+def _with_expected(rows: Sequence[ReadRow | _Asked], sandbox: Sandbox | str) -> list[ReadRow]:
+    """The rows, those of evalplus with what their canonical solutions return."""
+    asked = [row.row for row in rows if isinstance(row, _Asked)]
+    answered = iter(expected_values([row.question for row in asked], sandbox))
+    read = []
+    for row in rows:
+        if isinstance(row, _Asked):
+            try:
+                problem, left_out = evalplus.problem_of(row.row, next(answered))
+                row = ReadRow(row.place, problem, left_out=tuple(described(left_out)))
+            except RowError as error:
+                row = ReadRow(row.place, None, tuple(described(error.faults)))
+        read.append(row)
+    return read
+
+
+def _read(row: FileRow) -> ReadRow | _Asked:
     """One row as a problem of its form."""
     if row.fault is not None:
         return ReadRow(row.place, None, tuple(described([row.fault])))
     try:
         if livecodebench.is_row(row.values):
             return ReadRow(row.place, livecodebench.problem_of(row.values))
+        if evalplus.is_row(row.values):
+            return _Asked(row.place, evalplus.read_row(row.values))
         return ReadRow(row.place, problem_of(row.values))
     except RowError as error:
         return ReadRow(row.place, None, tuple(described(error.faults)))

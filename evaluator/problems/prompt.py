@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
@@ -173,6 +173,22 @@ def protocol_for(visible_tests: VisibleTests, *, whole_programs: bool = False) -
 def asks_for_programs(problems: Iterable[Problem]) -> bool:
     """Whether one of the problems is about input and output."""
     return any(problem.cases for problem in problems)
+
+
+def asks_to_complete(problems: Iterable[Problem]) -> bool:
+    """Whether each of the problems is the beginning of a function, as HumanEval's are."""
+    beginnings = [problem.beginning for problem in problems]
+    return bool(beginnings) and all(beginnings)
+
+
+def usual_protocol(problems: Sequence[Problem], visible_tests: VisibleTests | None) -> Protocol:
+    """Return the chat protocol in which some problems are asked; None for what is usual shows all tests.
+
+    Where each problem is the beginning of a function and nothing is said of tests, none is shown.
+    """
+    if visible_tests is None and asks_to_complete(problems):
+        return COMPLETE_FUNCTION
+    return protocol_for(visible_tests or "all", whole_programs=asks_for_programs(problems))
 
 
 def conversation(

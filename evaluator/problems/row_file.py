@@ -6,9 +6,12 @@ A row keeps the place where it stands, so that whatever is wrong with it can be 
 from __future__ import annotations
 
 import csv
+import difflib
+import gzip
 import io
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +20,49 @@ from typing import Any
 from analysis.installation import install_command
 from evaluator.problems.problem import DatasetError
 
-ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+ENDINGS = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".csv", ".parquet")
 
 MAX_CELL_CHARS = 16_000_000
 """Of one cell; what a program is sent with must fit 32 MiB."""
+MAX_UNPACKED_BYTES = 1 << 30
+"""Of a packed file: a few bytes can stand for any number."""
+
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "task_id": ("task_id", "id"),
+    "text": ("text", "prompt"),
+    "tests": ("tests", "test_list"),
+    "hidden_tests": ("hidden_tests",),
+    "function": ("function",),
+    "reference": ("reference", "code"),
+    "setup": ("setup", "test_setup_code"),
+    "imports": ("imports", "test_imports"),
+    "tags": ("tags",),
+    "cases": ("cases",),
+    "hidden_cases": ("hidden_cases",),
+    "tolerance": ("tolerance",),
+    "checker": ("checker",),
+    "time_limit_s": ("time_limit_s",),
+    "memory_limit_mb": ("memory_limit_mb",),
+}
+"""What a row holds -> the names of its column; of two that are filled the first counts."""
+
+KNOWN = [name for names in ALIASES.values() for name in names]
+_OF_MBPP = ("challenge_test_list", "split")
+_MEANT = {
+    "text": "question instruction description statement problem question_content",
+    "tests": "asserts assertions unit_tests test_cases",
+    "hidden_tests": "hidden hidden_asserts hidden_test_list private_tests",
+    "reference": "solution canonical_solution reference_solution",
+    "function": "entry_point function_name func_name",
+    "cases": "io inputs_outputs input_output",
+    "hidden_cases": "hidden_io private_cases",
+    "setup": "setup_code",
+    "time_limit_s": "timeout timeout_s time_limit_seconds",
+    "memory_limit_mb": "memory_mb",
+    "tolerance": "float_tolerance atol rtol abs_tol rel_tol",
+}
+"""Names that people give a column, and that nothing reads."""
+_LIVECODEBENCH = ("question_id", "question_content")
 
 
 @dataclass(frozen=True)
@@ -37,8 +79,7 @@ class FileRow:
 
 def is_row_file(name: str) -> bool:
     """Whether a data set's name is that of a file or folder of problems."""
-    path = Path(name)
-    return path.suffix.lower() in ENDINGS or (bool(name) and path.is_dir())
+    return name.lower().endswith(ENDINGS) or (bool(name) and Path(name).is_dir())
 
 
 def read_rows(path: Path) -> list[FileRow]:
@@ -49,12 +90,14 @@ def read_rows(path: Path) -> list[FileRow]:
     """
     readers: dict[str, Callable[[Path], Iterator[FileRow]]] = {
         ".jsonl": _json_lines,
+        ".gz": _packed_json_lines,
         ".ndjson": _json_lines,
         ".json": _json_array,
         ".csv": _csv,
         ".parquet": _parquet,
     }
-    reader = _folder if path.is_dir() else readers.get(path.suffix.lower())
+    is_known = is_row_file(path.name)
+    reader = _folder if path.is_dir() else readers[path.suffix.lower()] if is_known else None
     if reader is None:
         raise DatasetError(
             f"a problem file must end in {', '.join(ENDINGS)} or be a folder of datasets, got {str(path)!r}; "
@@ -86,6 +129,26 @@ def _row(place: str, values: Mapping[Any, Any]) -> FileRow:
     return FileRow(place, kept)
 
 
+def misnamed(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with a row's columns: a misspelt one would be ignored, and nobody would know."""
+    meant = {word: field for field, words in _MEANT.items() for word in words.split()}
+    faults = []
+    for name in values:
+        if name in KNOWN or name in _OF_MBPP:
+            continue
+        word = name.lower().replace(" ", "_").replace("-", "_")
+        if word in meant:
+            # Beside a column that is read, `question` or `solution` may hold what they like.
+            close = [] if any(n in values for n in ALIASES[meant[word]]) else [meant[word]]
+        else:
+            close = difflib.get_close_matches(word, KNOWN, n=1, cutoff=0.8)
+        if close:
+            faults.append(
+                f"columns must be known ones, got {name[:60]!r}; did you mean {close[0]!r}?"
+            )
+    return faults
+
+
 def _is_empty(value: object) -> bool:
     """Whether a cell says nothing: Parquet files hold NaN where a table of pandas had nothing."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
@@ -103,16 +166,40 @@ def _text(path: Path, content: bytes, place: Callable[[int], str]) -> str:
         what = f"the byte {content[error.start]:#04x}"
         if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
             what = "UTF-16"
+        if content[:2] in (b"\x1f\x8b", b"PK", b"BZ") or content[:4] == b"(\xb5/\xfd":
+            raise DatasetError(
+                f"a problem file must be text, got a packed one, {str(path)!r}; unpack it"
+            ) from error
         line = content.count(b"\n", 0, error.start) + 1
         raise DatasetError(
             f"a problem file must be UTF-8, got {what} in {place(line)} of {str(path)!r}; save it as UTF-8"
         ) from error
 
 
+def _packed_json_lines(path: Path) -> Iterator[FileRow]:
+    """One object a line, all compressed by gzip."""
+    try:
+        with gzip.open(path) as file:
+            content = file.read(MAX_UNPACKED_BYTES + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DatasetError(
+            f"a file that ends in .gz must be whole, got {str(error)[:100]} in {str(path)!r}; get it again"
+        ) from error
+    if len(content) > MAX_UNPACKED_BYTES:
+        raise DatasetError(
+            f"a packed file must hold at most {MAX_UNPACKED_BYTES} bytes, got more in {str(path)!r}; split it"
+        )
+    yield from _lines_of_json(path, content)
+
+
 def _json_lines(path: Path) -> Iterator[FileRow]:
     """One object a line."""
+    yield from _lines_of_json(path, path.read_bytes())
+
+
+def _lines_of_json(path: Path, content: bytes) -> Iterator[FileRow]:
     # Not text lines: a lone carriage return or a line separator within a string ends no object.
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+    for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip() in (b"", b"\xef\xbb\xbf"):
             continue
         place = f"line {number}"
@@ -150,10 +237,21 @@ def _json_array(path: Path) -> Iterator[FileRow]:
         ) from error
     if not isinstance(content, list):
         raise DatasetError(
-            f"a .json file must hold an array of objects, got {type(content).__name__} in {str(path)!r}; mend it"
+            f"a .json file must hold an array of objects, got {_shown(content)} in {str(path)!r}; "
+            "put [ before the first object and ] behind the last"
         )
     for number, value in enumerate(content, start=1):
         yield _of_object(f"row {number}", value)
+
+
+def _shown(content: object) -> str:
+    """What JSON held in the place of an array."""
+    if not isinstance(content, dict):
+        return type(content).__name__
+    lists = [key for key, value in content.items() if isinstance(value, list)]
+    if len(content) == 1 and lists:
+        return f"dict with its rows in {lists[0][:60]!r}"
+    return "dict"
 
 
 def _csv(path: Path) -> Iterator[FileRow]:
@@ -169,7 +267,7 @@ def _csv(path: Path) -> Iterator[FileRow]:
                 continue
             if columns is None:
                 columns = [cell.strip() for cell in cells]
-                _check_columns(columns, path)
+                _check_heading(columns, path)
                 continue
             number += 1
             if len(cells) != len(columns):
@@ -187,8 +285,18 @@ def _csv(path: Path) -> Iterator[FileRow]:
         ) from error
 
 
-def _check_columns(columns: list[str], path: Path) -> None:
-    """Refuse a heading that names a column twice."""
+def _check_heading(columns: list[str], path: Path) -> None:
+    """Refuse a first line that is no heading, or names a column twice."""
+    other = next((mark for mark in ";\t|" if len(columns) == 1 and mark in columns[0]), None)
+    if other is not None:
+        raise DatasetError(
+            f"cells must be parted by commas, got {other!r} in the heading of {str(path)!r}; export it again"
+        )
+    if not {name.lower() for name in columns} & ({*KNOWN, *_LIVECODEBENCH}):
+        raise DatasetError(
+            f"the first line must be a heading such as task_id,text,tests, got {', '.join(columns)!r:.80} in "
+            f"{str(path)!r}; add one"
+        )
     twice = next((name for name in columns if name and columns.count(name) > 1), None)
     if twice is not None:
         raise DatasetError(

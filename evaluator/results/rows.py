@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analysis.records import Eval, EvalResult, ExecutionRow, Record, TestResult
+from analysis.statistics.intervals import wilson
 from evaluator.grading.feedback import feedback
 from evaluator.grading.grade import Grade
 from evaluator.results.summary import EvalSummary, GradedAnswer
-from evaluator.statistics.stats import wilson
 
 
 def execution_rows(grade: Grade, *, execution_id: str) -> list[Record]:

@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.statistics.intervals import Interval, wilson, wilson_of_mean
+from analysis.statistics.pass_at_k import pass_at_k_each
 from analysis.task_ids import TaskId, task_order
 from evaluator.grading.grade import Grade
 from evaluator.sampling.completions import Answer
-from evaluator.statistics.pass_at_k import pass_at_k_each
-from evaluator.statistics.stats import Interval, wilson, wilson_of_mean
 
 
 @dataclass(frozen=True)

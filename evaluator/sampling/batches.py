@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 from analysis.task_ids import TaskId
 from evaluator.problems.problem import Problem
@@ -10,30 +10,6 @@ from evaluator.problems.prompt import Protocol, conversation
 from evaluator.sampling.answer_end import before_stop, stop_rule
 from evaluator.sampling.completions import Answer
 from evaluator.sampling.policy import Batch, Decoding, Policy, plan_batches, sample_batch
-
-
-def sample_answers(
-    problems: Sequence[Problem],
-    policy: Policy,
-    *,
-    protocol: Protocol,
-    shots: Sequence[Problem],
-    decoding: Decoding,
-    batch_size: int,
-    done: Collection[tuple[TaskId, int]] = (),
-) -> Iterator[list[Answer]]:
-    """Yield sampled answers batch by batch; what is `done`, as (task id, sample index), is left out."""
-    plan = SamplingPlan(
-        problems,
-        policy,
-        protocol=protocol,
-        shots=shots,
-        decoding=decoding,
-        batch_size=batch_size,
-        done=done,
-    )
-    for index in range(len(plan.batches)):
-        yield plan.answers(index)
 
 
 class SamplingPlan:
@@ -56,7 +32,7 @@ class SamplingPlan:
         batch_size: int,
         done: Collection[tuple[TaskId, int]] = (),
     ) -> None:
-        """Template and sort the prompts.
+        """Template and sort the prompts; what is `done`, as (task id, sample index), is left out.
 
         Raises:
             ModelError: the prompts do not fit the model or its tokenizer.

@@ -15,7 +15,7 @@ from evaluator.models.four_bit import keep_gradients_on_cpu, nf4_config
 from evaluator.models.lora import ModelError, check_adapter, named_base
 from evaluator.models.memory import is_out_of_memory, what_was_asked
 from evaluator.models.named import check_model_name
-from evaluator.models.objects import CausalModel
+from evaluator.models.objects import CausalModel, Tokenizer
 from evaluator.models.unsloth_loader import CPU_SWITCH, load_with_unsloth
 from evaluator.problems.user_code import set_chat_template
 from evaluator.sampling.policy import Decoding, Policy, Sample, generate, generate_batches
@@ -105,7 +105,7 @@ def load_base(
     load_in_4bit: bool = False,
     unsloth: bool = False,
     max_tokens: int | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[CausalModel, Tokenizer]:
     """Load a base model and its tokenizer onto a device.
 
     Args:
@@ -230,7 +230,8 @@ def _load_with_transformers(
             f"{min(report['missing_keys'])!r} and {len(report['missing_keys']) - 1} more; "
             "restore its files"
         )
-    return model if load_in_4bit else model.to(device)
+    placed: CausalModel = model if load_in_4bit else model.to(device)
+    return placed
 
 
 def _load_failure(name: str, error: BaseException) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from evaluator.answers.answer_text import opened_by
 from evaluator.models.context_length import context_length
 from evaluator.models.lora import ModelError
-from evaluator.models.objects import Tokenizer
+from evaluator.models.objects import CausalModel, Tokenizer
 from evaluator.sampling.decoding import Filters
 from evaluator.sampling.generate import StopRule, generate_rows
 
@@ -19,9 +19,8 @@ from evaluator.sampling.generate import StopRule, generate_rows
 class Policy:
     """A model with its tokenizer, ready to sample; a trainer wraps its own pair in one."""
 
-    model: Any
-    """A transformers causal language model, with or without a PEFT adapter."""
-    tokenizer: Any
+    model: CausalModel
+    tokenizer: Tokenizer
     name: str = ""
     """Hub name or folder of the base model."""
     adapter: str | None = None

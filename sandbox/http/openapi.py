@@ -50,46 +50,7 @@ def _document() -> dict[str, Any]:
             "description": "Judges programs that nobody trusts. See docs/protocol.md.",
         },
         "security": [{"bearer": []}, {"basic": []}, {}],
-        "paths": {
-            "/health": {
-                "get": _operation(
-                    "Say whether the server takes requests; needs no token.",
-                    _json({"type": "object", "properties": {"status": {"const": "ok"}}}),
-                    ["503"],
-                )
-            },
-            "/metrics": {
-                "get": _operation(
-                    "Counters in Prometheus' text form.",
-                    {"text/plain": {"schema": {"type": "string"}}},
-                    ["401"],
-                )
-            },
-            "/openapi.json": {
-                "get": _operation("This document.", _json({"type": "object"}), ["401"])
-            },
-            "/v1/info": {
-                "get": _operation("What this server is.", _json(_ref(protocol.Info)), ["401"])
-            },
-            "/v1/judge": {
-                "post": _operation(
-                    "Run programs and judge their asserts by the values that come back.",
-                    _json(_ref(protocol.JudgeResponse)),
-                    [*_REFUSALS],
-                    request=protocol.JudgeRequest,
-                    busy="429",
-                )
-            },
-            "/run_code": {
-                "post": _operation(
-                    "Run one Python program as a script, in SandboxFusion's form.",
-                    _json(_ref(RunCodeResponse)),
-                    [*_REFUSALS],
-                    request=RunCodeRequest,
-                    busy="504",
-                )
-            },
-        },
+        "paths": _paths(),
         "components": {
             "schemas": schemas["$defs"],
             "securitySchemes": {
@@ -100,6 +61,47 @@ def _document() -> dict[str, Any]:
                     "description": "the token as password, for clients that take a URL alone",
                 },
             },
+        },
+    }
+
+
+def _paths() -> dict[str, Any]:
+    return {
+        "/health": {
+            "get": _operation(
+                "Say whether the server takes requests; needs no token.",
+                _json({"type": "object", "properties": {"status": {"const": "ok"}}}),
+                ["503"],
+            )
+        },
+        "/metrics": {
+            "get": _operation(
+                "Counters in Prometheus' text form.",
+                {"text/plain": {"schema": {"type": "string"}}},
+                ["401"],
+            )
+        },
+        "/openapi.json": {"get": _operation("This document.", _json({"type": "object"}), ["401"])},
+        "/v1/info": {
+            "get": _operation("What this server is.", _json(_ref(protocol.Info)), ["401"])
+        },
+        "/v1/judge": {
+            "post": _operation(
+                "Run programs and judge their asserts by the values that come back.",
+                _json(_ref(protocol.JudgeResponse)),
+                [*_REFUSALS],
+                request=protocol.JudgeRequest,
+                busy="429",
+            )
+        },
+        "/run_code": {
+            "post": _operation(
+                "Run one Python program as a script, in SandboxFusion's form.",
+                _json(_ref(RunCodeResponse)),
+                [*_REFUSALS],
+                request=RunCodeRequest,
+                busy="504",
+            )
         },
     }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -187,7 +187,7 @@ def read(kind: type[M], body: bytes) -> M:
         raise ProtocolError(f"a body must be JSON: {clean(str(error), 200)}") from error
 
 
-def _no_constant(constant: str) -> Any:  # noqa: ANN401 - never returns
+def _no_constant(constant: str) -> NoReturn:
     raise ValueError(f"a number must be finite, got {constant}")
 
 

@@ -12,14 +12,16 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sandbox.guest.protocol import ProtocolError
 from sandbox.http import protocol
 from sandbox.http.address import TOKEN_VARIABLE, parse_url
 from sandbox.http.connection import Connection, Reply, Unreachable
+from sandbox.http.run_code import MAX_STDERR_BYTES, MAX_STDOUT_BYTES, RunCodeResponse
 from sandbox.judge.verdict import clean
 from sandbox.pool.jobs import planned, too_large
 from sandbox.pool.task import STARVATION_FACTOR, check_timeout_s
@@ -37,9 +39,12 @@ _WAIT_S = 120.0
 _MAX_WRONG = 3
 """Answers to one request that make no sense, or say that the sandbox failed, before we give up."""
 _MAX_PAUSE_S = 5.0
+_MAX_RUN_CODE_BYTES = 6 * (MAX_STDOUT_BYTES + MAX_STDERR_BYTES) + 10_000
+"""Of an answer of `/run_code`: JSON writes a character of no ASCII in six."""
 _AGAIN = {408, 429, 500, 502, 503, 504}
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,18 @@ class Remote:
         assert len(whole) == len(programs)  # noqa: S101 - each has its place in one chunk
         return whole
 
+    def printed(self, scripts: Sequence[str], *, timeout_s: float) -> list[str | None]:
+        """Run whole programs; what each printed, None of one that did not come to its end.
+
+        Raises:
+            SandboxError: the server cannot be had or makes no sense.
+            ValueError: a time limit out of range.
+        """
+        check_timeout_s(timeout_s)
+        self._last_answer = max(self._last_answer, time.monotonic())
+        # A connection is for one exchange at a time; few at once leave room for others.
+        return list(self._threads.map(lambda script: self._script(script, timeout_s), scripts))
+
     def close(self) -> None:
         """Hang up; requests under way end with an error."""
         self._closed.set()
@@ -193,27 +210,62 @@ class Remote:
         return chunks
 
     def _judge(self, chunk: _Chunk) -> list[Execution]:
+        """Have some programs judged."""
+        return self._asked(
+            "/v1/judge",
+            chunk.body,
+            lambda reply: self._executions(reply, chunk),
+            max_bytes=protocol.max_answer_bytes(chunk.programs),
+            timeout_s=chunk.timeout_s,
+        )
+
+    def _script(self, script: str, timeout_s: float) -> str | None:
+        """Have a whole program run; what it printed."""
+        body = {"code": script, "language": "python", "stdin": "", "run_timeout": timeout_s}
+        return self._asked(
+            "/run_code",
+            protocol.write(body),
+            self._printed,
+            max_bytes=_MAX_RUN_CODE_BYTES,
+            timeout_s=_WAIT_S + (STARVATION_FACTOR + 1) * timeout_s,
+        )
+
+    def _printed(self, reply: Reply) -> str | None:
+        """Read an answer of `/run_code`.
+
+        Raises:
+            ProtocolError: it is none.
+        """
+        response = protocol.read(RunCodeResponse, reply.body)
+        self._last_answer = time.monotonic()
+        ended = response.status == "Success" and response.run_result is not None
+        return response.run_result.stdout if ended and response.run_result else None
+
+    def _asked(
+        self,
+        path: str,
+        body: bytes,
+        read: Callable[[Reply], _T],
+        *,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> _T:
         """Ask until there is a whole answer.
 
         Raises:
             SandboxError: none comes, or the server refuses.
-            ValueError: the server says what is wrong with the programs.
+            ValueError: the server says what is wrong with the request.
         """
-        max_bytes = protocol.max_answer_bytes(chunk.programs)
         n_wrong, pause_s = 0, 0.05
         while True:
             why, retry_after_s = "", None
             try:
                 with self._connection() as connection:
                     reply = connection.exchange(
-                        "POST",
-                        "/v1/judge",
-                        chunk.body,
-                        max_bytes=max_bytes,
-                        timeout_s=chunk.timeout_s,
+                        "POST", path, body, max_bytes=max_bytes, timeout_s=timeout_s
                     )
                 if reply.status == 200:
-                    return self._executions(reply, chunk)
+                    return read(reply)
                 if reply.status == 422:
                     raise ValueError(_said(reply).error)
                 if reply.status not in _AGAIN:

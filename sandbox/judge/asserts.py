@@ -16,7 +16,7 @@ from typing import cast
 
 from sandbox.guest.protocol import Call
 from sandbox.guest.values import Value
-from sandbox.judge.evaluate import Hole, Test, Unsupported, bound_names, is_admitted
+from sandbox.judge.evaluate import CLOSE, Hole, Test, Unsupported, bound_names, is_admitted
 
 _ITERATES = set(
     "set frozenset list tuple dict sorted sum min max any all enumerate zip map filter iter bytes bytearray "
@@ -220,6 +220,11 @@ def _expected(condition: ast.expr, test: ast.expr) -> str:
         if isinstance(operation, ast.Eq):
             return text
         return f"{_OPERATOR_TEXT[type(operation)]} {text}"
+    match test:
+        case ast.Call(func=ast.Attribute(), args=[Hole(), wanted, *_]) if ast.unparse(
+            test.func
+        ) == CLOSE and not _holes(wanted):
+            return f"about {ast.unparse(wanted)}"
     if isinstance(test, Hole):
         return "a true value"
     if isinstance(test, ast.UnaryOp) and isinstance(test.operand, Hole):

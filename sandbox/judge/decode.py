@@ -30,7 +30,7 @@ from sandbox.guest.values import (
     SINGLETONS,
     Value,
 )
-from sandbox.judge.opaque import Iterated, Large, Opaque, Unjudged, named
+from sandbox.judge.opaque import Iterated, Large, Opaque, Unjudged, let_be_keys, named
 
 __all__ = [
     "Costly",
@@ -124,15 +124,19 @@ class _Decoder:
             return scalar(content)
         build = _CONTAINERS.get(tag)
         if build is not None:
-            value = build([self.decode(item, depth + 1) for item in _list(content)])
+            parts = [self.decode(item, depth + 1) for item in _list(content)]
+            try:
+                value = build(parts)
+            except Unjudged:
+                value = build(let_be_keys(parts))
             if self.cheap and not _is_cheap(value):
                 raise Costly
             return value
         if tag == "g":
-            name, text, items, whole = content
+            name, text, items, whole, own_in = _list(content)
             shipped = [self.decode(item, depth + 1) for item in _list(items)]
             cls: Any = named(Iterated, _str(name))
-            return cls(name, _str(text), shipped, whole is True)
+            return cls(name, _str(text), shipped, whole is True, own_in is True)
         if tag == "Z" and depth == 0:
             if self.cheap:
                 raise Costly

@@ -19,7 +19,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sandbox.guest.values import Value
+from sandbox.judge.close import close
 from sandbox.judge.decode import Opaque
+
+CLOSE = "judge.close"
+"""What asserts call `close`: no module of Python's, so that nobody takes it for one."""
 
 MAX_CHEAP_NDIGITS = 20
 """Of round, where no limit runs: round(5, -10**9) computes that power of ten."""
@@ -74,6 +78,7 @@ _NAMES: dict[str, Any] = {
     "NotImplemented": NotImplemented,
     "Ellipsis": ...,
     "isinstance": _isinstance,
+    CLOSE: close,
 }
 """All that an assert may name."""
 _ATTRIBUTES = {
@@ -89,6 +94,7 @@ _CHEAP_CALLS: dict[str, tuple[int, tuple[str, ...]]] = {
     "sorted": (1, ("reverse",)),
     "isinstance": (2, ()),
     "math.isclose": (2, ("rel_tol", "abs_tol")),
+    CLOSE: (3, ()),
 }
 """Functions that are cheap with so many arguments at most, and these keywords."""
 _CHEAP_OPERATORS = (ast.Add, ast.Sub, ast.Div, ast.FloorDiv, ast.BitAnd, ast.BitOr, ast.BitXor)

@@ -23,6 +23,8 @@ def _refuse(self: Opaque, *_: object) -> NoReturn:
 class Opaque:
     """A value that did not travel; compared by identity, it equals nothing, itself included."""
 
+    is_key = False
+
     def __init__(
         self,
         type_name: str,
@@ -51,7 +53,11 @@ class Opaque:
             f"a value of type {self.type_name}, which has its own ==, cannot be compared"
         )
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        """Elements of a set, and keys, came as different values; of others only the program knows what they equal."""
+        if not self.is_key:
+            _refuse(self)
+        return object.__hash__(self)
 
     def __bool__(self) -> bool:
         return self.truth
@@ -72,9 +78,13 @@ for _name in _REFUSED.split():
 class Iterated(Opaque):
     """An iterable's items, shipped because the assert iterates over them; equals nothing."""
 
-    def __init__(self, type_name: str, text: str, items: list[Value], whole: bool) -> None:
+    def __init__(
+        self, type_name: str, text: str, items: list[Value], whole: bool, own_in: bool
+    ) -> None:
         super().__init__(type_name, text, True)
         self.items = items
+        self.own_in = own_in
+        """Whether its class has an `in` of its own."""
         self.whole = whole
         """Whether the iterable ended after these."""
 
@@ -92,6 +102,8 @@ class Iterated(Opaque):
         raise TypeError(f"'{self.type_name}' object cannot be interpreted as an integer")
 
     def __contains__(self, item: Value) -> bool:
+        if self.own_in:
+            _refuse(self)
         if self.type_name in ("set", "frozenset"):
             return item in set(self)
         return any(item is own or item == own for own in self)
@@ -138,11 +150,23 @@ class Large(Opaque):
             raise Unjudged(f"a {self.type_name} is too large to compare")
         return self.digest == same
 
-    __hash__ = object.__hash__
+    __hash__ = Opaque.__hash__
 
 
 _SIZED = (list, tuple, dict, set, frozenset, str, bytes, bytearray, deque, int)
 _ALIKE = {"frozenset": "set", "bytearray": "bytes"}
+
+
+def let_be_keys(parts: list[Value]) -> list[Value]:
+    """Return values of which a set or dict is made, with those among them that did not travel made hashable."""
+    pending: list[Value] = [parts]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Opaque):
+            part.is_key = True
+        elif isinstance(part, list | tuple | frozenset):
+            pending.extend(part)
+    return parts
 
 
 def named(base: type[Opaque], name: str) -> type[Opaque]:

@@ -20,6 +20,7 @@ from sandbox.pool.batch import Attempt, Batch, Health, Worker
 from sandbox.pool.cases import run_cases
 from sandbox.pool.endpoint import Endpoint, answers
 from sandbox.pool.jobs import judged, planned
+from sandbox.pool.scripts import run_scripts
 from sandbox.pool.task import Exchange, Outcome, Pending, Run, Task, make_task
 from sandbox.program import Execution, Program, SandboxError, Verdict
 
@@ -100,6 +101,16 @@ class Pool:
         """
         self._check_due()
         return self._run_jobs([Run(job, timeout_s)])[0]
+
+    def printed(self, scripts: Sequence[str], *, timeout_s: float) -> list[str | None]:
+        """Run whole programs; what each printed, see `sandbox.pool.scripts`.
+
+        Raises:
+            SandboxError: the sandbox cannot be had or fails its own checks.
+            ValueError: a time limit out of range.
+        """
+        self._check_due()
+        return run_scripts(scripts, self._run_jobs, timeout_s=timeout_s)
 
     @property
     def slots(self) -> int:

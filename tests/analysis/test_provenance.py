@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from analysis.journal.journal import Journal
 from analysis.provenance import (
+    Named,
     config_sha256,
     folder_sha256,
     git_state,
@@ -31,10 +32,8 @@ def _info(**changes):
         algorithm="sdpo",
         label="first try",
         config={"learning_rate": 5e-6},
-        dataset="embedded/train",
-        dataset_sha256="0",
-        protocol="mbpp",
-        protocol_sha256="0",
+        dataset=Named("embedded/train", "0"),
+        protocol=Named("mbpp", "0"),
         sandbox="process",
     )
     return run_info(**{**given_values, **changes})

@@ -18,6 +18,7 @@ from sandbox.pool.endpoint import Attached, run_socket, status
 from sandbox.pool.pool import Pool
 from sandbox.program import Program, SandboxError
 from tests.sandbox.conftest import honest, verdicts
+from tests.scale import examples
 
 SPIN = """
 import time
@@ -83,7 +84,9 @@ def test_a_gigabyte_of_garbage_is_hung_up_on(pool, endpoint):
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     data=st.binary(max_size=64)

@@ -112,9 +112,9 @@ def test_at_least_200_are_planted_some_in_each_area_and_each_has_a_name_of_its_o
 
 
 def test_the_choice_is_the_same_each_time_and_where_files_and_lines_move(tmp_path):
-    text = Path(ROOT / "evaluator" / "statistics" / "stats.py").read_text()
-    here = {"evaluator/statistics/stats.py": text}
-    there = {"evaluator/statistics/tests.py": "# one line more\n" + text}
+    text = Path(ROOT / "analysis" / "statistics" / "intervals.py").read_text()
+    here = {"analysis/statistics/intervals.py": text}
+    there = {"analysis/statistics/tests.py": "# one line more\n" + text}
     area = Area("a", (), 20, ())
     choice = [[m.key for m in chosen(all_mutants(area, texts), 20)] for texts in (here, there)]
     assert choice[0] == choice[1]

@@ -111,9 +111,16 @@ def _of_case(case: Any, path: Path, check: Callable[[Any], Check]) -> Check:  # 
     try:
         return check(case)
     # a missing key, a value or an array of another kind or shape, a file that is none
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:
         what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         what = " ".join(str(error).split())[:300]
     raise ValueError(f"case {name!r} of {path} must be in the recorded form, got {what}")
 
@@ -267,7 +274,7 @@ def _check_prompt(case: Mapping[str, Any], defaults: Mapping[str, Any]) -> Promp
         for i, answer in zip(members, answers, strict=True):
             prompts[i] = answer
     return PromptCheck(
-        case["id"],
+        str(case["id"]),
         _prompt_difference(case["expected"], given["prompts"], prompts, coverage(groups, rules)),
     )
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from evaluator.cli.command_options import SandboxName
+from evaluator.cli import command_options
+from trainer.cli.one_line import one_line_errors
 from trainer.cli.seeds import Seeds
+
+if TYPE_CHECKING:
+    from trainer.demo.demo import Size
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -22,13 +28,7 @@ from trainer.cli.seeds import Seeds
     show_default=True,
     help="Folder of the demo's policies, runs and reports.",
 )
-@click.option(
-    "--sandbox",
-    type=SandboxName(),
-    default="auto",
-    show_default=True,
-    help="Where programs run; auto takes docker if an engine answers. An address is a server's: docs/protocol.md.",
-)
+@command_options.sandbox()
 @click.option(
     "--seeds",
     type=Seeds(),
@@ -40,7 +40,7 @@ from trainer.cli.seeds import Seeds
     help="Run every stage in a minute or two, for CI; too little for any finding.",
 )
 def demo(
-    rest: tuple[str, ...], folder: Path, sandbox: str, seeds: tuple[int, ...] | None, *, short: bool
+    rest: tuple[str, ...], folder: Path, backend: str, seeds: tuple[int, ...] | None, *, short: bool
 ) -> None:
     """Train a tiny policy of our own with GRPO, SDPO and both, and compare them on held-out problems.
 
@@ -53,53 +53,67 @@ def demo(
               sdpo-bench demo control
               sdpo-bench demo --learning_rate 5e-4
     """
-    from dataclasses import replace
-
     from trainer.options import early, shipped
 
     part = rest[0] if rest and not rest[0].startswith("-") else None
     if part not in (None, "warm-start", "control"):
         raise click.UsageError(f"the part must be warm-start or control, got {part!r}")
+    overrides = rest[part is not None :]
     if any(word.split("=")[0] == "--seed" for word in rest):
         raise click.UsageError("the demo's seeds are set with --seeds, got --seed")
-    early.check_experiment(
-        shipped.folder() / "demo.yaml", rest[part is not None :], needs_model=False
-    )
-
-    from evaluator.cli.terminal import console, one_line_errors
-    from sandbox.client import open_sandbox
-    from trainer.demo.demo import FULL, SHORT, make_policy, make_room, run_demo
-    from trainer.demo.display import Display
-    from trainer.demo.narration import print_story
-    from trainer.endings.faults import OutsideFault
-    from trainer.options.config import ConfigError
-    from trainer.step.callbacks import NonFinite
-
-    size = SHORT if short else FULL
-    if seeds is not None:
-        size = replace(size, seeds=seeds)
-    out = console()
-    show = Display(out)
+    early.check_experiment(shipped.folder() / "demo.yaml", overrides, needs_model=False)
     try:
         with one_line_errors():
+            size = _size(short=short, seeds=seeds)
             if part == "warm-start":
-                make_room(folder)
-                with open_sandbox(sandbox) as opened:
-                    made = make_policy(folder, control=False, size=size, sandbox=opened, show=show)
-                show.line(f"policy: {made}")
-                return
-            finished = run_demo(
-                folder,
-                control=part == "control",
-                size=size,
-                backend=sandbox,
-                overrides=rest[part is not None :],
-                show=show,
-            )
+                _warm_start(folder, backend, size)
+            else:
+                _run(folder, backend, size, overrides, control=part == "control")
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt("the same command goes on") from stop
-    except (ConfigError, NonFinite, OutsideFault) as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
+
+
+def _warm_start(folder: Path, backend: str, size: Size) -> None:
+    """Only make the policy."""
+    from evaluator.cli.terminal import console
+    from sandbox.client import open_sandbox
+    from trainer.demo.demo import make_policy, make_room
+    from trainer.demo.display import Display
+
+    show = Display(console())
+    make_room(folder)
+    with open_sandbox(backend) as sandbox:
+        made = make_policy(folder, control=False, size=size, sandbox=sandbox, show=show)
+    show.line(f"policy: {made}")
+
+
+def _run(
+    folder: Path, backend: str, size: Size, overrides: tuple[str, ...], *, control: bool
+) -> None:
+    """Make the policy, train and compare; tell what came out."""
+    from evaluator.cli.terminal import console
+    from trainer.demo.demo import run_demo
+    from trainer.demo.display import Display
+    from trainer.demo.narration import print_story
+
+    out = console()
+    show = Display(out)
+    finished = run_demo(
+        folder,
+        control=control,
+        size=size,
+        backend=backend,
+        overrides=overrides,
+        show=show,
+    )
     print_story(finished.story, out)
     show.line(f"report: {finished.report}")
     show.line(f"ask:    sdpo-bench runs --runs-dir {finished.runs_dir}")
+
+
+def _size(*, short: bool, seeds: tuple[int, ...] | None) -> Size:
+    """How long the demo is."""
+    from trainer.demo.demo import FULL, SHORT
+
+    size = SHORT if short else FULL
+    return size if seeds is None else replace(size, seeds=seeds)

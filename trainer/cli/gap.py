@@ -32,68 +32,41 @@ WORDS = {
 
 
 @click.command("gap")
-@click.option("--model", help="Folder or hub name of the base model.")
-@click.option(
-    "--adapter",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of a LoRA adapter on it.",
-)
+@command_options.model()
+@command_options.adapter()
 @click.option("--label", default="gap", show_default=True, help="What to call the run.")
-@click.option(
-    "--dataset",
-    default="full/train",
-    show_default=True,
-    help="Problems to ask: those that training would show, as in `eval`.",
+@command_options.dataset(
+    default="full/train", help="Problems to ask: those that training would show, as in `eval`."
 )
-@command_options.MBPP_DIR
-@click.option(
-    "--limit",
-    type=click.IntRange(min=3),
-    default=100,
-    show_default=True,
-    help="Only that many problems, the lowest task ids first.",
+@command_options.mbpp_dir()
+@command_options.limit(type=click.IntRange(min=3), default=100)
+@command_options.visible_tests(default="all")
+@command_options.max_new_tokens()
+@command_options.n_samples(
+    type=click.IntRange(min=2), default=4, help="Sampled answers of each problem."
 )
-@click.option(
-    "--visible-tests",
-    type=click.Choice(["all", "first", "none"]),
-    default="all",
-    show_default=True,
-    help="Asserts that the prompt shows.",
-)
-@click.option(
-    "-n",
-    "--n-samples",
-    type=click.IntRange(min=2),
-    default=4,
-    show_default=True,
-    help="Sampled answers of each problem.",
-)
-@click.option(
-    "--temperature",
+@command_options.temperature(
     type=click.FloatRange(min=0.0, min_open=True),
     default=0.7,
-    show_default=True,
     help="Sampling temperature; also divides the logits where answers are read.",
 )
-@command_options.MAX_NEW_TOKENS
-@command_options.batch_size(32, more="; with --n-samples it decides which problems go together")
-@command_options.SEED
-@command_options.TIMEOUT_S
-@command_options.SANDBOX
-@command_options.DEVICE
-@command_options.DTYPE
-@command_options.LOAD_IN_4BIT
-@command_options.CHAT_TEMPLATE_KWARGS
-@command_options.CHAT_TEMPLATE
-@command_options.PROMPT_TEMPLATE
+@command_options.seed()
+@command_options.batch_size(
+    default=32,
+    help="Completions sampled together; with --n-samples it decides which problems go together.",
+)
+@command_options.timeout_s()
+@command_options.sandbox()
+@command_options.loading
+@command_options.templates
 @click.option(
     "--feedback",
     metavar="MODULE:FUNCTION",
     help="A function of your own in place of the feedback, as in `train`; file.py:function too.",
 )
-@command_options.RESUME
-@command_options.RUNS_DIR
-@command_options.json_path("Also write the figures to this file.")
+@command_options.resume()
+@command_options.runs_dir()
+@command_options.json_path()
 def gap(
     *, resume: str | None, runs_dir: Path, json_path: Path | None, **chosen: Any
 ) -> None:  # fmt: skip
@@ -118,6 +91,8 @@ def gap(
         if resume is not None:
             chosen = _stored(runs_dir / resume, chosen)
         check_label(chosen["label"])
+        if chosen["feedback"] is not None:
+            load_function(chosen["feedback"], option="--feedback")
         if chosen["model"] is None and chosen["adapter"] is None:
             raise click.UsageError(
                 "--model or --adapter must be given, or --resume RUN; see --help"
@@ -126,8 +101,6 @@ def gap(
             check_model_name(chosen["model"])
         if chosen["adapter"] is not None:
             check_adapter_folder(chosen["adapter"])
-        if chosen["feedback"] is not None:
-            load_function(chosen["feedback"], option="--feedback")
         from trainer.experiments.gap import (
             gap_rows,  # imports torch: after all that can be refused without
         )
@@ -149,7 +122,12 @@ def _measure(chosen: dict[str, Any], resume: str | None, runs_dir: Path) -> Path
     from sandbox.client import open_sandbox
     from trainer.experiments.gap import GapOptions, measure_gap
 
-    problems = load_problems(chosen["dataset"], mbpp_dir=chosen["mbpp_dir"], limit=chosen["limit"])
+    problems = load_problems(
+        chosen["dataset"],
+        mbpp_dir=chosen["mbpp_dir"],
+        limit=chosen["limit"],
+        sandbox=chosen["backend"],
+    )
     own = _own(chosen, problems, None if resume is None else runs_dir / resume)
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(open_sandbox(chosen["backend"]))
@@ -231,7 +209,7 @@ def _journal(
 ) -> Journal:
     """A journal of a run of its own, or of the one that goes on."""
     from analysis.journal.journal import Journal, StoreError, read_run_info
-    from analysis.provenance import folder_sha256, run_info
+    from analysis.provenance import run_info, weights_of
 
     if resume is not None:
         info = read_run_info(runs_dir / resume)
@@ -246,19 +224,14 @@ def _journal(
                 "restore the prompt template"
             )
         return Journal.resume(runs_dir / resume)
-    folder = Path(policy.name)
     info = run_info(
         kind="eval",
         label=chosen["label"],
         config={"gap": chosen},
         seed=chosen["seed"],
-        model=policy.name,
-        model_sha256=folder_sha256(folder) if folder.is_dir() else None,
-        adapter=policy.adapter,
-        dataset=problems.name,
-        dataset_sha256=problems.sha256,
-        protocol=protocol.name,
-        protocol_sha256=protocol.sha256,
+        weights=weights_of(policy.name, policy.adapter),
+        dataset=problems,
+        protocol=protocol,
         sandbox=sandbox,
         device=policy.placement,
         own=own.recorded,

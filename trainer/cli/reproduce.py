@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from evaluator.cli import command_options
 from trainer.cli.seeds import Seeds
 
 if TYPE_CHECKING:
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@click.option(
-    "--model", default="Qwen/Qwen2.5-0.5B-Instruct", show_default=True, help="Folder or hub name."
-)
+@command_options.model(default="Qwen/Qwen2.5-0.5B-Instruct")
 @click.option(
     "--seeds", type=Seeds(), default="42,43,44", show_default=True, help="Seeds of training."
 )
@@ -34,9 +33,7 @@ if TYPE_CHECKING:
     "--configs", type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder with grpo.yaml, sdpo.yaml and hybrid.yaml.  [default: configs, else the shipped ones]",
 )  # fmt: skip
-@click.option(
-    "--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), show_default=True
-)
+@command_options.runs_dir()
 @click.option(
     "--eval-option",
     "eval_options",

@@ -9,6 +9,7 @@ import click
 
 from analysis.shell_completion import run_names
 from evaluator.cli import command_options
+from trainer.cli.one_line import one_line_errors
 from trainer.cli.seeds import Seeds
 from trainer.options.shipped import config_names
 
@@ -33,12 +34,9 @@ if TYPE_CHECKING:
     shell_complete=run_names,
     help="In place of --tasks: the problems that this evaluation did not solve (run id or label).",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N of these tasks.")
-@click.option(
-    "--dataset",
-    default="sanitized/test",
-    show_default=True,
-    help="Data set of the tasks, as in `eval`; with --unsolved-by the one that was evaluated.",
+@command_options.limit(type=click.IntRange(min=1), help="Only the first N of these tasks.")
+@command_options.dataset(
+    help="Data set of the tasks, as in `eval`; with --unsolved-by the one that was evaluated."
 )
 @click.option(
     "--budget",
@@ -68,8 +66,8 @@ if TYPE_CHECKING:
     metavar="NAME,NAME,...",
     help="Which methods to run.",
 )
-@command_options.RUNS_DIR
-@command_options.json_path("Also write the figures to this file.")
+@command_options.runs_dir()
+@command_options.json_path()
 @click.pass_context
 def solve(
     ctx: click.Context,
@@ -96,7 +94,7 @@ def solve(
       sdpo-bench solve --config configs/smoke-cpu.yaml --tasks 56,98 --budget 16
       sdpo-bench solve --config configs/sdpo.yaml --unsolved-by baseline --budget 64
     """
-    from evaluator.cli.terminal import check_json_path, one_line_errors, write_json
+    from evaluator.cli.terminal import check_json_path, write_json
     from trainer.options.early import check_experiment
 
     if (tasks is None) == (unsolved_by is None):
@@ -107,46 +105,36 @@ def solve(
     config = check_experiment(config, ctx.args)
     with one_line_errors():
         check_json_path(json_path)
-        task_ids = (
-            _task_ids(tasks)
-            if tasks is not None
-            else _unsolved(runs_dir, str(unsolved_by), dataset)
-        )
-    # what imports torch comes after all that can be refused without
-    from trainer.endings.faults import OutsideFault
+        task_ids = _task_ids(tasks) if tasks else _unsolved(runs_dir, str(unsolved_by), dataset)
+    result = _solve(
+        config=config,
+        dataset=dataset,
+        task_ids=task_ids[:limit],
+        budget=budget,
+        overrides=tuple(ctx.args),
+        turns=turns,
+        seeds=seeds,
+        methods=tuple(name.strip() for name in methods.split(",")),
+        runs_dir=runs_dir,
+    )
+    _print(result)
+    if json_path is not None:
+        write_json(json_path, _figures(result))
+
+
+def _solve(**options: Any) -> SolveResult:
+    """Import torch, after all that can be refused without, and run the methods."""
     from trainer.experiments.solve import METHODS, SolveOptions
     from trainer.experiments.solve import solve as run
-    from trainer.options.config import ConfigError
-    from trainer.step.callbacks import NonFinite
 
-    chosen_methods = tuple(name.strip() for name in methods.split(","))
-    unknown = [name for name in chosen_methods if name not in METHODS]
-    if unknown or len(set(chosen_methods)) < len(chosen_methods):
+    chosen = SolveOptions(**options)
+    unknown = set(chosen.methods) - set(METHODS)
+    if unknown or len(set(chosen.methods)) < len(chosen.methods):
         raise click.UsageError(
-            f"--methods must name each of {', '.join(METHODS)} at most once, got {methods!r}"
+            f"--methods must name each of {', '.join(METHODS)} at most once, got {','.join(chosen.methods)!r}"
         )
-    try:
-        with one_line_errors():
-            result = run(
-                SolveOptions(
-                    config=config,
-                    dataset=dataset,
-                    task_ids=task_ids[:limit],
-                    budget=budget,
-                    overrides=tuple(ctx.args),
-                    turns=turns,
-                    seeds=seeds,
-                    methods=chosen_methods,
-                    runs_dir=runs_dir,
-                ),
-                say=click.echo,
-            )
-            figures = _figures(result)
-            _print(result)
-            if json_path is not None:
-                write_json(json_path, figures)
-    except (ConfigError, NonFinite, OutsideFault) as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
+    with one_line_errors():
+        return run(chosen, say=click.echo)
 
 
 def _task_ids(text: str) -> tuple[TaskId, ...]:

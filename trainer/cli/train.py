@@ -11,6 +11,7 @@ import click
 
 from analysis.installation import own_command
 from analysis.shell_completion import run_folders
+from evaluator.cli import command_options
 from trainer.endings import exit_codes
 from trainer.endings.supervise import die_with_supervisor, needs_supervisor, supervise, tell
 from trainer.options.early import check_experiment, check_run_folder
@@ -179,13 +180,8 @@ def _user_errors() -> tuple[type[Exception], ...]:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write the table to this file.",
-)
-def verify(folder: Path, json_file: Path | None) -> None:
+@command_options.json_path(help="Also write the table to this file.")
+def verify(folder: Path, json_path: Path | None) -> None:
     """Check losses and teacher prompts against recorded cases of the reference.
 
     FOLDER holds manifest.json with npz files, and reprompt.json. Exit status 1 where any case is
@@ -194,32 +190,36 @@ def verify(folder: Path, json_file: Path | None) -> None:
     \b
     Example:  sdpo-bench verify tests/golden/sdpo
     """
-    from evaluator.cli.terminal import check_json_path, write_json
+    from evaluator.cli.terminal import check_json_path, printable, write_json
     from trainer.audit.golden import check_losses, check_prompts
 
-    check_json_path(json_file)
+    check_json_path(json_path)
     try:
         losses, prompts = check_losses(folder), check_prompts(folder)
     except ValueError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(str(error), line_breaks=False)) from error
     click.echo("largest absolute deviation (tolerance)")
+
+    def shown(text: str) -> str:
+        return printable(text, line_breaks=False)  # a manifest may come from anywhere
+
     for check in losses:
         click.echo(
-            f"{check.case:32}loss {check.loss:.1e} ({check.loss_tolerance:.0e})  "
+            f"{shown(check.case):32}loss {check.loss:.1e} ({check.loss_tolerance:.0e})  "
             f"token {check.per_token:.1e} ({check.per_token_tolerance:.0e})  "
             f"gradient {check.gradient:.1e} ({check.gradient_tolerance:.0e})  {_word(check.passed)}"
         )
     for scenario in prompts:
-        click.echo(f"{scenario.case:32}{_word(scenario.passed)}")
+        click.echo(f"{shown(scenario.case):32}{_word(scenario.passed)}")
     for scenario in prompts:
         if scenario.difference:
-            click.echo(f"{scenario.case}: {scenario.difference}")
+            click.echo(shown(f"{scenario.case}: {scenario.difference}"))
     passed = [check.passed for check in losses] + [scenario.passed for scenario in prompts]
     click.echo(f"{sum(passed)} of {len(passed)} cases agree")
-    if json_file is not None:
+    if json_path is not None:
         rows = [{**vars(c), "passed": c.passed} for c in losses]
         rows += [{**vars(s), "passed": s.passed} for s in prompts]
-        write_json(json_file, rows)
+        write_json(json_path, rows)
     if not all(passed):
         raise SystemExit(1)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from analysis.journal.journal import Journal
-from analysis.provenance import folder_sha256, run_info
+from analysis.provenance import run_info, weights_of
 from evaluator.evaluation.evaluate import evaluate
 from evaluator.problems.mbpp import ProblemSet
 from evaluator.problems.prompt import MBPP
@@ -122,14 +122,11 @@ def evaluate_start(
         kind="eval",
         label=part,
         config={"batch_size": batch_size},
-        dataset=problem_set.name,
-        dataset_sha256=problem_set.sha256,
-        protocol=MBPP.name,
-        protocol_sha256=MBPP.sha256,
+        dataset=problem_set,
+        protocol=MBPP,
         sandbox=sandbox.name,
         seed=place.decoding.seed,
-        model=str(folder),
-        model_sha256=folder_sha256(folder),
+        weights=weights_of(str(folder)),
         device=policy.placement,
     )
     with Journal.create(place.runs_dir, info) as journal:

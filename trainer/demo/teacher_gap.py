@@ -9,12 +9,12 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
+from analysis.statistics.intervals import wilson
 from evaluator.grading.feedback import feedback
 from evaluator.grading.grade import grade
 from evaluator.problems.mbpp import Problem
 from evaluator.problems.prompt import messages
 from evaluator.sampling.model import Policy
-from evaluator.statistics.stats import wilson
 from sandbox.client import Sandbox
 from trainer.demo.pretraining_texts import other_than, reprompted, right_answer, wrong_answer
 from trainer.demo.problems import DemoProblem

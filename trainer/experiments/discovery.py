@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.statistics.intervals import Interval, wilson_of_mean
+from analysis.statistics.pass_at_k import pass_at_k_each
 from analysis.statistics.verdict import Arm, Evaluated, Finding, judge
 from analysis.task_ids import TaskId, task_order
-from evaluator.statistics.pass_at_k import pass_at_k_each
-from evaluator.statistics.stats import Interval, wilson_of_mean
 
 
 @dataclass(frozen=True)

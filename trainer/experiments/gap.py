@@ -26,6 +26,8 @@ from typing import Literal
 from analysis.journal.journal import Journal, StoreError, segments
 from analysis.journal.lines import Damage, scan
 from analysis.records import GapAnswer, GapLogprob
+from analysis.statistics.intervals import Interval, mean_interval
+from analysis.statistics.paired import paired_difference
 from analysis.task_ids import TaskId, task_order
 from evaluator.grading.feedback import control_tokens, feedback, neutralise
 from evaluator.problems.mbpp import Problem
@@ -33,7 +35,6 @@ from evaluator.problems.prompt import MBPP
 from evaluator.problems.user_code import UserFunction
 from evaluator.sampling.completions import gold_answers
 from evaluator.sampling.model import Policy
-from evaluator.statistics.stats import Interval, mean_interval, paired_difference
 from sandbox.client import Sandbox
 from trainer.experiments.reading import answer_logprobs, prompt_ids
 from trainer.options.prompting import Asking

@@ -23,7 +23,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from analysis.journal.journal import Journal
-from analysis.provenance import folder_sha256, run_info
+from analysis.provenance import Named, run_info, weights_of
 from analysis.records import RunInfo
 from analysis.task_ids import TaskId, task_number
 from evaluator.evaluation.evaluate import GradedAnswer, graded_batches, record
@@ -75,7 +75,7 @@ def solve(options: SolveOptions, *, say: Say) -> SolveResult:
     bench = first.bench
     mbpp_dir = None if bench.mbpp_dir is None else Path(bench.mbpp_dir)
     name = f"{options.dataset}[{','.join(map(str, options.task_ids))}]"
-    problems = load_problems(name, mbpp_dir=mbpp_dir)
+    problems = load_problems(name, mbpp_dir=mbpp_dir, sandbox=bench.sandbox)
     own = load_own(bench, problems.problems[0])
     policy = _load(first)
     form = asking(bench, problems, plain=not policy.tokenizer.chat_template)
@@ -86,31 +86,27 @@ def solve(options: SolveOptions, *, say: Say) -> SolveResult:
         ) as journal,
     ):
         check_harness(problems, sandbox, timeout_s=bench.timeout_s)
-        solver = _Solver(options, problems, form, sandbox, journal, first, say, own, policy)
+        solver = _Solver(options, first, problems, form, own, sandbox, journal, say, policy)
         del policy  # the solver lets it go where its memory is needed
         trials = tuple(solver.trials(method) for method in options.methods)
     return SolveResult(journal.run_dir, trials)
 
 
+@dataclass
 class _Solver:
     """One call of `solve`: what its methods share."""
 
-    def __init__(
-        self,
-        options: SolveOptions,
-        problems: ProblemSet,
-        form: Asking,
-        sandbox: Sandbox,
-        journal: Journal,
-        first: Options,
-        say: Say,
-        own: Own,
-        policy: Policy,
-    ) -> None:
-        self._own, self._form, self._protocol = own, form, form.protocol
-        self._options, self._problems = options, problems
-        self._sandbox, self._journal, self._first, self._say = sandbox, journal, first, say
-        self._policy: Policy | None = policy
+    options: SolveOptions
+    first: Options
+    """The training configuration of the first problem and seed."""
+    problems: ProblemSet
+    form: Asking
+    own: Own
+    sandbox: Sandbox
+    journal: Journal
+    say: Say
+    policy: Policy | None
+    """None while a method trains, and until one samples again."""
 
     def trials(self, method: str) -> Trials:
         """Run one method with every seed, and store what it did."""
@@ -120,35 +116,33 @@ class _Solver:
             "sdpo": self._sdpo,
         }[method]
         if method == "sdpo":
-            self._policy = None  # its memory is needed
+            self.policy = None  # its memory is needed
         passed = []
-        for seed in self._options.seeds:
+        for seed in self.options.seeds:
             summary = record(
-                self._problems,
+                self.problems,
                 of_method(seed),
-                journal=self._journal,
+                journal=self.journal,
                 eval_id=f"{method}-{seed}",
                 label=f"solve {method}",
-                protocol=self._protocol.name,
+                protocol=self.form.protocol.name,
                 decoding=self._decoding(method),
             )
-            flags: dict[TaskId, list[bool]] = {p.task_id: [] for p in self._problems.problems}
+            flags: dict[TaskId, list[bool]] = {p.task_id: [] for p in self.problems.problems}
             for item in summary.graded:
                 flags[item.answer.problem.task_id].append(item.grade.passed)
             passed.append(flags)
             n_found = sum(any(found) for found in flags.values())
-            self._say(f"{method}, seed {seed}: {n_found} of {len(flags)} problems solved")
-        return Trials(
-            method, self._options.budget, tuple(passed), independent=method == "best-of-n"
-        )
+            self.say(f"{method}, seed {seed}: {n_found} of {len(flags)} problems solved")
+        return Trials(method, self.options.budget, tuple(passed), independent=method == "best-of-n")
 
     def _best_of_n(self, seed: int) -> Iterator[list[GradedAnswer]]:
         """Independent completions, a problem at a time."""
-        for problem in self._problems.problems:
+        for problem in self.problems.problems:
             asked = self._asked(problem)
             yield self._graded(
-                [(problem, asked)] * self._options.budget,
-                range(self._options.budget),
+                [(problem, asked)] * self.options.budget,
+                range(self.options.budget),
                 seed=seed + 1000 * task_number(problem.task_id),
             )
 
@@ -158,13 +152,13 @@ class _Solver:
         They do not depend on each other, so to have them side by side gives what having them one
         after the other would, in which order their answers count.
         """
-        for problem in self._problems.problems:
+        for problem in self.problems.problems:
             rows = [row for chain in self._chains(problem, seed) for row in chain]
             yield _until_solved(rows)
 
     def _chains(self, problem: Problem, seed: int) -> list[list[GradedAnswer]]:
         """The conversations about one problem, each up to its first pass."""
-        budget, turns = self._options.budget, self._options.turns
+        budget, turns = self.options.budget, self.options.turns
         starts = range(0, budget, turns)
         talks = [list(self._asked(problem)) for _ in starts]
         chains: list[list[GradedAnswer]] = [[] for _ in starts]
@@ -192,26 +186,26 @@ class _Solver:
         """The conversation after one failed answer; begun again where no more fits the context."""
         policy = self._loaded()
         special = control_tokens(policy.tokenizer)
-        said = feedback(item.grade, special_tokens=special, function=self._own.feedback)
+        said = feedback(item.grade, special_tokens=special, function=self.own.feedback)
         longer = [
             *talk,
-            {"role": "assistant", "content": self._form.answered(item.answer.completion)},
-            {"role": "user", "content": fill(_turn(self._protocol), {"feedback": said or ""})},
+            {"role": "assistant", "content": self.form.answered(item.answer.completion)},
+            {"role": "user", "content": fill(_turn(self.form.protocol), {"feedback": said or ""})},
         ]
         text = prompt_text(policy.tokenizer, longer, policy.chat_template_kwargs)
         n_tokens = len(policy.tokenizer(text)["input_ids"])
         context = context_length(policy.model)
-        limit = self._first.bench.max_teacher_prompt_tokens
+        limit = self.first.bench.max_teacher_prompt_tokens
         room = limit if context is None else min(limit, context - self._max_new_tokens)
         return longer if n_tokens <= room else list(self._asked(item.answer.problem))
 
     def _sdpo(self, seed: int) -> Iterator[list[GradedAnswer]]:
         """One training run a problem."""
-        for problem in self._problems.problems:
-            options = training_options(self._options, problem.task_id, seed)
+        for problem in self.problems.problems:
+            options = training_options(self.options, problem.task_id, seed)
             watch = _Watch()
             result = train("sdpo", options, say=lambda _: None, prepare=watch.prepare)
-            self._say(
+            self.say(
                 f"sdpo, seed {seed}, task {problem.task_id}: {len(watch.grades)} completions, "
                 f"{'solved' if watch.solved else 'not solved'} ({result.run_dir.name})"
             )
@@ -230,7 +224,7 @@ class _Solver:
         seed: int,
     ) -> list[GradedAnswer]:
         """Sample and grade some conversations."""
-        training = self._first.training
+        training = self.first.training
         samples = generate(
             self._loaded(),
             [talk for _, talk in asked],
@@ -238,14 +232,14 @@ class _Solver:
             temperature=training.temperature,
             top_p=training.top_p,
             filters=filters_of(training),
-            batch_size=self._first.bench.eval_batch,
+            batch_size=self.first.bench.eval_batch,
             seed=seed,
-            stop=[stop_rule(problem, self._protocol) for problem, _ in asked],
+            stop=[stop_rule(problem, self.form.protocol) for problem, _ in asked],
         )
         answers = [
             Answer(
                 problem,
-                before_stop(s.text, self._protocol.stop),
+                before_stop(s.text, self.form.protocol.stop),
                 index,
                 s.prompt,
                 s.n_tokens,
@@ -253,32 +247,32 @@ class _Solver:
             )
             for (problem, _), index, s in zip(asked, indices, samples, strict=True)
         ]
-        (batch,) = graded_batches([answers], self._sandbox, timeout_s=self._first.bench.timeout_s)
+        (batch,) = graded_batches([answers], self.sandbox, timeout_s=self.first.bench.timeout_s)
         return batch
 
     def _asked(self, problem: Problem) -> Conversation:
         """The conversation that every method begins with."""
-        return self._form.messages(problem)
+        return self.form.messages(problem)
 
     def _loaded(self) -> Policy:
         """The policy as it is, loaded when it is first needed."""
-        if self._policy is None:
-            self._policy = _load(self._first)
-        ask_plainly(self._policy.tokenizer, self._form)
-        return self._policy
+        if self.policy is None:
+            self.policy = _load(self.first)
+        ask_plainly(self.policy.tokenizer, self.form)
+        return self.policy
 
     @property
     def _max_new_tokens(self) -> int:
-        return int(self._first.training.max_completion_length)
+        return int(self.first.training.max_completion_length)
 
     def _decoding(self, method: str) -> str:
         """The decoding in words, as stored."""
-        training = self._first.training
+        training = self.first.training
         text = (
-            f"{method}, budget {self._options.budget}, temperature {training.temperature:g}, "
+            f"{method}, budget {self.options.budget}, temperature {training.temperature:g}, "
             f"top_p {training.top_p:g}, {self._max_new_tokens} tokens"
         )
-        return text + (f", {self._options.turns} turns" if method == "multi-turn" else "")
+        return text + (f", {self.options.turns} turns" if method == "multi-turn" else "")
 
 
 def _load(first: Options) -> Policy:
@@ -347,7 +341,6 @@ def _describe(
     own: Own,
 ) -> RunInfo:
     """The run as its run.json holds it."""
-    model = str(first.model.model_name_or_path)
     config = {
         "solve": {
             "task_ids": list(options.task_ids),
@@ -365,12 +358,9 @@ def _describe(
         label="solve",
         config=config,
         seed=options.seeds[0],
-        model=model,
-        model_sha256=folder_sha256(Path(model)) if Path(model).is_dir() else None,
-        dataset=problems.name,
-        dataset_sha256=problems.sha256,
-        protocol=protocol.name,
-        protocol_sha256=hashlib.sha256(wording.encode()).hexdigest(),
+        weights=weights_of(str(first.model.model_name_or_path)),
+        dataset=problems,
+        protocol=Named(protocol.name, hashlib.sha256(wording.encode()).hexdigest()),
         sandbox=sandbox.name,
         own=own.recorded,
     )

@@ -12,55 +12,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from peft import PeftConfig
-from transformers import GenerationConfig
 from trl import GRPOConfig, ModelConfig, get_peft_config
 
 from evaluator.models.objects import CausalModel
 from evaluator.problems.problem import Problem
-from trainer.options.config import Algorithm, BenchConfig, ConfigError, Options, near_miss
-
-_POLICY_LOSS = (
-    "beta", "loss_type", "epsilon", "epsilon_high", "delta", "importance_sampling_level", "top_entropy_quantile",
-    "off_policy_mask_threshold", "use_bias_correction_kl", "sapo_temperature_pos", "sapo_temperature_neg",
-    "vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg", "sync_ref_model",
-    "ref_model_mixup_alpha", "ref_model_sync_steps",
-)  # fmt: skip
-"""Of TRL's policy loss: the algorithms without one do not read them."""
-
-_WITHOUT_POLICY_LOSS = ("sdpo", "audit", "sft")
-
-_GRPO_ALONE = (
-    "entropy_coef", "use_adaptive_entropy", "entropy_coef_min", "entropy_coef_max", "entropy_coef_delta",
-    "entropy_target", "router_aux_loss_coef", "use_liger_kernel",
-)  # fmt: skip
-"""Of TRL's own forward pass: where ours is in its place, they would change what is logged and no weight."""
-
-_ELSEWHERE = {
-    "reward_weights": "format_weight",
-    "model_init_kwargs": "dtype, load_in_4bit or use_unsloth",
-    "eval_strategy": "evaluate_every",
-    "eval_on_start": "evaluate_every",
-    "eval_steps": "evaluate_every",
-    "eval_delay": "evaluate_every",
-    "per_device_eval_batch_size": "eval_batch",
-    "eval_accumulation_steps": "eval_batch",
-    "label_smoothing_factor": "none: no loss here is smoothed",
-    "data_seed": "seed",
-    "num_generations_eval": "eval_dataset",
-    "load_best_model_at_end": "evaluate_every and save_steps",
-    "resume_from_checkpoint": "`sdpo-bench train --resume`",
-    "neftune_noise_alpha": "temperature",
-    "model_revision": "model_name_or_path with a folder of that revision",
-    "trust_remote_code": "a model that transformers knows",
-    "attn_implementation": "the model's own",
-    "lora_task_type": "its default, CAUSAL_LM",
-    "bnb_4bit_quant_type": "load_in_4bit, which is NF4",
-    "bnb_4bit_quant_storage": "load_in_4bit",
-    "use_bnb_nested_quant": "load_in_4bit, which quantises twice",
-    "push_to_hub": "an upload of runs/RUN/adapter by hand",
-    "torch_compile": "no compilation: the loss reads hidden states inside the model",
-}
-"""Options of TRL and transformers that a run does not read, and what there is in their place."""
+from trainer.options.config import Algorithm, BenchConfig, ConfigError, Options
+from trainer.options.decoding import check_generation_kwargs
 
 _MORE_THAN_0 = (
     "learning_rate", "temperature", "repetition_penalty", "lora_alpha", "adam_epsilon", "save_steps",
@@ -85,6 +42,7 @@ _CHOICES = {
     "importance_sampling_level": ("token", "sequence"),
     "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
     "dtype": (None, "auto", "float32", "bfloat16", "float16"),
+    "save_strategy": ("no", "steps", "epoch"),
 }
 _ONLY_IN: dict[str, tuple[Algorithm, ...]] = {
     "hybrid_lambda": ("hybrid",),
@@ -156,7 +114,12 @@ def check_values(options: Options) -> None:
         if values[name] not in choices:
             known = ", ".join(str(choice) for choice in choices if choice)
             raise ConfigError(f"{name} must be one of {known}, got {values[name]!r}; choose one")
-    _check_generation_kwargs(options.training.generation_kwargs)
+    check_generation_kwargs(options.training.generation_kwargs)
+    recomputing = options.training.gradient_checkpointing_kwargs or {}
+    if not isinstance(recomputing, dict) or not set(recomputing) <= {"use_reentrant"}:
+        raise ConfigError(
+            f"gradient_checkpointing_kwargs must hold use_reentrant alone, got {recomputing!r}; set it so"
+        )
 
 
 def _check_numbers(values: Mapping[str, Any]) -> None:
@@ -169,44 +132,6 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
             )
         if value < 0 and name not in _MAY_BE_NEGATIVE:
             raise ConfigError(f"{name} must be at least 0, got {value}; set it so")
-
-
-def _check_generation_kwargs(given: Any) -> None:  # noqa: ANN401 - whatever the file holds
-    if given is None:
-        return
-    if not isinstance(given, dict):
-        raise ConfigError(f"generation_kwargs must be a mapping, got {given!r}; write name: value")
-    known = vars(GenerationConfig())
-    for name in given:
-        if name not in known:
-            raise ConfigError(
-                f"generation_kwargs must name fields of transformers' GenerationConfig, got {name!r}; "
-                f"{near_miss(str(name), known) or 'correct it'}"
-            )
-
-
-def check_use(algorithm: str, options: Options) -> None:
-    """Refuse options that the algorithm does not read: a person who sets one believes that it counts.
-
-    Raises:
-        ConfigError: with one line that names who reads the option.
-    """
-    for name in _set(options, _ELSEWHERE):
-        raise ConfigError(
-            f"{name} must be left out, got {_value(options, name)!r}, which no run reads; use {_ELSEWHERE[name]}"
-        )
-    if algorithm in _WITHOUT_POLICY_LOSS:
-        for name in _set(options, _POLICY_LOSS):
-            raise ConfigError(
-                f"{name} must be left out with {algorithm}, got {_value(options, name)!r}, which has no policy "
-                "loss to read it; train grpo or hybrid"
-            )
-    if algorithm != "grpo":
-        for name in _set(options, _GRPO_ALONE):
-            raise ConfigError(
-                f"{name} must be left out with {algorithm}, got {_value(options, name)!r}, which it would not "
-                "train by; train grpo"
-            )
 
 
 def check_length(options: Options, n_problems: int) -> None:
@@ -291,21 +216,6 @@ def check_targets(model: CausalModel, config: PeftConfig | None) -> None:
                     f"{option} must name modules of the model, got {target!r}; it has "
                     f"{', '.join(name for name in last if not name.isdecimal())}"
                 )
-
-
-def _set(options: Options, names: Iterable[str]) -> list[str]:
-    """Those of the options that are not at their default."""
-    return [name for name in names if _value(options, name) != _default(name)]
-
-
-def _value(options: Options, name: str) -> Any:  # noqa: ANN401
-    part = options.training if hasattr(options.training, name) else options.model
-    return getattr(part, name)
-
-
-def _default(name: str) -> Any:  # noqa: ANN401
-    fields = [*dataclasses.fields(GRPOConfig), *dataclasses.fields(ModelConfig)]
-    return next(field.default for field in fields if field.name == name)
 
 
 def _check_types(part: BenchConfig | GRPOConfig | ModelConfig) -> None:

@@ -245,6 +245,10 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
     for key in keys:
         if key not in known:
             raise ConfigError(_unknown(key, known, where=str(config)))
+    if "output_dir" in [*keys, *(word[2:].partition("=")[0] for word in overrides)]:
+        raise ConfigError(
+            "output_dir must be left out, got one; a run's folder is made in runs_dir"
+        )
     # where the checkpoints go is decided by the run, so no file has to name it
     arguments = ["--output_dir", "unused", "--config", str(config), *overrides]
     try:
@@ -257,8 +261,8 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
         raise ConfigError(
             f"numbers must be finite, got one that is not ({error}); set it so"
         ) from error
-    # TRL and transformers check their options in types of their own
-    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+    # TRL and transformers check their options in types of their own, and read files that some of them name
+    except (ValueError, TypeError, ImportError, RuntimeError, OSError, LookupError) as error:
         text = " ".join(str(error).split()).rstrip(".")
         raise ConfigError(f"{text}; see `sdpo-bench train --options`") from error
     if rest:

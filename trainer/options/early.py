@@ -137,6 +137,7 @@ def _check_paths(options: Mapping[str, Any]) -> None:
     from evaluator.models.named import check_model_name
     from evaluator.problems.mbpp import load_problems
     from evaluator.problems.problem import DatasetError
+    from sandbox.program import SandboxError
 
     model = options.get("model_name_or_path")
     if isinstance(model, str):
@@ -148,8 +149,8 @@ def _check_paths(options: Mapping[str, Any]) -> None:
         value = options.get(name)
         if isinstance(value, str) and not value.removeprefix("mbpp/").startswith(_FETCHED):
             try:
-                load_problems(value)
-            except DatasetError as error:
+                load_problems(value, sandbox=str(options.get("sandbox") or "auto"))
+            except (DatasetError, SandboxError) as error:
                 raise click.ClickException(" ".join(str(error).split())) from error
     for name in ("prompt_template", "chat_template"):
         value = options.get(name)

@@ -11,20 +11,17 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from evaluator.problems.human_eval import HUMAN_EVAL
+from evaluator.models.objects import Tokenizer
 from evaluator.problems.problem import DatasetError, Problem, ProblemSet
 from evaluator.problems.prompt import (
-    COMPLETE_FUNCTION,
     MBPP_3SHOT,
     Conversation,
     Protocol,
     VisibleTests,
-    asks_for_programs,
     conversation,
     load_shots,
-    protocol_for,
+    usual_protocol,
 )
 from evaluator.problems.prompt_file import FIELDS, template_protocol
 from evaluator.problems.user_code import set_chat_template
@@ -89,13 +86,11 @@ def form_of(
                 f"a model without a chat template is asked with three solved problems of MBPP: {error}; or write a "
                 "prompt of your own and name it by prompt_template"
             ) from error
-    if problems.name.partition("[")[0] == HUMAN_EVAL and visible_tests == "all":
-        return Asking(COMPLETE_FUNCTION)
-    programs = asks_for_programs(problems.problems)
-    return Asking(protocol_for(visible_tests, whole_programs=programs))
+    shown = None if visible_tests == "all" else visible_tests
+    return Asking(usual_protocol(problems.problems, shown))
 
 
-def prepare_tokenizer(tokenizer: Any, bench: BenchConfig) -> bool:  # noqa: ANN401
+def prepare_tokenizer(tokenizer: Tokenizer, bench: BenchConfig) -> bool:
     """Give the tokenizer the chat template of the options; return whether it is without one all the same.
 
     Raises:
@@ -106,13 +101,13 @@ def prepare_tokenizer(tokenizer: Any, bench: BenchConfig) -> bool:  # noqa: ANN4
     return not tokenizer.chat_template
 
 
-def ask_plainly(tokenizer: Any, form: Asking) -> None:  # noqa: ANN401
+def ask_plainly(tokenizer: Tokenizer, form: Asking) -> None:
     """Give a tokenizer without a chat template the plain one of a form; another is left as it is."""
     if not tokenizer.chat_template:
         tokenizer.chat_template = plain_template(tokenizer, form.protocol)
 
 
-def plain_template(tokenizer: Any, protocol: Protocol) -> str:  # noqa: ANN401
+def plain_template(tokenizer: Tokenizer, protocol: Protocol) -> str:
     """Return a chat template that adds no words of a conversation.
 
     It begins with the tokens that the tokenizer puts before a text by itself, as `eval` lets it.

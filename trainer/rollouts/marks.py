@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+
+from evaluator.models.objects import Tokenizer
 
 _LAST_TOKENS = 32
 """In which a mark must lie that ends a completion."""
 
 
-def up_to_mark(tokenizer: Any, ids: Sequence[int], marks: Sequence[str]) -> list[int]:  # noqa: ANN401
+def up_to_mark(tokenizer: Tokenizer, ids: Sequence[int], marks: Sequence[str]) -> list[int]:
     """The fewest first tokens whose text holds one of the marks; all where none does."""
 
     def holds(n: int) -> bool:
@@ -24,7 +25,7 @@ def up_to_mark(tokenizer: Any, ids: Sequence[int], marks: Sequence[str]) -> list
     return list(ids[:high])
 
 
-def ends_in_mark(tokenizer: Any, ids: Sequence[int], marks: Sequence[str]) -> bool:  # noqa: ANN401
+def ends_in_mark(tokenizer: Tokenizer, ids: Sequence[int], marks: Sequence[str]) -> bool:
     """Whether a completion that `up_to_mark` cut has such an end."""
     return bool(marks) and has_mark(tokenizer.decode(list(ids[-_LAST_TOKENS:])), marks)
 

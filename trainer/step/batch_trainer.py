@@ -44,6 +44,8 @@ class BatchTrainer(GRPOTrainer):
         """Those of the step that are still to be trained on."""
         self._n_groups = 0
         """Groups sampled so far in the step in work."""
+        self._timed_from = 0
+        """The step after which the clock was last read, or started."""
         super().__init__(*args, **kwargs)
         if algorithm != "grpo" and self.aux_loss_enabled:
             self.aux_loss_enabled = False
@@ -146,6 +148,7 @@ class BatchTrainer(GRPOTrainer):
         self._metrics["train"].update(position["metrics"])
         self._tr_loss += position["loss"]
         self._globalstep_last_logged = position["last_logged"]
+        self._timed_from = int(self.state.global_step)
 
 
 def gathered(rows: list[Any]) -> list[Any]:

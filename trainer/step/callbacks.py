@@ -27,14 +27,14 @@ class StopOnNonFinite(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: CausalModel = None,
-        **kwargs: object,
+        **kwargs: Any,
     ) -> None:
         """Check every gradient, after clipping: a NaN norm has spread to all of them.
 
         Raises:
             NonFinite: one is NaN or infinite.
         """
+        model: CausalModel = kwargs["model"]
         for name, parameter in model.named_parameters():
             if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
                 raise NonFinite(

@@ -15,6 +15,8 @@ from typing import Any, TextIO
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from evaluator.models.objects import CausalModel
+
 _TICK_S = 0.5
 _WORDS = {
     "sampling": "sampling",
@@ -121,7 +123,7 @@ class StepProgress(TrainerCallback):
 
 @contextmanager
 def counted(
-    model: Any,  # noqa: ANN401 - any causal model
+    model: CausalModel,
     ends: Sequence[int],
     show: Callable[[str], None] | None,
 ) -> Iterator[None]:

@@ -300,12 +300,12 @@ class RolloutTrainer(BatchTrainer):
         batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        with self.clock("sampling"), self._as_sampler():
+        with self.clock("sampling"), self.as_sampler():
             completion_ids, logprobs = super()._generate_single_turn(*args, **kwargs)
         return self._ended(completion_ids, logprobs)
 
     @contextmanager
-    def _as_sampler(self) -> Iterator[None]:
+    def as_sampler(self) -> Iterator[None]:
         """No dropout, and no settings but ours."""
         # vLLM has a model of its own; TRL reads from the mode how many to sample
         with ExitStack() as stack:
@@ -382,8 +382,8 @@ class RolloutTrainer(BatchTrainer):
             # TRL would add to it the metrics of the steps since it last logged
             self.log({})
         if of_a_step:
-            every = max(int(self.args.logging_steps), 1)
-            n_steps = int(self.state.global_step) % every or every
+            n_steps = max(int(self.state.global_step) - self._timed_from, 1)
+            self._timed_from = int(self.state.global_step)
             for phase, seconds in self.clock.split().items():
                 logs[f"time/{phase}_s"] = seconds / n_steps
             logs["memory/peak_bytes"] = float(peak_memory_bytes())

@@ -14,14 +14,16 @@ from pathlib import Path
 from accelerate import PartialState
 
 from analysis.journal.journal import Journal
+from analysis.statistics.intervals import wilson
 from evaluator.evaluation.evaluate import EvalSummary, evaluate
 from evaluator.problems.mbpp import ProblemSet, load_problems
 from evaluator.results.plausibility import suspicion
 from evaluator.sampling.model import Decoding, Policy
-from evaluator.statistics.stats import wilson
 from sandbox.client import Sandbox
 from trainer.options.config import ConfigError, Options
-from trainer.options.prompting import Asking
+from trainer.options.prompting import asking
+from trainer.training.loading import Loaded
+from trainer.training.plan import Plan
 
 MAX_NEW_TOKENS = 256
 
@@ -116,17 +118,18 @@ def calibration_of(options: Options) -> Calibration | None:
         bench.eval_dataset,
         mbpp_dir=None if bench.mbpp_dir is None else Path(bench.mbpp_dir),
         limit=bench.calibration_problems,
+        sandbox=bench.sandbox,
     )
     return Calibration(band, problems)
 
 
 def calibrate(
     calibration: Calibration,
-    options: Options,
+    plan: Plan,
+    loaded: Loaded,
     policy: Policy,
     sandbox: Sandbox,
     journal: Journal,
-    form: Asking,
     *,
     say: Callable[[str], None],
 ) -> None:
@@ -135,8 +138,9 @@ def calibrate(
     Raises:
         Uncalibrated: its interval lies outside its band.
     """
-    bench = options.bench
+    bench = plan.options.bench
     if PartialState().is_main_process:
+        form = asking(bench, calibration.problems, plain=loaded.is_plain)
         summary = evaluate(
             calibration.problems,
             policy,
@@ -151,8 +155,7 @@ def calibrate(
             batch_size=bench.eval_batch,
             timeout_s=bench.timeout_s,
         )
-        name = str(options.model.model_name_or_path)
-        judge(summary, calibration.band, name=name, say=say)
+        judge(summary, calibration.band, name=loaded.name, say=say)
     PartialState().wait_for_everyone()
 
 

@@ -25,7 +25,14 @@ from sandbox.guest.values.encoders import (
     TooLarge,
     encoder_of,
 )
-from sandbox.guest.values.facts import BUILTIN_TYPES, MAX_REPR, Value, bounded_repr, type_name
+from sandbox.guest.values.facts import (
+    BUILTIN_TYPES,
+    MAX_REPR,
+    Value,
+    bounded_repr,
+    own_in,
+    type_name,
+)
 from sandbox.guest.values.large import digest, large
 
 __all__ = [
@@ -84,7 +91,7 @@ def encode(value: object, *, iterate: bool = False) -> Value:
             if items is not None:
                 shipped, whole = items
                 encoded = Encoder().many(shipped, 0)
-                return {"g": [type_name(value), bounded_repr(value), encoded, whole]}
+                return {"g": [type_name(value), bounded_repr(value), encoded, whole, own_in(value)]}
         return Encoder().encode(value, 0)
     except (TooLarge, RecursionError):
         return large(value)

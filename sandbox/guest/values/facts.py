@@ -18,6 +18,8 @@ BUILTIN_TYPES: dict[str, type] = {
     + (decimal.Decimal, fractions.Fraction, datetime.date, datetime.datetime, datetime.timedelta)
 }
 """Types that travel as values themselves."""
+_HEAP_TYPE = 1 << 9
+"""Py_TPFLAGS_HEAPTYPE: made by a class statement."""
 TYPE_NAMES = {t: name for name, t in BUILTIN_TYPES.items()}
 _OWN_KIND_ONLY = {
     "builtins": ("builtin_function_or_method", "method", "method-wrapper"),
@@ -44,6 +46,14 @@ def by_identity(value: Value) -> bool:
     if kind.__module__ in _OWN_KIND_ONLY and kind.__name__ in _OWN_KIND_ONLY[kind.__module__]:
         return True
     return kind.__eq__ is object.__eq__ and kind.__ne__ is object.__ne__
+
+
+def own_in(value: Value) -> bool:
+    """Whether a class written in Python says what is `in` the value: its items need not be that."""
+    return any(
+        "__contains__" in type.__dict__["__dict__"].__get__(kind) and kind.__flags__ & _HEAP_TYPE
+        for kind in type.mro(type(value))
+    )
 
 
 def type_name(value: object) -> str:

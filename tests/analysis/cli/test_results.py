@@ -189,6 +189,34 @@ def test_sql_that_writes_or_is_wrong_is_one_line(recorded, query):
     assert "must be valid read-only SQL" in one_line(invoke(recorded, "sql", query))
 
 
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("SELECT '\udcff'", "a query must be UTF-8, got"),
+        (b"SELECT '\xff'", "a query must be UTF-8, got byte 0xff at 8"),
+        ("SELECT INTERVAL 3000000 years", "cast its column to VARCHAR"),
+        ("SELECT TIMESTAMPTZ '2020-01-01'", "`now()::TIMESTAMP`"),
+    ],
+)
+def test_what_python_or_duckdb_cannot_hold_is_one_line(recorded, query, said):
+    given = {"input": query} if isinstance(query, bytes) else {}
+    words = [] if given else [query]
+    assert said in one_line(invoke(recorded, "sql", "--no-ingest", *words, **given))
+
+
+def test_a_statement_without_rows_prints_so_and_makes_no_parquet_file(recorded, tmp_path):
+    assert "returns no rows" in invoke(recorded, "sql", "--no-ingest", ";").stdout
+    words = ["--no-ingest", ";", "--format", "parquet", "--output", tmp_path / "out.parquet"]
+    assert "must hold rows" in one_line(invoke(recorded, "sql", *words))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_results_file_whose_name_is_no_text_is_one_line(tmp_path):
+    words = ["sql", "SELECT 1", "--no-ingest", "--results", f"{tmp_path}/\udcff.duckdb"]
+    result = CliRunner().invoke(main, words)
+    assert "must be the name of a file" in one_line(result)
+
+
 def test_an_empty_query_and_two_queries_are_usage_errors(recorded, tmp_path):
     (tmp_path / "q.sql").write_text("SELECT 1")
     assert invoke(recorded, "sql", " ").exit_code == 2

@@ -13,6 +13,7 @@ from analysis.imports.foreign import read_log
 from analysis.journal.journal import StoreError
 from analysis.warehouse.warehouse import connect, ingest
 from sdpo_bench import main
+from tests.scale import examples
 
 
 def read(tmp_path, name, content):
@@ -41,6 +42,18 @@ def test_a_column_a_metric(tmp_path):
     assert found.left_out == ["note"]
     rows = [(r.step, r.name, repr(r.value)) for r in found.records]
     assert rows == [(1, "loss", "0.5"), (2, "loss", "nan"), (2, "reward/mean", "0.001")]
+
+
+def test_a_column_that_stands_twice_is_refused_and_none_wins(tmp_path):
+    with pytest.raises(StoreError, match="column 'loss' stands twice"):
+        read(tmp_path, "a.csv", "step,loss, loss\n1,0.5,0.25\n")
+
+
+def test_a_line_of_json_ends_at_a_line_feed_alone_and_may_begin_with_a_mark(tmp_path):
+    text = "a\u2028b\u0085c"
+    row = json.dumps({"step": 1, "completion": text}, ensure_ascii=False)
+    found = read(tmp_path, "a.jsonl", f"\ufeff{row}\r\n{row}\n")
+    assert [r.completion for r in found.records] == [text, text]
 
 
 def test_a_row_a_metric(tmp_path):
@@ -185,7 +198,7 @@ def test_one_bad_file_of_two_leaves_nothing(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(content=st.binary(max_size=200) | st.text(st.sampled_from('step,\n"1.e-\x00x'), max_size=60))
 @example(content=b"step,a\n-1,2\n")
 @example(content="step,step\n1,2\n")

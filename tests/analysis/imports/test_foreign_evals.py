@@ -146,7 +146,22 @@ def test_evalplus_without_plus_and_in_its_first_form(tmp_path):
     found = read(tmp_path, "a.json", json.dumps(base_only))
     assert [(r.eval_id, r.k, r.n) for r in found.records if r.table == "evals"] == [("base", 0, 1)]
     first = {"eval": {"HumanEval/0": {"nfiles": 1, "base": [["success", []]], "plus": []}}}
-    assert read(tmp_path, "b.json", json.dumps(first)).form == "evaluation"
+    found = read(tmp_path, "b.json", json.dumps(first))
+    assert [(r.eval_id, r.k, r.n) for r in found.records if r.table == "evals"] == [("base", 1, 1)]
+    failed = {"eval": {"HumanEval/0": {"base": [["failed", []]], "plus": [["success", []]]}}}
+    found = read(tmp_path, "c.json", json.dumps(failed))
+    rows = [r for r in found.records if r.table == "eval_results"]
+    assert [(r.eval_id, r.outcome, r.passed) for r in rows] == [
+        ("base", "wrong_answer", False),
+        ("plus", "wrong_answer", False),
+    ]
+
+
+def test_a_problem_without_an_answer_is_named_as_left_out(tmp_path):
+    content = {"eval": {"Mbpp/2": [], "Mbpp/3": [{"base_status": "pass"}]}}
+    found = read(tmp_path, "a.json", json.dumps(content))
+    assert found.left_out == ["Mbpp/2: no answer"]
+    assert [(r.k, r.n) for r in found.records if r.table == "evals"] == [(1, 1)]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +173,17 @@ def test_evalplus_without_plus_and_in_its_first_form(tmp_path):
             "a_eval_results.json",
             {"eval": {"Mbpp/x": [{"base_status": "pass"}]}},
             "a problem called 'Mbpp/x'",
+        ),
+        ("a.json", {"eval": {"Mbpp/2": []}}, "got no answer"),
+        ("a.json", {"eval": {"Mbpp/2": {"base": []}}}, "got no answer"),
+        ("a.json", {"eval": {"Mbpp/2": [{"base_status": None}]}}, "a status None"),
+        ("a.json", {"eval": {"Mbpp/2": {"base": [None]}}}, "a status None"),
+        ("a.json", {"eval": {"Mbpp/2": {"base": [[]]}}}, "a status []"),
+        ("a.json", {"eval": {"Mbpp/2": {"base": [["pass"]], "plus": 2.5}}}, "another number"),
+        (
+            "a.json",
+            {"eval": {"Mbpp/2": {"base": [["pass"], ["pass"]], "plus": [["fail"]]}}},
+            "another number of answers",
         ),
         ("a.json", {"eval": {}}, "must have rows"),
         ("a.json", {"anything": 1}, "must have rows"),

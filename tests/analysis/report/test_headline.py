@@ -45,9 +45,9 @@ def add(
 
 def insert(store, table, rows):
     names = list(rows[0])
-    marks = ", ".join("?" * len(names))
-    query = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - ours
-    store.executemany(query, [list(row.values()) for row in rows])
+    columns = ", ".join(f"unnest(${name})" for name in names)
+    query = f"INSERT INTO {table} ({', '.join(names)}) SELECT {columns}"  # noqa: S608 - ours
+    store.execute(query, {name: [row[name] for row in rows] for name in names})
 
 
 def add_seeds(store, algorithm, rate, seeds=(42, 43, 44), **config):

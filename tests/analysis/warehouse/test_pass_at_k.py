@@ -5,8 +5,8 @@ from math import comb
 
 import pytest
 
-from evaluator.statistics.pass_at_k import pass_at_k_each
-from evaluator.statistics.stats import wilson, wilson_of_mean
+from analysis.statistics.intervals import wilson, wilson_of_mean
+from analysis.statistics.pass_at_k import pass_at_k_each
 
 
 def add(connection, run_id, counts):

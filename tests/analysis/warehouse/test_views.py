@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from evaluator.statistics.stats import wilson_of_mean
+from analysis.statistics.intervals import wilson_of_mean
 from tests.analysis.view_rows import evaluation, put, result, rollout, seen
 
 

@@ -40,6 +40,20 @@ THOUGHT = [
 ]
 
 
+TAGS = [
+    ("<reflection>", "</reflection>"), ("<analysis>", "</analysis>"), ("<thought_process>", "</thought_process>"),
+    ("<plan>", "</plan>"), ("<inner_monologue>", "</inner_monologue>"), ("<longcat_think>", "</longcat_think>"),
+    ("<seed:think>", "</seed:think>"), ("<|START_THINKING|>", "<|END_THINKING|>"), ("<think\n>", "</think\n>"),
+    ("<|think_start|>", "<|think_end|>"), ("<|begin_think|>", "<|end_think|>"), ("<|think|>", "<|/think|>"),
+    ("<|start_of_thinking|>", "<|end_of_thinking|>"), ("<|inner_prefix|>", "<|inner_suffix|>"),
+    ("<|channel>thought\n", "<channel|>"), ("&lt;think&gt;", "&lt;/think&gt;"), ("\\<think\\>", "\\</think\\>"),
+    ("[THINKING]", "[/THINKING]"), ('<thinking mode="on">', "</thinking>"), ("<cot>", "</cot>"),
+    ("<|channel|>commentary to=x<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+]  # fmt: skip
+THOUGHT += [f"{opening}\n{DRAFT}\n{closing}\n{BLOCK}" for opening, closing in TAGS]
+THOUGHT += [f"{BLOCK}\n{opening}\nor else\n{DRAFT}\n" for opening, _ in TAGS]
+
+
 @pytest.mark.parametrize("text", THOUGHT)
 def test_thinking_is_never_graded_nor_shown(text):
     assert extract(text, F).code.strip() == GOOD
@@ -101,8 +115,34 @@ def test_a_tag_in_quotes_is_a_mention(text):
     assert answer_text(text).turns == (text,)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# cuts <think> tags",
+        "x = cut  # of <think>a</think>",
+        "x = 1\n    # see <thinking> here",
+    ],
+)
+def test_a_tag_in_a_comment_of_code_is_a_mention(line):
+    code = f"def negate(x):\n    {line}\n    return -x"
+    assert extract(f"```python\n{code}\n```", F).code == code
+    assert extract(code, F).code == code
+
+
+def test_a_tag_in_the_middle_of_a_docstring_s_line_is_a_mention():
+    code = 'def negate(x):\n    """Cut <think> tags,\n    all of <think>them</think>.\n    """\n    return -x'
+    assert extract(f"```python\n{code}\n```", F).code == code
+
+
+@pytest.mark.parametrize(
+    "text", ["a <plan> for it\n{}", "the </analysis> says\n{}", "it raises <reason>\n{}"]
+)
+def test_a_tag_that_is_a_word_of_a_sentence_is_no_thinking(text):
+    assert extract(text.replace("{}", BLOCK), F).code == GOOD
+
+
 def test_a_token_that_ends_the_turn_divides_the_answer():
-    assert answer_text("a<|im_end|>\n<|im_start|>user\nb</s>").turns == ("a", "\n\nuser\nb")
+    assert answer_text("a<|im_end|>\n<|im_start|>user\nb</s>").turns == ("a", "\n\n\nb")
 
 
 @given(st.text(alphabet="<>/think[]DONE|\"'`\\\n a", max_size=120))

@@ -53,6 +53,8 @@ def holds(completion, text=HEAD):
         f"```python\n{HEAD}```\nand its body\n```python\n{BODY}```", HEAD + BODY, f"```python\n{HEAD}{BODY}```",
         BODY.replace("    ", "\t"), BODY.replace("    ", "  "), "    return max(xs)", "return max(xs)",
         "\n\n    return max(xs)\n",
+        f"<|im_start|>assistant\n{BODY}", BODY.replace("    for", "# each\n    for"),
+        BODY.replace("    ", "  ").replace("  for", "# each\n  for"),
         "    def key(x):\n        return x\n    return max(xs, key=key)\n", "    # the largest\n    return max(xs)",
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from analysis.journal.journal import Journal, segments
 from analysis.journal.lines import scan
-from analysis.provenance import run_info
+from analysis.provenance import Named, run_info
 from evaluator.engines.ray_engine import RayEngine
 from evaluator.engines.worker import Sampling, Work, Worker
 from evaluator.evaluation.evaluate import record
@@ -113,10 +113,8 @@ def test_a_node_killed_in_the_middle_costs_nothing_and_doubles_nothing(cluster, 
         kind="eval",
         label="x",
         config={},
-        dataset=PROBLEMS.name,
-        dataset_sha256=PROBLEMS.sha256,
-        protocol="recorded",
-        protocol_sha256="0" * 64,
+        dataset=PROBLEMS,
+        protocol=Named("recorded", "0" * 64),
         sandbox="process",
     )
     options = {"backend": "process", "address": cluster.address, "say": told.append}

@@ -22,10 +22,8 @@ def journal(tmp_path):
         kind="eval",
         label="x",
         config={},
-        dataset=PROBLEMS.name,
-        dataset_sha256=PROBLEMS.sha256,
-        protocol=MBPP.name,
-        protocol_sha256=MBPP.sha256,
+        dataset=PROBLEMS,
+        protocol=MBPP,
         sandbox="fake",
     )
     with Journal.create(tmp_path / "runs", info) as journal:

@@ -210,7 +210,7 @@ def test_a_wrong_row_is_one_line_that_names_it(tmp_path, changes, said):
             "CSV file must be whole.*row 1",
         ),
         ("own.csv", b"task_id,text,text\na,b,c\n", "each column once, got 'text' twice"),
-        ("own.csv", b"question;answer\na;b\n", "row 1 .*got the columns question;answer"),
+        ("own.csv", b"question;answer\na;b\n", "parted by commas, got ';'"),
         (
             "own.csv",
             "task_id,text\na,\u00e9".encode("latin-1"),
@@ -249,3 +249,73 @@ def test_every_fault_of_every_row_is_found(tmp_path):
     faults = [row.faults for row in examine(path)]
     assert [len(each) for each in faults] == [0, 3, 1]
     assert "unique, got 'a' in line 1" in faults[2][0]
+
+
+ROW = {
+    "task_id": "mine/1",
+    "text": "Add.",
+    "code": "def add(a, b): return a + b",
+    "tests": ["assert add(1, 2) == 3"],
+}
+CASE = {"task_id": "mine/1", "text": "Add.", "cases": [{"input": "1 2", "output": "3"}]}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("question", "text"), ("Instruction", "text"), ("asserts", "tests"), ("unit_tests", "tests"), ("Text", "text"),
+        ("solution", "reference"), ("canonical_solution", "reference"), ("hidden", "hidden_tests"),
+        ("entry_point", "function"), ("inputs_outputs", "cases"), ("timeout", "time_limit_s"),
+        ("memory_mb", "memory_limit_mb"), ("float_tolerance", "tolerance"), ("setup code", "setup"),
+    ],
+)  # fmt: skip
+def test_a_column_under_a_name_that_nothing_reads_is_named(tmp_path, name, meant):
+    row = dict(CASE if meant in ("cases", "time_limit_s", "memory_limit_mb", "tolerance") else ROW)
+    value = row.pop({"reference": "code"}.get(meant, meant), "x")
+    (tmp_path / "own.jsonl").write_text(json.dumps(row | {name: value}))
+    with pytest.raises(DatasetError, match=rf"got '{name}'; did you mean '{meant}'\?"):
+        load_problems(str(tmp_path / "own.jsonl"))
+
+
+def test_other_columns_may_hold_what_they_like(tmp_path):
+    extra = {"question": "?", "solution": 3, "difficulty": "easy", "asserts": [], "test_cases": {}}
+    (tmp_path / "own.jsonl").write_text(json.dumps(ROW | extra))
+    assert len(load_problems(str(tmp_path / "own.jsonl")).problems) == 1
+
+
+def test_a_list_may_be_written_as_python_writes_it(tmp_path):
+    (tmp_path / "own.csv").write_text(
+        'task_id,text,code,tests\n1,Add.,"def add(a, b): return a + b",'
+        '"[\'assert add(1, 2) == 3\', ""assert add(0, 0) == 0""]"\n'
+    )
+    (problem,) = load_problems(str(tmp_path / "own.csv")).problems
+    assert problem.asserts == ("assert add(1, 2) == 3", "assert add(0, 0) == 0")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("own.csv", b"1,Add.,assert add(1) == 1\n", "first line must be a heading .*add one"),
+        ("own.csv", b"task_id;text;tests\n1;Add.;assert add(1) == 1\n", "parted by commas, got ';'"),
+        ("own.csv", b"task_id\ttext\ttests\n", r"parted by commas, got '\\t'"),
+        ("own.json", b'{"problems": [{}]}', "rows in 'problems'.*put \\["),
+        ("own.json", b'{"task_id": 1}', "got dict in .*put \\["),
+        ("own.jsonl", b"\x1f\x8b\x08\x00", "got a packed one.*unpack it"),
+        ("own.csv", b"PK\x03\x04\xff", "got a packed one.*unpack it"),
+        ("own.csv", b"task_id,text,tests\n1,Add.,[assert add(1) == 1]\n", "list in JSON, or lines of text"),
+        ("own.jsonl", json.dumps(CASE | {"checker": "def check(): return True"}).encode(), "check.stdin, output, exp"),
+        ("own.jsonl", json.dumps(CASE | {"checker": "def check(a, b, c, d): pass"}).encode(), "check.stdin, output"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_whole_file_has_the_remedy_that_helps(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=said) as raised:
+        load_problems(str(tmp_path / name))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("checker", ["def check(a, b, c): pass", "def check(*a): pass", "def check(a, b, c, d=1): pass",
+                                     "check = lambda a, b, c: True"])  # fmt: skip
+def test_a_checker_that_can_take_three_arguments_is_taken(tmp_path, checker):
+    (tmp_path / "own.jsonl").write_text(json.dumps(CASE | {"checker": checker}))
+    assert load_problems(str(tmp_path / "own.jsonl")).problems[0].comparison.checker == checker

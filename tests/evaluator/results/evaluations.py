@@ -3,18 +3,16 @@
 from pathlib import Path
 
 from analysis.journal.journal import Journal
-from analysis.provenance import run_info
+from analysis.provenance import Named, run_info
 from analysis.records import Eval, EvalResult
-from evaluator.statistics.stats import wilson
+from analysis.statistics.intervals import wilson
 
 INFO = run_info(
     kind="eval",
     label="x",
     config={},
-    dataset="d",
-    dataset_sha256="d",
-    protocol="mbpp",
-    protocol_sha256="p",
+    dataset=Named("d", "d"),
+    protocol=Named("mbpp", "p"),
     sandbox="fake",
 )
 
@@ -25,13 +23,12 @@ def write_run(runs_dir, label, solved, n, *, finished=True, **changes):
         kind="eval",
         label=label,
         config={},
-        dataset="mbpp/sanitized/test",
-        dataset_sha256=changes.pop("dataset_sha256", "d"),
-        protocol="mbpp",
-        protocol_sha256="p",
+        dataset=Named("mbpp/sanitized/test", changes.pop("dataset_sha256", "d")),
+        protocol=Named("mbpp", "p"),
         sandbox="fake",
-        run_id=changes.pop("run_id", None),
     )
+    if "run_id" in changes:
+        info = info.model_copy(update={"run_id": changes.pop("run_id")})
     with Journal.create(Path(runs_dir), info) as journal:
         for task_id in range(n):
             journal.append(result("final", task_id, task_id in solved))

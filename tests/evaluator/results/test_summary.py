@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from analysis.statistics.intervals import wilson_of_mean
 from evaluator.results.summary import EvalSummary, GradedAnswer
-from evaluator.statistics.stats import wilson_of_mean
 
 
 def answered(task_id, n_passed, n_asserts=3, truncated=False):

@@ -16,7 +16,7 @@ def test_values_of_the_interpreter_are_kept_up_to_a_bound_and_verdicts_stay_righ
     monkeypatch.setattr(asides, "MAX_KEPT", 3)
     before = len(pool._asides.known)
     assert before <= 3
-    for n in range(1000, 1008):
+    for n in range(1000, 1005):
         assert verdicts(pool.run([asking(n)])) == ["passed"]
         assert len(pool._asides.known) <= 3
-    assert verdicts(pool.run([asking(n) for n in range(2000, 2012)])) == ["passed"] * 12
+    assert verdicts(pool.run([asking(n) for n in range(2000, 2008)])) == ["passed"] * 8

@@ -107,6 +107,7 @@ def test_each_of_the_references_aggregations_is_checked_against_its_formula(chan
         (("tolerance", "grad_abs"), float("inf"), "tolerance grad_abs inf"),
         (("tolerance", "per_token_abs"), -1e-6, "tolerance per_token_abs -1e-06"),
         (("tolerance", "per_token_abs"), float("nan"), "tolerance per_token_abs nan"),
+        (("tolerance", "loss_abs"), 10**400, "case 'p01'"),
     ],
 )  # fmt: skip
 def test_a_case_in_another_form_is_one_line_that_names_it(changed, place, value, said):
@@ -141,6 +142,21 @@ def test_a_scenario_in_another_form_is_one_line(changed, change):
     with pytest.raises(ValueError, match=r"reprompt\.json must") as error:
         check_prompts(folder)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "reprompt.json"])
+@pytest.mark.parametrize("name", ["\x1b[31mred\n", "\ud800", None, ["a"]])
+def test_no_name_of_a_case_steers_the_terminal(changed, file, name):
+    def change(content):
+        content["cases"] = content["cases"][:1]
+        content["cases"][0]["id"] = name
+        if file == "reprompt.json":
+            content["cases"][0]["expected"]["teacher_messages"][0] = name
+
+    found = CliRunner().invoke(verify, [str(changed(change, file))])
+    assert isinstance(found.exception, SystemExit | None), found.exception
+    assert "\x1b" not in found.output and "cases agree" in found.output
+    assert not any(line.strip() == "" for line in found.output.splitlines())
 
 
 def test_an_array_that_is_not_known_is_named(changed):

@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 from rich.console import Console
 
-from analysis.provenance import run_info
+from analysis.provenance import Named, Weights, run_info
 from evaluator.results.stored import StoredEval
 from sdpo_bench import main
 from trainer.cli.seeds import Seeds
@@ -31,9 +31,9 @@ def stored(label, solved, n=200, algorithm=None):
     """A finished evaluation of `n` problems."""
     info = run_info(
         kind="train" if algorithm else "eval", label=label, algorithm=algorithm, config={},
-        seed=int(label[-1]) if algorithm else None, model="m", dataset="d", dataset_sha256="d",
-        protocol="p", protocol_sha256="p", sandbox="fake", run_id=label,
-    )  # fmt: skip
+        seed=int(label[-1]) if algorithm else None, weights=Weights("m"),
+        dataset=Named("d", "d"), protocol=Named("p", "p"), sandbox="fake",
+    ).model_copy(update={"run_id": label})  # fmt: skip
     row = SimpleNamespace(
         eval_id="final", label=label, dataset="d", protocol="p", decoding="g", step=None
     )

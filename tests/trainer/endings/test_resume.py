@@ -107,13 +107,13 @@ def test_sigterm_to_the_command_saves_leaves_with_its_status_and_goes_on(config,
     assert len(outcome(runs)[0]) == 8 * STEPS
 
 
-def test_an_unfinished_checkpoint_is_not_used(tmp_path):
-    for step, whole in ((1, True), (2, True), (10, False)):
+def test_the_last_whole_checkpoint_by_its_number_is_used(tmp_path):
+    for step, whole in ((9, True), (10, True), (11, False)):
         folder = tmp_path / "checkpoints" / f"checkpoint-{step}"
         folder.mkdir(parents=True)
         if whole:
             (folder / COMPLETE).touch()
-    assert last_checkpoint(tmp_path).name == "checkpoint-2"
+    assert last_checkpoint(tmp_path).name == "checkpoint-10"
     assert last_checkpoint(tmp_path / "checkpoints") is None
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluator.statistics.pass_at_k import pass_at_k
-from evaluator.statistics.stats import wilson, wilson_of_mean
+from analysis.statistics.intervals import wilson, wilson_of_mean
+from analysis.statistics.pass_at_k import pass_at_k
 from trainer.experiments.discovery import Trials, compare_trials, useful_k
 
 

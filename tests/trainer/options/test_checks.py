@@ -12,10 +12,10 @@ from trainer.options.checks import (
     check_length,
     check_targets,
     check_trackers,
-    check_use,
     check_values,
 )
 from trainer.options.config import ConfigError, parse_options
+from trainer.options.unread import check_use
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -50,7 +50,9 @@ def without_deepspeed():
         ("repetition_penalty", 0), ("adam_beta1", 1.0), ("max_grad_norm", -1), ("seed", -1), ("eval_batch", 0),
         ("loss_type", "grop"), ("scale_rewards", "sometimes"), ("importance_sampling_level", "word"),
         ("dtype", "float99"), ("save_strategy", "often"), ("optim", "sgdd"), ("lr_scheduler_type", "zigzag"),
-        ("generation_kwargs", "text"), ("generation_kwargs", {"num_beam": 2}), ("use_peft", "perhaps"),
+        ("save_strategy", "best"), ("accelerator_config", "absent.json"), ("use_peft", "perhaps"),
+        ("generation_kwargs", "text"), ("generation_kwargs", {"num_beam": 2}),
+        ("gradient_checkpointing_kwargs", {"nope": True}), ("gradient_checkpointing_kwargs", {"preserve_rng_state": 0}),
         ("learning_rate", "fast"), ("chat_template_kwargs", "{nope"), ("aggregation", "median"),
         ("deepspeed", "absent.json"), ("bf16", 3), ("logging_steps", float("inf")),
         ("timeout_s", float("inf")), ("format_weight", float("inf")), ("anchor_weight", float("nan")),
@@ -132,6 +134,13 @@ def test_an_option_of_trls_own_forward_pass_is_grpos_alone(options, name, value)
         ("eval_steps", 5, "evaluate_every"),
         ("per_device_eval_batch_size", 4, "eval_batch"),
         ("data_seed", 3, "use seed"),
+        ("data_seed", 0, "use seed"),
+        ("log_completions", True, "the journal holds every completion"),
+        ("include_num_input_tokens_seen", True, "n_prompt_tokens"),
+        ("train_sampling_strategy", "sequential", "use shuffle_dataset"),
+        ("bf16_full_eval", True, "use bf16"),
+        ("optim_target_modules", ["q_proj"], "use lora_target_modules"),
+        ("use_transformers_continuous_batching", True, "use use_vllm"),
     ],
 )
 def test_an_option_that_no_run_reads_names_what_there_is_in_its_place(
@@ -139,6 +148,49 @@ def test_an_option_that_no_run_reads_names_what_there_is_in_its_place(
 ):
     with pytest.raises(ConfigError, match=rf"^{name} must be left out.*{instead}"):
         check_use("grpo", options(**{name: value}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("save_only_model", True, "from its optimizer's state, too"),
+        ("ignore_data_skip", True, "would begin its problems again"),
+        ("accelerator_config", {"split_batches": True}, "as the default spreads them"),
+        ("fsdp", "full_shard", "whole weights in each process"),
+        ("remove_unused_columns", True, "the number of its problem"),
+    ],
+)
+def test_an_option_that_would_change_a_run_unseen_is_refused_with_the_reason(
+    options, name, value, why
+):
+    with pytest.raises(ConfigError, match=rf"^{name} must be left out, got .*; .*{why}"):
+        check_use("sdpo", options(**{name: value}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "instead"),
+    [
+        ("temperature", 2.0, "set temperature, by which the loss divides, too"),
+        ("do_sample", False, "set temperature"),
+        ("max_new_tokens", 3, "set max_completion_length"),
+        ("num_return_sequences", 2, "set num_generations"),
+        ("eos_token_id", 5, "generation_config.json"),
+        ("num_beams", 2, "leave it out"),
+        ("return_dict_in_generate", True, "leave it out"),
+    ],
+)
+def test_a_field_of_the_decoding_that_the_loss_would_not_know_of_is_refused(
+    options, name, value, instead
+):
+    with pytest.raises(ConfigError, match=rf"got '{name}'; .*{instead}"):
+        check_values(options(generation_kwargs={name: value}))
+    check_values(options(generation_kwargs={"typical_p": 0.9, "no_repeat_ngram_size": 3}))
+
+
+def test_a_folder_for_the_checkpoints_is_the_runs_own_affair(config_file):
+    for changes, words in (({"output_dir": "x"}, []), ({}, ["--output_dir=x"])):
+        with pytest.raises(ConfigError, match="^output_dir must be left out.* runs_dir"):
+            parse_options(config_file(**changes), words)
 
 
 def test_a_misspelt_field_of_the_decoding_is_named_with_the_one_that_is_meant(options):

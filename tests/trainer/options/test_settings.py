@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from analysis.queries import eval_curve, run_query
+from analysis.statistics.intervals import wilson_of_mean
 from analysis.warehouse.warehouse import connect, ingest
-from evaluator.statistics.stats import wilson_of_mean
 from tests.trainer.finished import Finished, passed
 from trainer.options.checks import check_settings
 from trainer.options.config import ConfigError, parse_options

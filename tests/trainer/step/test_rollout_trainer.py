@@ -215,10 +215,12 @@ def test_a_position_holds_rollouts_that_are_still_in_use_and_is_taken_up_whole()
         _metrics={"train": {}},
         _tr_loss=0.0,
         _globalstep_last_logged=0,
+        state=SimpleNamespace(global_step=5),
     )
     RolloutTrainer.set_position(other, position)
     assert (other._step, other._buffered_inputs, other._tr_loss) == (4, ["a", "b"], 2.5)
     assert other._metrics["train"] == {"loss": [1.0]} and other._globalstep_last_logged == 3
+    assert other._timed_from == 5, "the clock began anew"
     trainer._step = 6
     assert RolloutTrainer.position(trainer)["rollouts"] is None
 

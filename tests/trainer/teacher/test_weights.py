@@ -89,8 +89,16 @@ def test_saving_and_loading_gives_the_same_bits(tmp_path):
     assert all(torch.equal(other.state()[n], t) for n, t in teacher.state().items())
 
 
-def test_a_teacher_of_another_model_is_refused(tmp_path):
-    EmaTeacher(nn.Linear(3, 3), rate=0.1).save(tmp_path)
+def narrow():
+    """Parameters of the student's names that could be stretched to its shapes."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+    model[0].requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize("other", [nn.Linear(3, 3), narrow()], ids=["names", "shapes"])
+def test_a_teacher_of_another_model_is_refused(tmp_path, other):
+    EmaTeacher(other, rate=0.1).save(tmp_path)
     with pytest.raises(ValueError, match="must have the student's parameters"):
         EmaTeacher(student(), rate=0.1).load(tmp_path)
     with pytest.raises(ValueError, match=r"must hold teacher\.safetensors"):

@@ -7,7 +7,7 @@ import torch
 from trl import GRPOTrainer
 
 from trainer.options.config import ConfigError, parse_options
-from trainer.training.assemble import load_model
+from trainer.training.loading import load_model
 from trainer.training.train import train
 
 
@@ -53,7 +53,7 @@ def test_a_tokenizer_without_a_pad_token_trains(run, tiny_model, tmp_path, monke
         tokenizer.pad_token = None
         return model, tokenizer
 
-    monkeypatch.setattr("trainer.training.train.load_model", without_pad)
+    monkeypatch.setattr("trainer.training.loading.load_model", without_pad)
     finished = run(max_steps=1)
     assert finished.metric("loss")[0] > 0.0
 
@@ -133,7 +133,7 @@ def test_vllm_and_continuous_batching_are_trls_own_switches(config_file):
 def test_four_bits_are_asked_of_bitsandbytes_without_unsloth(config_file, monkeypatch):
     asked = {}
     monkeypatch.setattr(
-        "trainer.training.assemble.load_base",
+        "trainer.training.loading.load_base",
         lambda name, **kwargs: asked.update(kwargs) or (None, None),
     )
     load_model(parse_options(config_file(), ["--load_in_4bit", "true", "--use_unsloth", "false"]))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from evaluator.statistics.stats import wilson
+from analysis.statistics.intervals import wilson
 from trainer.options.config import ConfigError, parse_options
 from trainer.training.calibration import BANDS, Uncalibrated, band_of, judge
 from trainer.training.train import train

@@ -18,7 +18,7 @@ from tests.tiny_model import make_tiny_qwen
 from tests.trainer.killing import check_kills, train_in_a_fork
 from trainer.options.config import ConfigError, parse_options
 from trainer.step.forward import Rows, completion_hidden
-from trainer.training.assemble import check_weights
+from trainer.training.loading import check_weights
 from trainer.training.train import resume, train
 
 CONFIGS = Path(__file__).parents[3] / "configs"

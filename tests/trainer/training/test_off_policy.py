@@ -5,10 +5,10 @@ from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
-from transformers import TrainerCallback
 
 from analysis.journal.lines import scan
 from analysis.warehouse.warehouse import connect, ingest
+from tests.trainer.interrupting import InterruptAfter, Interrupted
 from tests.trainer.outcomes import outcome
 from trainer.options.config import parse_options
 from trainer.step.position import EpochSampler
@@ -33,21 +33,6 @@ ROLLOUTS = pytest.mark.parametrize(
         for name, shape in SHAPES.items()
     ],
 )
-
-
-class Interrupted(Exception):
-    """As a kill, but in this process."""
-
-
-class InterruptAfter(TrainerCallback):
-    """Ends the process's work once the checkpoint of a step is whole."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_save(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise Interrupted
 
 
 @pytest.fixture

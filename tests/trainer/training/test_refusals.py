@@ -3,12 +3,12 @@
 import shutil
 
 import pytest
-from transformers import TrainerCallback
 
 from analysis.journal.journal import StoreError
 from evaluator.models.lora import ModelError
 from evaluator.problems.mbpp import DatasetError
 from tests.tiny_model import make_tiny_model
+from tests.trainer.interrupting import InterruptAfter, Interrupted
 from trainer.endings.resume import last_checkpoint
 from trainer.options.config import ConfigError, parse_options
 from trainer.training.train import resume, train
@@ -36,6 +36,7 @@ REFUSED = {
     "fewer problems than a batch": ("sdpo", {"max_problems": 1}),
     "no model": ("sdpo", {"model_name_or_path": None}),
     "weights that lose the steps": ("grpo", {"use_peft": False, "dtype": "bfloat16"}),
+    "half precision that a CPU would leave out": ("grpo", {"fp16": True}),
     "too long for the model": ("sdpo", {"max_completion_length": 2040}),
     "no such module": ("sdpo", {"lora_target_modules": ["nope"]}),
     "one module of two": ("grpo", {"lora_target_modules": ["q_proj", "nope"]}),
@@ -45,6 +46,11 @@ REFUSED = {
     "a schedule without what it needs": ("sdpo", {"lr_scheduler_type": "cosine_with_min_lr"}),
     "a schedule's unknown option": ("grpo", {"lr_scheduler_kwargs": {"nope": 1}}),
     "an optimizer that is not installed": ("sdpo", {"optim": "adamw_apex_fused"}),
+    "a setting of the decoding that cannot be used": (
+        "grpo",
+        {"generation_kwargs": {"bad_words_ids": "x"}},
+    ),
+    "a kind of cache that there is not": ("sdpo", {"cache_implementation": "nope"}),
     "a model that is not known": ("sdpo", {"allow_uncalibrated": False}),
     "an audit with dropout": ("audit", {"lora_dropout": 0.1}),
     "an anchor that is shown something": ("anchored", {}),
@@ -85,15 +91,6 @@ def test_a_tokenizer_without_a_template_and_no_solved_examples_leave_no_run(
     assert not (tmp_path / "runs").exists()
 
 
-class Interrupted(Exception):
-    pass
-
-
-class InterruptOnSave(TrainerCallback):
-    def on_save(self, args, state, control, **kwargs):
-        raise Interrupted
-
-
 @pytest.mark.parametrize("missing", ["position-0.pt", "teacher.safetensors"])
 def test_a_checkpoint_that_lacks_something_is_one_line_and_no_row_more(
     config_file, tmp_path, missing
@@ -101,7 +98,7 @@ def test_a_checkpoint_that_lacks_something_is_one_line_and_no_row_more(
     options = parse_options(config_file(save_strategy="steps", save_steps=1))
     with pytest.raises(Interrupted):
         train(
-            "sdpo", options, say=lambda _: None, prepare=lambda t: t.add_callback(InterruptOnSave())
+            "sdpo", options, say=lambda _: None, prepare=lambda t: t.add_callback(InterruptAfter(1))
         )
     (run_dir,) = (tmp_path / "runs").iterdir()
     (last_checkpoint(run_dir) / missing).unlink()

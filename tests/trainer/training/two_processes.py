@@ -9,11 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-from transformers import TrainerCallback
-
 import trainer.rollouts.rollouts
 import trainer.training.train
 from tests.trainer.fakes import HashSandbox
+from tests.trainer.interrupting import InterruptAfter, Interrupted
 from trainer.options.config import ConfigError, parse_options
 from trainer.step.rollout_trainer import RolloutTrainer
 
@@ -29,21 +28,6 @@ def generate(self, prompt_ids, *args, **kwargs):
         drawn = [generator.randrange(33, 90) for _ in range(N_TOKENS)]
         completions.append([*drawn, self.processing_class.eos_token_id])
     return completions, None
-
-
-class Interrupted(Exception):
-    """As a kill, but where the test wants it."""
-
-
-class InterruptAfter(TrainerCallback):
-    """Ends this process's work once the checkpoint of a step is whole."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_save(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise Interrupted
 
 
 def main() -> None:

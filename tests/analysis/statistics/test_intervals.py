@@ -3,16 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluator.statistics.pass_at_k import pass_at_k, pass_at_k_each
-from evaluator.statistics.stats import (
+from analysis.statistics.intervals import mean_interval, wilson, wilson_of_mean
+from analysis.statistics.paired import (
     holm,
     mcnemar_exact,
-    mean_interval,
     paired_difference,
     smallest_visible_difference,
-    wilson,
-    wilson_of_mean,
 )
+from analysis.statistics.pass_at_k import pass_at_k, pass_at_k_each
 from tests.scale import examples
 
 MONTE_CARLO = 0.02

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from evaluator.statistics.stats import mean_interval, paired_difference, wilson
+from analysis.statistics.intervals import mean_interval, wilson
+from analysis.statistics.paired import paired_difference
 
 
 def test_bonett_and_prices_interval_of_5_gained_and_2_lost_of_50():

@@ -1,0 +1,124 @@
+"""Reads an export back: the Parquet files of `analysis.report.export` become the runs that they came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from pydantic import ValidationError
+
+from analysis.journal.journal import StoreError, checked_run_id
+from analysis.journal.restored import write_restored
+from analysis.provenance import check_label
+from analysis.records import RECORDS, Record, Row, RunInfo
+from analysis.render import visible
+from analysis.warehouse.tables import record_tables, run_table
+
+_ROWS_AT_ONCE = 1000
+_PARQUET = (
+    "read_parquet(?, hive_partitioning = true, hive_types_autocast = false, union_by_name = true)"
+)
+
+
+def restore(folder: Path, runs_dir: Path) -> tuple[list[tuple[str, int]], list[str]]:
+    """Write every run of an export into a runs folder, each whole or not at all.
+
+    A run that is there already is left as it is.
+
+    Returns:
+        (run id, rows) of each run that was written, and the ids that were there.
+
+    Raises:
+        StoreError: the folder is no export, holds rows that cannot be stored, or the runs folder cannot
+            be written. Runs that were written before stay.
+    """
+    written: list[tuple[str, int]] = []
+    present: list[str] = []
+    try:
+        with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
+            for info in _runs(connection, folder):
+                if (runs_dir / checked_run_id(info.run_id)).exists():
+                    present.append(info.run_id)
+                    continue
+                rows = _records(connection, folder, info.run_id)
+                written.append((info.run_id, write_restored(runs_dir, info, rows)))
+    except duckdb.Error as error:
+        raise _no_export(folder, str(error)) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise _no_export(folder, f"{where}: {first['msg']}") from error
+    return written, present
+
+
+def _no_export(folder: Path, reason: str) -> StoreError:
+    """Say in one line why a folder cannot be read back."""
+    line = visible(reason.strip().partition("\n")[0], 200)
+    return StoreError(
+        f"a folder to restore must be one that `sdpo-bench export` of this version or an earlier one wrote, "
+        f"got {str(folder)!r} ({line}); name another"
+    )
+
+
+def _runs(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[RunInfo]:
+    """The runs of an export, the oldest first."""
+    if not (folder / run_table().name).is_dir():
+        raise _no_export(folder, f"no folder {run_table().name!r} in it")
+    rows = _read(connection, folder, run_table().name, RunInfo)
+    infos = [RunInfo.model_validate(row) for row in rows]
+    for info in infos:
+        check_label(info.label)
+    return sorted(infos, key=lambda info: info.order)
+
+
+def _records(
+    connection: duckdb.DuckDBPyConnection, folder: Path, run_id: str
+) -> Iterator[tuple[int, Record]]:
+    """The rows of a run with their attempts, by ascending attempt."""
+    kinds = [kind for kind in RECORDS if (folder / kind.table).is_dir()]
+    attempts: set[int] = set()
+    for kind in kinds:
+        query = f"SELECT DISTINCT attempt FROM {_PARQUET} WHERE run_id = ?"  # noqa: S608 - no text of a person
+        found = connection.execute(query, [_files(folder, kind.table), run_id]).fetchall()
+        attempts.update(attempt for (attempt,) in found)
+    for attempt in sorted(attempts):
+        for kind in kinds:
+            for row in _read(connection, folder, kind.table, kind, run_id=run_id, attempt=attempt):
+                yield attempt, kind.model_validate(row)
+
+
+def _files(folder: Path, table: str) -> str:
+    """The pattern of a table's files, whether one or one a run. A folder's name may hold signs of a pattern."""
+    escaped = "".join(f"[{sign}]" if sign in "*?[" else sign for sign in str(folder / table))
+    return f"{escaped}/**/*.parquet"
+
+
+def _read(
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    table: str,
+    kind: type[Row],
+    **where: str | int,
+) -> Iterator[dict[str, Any]]:
+    """The rows of a table as what `kind` takes."""
+    known = {
+        column.name: column for column in {"runs": run_table(), **record_tables()}[table].columns
+    }
+    condition = " AND ".join(f"{name} = ?" for name in where) or "true"
+    cursor = connection.cursor().execute(
+        f"SELECT * FROM {_PARQUET} WHERE {condition}",  # noqa: S608 - names of our own
+        [_files(folder, table), *where.values()],
+    )
+    names = [description[0] for description in cursor.description or ()]
+    if unknown := [name for name in names if name not in known]:
+        raise _no_export(folder, f"column {unknown[0]!r} of {table}")
+    while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+        for row in rows:
+            yield {
+                name: json.loads(value) if value and known[name].sql_type == "JSON" else value
+                for name, value in zip(names, row, strict=True)
+                if name in kind.model_fields
+            }

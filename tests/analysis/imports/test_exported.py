@@ -1,0 +1,121 @@
+"""An export read back: the same rows under the same names, whole or not at all."""
+
+import math
+import shutil
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+from analysis.imports.exported import restore
+from analysis.journal.journal import Journal, StoreError
+from analysis.records import Metric
+from analysis.warehouse.warehouse import connect, ingest
+from benchmarks.synthetic import synthetic_info
+from sdpo_bench import main
+from tests.analysis.warehouse.stored import TABLES
+
+LOSSES = {1: 0.5, 2: math.nan, 3: -math.inf}
+
+
+@pytest.fixture(scope="module")
+def exported(recorded, tmp_path_factory):
+    """Runs of every kind, one of them resumed from a checkpoint, and their exports in both forms."""
+    folder = tmp_path_factory.mktemp("exported")
+    runs = shutil.copytree(recorded / "runs", folder / "runs")
+    with Journal.create(runs, synthetic_info("resumed", label="a 'b' [c]*")) as journal:
+        for step in (1, 2, 3):
+            journal.append(Metric(step=step, name="loss", value=9.0))
+    with Journal.resume(runs / "resumed", step=1) as journal:
+        for step, loss in LOSSES.items():
+            journal.append(Metric(step=step, name="loss", value=loss))
+    for form in ([], ["--whole-tables"]):
+        words = ["--parquet", str(folder / f"parts [{len(form)}]"), "--runs-dir", str(runs)]
+        result = CliRunner().invoke(
+            main, ["export", *words, "--results", str(folder / "results.duckdb"), *form]
+        )
+        assert result.exit_code == 0, result.output
+    return folder
+
+
+def content(results):
+    """Every row of a results file but the number of its run within the folder."""
+    with connect(results) as connection:
+        tables = {name: connection.table(name) for name in TABLES}
+        tables["runs"] = tables["runs"].project("* EXCLUDE (sequence)")
+        return {name: sorted(map(repr, table.fetchall())) for name, table in tables.items()}
+
+
+@pytest.mark.parametrize("form", [0, 1])
+def test_every_row_of_every_table_comes_back(exported, tmp_path, form):
+    written, present = restore(exported / f"parts [{form}]", tmp_path / "runs")
+    assert len(written) == 8
+    assert not present
+    ingest(tmp_path / "runs", tmp_path / "results.duckdb")
+    before, after = content(exported / "results.duckdb"), content(tmp_path / "results.duckdb")
+    assert {name for name in TABLES if not before[name]} <= {"artifacts", "executions"}
+    assert after == before
+    assert sum(n_rows for _, n_rows in written) == sum(map(len, after.values())) - len(
+        after["runs"]
+    )
+
+
+def test_the_order_of_the_runs_is_kept_and_one_that_is_there_is_left(exported, tmp_path):
+    runs = tmp_path / "runs"
+    with Journal.create(runs, synthetic_info("resumed", label="mine")):
+        pass
+    mine = (runs / "resumed" / "run.json").read_bytes()
+    written, present = restore(exported / "parts [0]", runs)
+    assert present == ["resumed"]
+    assert (runs / "resumed" / "run.json").read_bytes() == mine
+    ingest(runs, tmp_path / "results.duckdb")
+    with connect(tmp_path / "results.duckdb") as connection:
+        order = [
+            row[0] for row in connection.sql("SELECT run_id FROM runs ORDER BY sequence").fetchall()
+        ]
+    assert order == ["resumed", *(run_id for run_id, _ in written)]
+    assert restore(exported / "parts [0]", runs) == (
+        [],
+        [run_id for run_id, _ in written] + ["resumed"],
+    )
+
+
+def write(folder, table, query, *values):
+    (folder / table).mkdir(parents=True)
+    duckdb.sql(query, params=values).write_parquet(str(folder / table / "all.parquet"))
+
+
+def test_what_is_no_export_is_refused_in_one_line(exported, tmp_path):
+    with pytest.raises(StoreError, match="no folder 'runs' in it"):
+        restore(tmp_path, tmp_path / "runs")
+    write(tmp_path / "a", "runs", "SELECT 'r' AS run_id, 1 AS colour")
+    with pytest.raises(StoreError, match="column 'colour' of runs"):
+        restore(tmp_path / "a", tmp_path / "runs")
+    write(tmp_path / "b", "runs", "SELECT 'r' AS run_id")
+    with pytest.raises(StoreError, match="kind: Field required"):
+        restore(tmp_path / "b", tmp_path / "runs")
+    damaged = shutil.copytree(exported / "parts [1]", tmp_path / "c")
+    (damaged / "metrics" / "all.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StoreError, match=r"metrics/all.parquet.*; name another"):
+        restore(damaged, tmp_path / "runs")
+    assert not any((tmp_path / "runs").glob("*")), "half a run stands there"
+
+
+@pytest.mark.parametrize("run_id", ["../out", "/tmp/out", ".", "a/b", "", "x" * 201, "a\nb"])
+def test_a_run_id_that_is_no_file_name_writes_nothing(exported, tmp_path, run_id):
+    source = shutil.copy(exported / "parts [1]" / "runs" / "all.parquet", tmp_path)
+    query = "SELECT * REPLACE (? AS run_id) FROM read_parquet(?) LIMIT 1"
+    write(tmp_path / "in", "runs", query, run_id, str(source))
+    (tmp_path / "out" / "runs").mkdir(parents=True)
+    with pytest.raises(StoreError, match="a run id must be"):
+        restore(tmp_path / "in", tmp_path / "out" / "runs")
+    assert not list(tmp_path.glob("out/**/*.jsonl"))
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out", "all.parquet"}
+
+
+def test_the_command_says_what_it_wrote(exported, tmp_path):
+    words = ["restore", str(exported / "parts [1]"), "--runs-dir", str(tmp_path / "runs")]
+    first, second = (CliRunner().invoke(main, words) for _ in range(2))
+    assert first.exit_code == second.exit_code == 0
+    assert "rows" in first.stdout
+    assert "left as it is" in second.stdout

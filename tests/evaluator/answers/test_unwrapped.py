@@ -1,0 +1,130 @@
+"""Code in other clothes than a fence, and what a block, an explanation or a helper may look like."""
+
+import pytest
+
+from evaluator.answers.extract import extract, is_complete
+
+F = ("double_all",)
+GOOD = "def double_all(xs):\n    return [2 * x for x in xs]"
+LINE = "def double_all(xs): return [2 * x for x in xs]"
+LAMBDA = "double_all = lambda xs: [2 * x for x in xs]"
+TYPED = ">>> def double_all(xs):\n...     return [2 * x for x in xs]\n...\n>>> double_all([1])\n[2]"
+
+
+def fenced(code, info="python"):
+    return f"```{info}\n{code}\n```"
+
+
+def quoted(text, mark="> "):
+    return "\n".join(mark + line for line in text.split("\n"))
+
+
+def check(text):
+    extraction = extract(text, F)
+    assert extraction.code is not None, extraction.reason
+    space = {}
+    exec(compile(extraction.code, "answer", "exec", dont_inherit=True), space)  # noqa: S102
+    assert space["double_all"]([1, 2]) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TYPED, fenced(TYPED), fenced(TYPED, "pycon"), f"In a shell:\n\n{TYPED}\n\nThat is it.",
+        fenced(">>> import math\n" + TYPED), fenced(f"{GOOD}\n\n# Example\n>>> double_all([1])\n[2]\n>>> 1\n1"),
+        fenced("In [1]: def double_all(xs):\n   ...:     return [2 * x for x in xs]\n   ...:\n\nIn [2]: 1\nOut[2]: 1"),
+    ],
+)  # fmt: skip
+def test_what_was_typed_into_an_interpreter_is_code(text):
+    check(text)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "Answer: ", "Answer:\t", "**Answer:** ", "[Answer] ", "Final answer: ", "Sure! ", "python ", "$ ", "1. ", "- ",
+        "Code:", "Output: ", "The function is: ",
+    ],
+)  # fmt: skip
+def test_a_definition_can_begin_behind_a_label(before):
+    check(before + GOOD)
+    check(f"Hello.\n\n{before}{LINE}\n\nIt doubles.")
+    check(before + LAMBDA)
+
+
+@pytest.mark.parametrize("code", [LINE, LAMBDA])
+@pytest.mark.parametrize(
+    "text", ["`{}`", "``{}``", "The answer is `{}`, as asked.", "Answer: `{}`"]
+)
+def test_a_whole_definition_in_a_code_span_counts_where_there_is_no_better_one(text, code):
+    check(text.replace("{}", code))
+    check(f"Not `{LINE.replace('2 * x', '0')}` but:\n\n{fenced(GOOD)}")
+
+
+@pytest.mark.parametrize("mark", ["> ", ">", ">> ", " > "])
+def test_quoted_code_needs_no_fence(mark):
+    check(quoted(GOOD, mark))
+    check(f"As I said:\n\n{quoted(GOOD, mark)}\n\nThat is it.")
+
+
+@pytest.mark.parametrize("label", ["Answer:", "Solution: ", "Here is the code", "The program:"])
+def test_prose_before_the_code_of_a_closed_block_is_left_out(label):
+    check(fenced(f"{label}\n{GOOD}"))
+
+
+@pytest.mark.parametrize(
+    "info", ["python=", "python=1", "lang=python", "language-python", "lang-py"]
+)
+def test_an_opening_fence_can_name_its_language_in_other_ways(info):
+    check(fenced(GOOD, info))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "    total = 0", "    out = []\n    for x in xs:\n        y = 2 * x", "    n = len(xs)\n    return",
+        "    while False:\n        break", "    def twice(x):\n        return 2 * x", "    a, b = 1, 2\n    a += b",
+        "    try:\n        n = 1\n    except ValueError:\n        pass",
+    ],
+)  # fmt: skip
+def test_the_first_part_of_a_function_that_an_explanation_cites_wins_over_no_whole_one(part):
+    cited = fenced(f"def double_all(xs):\n{part}")
+    check(f"{fenced(GOOD)}\n\nIt begins with\n{cited}\nand so on.")
+    assert not is_complete(cited, F)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "    xs.sort()", "    xs[0] = 1", "    xs.n = 1", "    yield 1", "    global n\n    n = 1", "    del xs[0]",
+        "    raise ValueError(xs)", "    n = yield", "    with xs:\n        pass", "    print(xs)",
+    ],
+)  # fmt: skip
+def test_a_function_that_changes_something_is_whole_without_a_result(body):
+    code = f"def double_all(xs):\n{body}"
+    assert is_complete(fenced(code), F)
+    assert extract(f"{fenced(GOOD)}\n{fenced(code)}", F).code == code
+
+
+USER = "def double_all(xs):\n    return list(map(partial(mul, 2), xs))"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"from functools import partial\nfrom operator import mul\n\n{fenced(USER)}",
+        f"{fenced('from functools import *')}\n{fenced('from operator import mul')}\n{fenced(USER)}",
+        f"Begin with\n\nfrom functools import partial\nfrom operator import mul\n\nthen\n\n{fenced(USER)}",
+    ],
+)
+def test_imports_outside_of_the_block_and_of_everything_are_joined(text):
+    check(text)
+
+
+def test_sampling_goes_on_until_the_names_are_bound_that_the_program_needs():
+    user = fenced("def double_all(xs):\n    return [twice(x) for x in xs]")
+    helper = fenced("def twice(x):\n    return 2 * x")
+    text = f"{user}\nwhere\n{helper}"
+    done = [end for end in range(len(text) + 1) if is_complete(text[:end], F)]
+    assert done == [len(text)]
+    check(text)

@@ -1,0 +1,84 @@
+"""What a run is asked to do, with all checks that need no model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluator.problems.mbpp import ProblemSet, load_problems
+from trainer.options.checks import (
+    check_length,
+    check_references,
+    check_settings,
+    check_trackers,
+    check_values,
+)
+from trainer.options.config import Algorithm, BenchConfig, ConfigError, Options
+from trainer.options.own import Own, load_own
+from trainer.options.unread import check_use
+from trainer.rollouts.vllm_server import check_vllm
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is asked to do."""
+
+    algorithm: Algorithm
+    options: Options
+    problems: ProblemSet
+    """To train on."""
+    eval_problems: ProblemSet | None
+    """To evaluate on between the steps; None where nothing is evaluated."""
+    own: Own
+    """What a person brought: reward and feedback."""
+
+
+def make_plan(algorithm: Algorithm, options: Options) -> Plan:
+    """Read the problems and refuse what cannot work.
+
+    Raises:
+        ConfigError, DatasetError, UserCodeError: with one line for the user.
+    """
+    bench = options.bench
+    check_values(options)
+    check_use(algorithm, options)
+    check_trackers(options)
+    problems = problems_of(bench, bench.dataset, bench.max_problems)
+    eval_problems = None
+    if bench.evaluate_every:
+        eval_problems = problems_of(bench, bench.eval_dataset, bench.eval_max_problems)
+    check_length(options, len(problems.problems))
+    check_references(bench, problems.problems)
+    own = load_own(bench, problems.problems[0])
+    check_audit(algorithm, options)
+    check_settings(algorithm, options)
+    check_vllm(options)
+    return Plan(algorithm, options, problems, eval_problems, own)
+
+
+def problems_of(bench: BenchConfig, name: str, limit: int | None) -> ProblemSet:
+    """The problems of one of the sets that the options name; the first `limit` of them."""
+    mbpp_dir = None if bench.mbpp_dir is None else Path(bench.mbpp_dir)
+    return load_problems(name, mbpp_dir=mbpp_dir, limit=limit, sandbox=bench.sandbox)
+
+
+def check_audit(algorithm: Algorithm, options: Options) -> None:
+    """Refuse an audit whose second derivation could not agree.
+
+    Raises:
+        ConfigError: with one line for the user.
+    """
+    if algorithm != "audit":
+        return
+    if options.model.use_peft and options.model.lora_dropout > 0:
+        raise ConfigError(
+            f"an audit must run without dropout, got lora_dropout {options.model.lora_dropout}; set it to 0.0"
+        )
+    if options.training.use_vllm:
+        raise ConfigError(
+            "an audit must sample with the weights it trains, got use_vllm; set it to false"
+        )
+    if options.training.world_size > 1:
+        raise ConfigError(
+            f"an audit must run in one process, got {options.training.world_size}; start one"
+        )

@@ -1,0 +1,142 @@
+"""The journal of a training run: one process writes it, all know where it lies."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from analysis.journal.journal import Journal, read_run_info
+from analysis.provenance import folder_sha256, run_info, weights_of
+from analysis.records import Record, RunInfo
+from evaluator.sampling.decoding import stored
+from sandbox.client import Sandbox
+from trainer.endings.processes import check_shared
+from trainer.endings.resume import checkpoint_step, last_checkpoint, remember
+from trainer.options.config import ConfigError, Options
+from trainer.options.own import check_unchanged
+from trainer.rollouts.settings import training_settings
+from trainer.training.loading import Loaded
+from trainer.training.plan import Plan
+
+
+class SilentJournal(contextlib.AbstractContextManager["SilentJournal"]):
+    """The journal of a process that is not the main one: its rows are gathered and written there."""
+
+    def __init__(self, journal_dir: Path, info: RunInfo) -> None:
+        """Stand for the run in `journal_dir`."""
+        self.run_dir, self.info = journal_dir, info
+
+    def append(self, record: Record) -> None:
+        """Write nothing."""
+
+    def commit(self) -> None:
+        """Write nothing."""
+
+    def finish(self, state: str = "finished", error: str | None = None) -> None:
+        """Write nothing."""
+
+    def __exit__(self, *error: object) -> None:
+        """Close nothing."""
+
+
+@contextlib.contextmanager
+def new_journal(plan: Plan, loaded: Loaded, sandbox: Sandbox) -> Iterator[Journal]:
+    """Open the journal of a run of its own, made by the main process and known to all.
+
+    Raises:
+        ConfigError: the machines do not share the runs folder.
+        StoreError: the runs folder cannot be written.
+    """
+    state = PartialState()
+    if not state.is_main_process:
+        shared: list[Any] = [None, None]
+        broadcast_object_list(shared)
+        check_shared(shared[0])
+        yield SilentJournal(*shared)  # type: ignore[misc]  # has what is called of it here
+        return
+    info = _describe(plan, loaded, sandbox)
+    with Journal.create(Path(plan.options.bench.runs_dir), info) as journal:
+        if state.num_processes > 1:
+            broadcast_object_list([journal.run_dir, info])
+            check_shared(journal.run_dir)
+        remember(journal.run_dir, plan.algorithm, plan.options)
+        yield journal
+
+
+@contextlib.contextmanager
+def resumed_journal(
+    run_dir: Path, checkpoint: Path | None, *, say: Callable[[str], None]
+) -> Iterator[Journal]:
+    """Open the journal of an interrupted run, from its checkpoint on.
+
+    Raises:
+        StoreError: it is no run, another process writes it, or its folder cannot be written.
+    """
+    step = (checkpoint_step(checkpoint) if checkpoint is not None else None) or 0
+    if not PartialState().is_main_process:
+        yield SilentJournal(run_dir, read_run_info(run_dir))  # type: ignore[misc]
+        return
+    with Journal.resume(run_dir, step=step) as journal:
+        say(f"resumed after step {step}")
+        yield journal
+
+
+def _describe(plan: Plan, loaded: Loaded, sandbox: Sandbox) -> RunInfo:
+    """The run as its run.json holds it, with how its rollouts are drawn."""
+    options = plan.options
+    decoding = stored(training_settings(loaded.model, loaded.tokenizer, options.training))
+    return run_info(
+        kind="train",
+        algorithm=plan.algorithm,
+        label=options.bench.label or plan.algorithm,
+        config={**options.resolved(), "decoding": decoding},
+        seed=options.training.seed,
+        weights=weights_of(loaded.name),
+        dataset=plan.problems,
+        protocol=loaded.form.protocol,
+        sandbox=sandbox.name,
+        device=_device(),
+        own=plan.own.recorded,
+    )
+
+
+def _device() -> dict[str, Any]:
+    if not torch.cuda.is_available():
+        return {"gpu": None}
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "gpu_memory_bytes": torch.cuda.get_device_properties(0).total_memory,
+    }
+
+
+def checkpoint_of(run_dir: Path, plan: Plan) -> Path | None:
+    """The checkpoint from which an interrupted run goes on; None where it starts again.
+
+    Raises:
+        ConfigError: the model or what a person brought is not what the run began with.
+    """
+    _check_model(run_dir, plan.options)
+    check_unchanged(run_dir, plan.own)
+    return last_checkpoint(run_dir)
+
+
+def _check_model(run_dir: Path, options: Options) -> None:
+    """The weights a checkpoint was trained on must be those that are loaded under it.
+
+    Raises:
+        ConfigError: the model's folder holds other weights than at the run's start.
+    """
+    name = Path(str(options.model.model_name_or_path))
+    recorded = json.loads((run_dir / "run.json").read_text()).get("model_sha256")
+    if recorded and name.is_dir() and folder_sha256(name) != recorded:
+        raise ConfigError(
+            f"a resumed run must have the base model it started with, got other weights in {str(name)!r}; "
+            "restore them"
+        )
