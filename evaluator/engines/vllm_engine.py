@@ -175,11 +175,11 @@ def _counter(told: Callable[[int], None]) -> Callable[..., Any]:
     """What vLLM may use in tqdm's place: it draws nothing and tells of each finished completion."""
     from tqdm import tqdm
 
-    class Counter(tqdm):  # type: ignore[type-arg]
+    class Counter(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **{**options, "file": io.StringIO()})
 
-        def update(self, n: float | None = 1) -> bool | None:
+        def update(self, n: float | None = 1) -> Any:  # noqa: ANN401 - as tqdm has it
             told(int(n or 0))
             return super().update(n)
 
