@@ -23,6 +23,11 @@ from tests.tiny_model import make_tiny_model
 ELSEWHERE = {
     "sdpo-bench eval --engine ray --ray-address HOST:PORT": "tests/evaluator/engines/test_ray.py",
     "sdpo-bench eval --model MODEL --engine ray --ray-address HEAD:6379": "tests/evaluator/engines/test_ray.py",
+    "sdpo-bench eval --model NAME --api-base http://a:8000/v1 --api-base http://b:8000/v1 --batch-size 32": (
+        "tests/evaluator/engines/test_servers.py"
+    ),
+    "sdpo-bench train sdpo --config configs/sdpo.yaml --use_vllm true --vllm_mode server "
+    "--vllm_server_base_url http://SERVER:8000": "tests/trainer/rollouts/test_vllm_server.py",
     "sdpo-bench eval --engine vllm": "tests/evaluator/engines/test_vllm_engine.py",
     "sdpo-bench sandbox attack tests/attacks --grader COMMAND": "tests/sandbox/test_grader.py",
     "python -m evaluator.cli.shortcuts --dataset sanitized/test --json shortcuts.json": (

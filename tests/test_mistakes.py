@@ -93,6 +93,7 @@ gap --model ./nope | existing folder or a hub name
 gap --adapter nope | must hold a readable adapter_config.json
 gap --resume nope | readable run.json
 gap --model bare --n-samples 1 | not in the range
+gap --model bare --feedback nope.py:f | --feedback must name a file that is there
 reproduce --configs nope | does not exist
 reproduce --configs bare | must be a readable YAML file
 reproduce --seeds 42;43 | 42;43
@@ -129,6 +130,8 @@ eval --gold --runs-dir file | must be writable
 eval --api-base http://127.0.0.1:9 --dataset embedded/test | must stand with --model
 eval --api-base http://127.0.0.1:9 --adapter adapter | must stand without --adapter
 eval --api-base http://127.0.0.1:9 --engine ray | must stand without --engine
+eval --api-base 127.0.0.1:9 --model m | must begin with http:// or https://
+eval --api-base http://127.0.0.1:9 --api-base http://127.0.0.1:9/ --model m | must name each server once
 eval --ray-address h:1 --gold | --engine ray
 eval --engine vllm --gold | must have something to sample
 eval --gold --visible-tests all --protocol mbpp | named once

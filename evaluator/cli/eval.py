@@ -161,6 +161,8 @@ def _evaluate(options: EvalOptions, earlier: StoredEval | None) -> None:
             tell_if_taken(options.runs_dir, source.label, print_note)
         journal = stack.enter_context(_open_journal(options.runs_dir, info, earlier))
         advance = stack.enter_context(progress_bar(f"eval {source.label}", source.n))
+        if source.policy is not None:
+            source.policy.told = advance.sampled
         try:
             summary = record(
                 problem_set,

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -44,6 +44,8 @@ class Source:
     batches: Iterable[Sequence[GradedAnswer]]
     content: Mapping[str, object]
     """What else identifies the source: goes into the stored configuration."""
+    policy: VllmPolicy | None = None
+    """Samples many at a time, and can tell of those that are finished."""
 
 
 def open_source(
@@ -75,6 +77,7 @@ def open_source(
     if not options.skip_harness_check:
         check_harness(problem_set, sandbox, timeout_s=options.timeout_s)
     done = {(answer.problem.task_id, answer.sample_index) for answer in kept}
+    policy = None
     if options.api_base:
         facts = Facts(sandbox.name, model=options.model)
         sampled = _served(options, problem_set, done)
@@ -85,7 +88,7 @@ def open_source(
     answers = chain(in_batches(kept), sampled)
     n = len(problem_set.problems) * options.n_samples
     batches = graded_batches(answers, sandbox, timeout_s=options.timeout_s)
-    return _source(options, n, facts, batches)
+    return replace(_source(options, n, facts, batches), policy=policy)
 
 
 def _source(

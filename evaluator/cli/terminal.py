@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,29 @@ def one_line_errors() -> Iterator[None]:
         raise click.ClickException(printable(str(error), line_breaks=False)) from error
 
 
+class Bar:
+    """A progress bar: called with what is done, and told of what is sampled on the way there."""
+
+    def __init__(self, progress: Progress, title: str, total: int) -> None:
+        """Show nothing done of `total`."""
+        self._progress, self._title, self._n_sampled = progress, title, 0
+        self._task = progress.add_task(title, total=total)
+
+    def __call__(self, n: int) -> None:
+        """Count `n` as done."""
+        self._n_sampled = 0
+        self._progress.update(self._task, advance=n, description=self._title)
+
+    def sampled(self, n: int) -> None:
+        """Count `n` as sampled and not yet done."""
+        self._n_sampled += n
+        self._progress.update(
+            self._task, description=f"{self._title}, {self._n_sampled} more sampled"
+        )
+
+
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(title: str, total: int) -> Iterator[Bar]:
     """Show progress on standard error, where a person is watching."""
     stderr = Console(stderr=True)
     columns = (
@@ -77,8 +98,7 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
-        task = progress.add_task(printable(title), total=total)
-        yield lambda n: progress.advance(task, n)
+        yield Bar(progress, printable(title), total)
 
 
 def print_summary(summary: EvalSummary, *, n_in_dataset: int) -> None:

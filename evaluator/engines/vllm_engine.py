@@ -6,7 +6,8 @@ with vLLM's CPU build itself by `make test-vllm`; on a GPU it has not been run.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import io
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ class VllmPolicy:
                 "the model with it and name the server by --api-base"
             ) from error
         self.vllm, self.platform = vllm, current_platform
+        self.told: Callable[[int], None] | None = None
+        """Who wants to know, while vLLM samples, how many completions it has finished."""
         self.sampling = sampling
         if sampling.device.partition(":")[0] not in ("auto", self.platform.device_type):
             raise ModelError(
@@ -138,7 +141,7 @@ def sample_with_vllm(
                 for problem, sample_index in chosen
             ],
             lora_request=lora,
-            use_tqdm=False,
+            use_tqdm=False if policy.told is None else _counter(policy.told),
         )
         yield [
             _answer(problem, sample_index, output.outputs[0], prompt, sampling)
@@ -166,6 +169,21 @@ def _answer(
         n_tokens=len(output.token_ids),
         truncated=output.finish_reason == "length" and not is_done(opened_by(prompt) + output.text),
     )
+
+
+def _counter(told: Callable[[int], None]) -> Callable[..., Any]:
+    """What vLLM may use in tqdm's place: it draws nothing and tells of each finished completion."""
+    from tqdm import tqdm
+
+    class Counter(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "file": io.StringIO()})
+
+        def update(self, n: float | None = 1) -> Any:  # noqa: ANN401 - as tqdm has it
+            told(int(n or 0))
+            return super().update(n)
+
+    return Counter
 
 
 def _rank(adapter: Path) -> int:

@@ -91,6 +91,8 @@ def gap(
         if resume is not None:
             chosen = _stored(runs_dir / resume, chosen)
         check_label(chosen["label"])
+        if chosen["feedback"] is not None:
+            load_function(chosen["feedback"], option="--feedback")
         if chosen["model"] is None and chosen["adapter"] is None:
             raise click.UsageError(
                 "--model or --adapter must be given, or --resume RUN; see --help"
@@ -99,8 +101,6 @@ def gap(
             check_model_name(chosen["model"])
         if chosen["adapter"] is not None:
             check_adapter_folder(chosen["adapter"])
-        if chosen["feedback"] is not None:
-            load_function(chosen["feedback"], option="--feedback")
         from trainer.experiments.gap import (
             gap_rows,  # imports torch: after all that can be refused without
         )

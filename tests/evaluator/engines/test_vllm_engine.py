@@ -39,6 +39,13 @@ def vllm(monkeypatch):
         def generate(self, prompts, params, *, lora_request, use_tqdm):
             assert len(prompts) == len(params)
             module.calls.append((prompts, params, lora_request))
+            if use_tqdm:  # as vLLM's own loop does
+                bar = use_tqdm(total=len(prompts), desc="Processed prompts", dynamic_ncols=True)
+                for _ in prompts:
+                    bar.postfix = f"{bar.format_dict['elapsed']:.2f} s"
+                    bar.update(1)
+                bar.refresh()
+                bar.close()
             return [
                 SimpleNamespace(
                     outputs=[
@@ -97,6 +104,15 @@ def test_every_completion_is_asked_for_with_its_own_prompt_and_seed(vllm):
         assert answer.prompt.startswith("<|user|>") and answer.prompt.endswith("<|assistant|>")
     (param, *_) = vllm.calls[0][1]
     assert (param.max_tokens, param.temperature, param.top_p) == (9, 0.5, 0.9)
+
+
+def test_finished_completions_are_told_of_while_it_samples_and_nothing_is_drawn(vllm, capsys):
+    policy = VllmPolicy(sampling())
+    told = []
+    policy.told = told.append
+    found = list(sample_with_vllm(PROBLEMS, policy))
+    assert sum(told) == sum(map(len, found)) == len(told)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_what_is_done_is_not_asked_again(vllm):
