@@ -47,8 +47,8 @@ def gold_answers(problems: Sequence[Problem]) -> list[Answer]:
 def read_completions(path: Path, problem_set: ProblemSet) -> list[Answer]:
     """Read recorded completions, in order of task id and sample index.
 
-    Each line is a JSON object with `task_id` and `completion`, and `sample_index` where a task has
-    several: any number of them, numbered in any way. Other fields do not matter.
+    Each line is a JSON object with `task_id` and `completion` (or `solution`, as evalplus calls a whole program), and
+    `sample_index` where a task has several: any number of them, numbered in any way. Other fields do not matter.
 
     Raises:
         CompletionsError: unreadable, no rows, a malformed or doubled row, or an unknown task.
@@ -57,7 +57,7 @@ def read_completions(path: Path, problem_set: ProblemSet) -> list[Answer]:
     answers: list[Answer] = []
     lines_by_key: dict[tuple[TaskId, int], int] = {}
     for number, row in read_json_lines(path, what="completions", error=CompletionsError):
-        completion = row.get("completion")
+        completion = row.get("completion", row.get("solution"))
         sample_index = row.get("sample_index", 0)
         where = f"{str(path)!r} line {number}"
         task_id = _id(row.get("task_id"))

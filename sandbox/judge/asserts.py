@@ -240,6 +240,9 @@ class _Asides(ast.NodeTransformer):
         self._bound = bound
 
     def visit(self, node: ast.AST) -> Value:
+        # Most of a long literal: no walk for each of its parts.
+        if isinstance(node, ast.Constant | ast.expr_context):
+            return node
         free = _names(node) - bound_names(node)
         if not _holes(node) and not free & self._bound and self._needs_interpreter(node):
             self._asides.append(ast.unparse(node))

@@ -202,24 +202,26 @@ def main() -> None:
         n_request, n_body = _SIZES.unpack(sizes)
         request = json.loads(requests.read(n_request))
         body = requests.read(n_body)
-        # The default action of its signal ends the process.
-        signal.setitimer(signal.ITIMER_PROF, CPU_S + CPU_S_EACH * len(request["assertions"]))
         try:
-            end = _judge(request, body)
+            # Before the clock: the asserts are trusted, and a long one takes its time to read.
+            assertions = [parse(source, tuple(names)) for source, names in request["assertions"]]
+            # The default action of its signal ends the process.
+            signal.setitimer(signal.ITIMER_PROF, CPU_S + CPU_S_EACH * len(assertions))
+            end = _judge(request, assertions, body)
         except (MemoryError, RecursionError):
             os._exit(_EXIT_TOO_LARGE)
         signal.setitimer(signal.ITIMER_PROF, 0)
         _answer(end)
 
 
-def _judge(request: dict[str, Any], body: bytes) -> dict[str, Any]:
+def _judge(request: dict[str, Any], assertions: Sequence[Assertion], body: bytes) -> dict[str, Any]:
     """Answer with a line for each assert; return the line that ends them."""
     from sandbox.judge.verdict import Judging  # it imports this module to have such a process
 
     how, *numbers = request["header"]
     judging = Judging(
         Program("", (), (), timeout_s=request["timeout_s"]),
-        [parse(source, tuple(callables)) for source, callables in request["assertions"]],
+        assertions,
         ResponseHeader(Reply.ENDED, How(how), *numbers),
         body,
         {source: decode.decode(value) for source, value in request["asides"].items()},

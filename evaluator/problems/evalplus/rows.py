@@ -14,6 +14,7 @@ import math
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from analysis.task_ids import TaskId, checked_task_id
@@ -29,6 +30,8 @@ _COLUMNS = {"task_id", "prompt", "entry_point", "canonical_solution", "base_inpu
 _GROUPS = ("base_input", "plus_input")
 _TAKEN = {"judge", *BUILDERS}
 """An answer of such a name would write what is expected of it."""
+_MAX_CHARS = 100_000
+"""Of a problem's asserts in all: each is taken apart for each answer, at ten to twenty microseconds a character."""
 _SLOW_S = 1.0
 """A solution that takes longer than that, in processor time, brings its problem a limit of its own."""
 
@@ -131,19 +134,20 @@ def problem_of(row: Row, answered: Answered) -> tuple[Problem, tuple[str, ...]]:
     left_out = list(row.left_out)
     groups = []
     for group in row.groups:
-        calls = []
+        calls, places = [], []
         for call in group:
             value = next(values)
             if value.fault:
                 left_out.append(f"{call.place}: {value.fault}")
             else:
                 calls.append(rules.Expected(call.arguments, value.source, value.floats))
-        groups.append(
-            rules.asserts_of(row.function, calls, tolerance=row.tolerance, family=row.family)
-        )
+                places.append(call.place)
+        asserts = rules.asserts_of(row.function, calls, tolerance=row.tolerance, family=row.family)
+        groups.append(list(zip(places, asserts, strict=True)))
+    groups = _bounded(groups, left_out)
     if not any(groups):
         raise RowError([f"it must have an input with an expected value, got {left_out[0]}"])
-    visible, hidden = groups
+    visible, hidden = ([text for _, text in group] for group in groups)
     problem = Problem(
         task_id=row.task_id,
         text=row.text,
@@ -156,6 +160,20 @@ def problem_of(row: Row, answered: Answered) -> tuple[Problem, tuple[str, ...]]:
         reference_cpu_s=answered.cpu_s if answered.cpu_s > _SLOW_S else 0.0,
     )
     return problem, tuple(left_out)
+
+
+def _bounded(
+    groups: list[list[tuple[str, str]]], left_out: list[str]
+) -> list[list[tuple[str, str]]]:
+    """The asserts with their places, without the longest where all together are too long."""
+    kept, n_chars = set(), 0
+    for place, text in sorted(chain(*groups), key=lambda item: len(item[1])):
+        n_chars += len(text)
+        if n_chars <= _MAX_CHARS:
+            kept.add(place)
+        else:
+            left_out.append(f"{place}: the asserts of a problem may have {_MAX_CHARS} characters")
+    return [[item for item in group if item[0] in kept] for group in groups]
 
 
 def how_to_get(name: str) -> str | None:

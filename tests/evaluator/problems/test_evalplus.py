@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from evaluator.cli.eval import eval_command
 from evaluator.grading.grade import grade
 from evaluator.problems.evalplus import expected
 from evaluator.problems.evalplus.inputs import arguments_of
@@ -206,6 +208,22 @@ def test_canonical_solutions_pass_and_are_in_no_sandbox_with_an_answer(name, san
         assert problem.reference not in asked_program.code + "".join(asked_program.imports)
 
 
+def test_eval_prints_the_references_and_recorded_answers_of_such_a_file(tmp_path):
+    dataset = ["--dataset", str(FILES["humaneval"]), "--sandbox", "process"]
+    place = ["--runs-dir", str(tmp_path / "runs"), "--json", str(tmp_path / "found.json")]
+    answers = tmp_path / "answers.jsonl"
+    rows = [
+        {"task_id": "HumanEval/9000", "completion": ROWS["humaneval"][0]["canonical_solution"]},
+        {"task_id": "HumanEval/9005", "solution": "def mixed(values):\n    return 1.5\n"},
+    ]
+    answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for words, solved in ((["--gold"], (6, 6)), (["--completions", str(answers)], (1, 2))):
+        done = CliRunner().invoke(eval_command, [*words, *dataset, *place], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        found = json.loads((tmp_path / "found.json").read_text())
+        assert (found["k"], found["n"]) == solved
+
+
 # ------------------------------------------------------------------------------------- its rules
 
 
@@ -330,6 +348,17 @@ def test_inputs_without_an_expected_value_are_left_out_and_named(read, sandbox):
     )
     (passed,) = verdicts([(found.problem, code)], sandbox)
     assert all(passed)
+
+
+def test_of_very_long_asserts_the_longest_are_left_out_and_the_rest_is_judged(read, sandbox):
+    lengths = [5, 4900, 3000, 5000, 10]
+    code = "def f(n):\n    return [[i] for i in range(n)]\n"
+    (found,) = read(row(code, [[n] for n in lengths], plus_input=[[3500], [4000]]))
+    assert [text.partition(": ")[0] for text in found.left_out] == ["base_input 2", "base_input 4"]
+    assert found.problem.n_hidden == 2 and len(found.problem.asserts) == 5
+    wrong = code.replace("range(n)", "range(min(n, 3499))")
+    (right, some) = verdicts([(found.problem, code), (found.problem, wrong)], sandbox)
+    assert (right, some) == ([True] * 5, [True, True, True, False, False])
 
 
 def test_an_input_that_takes_the_solution_too_long_is_left_out(read, monkeypatch):
@@ -504,6 +533,7 @@ def test_values_that_lie_about_themselves_are_not_close(read, sandbox):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_attacks_achieve_nothing_against_closeness(sandbox):
     attacks = list(hostile("forge", "value"))
     assert len(attacks) > 40

