@@ -116,12 +116,20 @@ def extract(completion: str, callables: Sequence[str], beginning: str = "") -> E
     return Extraction(code, reason, n_blocks, chosen.closed)
 
 
-def is_complete(completion: str, callables: Sequence[str]) -> bool:
-    """Whether the answer holds a whole program in a closed block, so that its sampling can end."""
+def is_complete(completion: str, callables: Sequence[str], lent: Collection[str] = ()) -> bool:
+    """Whether the answer holds a whole program in a closed block, so that its sampling can end.
+
+    Args:
+        completion: what was sampled so far.
+        callables: see `extract`.
+        lent: names that the problem's imports and set-up bind: the program need not.
+    """
     if "```" not in completion and "~~~" not in completion:
         return False
     answer = answer_text(_with_lf(completion))
-    return any(_Reading(turn, callables).has_closed_program for turn in answer.turns[:_MAX_TURNS])
+    return any(
+        _Reading(turn, callables).has_closed_program(lent) for turn in answer.turns[:_MAX_TURNS]
+    )
 
 
 class _Rank(enum.IntEnum):
@@ -163,17 +171,16 @@ class _Reading:
             self.chosen.completed or self._rank(self.chosen) >= _Rank.POSSIBLY
         )
 
-    @property
-    def has_closed_program(self) -> bool:
+    def has_closed_program(self, lent: Collection[str]) -> bool:
         """Whether a closed fenced block is a whole program, and the answer so far binds all names that it needs."""
         closed = (c for c in self._looking if c.fenced and c.closed)
         if not any(self._rank(candidate) is _Rank.WHOLLY for candidate in closed):
             return False
         chosen = self._parsed(self.chosen.code) if self.chosen is not None else None
-        if chosen is not None and not missing_names(chosen, self._callables):
+        if chosen is not None and not missing_names(chosen, self._callables).difference(lent):
             return True
         tree = self._parsed(self.joined()) if all(c.closed for c in self._candidates) else None
-        return tree is not None and not missing_names(tree, self._callables)
+        return tree is not None and not missing_names(tree, self._callables).difference(lent)
 
     def joined(self) -> str:
         """The chosen program, with the statements of other blocks that bind the names it lacks."""

@@ -6,6 +6,7 @@ person imports: only what models write goes to the sandbox.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -83,7 +84,13 @@ def load_function(spec: str, *, option: str) -> UserFunction:
             f"{' '.join(str(error).split())[:200]} in {str(path)!r}; mend it"
         ) from error
     if not callable(found):
-        known = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
+        known = [
+            key
+            for key, value in vars(module).items()
+            if callable(value)
+            and key[0] != "_"
+            and getattr(value, "__module__", None) == module.__name__
+        ]
         raise UserCodeError(
             f"{option} must name a function of {str(path)!r}, got {name!r}; it has {', '.join(known[:8]) or 'none'}"
         )
@@ -94,8 +101,9 @@ def _file_of(module: str, option: str) -> Path:
     """The source file of a module or path."""
     is_path = module.endswith(".py") or "/" in module
     path = Path(module if is_path else module.replace(".", "/") + ".py")
-    if path.is_file():
-        return path.resolve()
+    with contextlib.suppress(OSError):  # a name too long for a file
+        if path.is_file():
+            return path.resolve()
     if is_path:
         raise UserCodeError(
             f"{option} must name a file that is there, got {module!r}; correct its path"
@@ -113,7 +121,12 @@ def _file_of(module: str, option: str) -> Path:
 
 def _module(name: str, path: Path) -> ModuleType:
     """Import the module; a file is imported under a name of its own, so that it stands for no other."""
-    found = importlib.util.find_spec(name) if not name.endswith(".py") and "/" not in name else None
+    found = None
+    if not name.endswith(".py") and "/" not in name:
+        with contextlib.suppress(
+            ImportError
+        ):  # a package of the working folder, which is not searched
+            found = importlib.util.find_spec(name)
     if found is not None and found.origin is not None and Path(found.origin).resolve() == path:
         return importlib.import_module(name)
     own_name = f"_sdpo_bench_own_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
@@ -124,6 +137,9 @@ def _module(name: str, path: Path) -> ModuleType:
         raise ImportError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[own_name] = module
+    # Last, so that what stands beside the file can be imported and stands for nothing of ours or of Python.
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
     try:
         spec.loader.exec_module(module)
     except BaseException:

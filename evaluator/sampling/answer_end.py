@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from evaluator.answers.extract import is_complete
-from evaluator.problems.problem import Problem
+from evaluator.answers.extract import is_complete, parse
+from evaluator.problems.problem import Problem, top_level_names
 from evaluator.problems.prompt import Protocol
 
 
@@ -13,7 +13,13 @@ def stop_rule(problem: Problem, protocol: Protocol) -> Callable[[str], bool]:
     """Return the rule that says when a completion needs no more text."""
     if protocol.stop:
         return lambda text: any(mark in text for mark in protocol.stop)
-    return lambda text: is_complete(text, problem.callables)
+    lent = {
+        name
+        for text in (*problem.imports, problem.setup_code)
+        if (tree := parse(text)) is not None
+        for name in top_level_names(tree, imports=True)
+    }
+    return lambda text: is_complete(text, problem.callables, lent)
 
 
 def before_stop(text: str, marks: Sequence[str]) -> str:

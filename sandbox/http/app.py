@@ -68,6 +68,9 @@ class App:
             ],
             exception_handlers={HTTPException: self._no_such_place},
         )
+        self.asgi.router.redirect_slashes = (
+            False  # a redirect would be to the Host that was asked for
+        )
 
     # -------------------------------------------------------------------------------- answers
 
@@ -93,7 +96,8 @@ class App:
         self, work: Callable[[bytes], Answer], turn_s: float, busy: int, request: Request
     ) -> Answer:
         """Let a request in, read its body, wait for its turn, have it answered."""
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
             return refusal(415, "bad_request", "a body must be of type application/json")
         n_bytes = self._n_bytes(request)
         if n_bytes > self._service.max_body_bytes:

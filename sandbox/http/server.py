@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sandbox.http.app import App
 from sandbox.http.door import Door
@@ -20,6 +21,8 @@ from sandbox.program import SandboxError
 
 MIN_TOKEN_CHARS = 16
 MAX_CONNECTIONS = 4096
+HEADERS_S = 30.0
+"""In which the headers of a request must have come, from their connection or their first byte on."""
 _IDLE_S = 75
 _START_S = 20.0
 
@@ -138,10 +141,45 @@ class Server:
         await self._server.serve(sockets=[self._socket])
 
 
+class _Impatient(H11Protocol):
+    """Closes a connection whose request does not come: uvicorn would hold it, and all others with it, for ever."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._timer = self.loop.call_later(HEADERS_S, self._give_up)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._is_waiting():
+            self._stop_timer()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(HEADERS_S, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _is_waiting(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if self._is_waiting():
+            self.transport.close()
+
+
 def _config(app: App, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app.asgi,
-        http="h11",  # the stricter parser, and no compiled one is needed: bodies are few and large
+        http=_Impatient,  # h11: the stricter parser, and no compiled one is needed: bodies are few and large
         ws="none",
         loop="asyncio",
         lifespan="off",

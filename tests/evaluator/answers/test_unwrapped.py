@@ -3,6 +3,9 @@
 import pytest
 
 from evaluator.answers.extract import extract, is_complete
+from evaluator.problems.problem import normalised_row, problem_from_row
+from evaluator.problems.prompt import Protocol
+from evaluator.sampling.answer_end import stop_rule
 
 F = ("double_all",)
 GOOD = "def double_all(xs):\n    return [2 * x for x in xs]"
@@ -128,3 +131,21 @@ def test_sampling_goes_on_until_the_names_are_bound_that_the_program_needs():
     done = [end for end in range(len(text) + 1) if is_complete(text[:end], F)]
     assert done == [len(text)]
     check(text)
+
+
+def test_names_that_the_problem_lends_do_not_keep_sampling_going():
+    problem = problem_from_row(
+        normalised_row(
+            {
+                "task_id": 1,
+                "text": "Double all.",
+                "code": GOOD,
+                "test_list": ["assert double_all([1]) == [2]"],
+                "test_imports": ["import math"],
+                "test_setup_code": "TWO = 2",
+            }
+        )
+    )
+    ends = stop_rule(problem, Protocol("own", 1, {"user": "{text}"}, "all", chat=True))
+    assert ends(fenced("def double_all(xs):\n    return [TWO * math.floor(x) for x in xs]"))
+    assert not ends(fenced("def double_all(xs):\n    return [THREE * x for x in xs]"))

@@ -1,6 +1,7 @@
 """Functions and templates of a person's own."""
 
 import hashlib
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -197,3 +198,35 @@ def test_a_missing_file_is_one_line(tmp_path):
         read_template(tmp_path / "none", option="chat_template")
     with pytest.raises(UserCodeError, match="readable file"):
         set_chat_template(SimpleNamespace(chat_template=None), tmp_path)
+
+
+def test_a_function_may_use_what_stands_beside_its_file(tmp_path, monkeypatch):
+    (tmp_path / "beside_it.py").write_text("ONE = 1\n")
+    (tmp_path / "json.py").write_text("raise ValueError\n")  # stands for nothing of Python's
+    (tmp_path / "own.py").write_text(
+        "import beside_it, json\ndef reward(g, c): return beside_it.ONE\n"
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert load_function(f"{tmp_path}/own.py:reward", option="reward")(None, None) == 1
+
+
+def test_a_module_in_a_package_of_the_working_folder_is_found(tmp_path, monkeypatch):
+    (tmp_path / "rewards").mkdir()
+    (tmp_path / "rewards/__init__.py").write_text("")
+    (tmp_path / "rewards/short.py").write_text("def reward(g, c): return 2\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [part for part in sys.path if part])
+    assert load_function("rewards.short:reward", option="reward")(None, None) == 2
+
+
+def test_only_functions_of_the_file_itself_are_offered(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "from pathlib import Path\nfrom json import loads\ndef mine(g, c): return 1\n"
+    )
+    with pytest.raises(UserCodeError, match="it has mine$"):
+        load_function(f"{tmp_path}/own.py:reward", option="reward")
+
+
+def test_a_name_too_long_for_a_file_is_one_line():
+    with pytest.raises(UserCodeError, match="must name a"):
+        load_function("a" * 5000 + ":reward", option="reward")

@@ -154,6 +154,14 @@ def test_a_body_of_another_type_is_refused(url, path):
     assert ask(url, "POST", path, raw=b"{}", headers=headers).status == 415
 
 
+@pytest.mark.parametrize(
+    "kind", ["Application/JSON", "application/json; charset=utf-8", "application/json ;x=y"]
+)
+def test_the_spelling_of_a_bodys_type_does_not_matter(url, kind):
+    headers = {**bearer(), "Content-Type": kind}
+    assert ask(url, "POST", "/run_code", {"code": "print(1)"}, headers=headers).status == 200
+
+
 @pytest.mark.parametrize("path", ["/v1/judge", "/run_code"])
 def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_read(url, path):
     headers = {**bearer(), "Content-Length": str(1 << 40)}
@@ -206,7 +214,17 @@ def test_health_needs_no_token_and_tells_nothing(url):
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/"), ("GET", "/v1/judge"), ("POST", "/health"), ("GET", "/v2/judge")],
+    [
+        ("GET", "/"),
+        ("GET", "/v1/judge"),
+        ("POST", "/health"),
+        ("GET", "/v2/judge"),
+        ("GET", "/health/"),
+        ("POST", "/run_code/"),
+        ("GET", "//v1/info"),
+        ("GET", "/v1/../v1/info"),
+        ("GET", "/V1/info"),
+    ],
 )
 def test_another_path_or_method_is_refused_in_the_protocols_form(url, method, path):
     got = ask(url, method, path, headers=bearer())

@@ -2,10 +2,12 @@
 
 import importlib.util
 import re
+import socket
 import sys
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner
@@ -196,6 +198,38 @@ def test_an_address_of_others_needs_a_token(scripted, host):
 def test_a_token_that_could_be_guessed_or_not_be_sent_is_refused(scripted, token):
     with pytest.raises(SandboxError, match="a token must have"):
         Server(scripted, token=token)
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"])
+@pytest.mark.parametrize("begun", [b"GET", b"GET /health HTTP/1.1\r\nHost: x\r\nX: "])
+def test_a_connection_whose_request_does_not_come_is_closed(scripted, monkeypatch, before, begun):
+    monkeypatch.setattr("sandbox.http.server.HEADERS_S", 0.3)
+    with Server(scripted) as server:
+        parts = urlsplit(server.url)
+        with socket.create_connection((parts.hostname, parts.port), timeout=10) as link:
+            if before:
+                link.sendall(before)
+                assert link.recv(1 << 16).startswith(b"HTTP/1.1 200")
+            link.sendall(begun)
+            while link.recv(1 << 16):
+                pass  # a time-out is an error here
+
+
+def test_a_connection_without_a_request_is_closed(scripted, monkeypatch):
+    monkeypatch.setattr("sandbox.http.server.HEADERS_S", 0.3)
+    with Server(scripted) as server:
+        parts = urlsplit(server.url)
+        with socket.create_connection((parts.hostname, parts.port), timeout=10) as link:
+            assert link.recv(1) == b""
+
+
+def test_a_request_that_takes_longer_than_its_headers_may_is_answered(scripted, monkeypatch):
+    monkeypatch.setattr("sandbox.http.server.HEADERS_S", 0.2)
+    with Server(scripted) as server:
+        asking = at_work(server, scripted)
+        time.sleep(0.5)
+        scripted.go_on.set()
+        assert [one.status() for one in asking] == [200] * len(asking)
 
 
 @pytest.mark.parametrize("host", ["no such host", "256.1.1.1", "a" * 300])
