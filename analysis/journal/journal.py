@@ -18,6 +18,7 @@ import re
 import secrets
 import shutil
 import socket
+import weakref
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Literal, Self
 
 from pydantic import ValidationError
 
+from analysis.journal.durable import sync_folder, write_durably
 from analysis.journal.lines import HEADER_TABLE, encode
 from analysis.records import (
     SCHEMA_VERSION,
@@ -101,9 +103,8 @@ class Journal:
 
         Args:
             run_dir: the run's folder.
-            step: optimizer step of the checkpoint that is continued; what earlier attempts wrote
-            about
-                later steps no longer counts. None keeps every row.
+            step: optimizer step of the checkpoint that is continued; what earlier attempts wrote about later
+                steps no longer counts. None keeps every row.
 
         Raises:
             StoreError: no such run, another process writes it, or the folder cannot be written.
@@ -133,6 +134,7 @@ class Journal:
         self._acknowledged = 0
         """Bytes of the file that are known to be on disk."""
         self._state = "running"
+        _HELD.add(self)
         try:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             sync_folder(run_dir)
@@ -172,8 +174,7 @@ class Journal:
         """Write what was appended as one batch, flush and fsync; returns when it is on disk.
 
         Raises:
-            StoreError: the disk is full or cannot be written. The file is cut back to what
-            earlier commits
+            StoreError: the disk is full or cannot be written. The file is cut back to what earlier commits
                 acknowledged; the batch stays buffered, so a commit after freeing space writes it.
         """
         if not self._buffer:
@@ -254,6 +255,20 @@ class Journal:
             if fd is not None:
                 os.close(fd)
         self._fd = self._lock_fd = None
+
+
+_HELD: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+def _leave_locks_to_parent() -> None:
+    """In a forked child, such as a data loader's worker: it may outlive the writer, whose lock it would hold."""
+    for journal in _HELD:
+        if journal._lock_fd is not None:
+            os.close(journal._lock_fd)
+            journal._lock_fd = None
+
+
+os.register_at_fork(after_in_child=_leave_locks_to_parent)
 
 
 def checked_run_id(run_id: str) -> str:
@@ -368,26 +383,6 @@ def _lock(run_dir: Path, mode: int = fcntl.LOCK_EX) -> int:
         os.close(fd)
         raise
     return fd
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that, after a crash, it is there whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _now() -> str:

@@ -9,12 +9,11 @@ from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
+from analysis.journal.durable import sync_folder, write_durably
 from analysis.journal.journal import (
     StoreError,
     checked_run_id,
     next_sequence,
-    sync_folder,
-    write_durably,
 )
 from analysis.journal.lines import HEADER_TABLE, encode
 from analysis.records import SCHEMA_VERSION, Record, RunInfo, SegmentHeader

@@ -114,6 +114,27 @@ def test_a_run_has_one_writer_and_the_lock_goes_with_it(tmp_path):
     Journal.resume(journal.run_dir).close()
 
 
+def test_a_forked_child_that_outlives_the_writer_does_not_hold_the_run(tmp_path):
+    journal = Journal.create(tmp_path, synthetic_info("a"))
+    (waits, ends), (began, begins) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(begins, b"x")
+        os.read(waits, 1)
+        os._exit(0)
+    try:
+        os.read(began, 1)
+        with pytest.raises(StoreError, match="must have one writer"):
+            Journal.resume(journal.run_dir)
+        journal.close()
+        Journal.resume(journal.run_dir).close()
+    finally:
+        os.write(ends, b"x")
+        os.waitpid(child, 0)
+        for descriptor in (waits, ends, began, begins):
+            os.close(descriptor)
+
+
 def test_each_resume_writes_a_file_of_its_own(tmp_path):
     Journal.create(tmp_path, synthetic_info("a")).close()
     first = {path: path.read_bytes() for _, path in segments(tmp_path / "a")}

@@ -129,6 +129,8 @@ def test_an_untrained_policy_differs_from_a_trained_one_only_in_what_both_have()
 def test_two_untrained_policies_may_be_of_other_weights():
     other = made(algorithm=None, kind="eval", adapter=None, model="m")
     assert differences([BASE], [other]) == ()
+    adapted = made(algorithm=None, kind="eval", adapter="runs/z/adapter")
+    assert differences([BASE], [adapted]) == (), "a policy from elsewhere, whose run is not at hand"
     assert mixed([BASE, made(algorithm=None, adapter="runs/y/adapter")]) == ()
     slow = made(algorithm=None, kind="eval", sandbox="gvisor")
     assert differences([BASE], [slow]) == ("sandbox (docker, gvisor)",)

@@ -151,6 +151,11 @@ def test_what_a_comparison_could_show_is_said_of_its_flips_or_its_spread():
     assert found.visible == (found.effect.least_visible, None)
 
 
+def test_of_few_problems_the_flips_that_were_seen_are_assumed_where_more_than_usual():
+    few = judge([(arm("a", solved(0, 12)), arm("b", solved(2, 12)))])[0].visible
+    assert few == (None, 2 / 12), "not the tenth that is assumed where fewer flip"
+
+
 def test_other_problems_are_refused():
     with pytest.raises(ValueError, match="same problems, got 40 and 39"):
         judge([(arm("a", solved(1)), arm("b", solved(1, 39)))])
