@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
+from sandbox import syntax
+
 MAX_CODE_CHARS = 64_000
 """A longer program is refused: MBPP answers have hundreds, and parsing must stay cheap."""
 
@@ -44,7 +46,7 @@ def parse(code: str) -> ast.Module | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "\d" in an answer must not print a warning here
-            return ast.parse(code)
+            return syntax.parse(code)
     # NUL bytes and surrogates are ValueError; deep nesting is RecursionError or MemoryError.
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 
+from sandbox import syntax
 from sandbox.guest.protocol import Call
 from sandbox.guest.values import Value
 from sandbox.judge.evaluate import CLOSE, Hole, Test, Unsupported, bound_names, is_admitted
@@ -59,7 +60,7 @@ def parse(source: str, callables: tuple[str, ...]) -> Assertion:
         SyntaxError: not one assert statement; asserts are trusted data, so this is the data's fault.
     """
     try:
-        tree = ast.parse(source.strip())
+        tree = syntax.parse(source.strip())
     except ValueError as error:  # NUL bytes, surrogates
         raise SyntaxError(str(error)) from error
     if len(tree.body) != 1 or not isinstance(tree.body[0], ast.Assert):

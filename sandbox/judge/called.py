@@ -6,6 +6,7 @@ import ast
 import builtins
 from collections.abc import Iterator, Sequence
 
+from sandbox import syntax
 from sandbox.judge.evaluate import bound_names
 
 
@@ -41,7 +42,7 @@ def _tree(text: str) -> ast.Module:
         SyntaxError: it is none, or nests too deep.
     """
     try:
-        return ast.parse(text.strip())
+        return syntax.parse(text.strip())
     except (ValueError, RecursionError, MemoryError) as error:
         raise SyntaxError(f"a statement must be Python that can be parsed, got {error}") from error
 
