@@ -34,7 +34,7 @@ def offered(*words):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["re"], ["reproduce", "report"]),
+        (["re"], ["reproduce", "report", "restore"]),
         (["compare", ""], ["baseline", "eval-base-2", "eval-gold-1", "eval-odd-3", "gold"]),
         (["compare", "gold", "ba"], ["baseline"]),
         (["compare", "gold", "gold,ba"], ["gold,baseline"]),

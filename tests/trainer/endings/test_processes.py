@@ -4,7 +4,7 @@ import torch
 from trainer.endings import processes
 from trainer.endings.processes import check_shared, is_lost_process
 from trainer.options.config import ConfigError
-from trainer.training.assemble import SilentJournal
+from trainer.training.run_journal import SilentJournal
 
 
 def test_a_runs_folder_that_one_machine_does_not_see_is_refused(monkeypatch, tmp_path):

@@ -123,7 +123,7 @@ def server(monkeypatch):
     }
     for name, stand_in in stands_in.items():
         monkeypatch.setattr(vllm_client, name, stand_in, raising=False)
-    monkeypatch.setattr("trainer.training.train.check_vllm", lambda options: None)
+    monkeypatch.setattr("trainer.training.plan.check_vllm", lambda options: None)
     yield server
     server.http.shutdown()
     server.http.server_close()
@@ -206,7 +206,7 @@ def test_vllm_where_it_cannot_work_is_refused_before_a_model_is_loaded(
     config_file, monkeypatch, changes, has_vllm, said
 ):
     monkeypatch.setattr("trainer.rollouts.vllm_server.find_spec", lambda name: has_vllm or None)
-    monkeypatch.setattr("trainer.training.train.load_model", None)
+    monkeypatch.setattr("trainer.training.loading.load_model", None)
     options = parse_options(config_file(use_vllm=True, **changes))
     with pytest.raises(ConfigError, match=said) as caught:
         train("sdpo", options, say=lambda line: None)
