@@ -198,6 +198,7 @@ def reader(tmp_path_factory):
     (folder / "tests").symlink_to(ROOT / "tests")
     (folder / "examples").symlink_to(ROOT / "examples")
     (folder / "docs").mkdir()
+    (folder / "docs" / "runs").symlink_to(ROOT / "docs" / "runs")
     (folder / "tiny.yaml").write_text(TINY_CONFIG)
     (folder / "metrics.csv").write_text("step,reward\n1,0.5\n2,0.75\n")
     (folder / "question.sql").write_text("FROM leaderboard")

@@ -266,7 +266,7 @@ def test_other_content_under_one_name_is_refused():
         compare([first, second])
 
 
-@pytest.mark.parametrize("named_by", ["adapter", "parent_run_id"])
+@pytest.mark.parametrize("named_by", ["adapter", "an adapter that was moved", "parent_run_id"])
 def test_an_adapter_is_of_the_run_that_trained_it(tmp_path, named_by):
     first, second = pair()
     for item in second.evals:
@@ -278,9 +278,14 @@ def test_an_adapter_is_of_the_run_that_trained_it(tmp_path, named_by):
             item,
             run_dir=tmp_path / "evaluation",
             info=INFO.model_copy(
-                update={"adapter": str(tmp_path / item.info.run_id / "adapter"), "seed": 0}
-                if named_by == "adapter"
-                else {"parent_run_id": item.info.run_id, "seed": 0}
+                update={
+                    "adapter": {"adapter": str(tmp_path / item.info.run_id / "adapter"), "seed": 0},
+                    "an adapter that was moved": {
+                        "adapter": f"runs/{item.info.run_id}/adapter",
+                        "seed": 0,
+                    },
+                    "parent_run_id": {"parent_run_id": item.info.run_id, "seed": 0},
+                }[named_by]
             ),
         )
         for item in second.evals
