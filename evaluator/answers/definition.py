@@ -78,10 +78,8 @@ def defined(tree: ast.Module, name: str) -> Defined:
 
 def missing_names(tree: ast.Module, needed: tuple[str, ...] = ()) -> set[str]:
     """Names that a program uses, or must define, and binds nowhere."""
-    used = {
-        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    }  # fmt: skip
-    return (used | set(needed)) - _bound(tree) - _BUILTINS
+    used, bound = _names(tree)
+    return (used | set(needed)) - bound - _BUILTINS
 
 
 def declarations(tree: ast.Module, name: str) -> list[ast.stmt]:
@@ -248,25 +246,42 @@ def _targets(node: ast.stmt) -> Iterator[str]:
 
 def _bound(tree: ast.Module) -> set[str]:
     """Names that a program binds in any scope."""
-    names: set[str] = set()
+    return _names(tree)[1]
+
+
+def _names(tree: ast.Module) -> tuple[set[str], set[str]]:
+    """Names that a program uses, and names that it binds, in any scope."""
+    used: set[str] = set()
+    bound: set[str] = set()
     for node in ast.walk(tree):
-        match node:
-            case (
-                ast.FunctionDef(name=name)
-                | ast.AsyncFunctionDef(name=name)
-                | ast.ClassDef(name=name)
-            ):
-                names.add(name)
-            case ast.Name(id=name, ctx=ast.Store()):
-                names.add(name)
-            case ast.arg(arg=name):
-                names.add(name)
-            case ast.Import() | ast.ImportFrom():
-                names.update(alias.asname or alias.name.split(".")[0] for alias in node.names)
-            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)):
-                names.add(name)
-            case ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
-                names.add(name)
-    if "*" in names:  # `from x import *` may bind anything
-        names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    return names
+        if isinstance(node, ast.Name):  # most of what binds or uses a name
+            if isinstance(node.ctx, ast.Load):
+                used.add(node.id)
+            elif isinstance(node.ctx, ast.Store):
+                bound.add(node.id)
+        elif isinstance(node, _BINDS):
+            bound.update(_bound_by(node))
+    if "*" in bound:  # `from x import *` may bind anything
+        bound |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return used, bound
+
+
+_BINDS = (
+    ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.arg | ast.Import | ast.ImportFrom | ast.ExceptHandler
+    | ast.MatchAs | ast.MatchStar | ast.MatchMapping
+)  # fmt: skip
+
+
+def _bound_by(node: ast.AST) -> Iterator[str]:
+    """Names that a node of one of these kinds binds."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+        case ast.arg(arg=name):
+            yield name
+        case ast.Import() | ast.ImportFrom():
+            yield from (alias.asname or alias.name.split(".")[0] for alias in node.names)
+        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)):
+            yield name
+        case ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+            yield name

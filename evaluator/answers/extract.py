@@ -185,8 +185,12 @@ class _Reading:
     def joined(self) -> str:
         """The chosen program, with the statements of other blocks that bind the names it lacks."""
         chosen = self.chosen
-        if chosen is None or len(self._candidates) < 2:
-            return chosen.code if chosen is not None else ""
+        if chosen is None:
+            return ""
+        # an answer that gives its program twice is common, and has nothing to lend
+        others = [other for other in self._candidates if other.code != chosen.code]
+        if not others:
+            return chosen.code
         tree = self._parsed(chosen.code) if len(chosen.code) <= _MAX_JOINED_CHARS else None
         missing = missing_names(tree, self._callables) if tree is not None else set()
         if not missing:
@@ -194,9 +198,8 @@ class _Reading:
         helpers = _helpers(
             [
                 (other.code, parsed)
-                for other in self._candidates
-                if other is not chosen
-                and len(other.code) <= _MAX_JOINED_CHARS
+                for other in others
+                if len(other.code) <= _MAX_JOINED_CHARS
                 and (parsed := self._parsed(other.code)) is not None
             ],
             self._name,

@@ -168,7 +168,7 @@ def test_a_text_of_any_shape_takes_time_in_proportion_to_its_length(before, part
 
 
 @pytest.mark.alone
-def test_a_thousand_answers_of_two_thousand_characters_take_about_a_second():
+def test_a_thousand_answers_of_two_thousand_characters_take_a_second():
     line = "    total = sum(value for value in values if value > 0)\n"
     code = f"def add(a, b):\n{line * 12}    return a + b"
     prose = "This function adds two numbers, and it is simple.\n" * 5
@@ -191,8 +191,7 @@ def test_a_thousand_answers_of_two_thousand_characters_take_about_a_second():
         fastest = min(seconds_of_all() for _ in range(4))
     finally:
         gc.enable()
-    # about 1 s; twice that where another process has the caches
-    assert fastest / n_chars * 2_000_000 < 2.0
+    assert fastest / n_chars * 2_000_000 < 1.0
 
 
 def test_two_megabytes_of_prose_around_a_block_do_not_matter():
