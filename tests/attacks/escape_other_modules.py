@@ -1,6 +1,6 @@
 import sys
 def escaped():
-    for name in ('evaluator', 'trainer', 'analysis', 'docker', 'numpy', 'sandbox.client', 'sandbox.judge'):
+    for name in ('evaluator', 'trainer', 'analysis', 'docker', 'duckdb', 'sandbox.client', 'sandbox.judge'):
         try: __import__(name); return True
         except ImportError: pass
     return False
