@@ -9,6 +9,7 @@ from evaluator.sampling.model import (
     Policy,
     choose_device,
     generate,
+    load_base,
     load_policy,
 )
 from tests.tiny_model import make_tiny_model
@@ -208,6 +209,26 @@ def test_without_cuda_its_options_are_refused(tiny_folder):
         choose_device("cuda")
     with pytest.raises(ModelError, match="must run on CUDA"):
         load_policy(str(tiny_folder), device="cpu", unsloth=True)
+
+
+def test_on_cuda_attention_is_not_left_to_cudnn(tiny_folder, monkeypatch):
+    from evaluator.sampling import model
+
+    found = []
+    monkeypatch.setattr(model, "_check_extras", lambda *_, **__: None)
+    monkeypatch.setattr(
+        model,
+        "_load_with_transformers",
+        lambda *_, **__: found.append(torch.backends.cuda.cudnn_sdp_enabled()),
+    )
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        for device in ("cpu", "cuda", "cuda:1"):
+            torch.backends.cuda.enable_cudnn_sdp(True)
+            load_base(str(tiny_folder), device=device)
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+    assert found == [True, False, False]
 
 
 def test_decoding_names_itself():
