@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.installation import install_command, make_command
 from evaluator.doctor.gpu import compiler_problem
 from evaluator.models.four_bit import keep_gradients_on_cpu, nf4_config
+from evaluator.models.grouped_attention import share_keys_and_values
 from evaluator.models.lora import ModelError, check_adapter, named_base
 from evaluator.models.memory import is_out_of_memory, what_was_asked
 from evaluator.models.named import check_model_name
@@ -229,6 +230,7 @@ def _load_with_transformers(
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
+    share_keys_and_values()
     options: dict[str, Any] = {"dtype": dtype}
     if load_in_4bit:
         options["quantization_config"] = nf4_config(dtype)
