@@ -148,7 +148,11 @@ def _lines():
     return list(dict.fromkeys(line.split("   ")[0].strip() for _, line in _documented()))
 
 
-COMMANDS = [line for line in _lines() if line.split()[0] != "make" and line not in ELSEWHERE]
+STANDING = ("sdpo-bench sandbox up", "sdpo-bench sandbox status", "sdpo-bench sandbox down")
+"""Begin, find and end containers for everybody on this machine, other tests included."""
+_ALL = [line for line in _lines() if line.split()[0] != "make" and line not in ELSEWHERE]
+COMMANDS = [line for line in _ALL if not line.startswith(STANDING)]
+FOR_EVERYBODY = [line for line in _ALL if line.startswith(STANDING)]
 MAKE = [line for line in _lines() if line.split()[0] == "make"]
 
 
@@ -237,9 +241,7 @@ def reader(tmp_path_factory):
         "cut_training": str(run_of("train", "cut").relative_to(folder)),
         "cut_eval": run_of("eval", "cut").name,
     }
-    yield folder, places
-    if docker_problem() is None:
-        _run(_bench("sdpo-bench sandbox down"), folder)
+    return folder, places
 
 
 def _copy_attacks(folder):
@@ -261,7 +263,7 @@ def _as_run(line, places):
     return f"{line} {added}".strip()
 
 
-@pytest.mark.alone
+@pytest.mark.xdist_group("docs")
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("line", COMMANDS)
@@ -269,7 +271,25 @@ def test_a_command_of_the_docs_runs(line, reader):
     folder, places = reader
     if line.startswith("sdpo-bench sandbox") and (problem := docker_problem()):
         pytest.skip(f"no Docker sandbox: {problem}")
-    text = _as_run(line, places)
+    _must_run(_as_run(line, places), folder, line)
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory):
+    """An empty folder; what stands afterwards is taken down."""
+    yield tmp_path_factory.mktemp("standing")
+    _run(_bench("sdpo-bench sandbox down"), tmp_path_factory.getbasetemp())
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+@pytest.mark.docker
+@pytest.mark.parametrize("line", FOR_EVERYBODY)
+def test_a_command_of_the_docs_for_every_sandbox_runs(line, standing):
+    _must_run(line, standing, line)
+
+
+def _must_run(text, folder, line):
     done = _run(_bench(text), folder)
     # doctor's status says whether this machine lacks something
     allowed = {0, 1} if line in ("sdpo-bench doctor", "sdpo-bench sandbox doctor") else {0}
@@ -296,7 +316,7 @@ def test_what_is_said_to_be_run_elsewhere_is_in_the_docs_and_its_test_is_there()
         assert line in lines, line
         if where.startswith("tests/"):
             assert (ROOT / where).is_file(), where
-    assert len(COMMANDS) > 40 and len(MAKE) > 20
+    assert len(COMMANDS) > 40 and len(FOR_EVERYBODY) > 2 and len(MAKE) > 20
 
 
 def test_nothing_that_stands_for_something_is_left_unfilled():

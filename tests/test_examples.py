@@ -17,7 +17,6 @@ def test_the_notebook_needs_about_twenty_lines():
     assert len(lines) <= 20
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_notebook_grades_trains_and_queries(tmp_path):

@@ -44,6 +44,7 @@ class Size:
     n_train: int = 400
     n_eval: int = 240
     n_warm_start_steps: int = 840
+    n_warm_start_threads: int = 2
     seeds: tuple[int, ...] = (42, 43, 44)
     """Of training: each method is trained once with each, from the same policy."""
 
@@ -56,6 +57,7 @@ SHORT = Size(
     n_train=60,
     n_eval=60,
     n_warm_start_steps=400,
+    n_warm_start_threads=1,
     seeds=(42,),
 )
 """The whole chain for CI: too little for any finding."""
@@ -109,7 +111,9 @@ def make_policy(
     folder: Path, *, control: bool, size: Size, sandbox: Sandbox, show: Display
 ) -> Path:
     """The warm-started policy, from the cache in `folder` where it is there."""
-    recipe = Recipe(reprompts=not control, n_steps=size.n_warm_start_steps)
+    recipe = Recipe(
+        reprompts=not control, n_steps=size.n_warm_start_steps, n_threads=size.n_warm_start_threads
+    )
     cache = folder / "policies"
     name = "warm start" if not control else "warm start without re-prompts"
     if (cache / recipe.key()).is_dir():

@@ -34,8 +34,6 @@ PIECES = r" ?[A-Za-z_]+| ?[0-9]+| ?[^\sA-Za-z0-9_]+|\s+"
 
 With GPT-2's pieces, which part a name at each underscore, the policy had not learned to copy.
 """
-N_THREADS = 2
-"""Of the warm start; on two cores a quarter faster than one."""
 _SOURCES = ("arguments", "families", "problems", "pretraining_texts", "pretraining", "policy")
 """Modules of this folder whose text decides the weights."""
 
@@ -55,6 +53,8 @@ class Recipe:
     n_layers: int = 2
     n_heads: int = 6
     seed: int = 42
+    n_threads: int = 2
+    """On two idle cores two take a quarter less than one; beside a busy process they wait for each other."""
 
     def key(self) -> str:
         """A hash of all that decides the weights on one machine."""
@@ -80,7 +80,7 @@ def warm_start(
     staged.mkdir(parents=True)
     n_threads = torch.get_num_threads()
     # A fixed number: how sums are split depends on it, and on nothing else that the machine does.
-    torch.set_num_threads(N_THREADS)
+    torch.set_num_threads(recipe.n_threads)
     try:
         _make(staged, recipe, sandbox, progress)
     finally:

@@ -82,7 +82,6 @@ def _killed_once_begun(folder, part):
     assert not _ledger(folder)[part]["finished"]
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_demo_killed_in_a_run_goes_on_from_its_checkpoint_to_the_same_weights(tmp_path):

@@ -128,7 +128,6 @@ def test_seeds_that_are_no_numbers_are_refused(tmp_path):
     assert run.exit_code == 2 and "42;43" in run.output
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_whole_benchmark_runs_and_is_not_run_twice(tmp_path, capfd):
