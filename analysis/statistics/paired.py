@@ -103,10 +103,10 @@ def crossed(first: Array, second: Array, *, lone_is_fixed: bool = False) -> Cros
         return Crossed(centre, np.sqrt(of_problems), np.full_like(centre, np.inf))
     known = [found for side in (first, second) if (found := _between_runs(side)) is not None]
     if len(known) == 1:
-        share = 1.0 / max(sizes) if lone_is_fixed else added
-        found = _error(of_problems, n, [_Part(*known[0], share, max(sizes) - 1)])
-        # One spread of few runs is a poor guide: two runs bear one degree of freedom, three bear four.
-        most = 1.0 if max(sizes) == 2 else 2.0 * (max(sizes) - 1)
+        share, freedom = 1.0 / max(sizes) if lone_is_fixed else added, max(sizes) - 1
+        found = _error(of_problems, n, [_Part(*known[0], share, freedom)])
+        # One spread of few runs is a poor guide, the more so where it stands for the other side as well.
+        most = 3.0 * freedom if lone_is_fixed else 1.0 if freedom == 1 else 2.0 * freedom
         return Crossed(centre, found.error, np.minimum(found.df, most))
     parts = [_Part(*each, 1.0 / size, size - 1) for each, size in zip(known, sizes, strict=True)]
     found = _error(of_problems, n, parts)
