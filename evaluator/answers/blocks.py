@@ -289,5 +289,5 @@ def _cleaned(text: str, fence: _Fence) -> str:
     elif margin:
         lines = [without_margin(line, margin) for line in lines]
     code = "\n".join(lines).lstrip("\ufeff")
-    named = _LANGUAGE_LINE.match(code) if fence.bare else None
+    named = _LANGUAGE_LINE.match(code)
     return code[named.end() :] if named else code

@@ -175,7 +175,8 @@ class _Reading:
 
     def has_closed_program(self, lent: Collection[str]) -> bool:
         """Whether a closed fenced block is a whole program, and the answer so far binds all names that it needs."""
-        closed = (c for c in self._looking if c.fenced and c.closed)
+        looking = self._looking if self.chosen is None else [*self._looking, self.chosen]
+        closed = (c for c in looking if c.fenced and c.closed)
         if not any(self._rank(candidate) is _Rank.WHOLLY for candidate in closed):
             return False
         chosen = self._parsed(self.chosen.code) if self.chosen is not None else None

@@ -139,7 +139,8 @@ def test_an_opening_fence_can_say_anything(info):
     "text",
     [
         f"```\npython\n{GOOD}\n```", f"```\n\npython\n{GOOD}\n```", f"```\nPython\n{GOOD}\n```",
-        f"```\npy\n\n{GOOD}\n```", f"python\n{GOOD}", f"\ufeff{FENCED}", f"\ufeff{GOOD}", f"```py\n\ufeff{GOOD}\n```",
+        f"```\npy\n\n{GOOD}\n```", f"```python\npython\n{GOOD}\n```",
+        f"python\n{GOOD}", f"\ufeff{FENCED}", f"\ufeff{GOOD}", f"```py\n\ufeff{GOOD}\n```",
         f"{FENCED}".replace("\n", "\r\n"), GOOD.replace("\n", "\r"),
     ],
 )  # fmt: skip

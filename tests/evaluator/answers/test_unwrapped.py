@@ -109,6 +109,18 @@ def test_spaces_and_characters_that_python_does_not_read_are_taken_off(seen, wri
     check(f"Here:\n\n{GOOD.replace(seen, written)}\n\nDone.")
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        fenced(numbered("{:>3} | {}")), fenced(ADDED, "diff"), fenced(GOOD.replace(" in", "\u00a0in")),
+        fenced(f"The answer:\n{GOOD}"), fenced(TYPED),
+    ],
+)  # fmt: skip
+def test_sampling_ends_behind_a_closed_block_however_its_code_is_dressed(block):
+    assert [end for end in range(len(block) + 1) if is_complete(block[:end], F)] == [len(block)]
+    assert not is_complete(f"<think>\n{block}\n", F)
+
+
 def test_what_a_whole_program_spells_is_left_as_it_is():
     for line in ("x = '&lt;'", "x = '\u200b\u00a0'", 'x = """\n+ 1\n1: def f():\n"""'):
         code = GOOD.replace("    return", f"    {line}\n    return")
