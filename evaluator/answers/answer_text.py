@@ -13,10 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _NAMES = (
-    r"(?:(?:seed|mm)[:_-]|ant:?|longcat_|ds_|deep_|in(?:ner|ternal)_|chain_of_|re)?"
-    r"(?:think|thought|reasoning|scratch_?pad)\w{0,20}"
+    r"(?:[a-z]{1,12}[:_-](?:of_)?|ant|re|in(?:ner|ternal)[ ])?"
+    r"(?:think|thought|reasoning|scratch_?pad)\w{0,20}(?::\w{1,20})?"
 )
-_SECTIONS = r"(?:in(?:ner|ternal)_|self_)?(?:analysis|reflection|reason|monologue|rationale|cot|plan|planning|draft)"
+_SECTIONS = (
+    r"(?:in(?:ner|ternal)_|self_)?(?:analysis|reflection|reason|monologue|rationale|cot|plan|planning|draft|internal"
+    r"|notes|brainstorm(?:ing)?|critique|review|verification|思考(?:过程)?)"
+)
 """Names of thinking that are ordinary words too: they count only as the first of a line, and end what they began."""
 
 _MAX_MARKS = 20_000
@@ -28,14 +31,17 @@ _MAX_LINE_CHARS = 4_000
 _THINKS = r"(?:think|thought|reasoning)"
 _MARK = re.compile(
     rf"""
-    (?=\\?(?:<[^<]{{1,120}}>|&lt;) | <<SYS | <</SYS | ◁ | \[/?[a-z]{{3,9}}\]) (?:  # most are none
+    (?=\\?(?:<[^<]{{1,120}}>|&lt;) | <<SYS | <</SYS | ◁ | \[/?[a-z]{{3,9}}\] | \.\.\.done) (?:  # most are none
       (?P<open>  \\?(?:<|&lt;)\s?{_NAMES}(?:\s+\w+=[^<>\n]{{0,80}})?\s?\\?(?:>|&gt;) | ◁{_NAMES}▷ | \[THINK(?:ING)?\]
-               | <\|(?!/|end|stop|close)(?:\w{{1,12}}_)?{_THINKS}\w{{0,20}}(?<!_end)\|> | <\|inner_prefix\|>
+               | <[|｜](?!/|end|stop|close)(?:[\w▁]{{1,12}}[_▁])?{_THINKS}\w{{0,20}}(?<!_end)[|｜]> | <\|inner_prefix\|>
+               | <\|im_start\|>think(?:ing)?\b
                | <\|channel\|>(?:analysis|commentary)(?:[^<>\n]{{0,80}}<\|message\|>)?
                | (?:<\|channel>|<unused94>)thought\b)
     | (?P<close> \\?(?:<|&lt;)\s?/\s?{_NAMES}\s?\\?(?:>|&gt;) | ◁/{_NAMES}▷ | \[/THINK(?:ING)?\]
-               | <\|(?:/|end_?|stop_?|close_?)\w{{0,4}}{_THINKS}\w{{0,20}}\|>
-               | <\|{_THINKS}\w{{0,12}}_end\|> | <\|inner_suffix\|> | <channel\|> | <unused95>)
+               | <(?:/[|｜]|[|｜](?:/|end[_▁]?|stop_?|close_?))[\w▁]{{0,4}}{_THINKS}\w{{0,20}}[|｜]>
+               | <\|{_THINKS}\w{{0,12}}_end\|> | <\|inner_suffix\|> | <channel\|> | <unused95>
+               | <\|im_start\|>answer\b | \.\.\.done\ thinking\.)
+    | (?P<empty> <{_NAMES}\s?/>)
     | (?P<section> <{_SECTIONS}>)
     | (?P<section_end> </{_SECTIONS}>)
     | (?P<final> <\|channel\|>final(?:<\|message\|>)?)
@@ -44,7 +50,7 @@ _MARK = re.compile(
     | (?P<token> <\|(?:im_start|start_header_id|start)\|>(?:assistant|user|system)? | <start_of_turn>(?:model|user)?
                | <\|[^|<>\n]{{1,40}}\|> | <｜[^｜<>\n]{{1,40}}｜> | <s> | <[bp]os> | <pad>
                | <fim[-_]\w{{1,20}}> | \[/?INST\] | <</?SYS>> | \[gMASK\] | <[se]op>
-               | </?(?:answer|solution|code|pre|python|response|result|final|output)>)
+               | </?(?:answer|solution|code|pre|python|response|result|final|output)(?:\s\w+="[^"<>\n]{{0,60}}")*>)
     | (?P<word>  \[/?(?:BEGIN|DONE|END|PYTHON|CODE|ANSWER|SOLUTION)\])
     )
     """,
@@ -60,7 +66,7 @@ class AnswerText:
     """The answer in a completion."""
 
     turns: tuple[str, ...]
-    """Its text, split where a token ends the model's turn; chat tokens and marks are line breaks."""
+    """Its text, split where a token or `[DONE]` ends the model's turn; chat tokens and marks are line breaks."""
     thinking_open: bool
     """Whether thinking has begun that does not end: nothing after it is an answer."""
 
@@ -178,8 +184,9 @@ def _quotations(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     last = {found[0]: found.start() for found in marks}
     for found in marks:
         if found[0] == quote:
-            yield opened, found.end()
-            quote = ""
+            if quote != "'" or not _is_apostrophe(text, found.start()):
+                yield opened, found.end()
+                quote = ""
         elif not quote and last[found[0]] > found.start() and _opens_quote(text, found.start()):
             quote, opened = found[0], found.start()
 
@@ -188,6 +195,11 @@ def _opens_quote(text: str, at: int) -> bool:
     """Whether a quotation mark can open a quotation: it is no apostrophe."""
     before = text[max(0, at - 3) : at]
     return not (before[-1:].isalnum() or before[-1:] == "_") or bool(_STRING_PREFIX.search(before))
+
+
+def _is_apostrophe(text: str, at: int) -> bool:
+    """Whether a quotation mark stands between two letters, as in `don't`."""
+    return text[at - 1 : at].isalpha() and text[at + 1 : at + 2].isalpha()
 
 
 def _thinking(text: str, marks: list[_Mark]) -> tuple[list[tuple[int, int]], bool]:
@@ -212,7 +224,9 @@ def _thinking(text: str, marks: list[_Mark]) -> tuple[list[tuple[int, int]], boo
             spans, depth = [(0, mark.end)], 0
         elif mark.kind == "close" and depth > 1:
             depth -= 1
-        elif mark.kind == "close":
+        elif mark.kind == "close" and depth == 0 and _is_again(text, spans, mark):
+            spans[-1] = (spans[-1][0], mark.end)
+        elif mark.kind == "close" or (mark.kind == "empty" and depth):
             if depth == 0:
                 spans, start = [], 0  # its opening tag stood before the text
             spans.append((start, mark.end))
@@ -220,6 +234,11 @@ def _thinking(text: str, marks: list[_Mark]) -> tuple[list[tuple[int, int]], boo
     if depth:
         spans.append((start, len(text)))
     return spans, depth > 0
+
+
+def _is_again(text: str, spans: list[tuple[int, int]], mark: _Mark) -> bool:
+    """Whether a closing tag follows another one with nothing between: the two are one."""
+    return bool(spans) and not text[spans[-1][1] : mark.start].strip()
 
 
 def _merged(text: str, marks: list[_Mark], spans: list[tuple[int, int]]) -> list[_Mark]:
@@ -237,8 +256,10 @@ def _merged(text: str, marks: list[_Mark], spans: list[tuple[int, int]]) -> list
             if word not in markers:
                 markers[word] = _is_marker(text, word)
             if markers[word]:
-                cut.append(mark)
-        elif mark.kind in ("end", "token"):
+                # what follows an answer's [DONE] is another problem's
+                is_end = text[mark.start : mark.end].upper() == "[DONE]"
+                cut.append(_Mark("end", mark.start, mark.end) if is_end else mark)
+        elif mark.kind in ("end", "token", "empty"):
             cut.append(mark)
     return sorted(cut, key=lambda mark: mark.start)
 

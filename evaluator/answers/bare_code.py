@@ -26,7 +26,7 @@ _KEYWORDS = (
     " in is lambda nonlocal not or pass raise return try while with yield match case type print exec"
 ).split()
 _DEFINITION = re.compile(
-    r"(?:(?:async[ \t]+)?def[ \t]+\w|class[ \t]+\w+[ \t]*[:(\[]|@[A-Za-z_][\w.]*[ \t]*(?:[(#]|$))"
+    r"(?:(?:async[ \t]+)?def[ \t]+\w+[ \t]*(?:[(\[:\\]|$)|class[ \t]+\w+[ \t]*[:(\[]|@[A-Za-z_][\w.]*[ \t]*(?:[(#]|$))"
 )
 _IMPORT = re.compile(
     r"import[ \t]+[\w.]+(?:[ \t]+as[ \t]+\w+)?(?:[ \t]*,[ \t]*[\w.]+(?:[ \t]+as[ \t]+\w+)?)*[ \t]*(?:[#;]|$)"
@@ -38,6 +38,7 @@ _COMPOUND = re.compile(
 _BARE_COMPOUND = re.compile(r"(?:try|else|finally|except)[ \t]*:")
 _SIMPLE = re.compile(
     r"(?:return|yield|raise|assert|del|global|nonlocal|await|print|exec)\b|(?:pass|break|continue)[ \t]*(?:[#;]|$)"
+    r"|type[ \t]+\w+(?:\[[^\]]*\])?[ \t]*=(?!=)"
 )
 _ASSIGNMENT = re.compile(
     r"\*?[A-Za-z_][\w.]*(?:\[[^\]]*\])*(?:[ \t]*,[ \t]*\*?[A-Za-z_][\w.]*(?:\[[^\]]*\])*)*[ \t]*,?"

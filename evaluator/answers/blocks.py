@@ -261,9 +261,9 @@ def _read_end(
     """The end of a block that a mark is, if it is one."""
     before = text[line_start:start]
     own_line = _PREFIX.fullmatch(before) is not None
-    if text[start] == "~" and (not own_line or text[end:line_end].strip()):
-        return None
     language, _ = _read_info(text[end:line_end])
+    if text[start] == "~" and (not own_line or (text[end:line_end].strip() and not language)):
+        return None
     opens = own_line and language != ""
     return _End(line_start if own_line else start, line_start if opens else end, closed=not opens)
 
@@ -289,5 +289,5 @@ def _cleaned(text: str, fence: _Fence) -> str:
     elif margin:
         lines = [without_margin(line, margin) for line in lines]
     code = "\n".join(lines).lstrip("\ufeff")
-    named = _LANGUAGE_LINE.match(code) if fence.bare else None
+    named = _LANGUAGE_LINE.match(code)
     return code[named.end() :] if named else code

@@ -151,11 +151,16 @@ def _does_nothing(node: ast.stmt) -> bool:
 
 def is_all_code(tree: ast.Module) -> bool:
     """Whether a module that parses holds no line of prose: `Sure` and `Note: this` are Python too."""
-    return not any(map(_reads_as_prose, tree.body))
+    return not any_prose(tree.body)
+
+
+def any_prose(body: Iterable[ast.stmt]) -> bool:
+    """Whether one of some statements does nothing in Python, and says something in English."""
+    return any(map(_reads_as_prose, body))
 
 
 def _reads_as_prose(node: ast.stmt) -> bool:
-    """Whether a statement at the margin does nothing in Python, and says something in English."""
+    """Whether a statement does nothing in Python, and says something in English."""
     match node:
         case ast.Expr(value=ast.Constant()):
             return False

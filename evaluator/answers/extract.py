@@ -7,7 +7,9 @@ Every candidate is listed, then one is chosen by these rules, the first that dec
    a value that may be no function, that above one that looks as if it did and is no Python.
 3. Among equals the last one counts.
 4. Where none is whole and the problem begins a function, a candidate that is that function's body counts.
-5. Where still none is whole, prose in a closed block is left out, and a definition may begin in the middle of a line.
+5. Where still none is whole, prose in a closed block is left out, what code can be dressed in is taken off (line
+   numbers, the marks of a change, HTML's entities, spaces that Python does not read), and a definition may begin
+   in the middle of a line.
 6. Where nothing defines the function it is the longest block, so that the sandbox can say what is missing. Where no
    function is asked for, a whole program, the last block that is Python and reads standard input stands above that.
 
@@ -20,7 +22,7 @@ import ast
 import enum
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evaluator.answers.answer_text import answer_text
 from evaluator.answers.bare_code import code_runs, reads_as_code
@@ -36,8 +38,8 @@ from evaluator.answers.definition import (
     missing_names,
     parse,
 )
-from evaluator.answers.function_body import completed
-from evaluator.answers.unwrapped import in_a_line, sessions, unquoted
+from evaluator.answers.function_body import completed, returns
+from evaluator.answers.unwrapped import in_a_line, is_dressed, sessions, undressed, unquoted
 
 __all__ = ["MAX_CODE_CHARS", "Extraction", "extract", "is_complete", "parse"]
 
@@ -173,7 +175,8 @@ class _Reading:
 
     def has_closed_program(self, lent: Collection[str]) -> bool:
         """Whether a closed fenced block is a whole program, and the answer so far binds all names that it needs."""
-        closed = (c for c in self._looking if c.fenced and c.closed)
+        looking = self._looking if self.chosen is None else [*self._looking, self.chosen]
+        closed = (c for c in looking if c.fenced and c.closed)
         if not any(self._rank(candidate) is _Rank.WHOLLY for candidate in closed):
             return False
         chosen = self._parsed(self.chosen.code) if self.chosen is not None else None
@@ -237,18 +240,22 @@ class _Reading:
     def _choice(self, blocks: Sequence[Block], beginning: str) -> _Candidate | None:
         """Apply the rules."""
         looking = self._looking
-        if len(looking) == 1 and not beginning and _begins_as_code(looking[0].code):
+        if (
+            len(looking) == 1
+            and not beginning
+            and _begins_as_code(looking[0].code)
+            and not is_dressed(self._text)
+        ):
             return looking[0]  # the common case needs no parsing
         whole = self._last_whole(looking)
         if whole is not None:
             return whole
-        for block in reversed(blocks[-_MAX_BODIES:]) if beginning else ():
-            code = completed(beginning, block.text, self._name, mixed=block.mixed)
-            if code is not None:
-                return _Candidate(code, block.fenced, block.closed, completed=True)
-        whole = self._last_whole(list(self._second_looks(blocks))) if self._name else None
-        if whole is not None:
-            return whole
+        body = self._body(blocks, beginning) if beginning else None
+        if body is not None:
+            return body
+        for candidate in self._second_looks(blocks) if self._name else ():
+            if self._rank(candidate) is _Rank.WHOLLY:
+                return candidate
         if looking:
             return max(reversed(looking), key=self._rank)
         fenced = [c for c in self._candidates if c.fenced and c.code.strip()]
@@ -259,18 +266,33 @@ class _Reading:
         bare = [c for c in self._candidates if not c.fenced and _DEFINITION.search(c.code)]
         return max(fenced or bare, key=lambda c: len(c.code.strip()), default=None)
 
+    def _body(self, blocks: Sequence[Block], beginning: str) -> _Candidate | None:
+        """The function with the last block that is its body; one that returns nothing may be an example's calls."""
+        found = None
+        for block in reversed(blocks[-_MAX_BODIES:]):
+            code = completed(beginning, block.text, self._name, mixed=block.mixed)
+            if code is not None:
+                candidate = _Candidate(code, block.fenced, block.closed, completed=True)
+                if returns(code, self._name):
+                    return candidate
+                found = found or candidate
+        return found
+
     def _last_whole(self, candidates: Sequence[_Candidate]) -> _Candidate | None:
         """The last candidate that defines the function."""
         return next((c for c in reversed(candidates) if self._rank(c) is _Rank.WHOLLY), None)
 
     def _second_looks(self, blocks: Sequence[Block]) -> Iterator[_Candidate]:
-        """Candidates that count where there is no better one."""
-        for code in in_a_line(self._text, self._name):
+        """Candidates that count where there is no better one, the best first."""
+        budget = 4 * MAX_CODE_CHARS
+        for block in reversed(blocks[-_MAX_SECOND_LOOKS:]):
+            for text in (*([] if block.mixed else [block.text]), *undressed(block.text)):
+                budget -= min(len(text), MAX_CODE_CHARS)
+                if budget < 0:
+                    return
+                yield from reversed(list(self._of(replace(block, text=text, mixed=True))))
+        for code in reversed(list(in_a_line(self._text, self._name))):
             yield _Candidate(code, fenced=False, closed=True)
-        for block in blocks[-_MAX_SECOND_LOOKS:]:
-            if not block.mixed and looks_defined(block.text, self._name):
-                for run in code_runs(block.text):
-                    yield _Candidate(run, fenced=True, closed=True)
 
     def _rank(self, candidate: _Candidate) -> _Rank:
         """How good a candidate is that may define the function."""

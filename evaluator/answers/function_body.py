@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from evaluator.answers.bare_code import code_runs, leading_lines
-from evaluator.answers.definition import MAX_CODE_CHARS, is_stub, parse
+from evaluator.answers.definition import MAX_CODE_CHARS, any_prose, is_stub, parse
 
 _MAX_TRIED = 12
 """Readings of one text that are parsed."""
@@ -57,9 +57,17 @@ def completed(beginning: str, text: str, name: str, *, mixed: bool) -> str | Non
         return None
     for code in islice(_readings(beginning, text, mixed=mixed), _MAX_TRIED):
         function = _function(code, name)
-        if function is not None and not is_stub(function.body):
+        if function is not None and not is_stub(function.body) and not any_prose(function.body):
             return code
     return None
+
+
+def returns(code: str, name: str) -> bool:
+    """Whether a program's last function of that name holds a `return` or `yield`."""
+    function = _function(code, name)
+    return function is not None and any(
+        isinstance(node, ast.Return | ast.Yield | ast.YieldFrom) for node in ast.walk(function)
+    )
 
 
 def _function(code: str, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:

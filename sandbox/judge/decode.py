@@ -234,7 +234,8 @@ def _zone(offset: list[int]) -> datetime.timezone | None:
 def _opaque(content: Value) -> Opaque:
     name, text, truth, by_identity, bases = _list(content)
     cls = named(Opaque, _str(name))
-    return cls(name, _str(text), truth is True, by_identity is True, _types(bases))
+    known = truth if isinstance(truth, bool) else None
+    return cls(name, _str(text), known, by_identity is True, _types(bases))
 
 
 def _types(names: Value) -> tuple[type, ...] | None:
@@ -279,6 +280,13 @@ def _array(items: list[Value]) -> array.array[Any]:
     return array.array(_str(items[0]), items[1:])
 
 
+def _bounded_deque(items: list[Value]) -> deque[Value]:
+    maxlen, *rest = items
+    if type(maxlen) is not int or maxlen < len(rest):
+        raise ProtocolError(f"a deque must fit its maxlen, got {str(maxlen)[:80]!r}")
+    return deque(rest, maxlen)
+
+
 def _user_string(items: list[Value]) -> UserString:
     (text,) = items
     return UserString(_str(text))
@@ -311,6 +319,7 @@ _CONTAINERS: dict[Value, Callable[[list[Value]], Value]] = {
     "C": lambda items: Counter(_dict(items)),
     "O": lambda items: OrderedDict(_dict(items)),
     "q": deque,
+    "Q": _bounded_deque,
     "r": lambda items: range(*_three(items)),
     "S": lambda items: slice(*_three(items)),
     "K": lambda items: dict.fromkeys(items).keys(),

@@ -29,13 +29,14 @@ class Opaque:
         self,
         type_name: str,
         text: str,
-        truth: bool,
+        truth: bool | None,
         by_identity: bool = True,
         bases: tuple[type, ...] | None = None,
     ) -> None:
         self.type_name = type_name
         self.text = text
         self.truth = truth
+        """None where asking for it raises in the program."""
         self.by_identity = by_identity
         self.bases = bases
         """Built-in types that it is an instance of; None where nothing is known."""
@@ -60,14 +61,21 @@ class Opaque:
         return object.__hash__(self)
 
     def __bool__(self) -> bool:
+        if self.truth is None:
+            raise Unjudged(f"whether a value of type {self.type_name} is true raises")
         return self.truth
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # what the library asks of any object
+            raise AttributeError(name)
+        _refuse(self)
 
     def __repr__(self) -> str:
         return self.text
 
 
 _REFUSED = """
-    len iter contains getitem reversed str format int float complex index round floor ceil trunc abs neg
+    len iter next contains getitem reversed str format int float complex index round floor ceil trunc abs neg
     pos invert lt le gt ge add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod divmod rdivmod
     pow rpow lshift rlshift rshift rrshift and rand or ror xor rxor matmul rmatmul call
 """

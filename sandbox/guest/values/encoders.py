@@ -160,7 +160,12 @@ def _encode_ordered(encoder: Encoder, value: dict[Value, Value], depth: int) -> 
 
 
 def _encode_deque(encoder: Encoder, value: deque[Value], depth: int) -> Value:
-    return {"q": encoder.many(deque.__iter__(value), depth)}
+    items = encoder.many(deque.__iter__(value), depth)
+    return (
+        {"q": items}
+        if value.maxlen is None
+        else {"Q": [_encode_int(encoder, value.maxlen, depth), *items]}
+    )
 
 
 def _encode_range(encoder: Encoder, value: range, depth: int) -> Value:

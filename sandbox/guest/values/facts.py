@@ -69,9 +69,9 @@ def bounded_repr(value: object) -> str:
         return f"<{type_name(value)} whose repr raised {type_name(raised)}>"
 
 
-def truth(value: object) -> bool:
-    """Whether a value is true; one whose truth raises is not."""
+def truth(value: object) -> bool | None:
+    """Whether a value is true; None where that raises."""
     try:
         return bool(value)
     except BaseException:  # noqa: BLE001 - hostile code, any exception
-        return False
+        return None

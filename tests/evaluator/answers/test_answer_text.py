@@ -37,6 +37,11 @@ THOUGHT = [
     f"<|channel|>analysis<|message|>{DRAFT}<|end|><|start|>assistant<|channel|>final<|message|>{BLOCK}",
     f"<think>\ndef negate(x): return x ?\n</think>\n{GOOD}",
     f"one {DRAFT} two</think>three</think>\n{GOOD}",
+    f"{BLOCK}\n<think>\n\n<think>\n{DRAFT}\n</think>\n</think>\n",
+    f"<think>{DRAFT}</think></think>\n{BLOCK}",
+    f"<think>don't do 'it, and not</think> here's the answer:\n{BLOCK}",
+    f"<think/>{BLOCK}",
+    f"maybe\n{DRAFT}\n...done thinking.\n\n{BLOCK}",
 ]
 
 
@@ -48,6 +53,11 @@ TAGS = [
     ("<|start_of_thinking|>", "<|end_of_thinking|>"), ("<|inner_prefix|>", "<|inner_suffix|>"),
     ("<|channel>thought\n", "<channel|>"), ("&lt;think&gt;", "&lt;/think&gt;"), ("\\<think\\>", "\\</think\\>"),
     ("[THINKING]", "[/THINKING]"), ('<thinking mode="on">', "</thinking>"), ("<cot>", "</cot>"),
+    ("<inner thoughts>", "</inner thoughts>"), ("<my_thinking>", "</my_thinking>"), ("<think:deep>", "</think:deep>"),
+    ("<|thinking|>", "</|thinking|>"), ("<|begin▁of▁thinking|>", "<|end▁of▁thinking|>"), ("<思考>", "</思考>"),
+    ("<｜begin▁of▁thought｜>", "<｜end▁of▁thought｜>"), ("<|im_start|>think", "<|im_end|>\n<|im_start|>answer"),
+    ("<think>", "<think/>"), ("<review>", "</review>"), ("<notes>", "</notes>"),
+    ("<brainstorming>", "</brainstorming>"),
     ("<|channel|>commentary to=x<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
 ]  # fmt: skip
 THOUGHT += [f"{opening}\n{DRAFT}\n{closing}\n{BLOCK}" for opening, closing in TAGS]
@@ -143,6 +153,12 @@ def test_a_tag_that_is_a_word_of_a_sentence_is_no_thinking(text):
 
 def test_a_token_that_ends_the_turn_divides_the_answer():
     assert answer_text("a<|im_end|>\n<|im_start|>user\nb</s>").turns == ("a", "\n\n\nb")
+
+
+def test_done_in_brackets_ends_the_answer_that_it_marks():
+    text = f"[BEGIN]\n{GOOD}\n[DONE]\n\nYour task: another.\n[BEGIN]\ndef negate(x):\n    return x\n[DONE]"
+    assert extract(text, F).code.strip() == GOOD
+    assert extract(f"[BEGIN]\n[DONE]\n{GOOD}\n[DONE]", F).code.strip() == GOOD
 
 
 @given(st.text(alphabet="<>/think[]DONE|\"'`\\\n a", max_size=120))

@@ -82,7 +82,7 @@ def test_an_apostrophe_quotes_no_tag(text, left):
 
 
 def test_a_mark_in_brackets_is_cut_unless_the_program_uses_its_name():
-    assert answer_text("[BEGIN]x[DONE]").turns == ("\nx\n",)
+    assert answer_text("[BEGIN]x[DONE]").turns == ("\nx",)
     assert answer_text("[CODE]x[/CODE]").turns == ("\nx\n",)
     assert answer_text("y[END] + END").turns == ("y[END] + END",)
     assert answer_text("y[/END] + END").turns == ("y[/END] + END",)

@@ -139,7 +139,8 @@ def test_an_opening_fence_can_say_anything(info):
     "text",
     [
         f"```\npython\n{GOOD}\n```", f"```\n\npython\n{GOOD}\n```", f"```\nPython\n{GOOD}\n```",
-        f"```\npy\n\n{GOOD}\n```", f"python\n{GOOD}", f"\ufeff{FENCED}", f"\ufeff{GOOD}", f"```py\n\ufeff{GOOD}\n```",
+        f"```\npy\n\n{GOOD}\n```", f"```python\npython\n{GOOD}\n```",
+        f"python\n{GOOD}", f"\ufeff{FENCED}", f"\ufeff{GOOD}", f"```py\n\ufeff{GOOD}\n```",
         f"{FENCED}".replace("\n", "\r\n"), GOOD.replace("\n", "\r"),
     ],
 )  # fmt: skip
@@ -152,6 +153,7 @@ def test_a_language_on_its_own_line_a_byte_order_mark_and_line_ends_do_not_matte
     [
         f"```markdown\n# Solution\n{FENCED}\n```", f"````markdown\ntext\n{FENCED}\n````\nbye",
         f"```md\n{FENCED}\n```", f"````\n{FENCED}\n````", f"```\n{FENCED}\n```", f"~~~markdown\n{FENCED}\n~~~",
+        f"```\n~~~python\n{GOOD}\n~~~\n```", f"```markdown\n````python\n{GOOD}\n````\n```",
         f"```markdown\nHi\n\n{fenced('x = 1')}\n\n{FENCED}\n```\n",
     ],
 )  # fmt: skip
@@ -284,6 +286,7 @@ BARE = [
     "{}\n\nif __name__ == '__main__':\n    print(1)\nThanks!",
     "try:\n    import numpy\nexcept ImportError:\n    numpy = None\n{}\nThat is it.", "1. Loop\n2. Double\n\n{}",
     "A = 1; B = 2\n{}\nIt is done.", "(a, b) = 1, 2\n{}", "{}\n---\nText", "{}\n\n| a | b |\n|---|---|",
+    "def is the keyword for functions.\n\n{}\n\ndef can be nested, too.", "class is another one\n{}",
     "return the doubled ones:\n{}", "if you like:\n{}", "for example, with 1:\n{}\nwhile this is easy, try it",
     "{}\n\nprint the result to see", "{}\nassert that it works", '"""Module."""\nimport os\n\n{}\nBye now.',
     "async def g():\n    pass\n\n{}\nThe end.", "{}\n\nTime complexity: O(n)\nSpace: O(1)", "Let x = 3.\n{}",
@@ -301,6 +304,11 @@ def test_prose_and_tokens_around_bare_code_are_left_out(form):
             'def double_all(xs):\n    """\nDouble all\nof them.\n    """\n    return [2 * x for x in xs]',
         )
     )
+
+
+def test_syntax_of_later_pythons_is_code():
+    code = f"type Numbers = list[int]\ntype Pair[T] = tuple[T, T]\n\n{GOOD.replace('(', '[T](', 1)}"
+    assert extract(f"See:\n\n{code}\n\ntype it in and run it.", F).code == code
 
 
 def test_bare_code_can_be_indented_below_prose():

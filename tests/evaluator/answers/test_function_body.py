@@ -95,6 +95,19 @@ def test_other_texts_begin_nothing(text):
     assert not holds(BODY, text)
 
 
+@pytest.mark.parametrize(
+    "example", ["largest([1])", "print(largest([1]))", "best = largest([1])\nprint(best)", "assert largest([1]) == 1"]
+)  # fmt: skip
+def test_an_example_in_a_block_behind_the_body_is_no_body(example):
+    assert holds(f"```python\n{BODY}```\n\nExample:\n```python\n{example}\n```")
+    assert holds(f"{BODY}\n\nExample:\n```python\n{example}\n```")
+
+
+def test_a_word_before_the_body_is_no_line_of_it():
+    assert holds(f"python\n{BODY}")
+    assert holds(f"Sure\n{BODY}")
+
+
 def test_a_whole_function_counts_before_a_body():
     assert holds(f"    return None\n```python\n{HEAD}{BODY}```")
 

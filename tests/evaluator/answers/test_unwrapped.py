@@ -35,6 +35,7 @@ def check(text):
     [
         TYPED, fenced(TYPED), fenced(TYPED, "pycon"), f"In a shell:\n\n{TYPED}\n\nThat is it.",
         fenced(">>> import math\n" + TYPED), fenced(f"{GOOD}\n\n# Example\n>>> double_all([1])\n[2]\n>>> 1\n1"),
+        TYPED.replace(">>> ", ">>>"), quoted(TYPED), f"So:\n\n{quoted(TYPED)}\n\nDone.", TYPED.replace(">", "&gt;"),
         fenced("In [1]: def double_all(xs):\n   ...:     return [2 * x for x in xs]\n   ...:\n\nIn [2]: 1\nOut[2]: 1"),
     ],
 )  # fmt: skip
@@ -62,6 +63,91 @@ def test_a_definition_can_begin_behind_a_label(before):
 def test_a_whole_definition_in_a_code_span_counts_where_there_is_no_better_one(text, code):
     check(text.replace("{}", code))
     check(f"Not `{LINE.replace('2 * x', '0')}` but:\n\n{fenced(GOOD)}")
+
+
+def numbered(form, first=1):
+    lines = f"# doubles\n\n{GOOD}".split("\n")[2:]
+    return "\n".join(form.format(n, line).rstrip() for n, line in enumerate(lines, first))
+
+
+NUMBERS = ["{}  {}", "{}: {}", "{:>3} | {}", "{}\t{}", "{}. {}", "{}) {}", "{:03d}: {}", "{} {}"]
+
+
+@pytest.mark.parametrize("form", NUMBERS)
+def test_line_numbers_before_code_are_taken_off(form):
+    check(fenced(numbered(form)))
+    check(fenced(numbered(form, 9), ""))
+    check(f"The code:\n\n{numbered(form)}\n\n{FENCED_CALL}\n\nThat is it.")
+
+
+FENCED_CALL = fenced("double_all([1])")
+ADDED = "\n".join("+" + line for line in GOOD.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ADDED, f"--- a/x.py\n+++ b/x.py\n@@ -0,0 +1,2 @@\n{ADDED}",
+        " def double_all(xs):\n-    return xs\n+    return [2 * x for x in xs]",
+        "-def double_all(ys):\n-    return ys\n" + ADDED, " import math\n \n" + ADDED,
+    ],
+)  # fmt: skip
+def test_the_lines_that_a_change_leaves_are_code(change):
+    check(fenced(change, "diff"))
+    check(f"Change it so:\n{fenced(change, '')}\nand run it.")
+
+
+UNREAD = [
+    ("    ", "\u00a0\u00a0\u00a0\u00a0"), ("    ", "\u3000\u3000"), ("\n", "\n\u200b"), ("(xs)", "(xs\u200d)"),
+    (" in", "\u202fin"), ("def", "\u2060def"), ("return", "re\u00adturn"), ("\n    ", "\n\ufeff    "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("seen", "written"), UNREAD)
+def test_spaces_and_characters_that_python_does_not_read_are_taken_off(seen, written):
+    check(fenced(GOOD.replace(seen, written)))
+    check(f"Here:\n\n{GOOD.replace(seen, written)}\n\nDone.")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        fenced(numbered("{:>3} | {}")), fenced(ADDED, "diff"), fenced(GOOD.replace(" in", "\u00a0in")),
+        fenced(f"The answer:\n{GOOD}"), fenced(TYPED),
+    ],
+)  # fmt: skip
+def test_sampling_ends_behind_a_closed_block_however_its_code_is_dressed(block):
+    assert [end for end in range(len(block) + 1) if is_complete(block[:end], F)] == [len(block)]
+    assert not is_complete(f"<think>\n{block}\n", F)
+
+
+def test_what_a_whole_program_spells_is_left_as_it_is():
+    for line in ("x = '&lt;'", "x = '\u200b\u00a0'", 'x = """\n+ 1\n1: def f():\n"""'):
+        code = GOOD.replace("    return", f"    {line}\n    return")
+        assert extract(fenced(code), F).code == code
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<pre><code>{}</code></pre>", '<pre><code class="language-python">{}</code></pre>', '<pre lang="py">{}</pre>',
+        "<pre>\n{}\n</pre>\nThat is it.", '<code id="a" class="b">\n{}\n</code>',
+    ],
+)  # fmt: skip
+def test_code_in_html_is_read_without_its_entities(text):
+    check(text.replace("{}", GOOD))
+    check(
+        text.replace(
+            "{}", GOOD.replace("for x in xs", "for x in xs if 0 &lt; 1 &amp; 1 and &quot;a&quot;")
+        )
+    )
+
+
+@pytest.mark.parametrize("quote", ["'''", '"""'])
+@pytest.mark.parametrize("language", ["python", "Python", "py", " python3"])
+def test_triple_quotes_that_name_the_language_can_stand_for_a_fence(quote, language):
+    check(f"{quote}{language}\n{GOOD}\n{quote}")
+    check(f"Sure:\n\n{quote}{language}\n{GOOD}\n{quote}\n\nThat is it.")
 
 
 @pytest.mark.parametrize("mark", ["> ", ">", ">> ", " > "])

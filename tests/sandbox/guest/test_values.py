@@ -56,6 +56,7 @@ anything = st.recursive(
         | st.sets(hashable, max_size=4)
         | st.tuples(inner, inner)
         | st.builds(deque, st.lists(inner, max_size=3))
+        | st.builds(deque, st.lists(inner, max_size=3), st.just(4))
     ),
     max_leaves=20,
 )
@@ -64,7 +65,7 @@ documents = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from(list("ifcbBDYTEyotszdCOqrKIFg?")), inner, min_size=1, max_size=2
+            st.sampled_from(list("ifcbBDYTEyotszdCOqQrKIFg?")), inner, min_size=1, max_size=2
         )
     ),
     max_leaves=30,
@@ -146,6 +147,11 @@ def test_a_subclass_with_an_equality_of_its_own_is_never_compared(base):
     for compare in (lambda: arrived == base(), lambda: base() != arrived, lambda: arrived < 1):
         with pytest.raises(decode.Unjudged, match="type H"):
             compare()
+
+
+def test_a_deque_keeps_its_greatest_length():
+    for value in (deque([1, 2], 2), deque((), 0), deque([1])):
+        assert decode.decode(values.encode(value)).maxlen == value.maxlen
 
 
 def test_an_opaque_value_keeps_its_truth_and_a_bounded_repr():
@@ -355,6 +361,10 @@ def test_hostile_bytes_are_a_value_or_an_error_of_json(data):
         {"o": ["a"]},
         {"y": "eval"},
         {"t": "ab"},
+        {"Q": []},
+        {"Q": ["1"]},
+        {"Q": [1, 1, 2]},
+        {"Q": [10**30]},
     ],
 )
 def test_a_malformed_document_is_a_protocol_error(document):
