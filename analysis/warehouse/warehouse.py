@@ -390,8 +390,8 @@ def _check_vanished(state: State | None, found: Plan, report: IngestReport, *, a
             f"got no folder for {names}; restore them, or drop them with `sdpo-bench ingest --rebuild`"
         )
     report.notices.append(
-        f"{len(vanished)} run(s) have no folder any more ({names}); "
-        "their rows are kept until `sdpo-bench ingest --rebuild`"
+        f"{len(vanished)} run(s) of the results file have no folder here ({names}): deleted, or of another --runs-dir, "
+        "which wants a --results of its own; their rows are kept until `sdpo-bench ingest --rebuild`"
     )
 
 

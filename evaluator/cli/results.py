@@ -219,7 +219,9 @@ def _panel(item: StoredEval, row: EvalResult, *, alone: bool) -> Panel:
         f"{test.verdict:8} {test.assertion}" + (f"  got {test.got}" if test.got else "")
         for test in item.tests.get(row.execution_id, [])
     ]
-    add("Verdicts", "\n".join([f"{row.n_passed} of {row.n_asserts} asserts", *verdicts]))
+    if row.n_asserts is not None:  # an imported log need not count them
+        verdicts.insert(0, f"{row.n_passed} of {row.n_asserts} asserts")
+    add("Verdicts", "\n".join(verdicts))
     add("Feedback", row.feedback)
     title = Text(printable(f"{item.label}  task {row.task_id}  {row.outcome}"))
     return Panel(Group(*parts), title=title)

@@ -264,6 +264,8 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
     # TRL and transformers check their options in types of their own, and read files that some of them name
     except (ValueError, TypeError, ImportError, RuntimeError, OSError, LookupError) as error:
         text = " ".join(str(error).split()).rstrip(".")
+        if "bf16/gpu" in text:  # TRL's bf16 is on by default; its own advice leaves it on
+            raise ConfigError(_NO_GPU.format(config=config)) from error
         raise ConfigError(f"{text}; see `sdpo-bench train --options`") from error
     if rest:
         raise ConfigError(
@@ -273,6 +275,12 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
     return Options(
         bench, training, model, config_text=config.read_text(), overrides=tuple(overrides)
     )
+
+
+_NO_GPU = (
+    "bf16 must have a GPU that torch can use, got none for {config}; `sdpo-bench doctor` says why, "
+    "and `--config configs/smoke-cpu.yaml` trains on a CPU (of your own file: use_cpu: true, bf16: false)"
+)
 
 
 class _Parser(TrlParser):
