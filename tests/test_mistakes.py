@@ -70,6 +70,10 @@ train sdpo --config typo.yaml | got 'modle_name_or_path'; did you mean 'model_na
 train sdpo --config . | is a directory
 train sdpo --config sdpo --lerning_rate 1 | got 'lerning_rate'; did you mean 'learning_rate'?
 train sdpo --config sdpo --no_such_thing_at_all | got 'no_such_thing_at_all'; see `sdpo-bench train --options`
+train sdpo --config smoke-cpu --model tiny | got 'model'; did you mean 'model_name_or_path'?
+train sdpo --config smoke-cpu --model_name_or_path model --lr 1e-4 | got 'lr'; did you mean 'learning_rate'?
+train sdpo --config smoke-cpu --batch_size 4 | did you mean 'per_device_train_batch_size'?
+train sdpo grpo --config smoke-cpu | must follow an option, got 'grpo'
 train sdpo --config smoke-cpu --model_name_or_path ./nope | must be an existing folder or a hub name, got './nope'
 train sdpo --config smoke-cpu --model_name_or_path weights.safetensors | got the file
 train sdpo --config smoke-cpu --model_name_or_path bare | must hold config.json
@@ -185,6 +189,7 @@ OF_VALUES = """
 --num_generations 1 | at least 2
 --per_device_train_batch_size 0 | must be at least 1, got 0
 --label a,b | a comma parts labels
+--label two words | must follow an option, got 'words'
 --support most | support must be in range, got 'most'
 --report_to nowhere | got 'nowhere'
 """

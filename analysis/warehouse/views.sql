@@ -226,7 +226,7 @@ WITH outcomes AS (
     SELECT r.run_id, 'eval_results', r.eval_id, e.step, r.outcome, count(*)
     FROM eval_results r LEFT JOIN evals e USING (run_id, eval_id) GROUP BY ALL)
 SELECT *, n / sum(n) OVER (PARTITION BY run_id, source, eval_id, step) AS fraction
-FROM outcomes;
+FROM outcomes ORDER BY run_id, source, eval_id, step, n DESC, outcome;
 COMMENT ON VIEW failure_classes IS 'how completions end, by step and by evaluation';
 COMMENT ON COLUMN failure_classes.run_id IS 'key into runs';
 COMMENT ON COLUMN failure_classes.source IS 'rollouts or eval_results';
@@ -277,7 +277,7 @@ SELECT run_id, step, count(*) AS n_completions,
        count(demonstration_member) / count(*) AS demonstration_fraction,
        count(*) FILTER (feedback_used) / count(*) AS feedback_used_fraction,
        count(feedback) / count(*) AS feedback_fraction
-FROM rollouts GROUP BY run_id, step;
+FROM rollouts GROUP BY run_id, step ORDER BY run_id, step;
 COMMENT ON VIEW teacher_coverage IS 'share of completions whose teacher had something to show, by step';
 COMMENT ON COLUMN teacher_coverage.run_id IS 'key into runs';
 COMMENT ON COLUMN teacher_coverage.step IS 'optimizer step, from 1';
