@@ -45,6 +45,7 @@ def place(tmp_path_factory):
         "file": "x",
         "old.duckdb": "this is no database",
         "log.txt": "epoch 1 fine\n",
+        "log.csv": "task_id,passed\n1,maybe\n",
         "adapter/adapter_config.json": "{}",
         "bare/readme": "",
         "model/config.json": "{}",
@@ -98,6 +99,13 @@ gap --adapter nope | must hold a readable adapter_config.json
 gap --resume nope | readable run.json
 gap --model bare --n-samples 1 | not in the range
 gap --model bare --feedback nope.py:f | --feedback must name a file that is there
+reproduce --config sdpo --plan | must be named once, got --config
+demo --config sdpo | must be named once, got --config
+eval --gold --dataset embedded/test[7000] | got 7000; name others, such as 25, 
+verify nope | got No such file or directory; give a folder of recorded cases
+verify bare | got No such file or directory; give a folder of recorded cases
+import log.csv --label x | got '1' and 'maybe' in line 2
+restore others | no folder 'runs' in it
 reproduce --configs nope | does not exist
 reproduce --configs bare | must be a readable YAML file
 reproduce --seeds 42;43 | 42;43
@@ -144,7 +152,8 @@ eval --modle x | No such option '--modle'
 compare gold | at least two sides
 compare gold nope | got 'nope'
 compare gold gold | different evaluations
-show gold 1 | must be one that
+show gold 1 | it holds 2 tasks: 
+train sdpo --config sdpo --sandbox procces | did you mean 'process'?
 show nope 56 | got 'nope'
 sandbox attack nope | does not exist
 sandbox attack attacks | attacks

@@ -55,6 +55,11 @@ def check_experiment(
     content = _read(config, given)
     if overrides and not overrides[0].startswith("-"):
         raise click.ClickException(stray(overrides[0]))
+    if "config" in _keys(overrides):  # of two, the parser would take the last
+        raise click.ClickException(
+            f"the configuration must be named once, got --config beside {str(given)!r}; leave it out, and set "
+            "single options, or in `reproduce` --configs FOLDER"
+        )
     known = known_options()
     if known is not None:
         for where, keys in ((str(given), content), ("the command line", _keys(overrides))):
@@ -150,6 +155,7 @@ def _check_paths(options: Mapping[str, Any]) -> None:
     from evaluator.models.named import check_model_name
     from evaluator.problems.mbpp import load_problems
     from evaluator.problems.problem import DatasetError
+    from sandbox.client import check_backend
     from sandbox.program import SandboxError
 
     model = options.get("model_name_or_path")
@@ -171,6 +177,12 @@ def _check_paths(options: Mapping[str, Any]) -> None:
             raise click.ClickException(
                 f"{name} must be a file that is there, got {value!r}; correct its name"
             )
+    backend = options.get("sandbox")
+    if isinstance(backend, str):
+        try:
+            check_backend(backend)
+        except SandboxError as error:
+            raise click.ClickException(str(error)) from error
     folder = options.get("mbpp_dir")
     if isinstance(folder, str) and not Path(folder).is_dir():
         raise click.ClickException(
