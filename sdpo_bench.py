@@ -9,6 +9,7 @@ import importlib.metadata
 import importlib.util
 import io
 import locale
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -67,6 +68,8 @@ class LazyGroup(click.Group):
         # words that are given come from a caller in Python, whose process is its own
         if not args and kwargs.get("args") is None:
             _speak_utf8()
+            # on a CPU it advises every import of peft to install a kernel that nothing here needs
+            logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
             if (problem := foreign_package()) is not None:
                 click.echo(f"Error: {problem}", err=True)
                 raise SystemExit(1)

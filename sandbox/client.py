@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,9 +28,12 @@ def check_backend(backend: str, allowed: Sequence[str] = BACKENDS) -> None:
     if is_url(backend):
         parse_url(backend)
     elif backend not in allowed:
+        close = difflib.get_close_matches(backend, allowed, n=1)
+        meant = f"http://{backend}" if ":" in backend else close[0] if close else ""
+        advice = f"did you mean {meant!r}?" if meant else "name one of these"
         raise SandboxError(
             f"the sandbox must be one of {', '.join(allowed)}, or http://HOST:PORT of "
-            f"`sdpo-bench sandbox serve`, got {backend!r}"
+            f"`sdpo-bench sandbox serve`, got {backend!r}; {advice}"
         )
 
 
@@ -116,7 +120,9 @@ def open_pool(
         SandboxError: no Docker engine, image not built, or the guest does not start.
     """
     if backend not in BACKENDS:
-        raise SandboxError(f"the sandbox must be one of {', '.join(BACKENDS)}, got {backend!r}")
+        raise SandboxError(
+            f"the sandbox must be one of {', '.join(BACKENDS)}, got {backend!r}; name one of these"
+        )
     if n_workers < 1:
         raise SandboxError(f"n_workers must be at least 1, got {n_workers}")
     settings = _Settings(hash_seed, without, dict(environment or {}))

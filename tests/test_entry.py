@@ -27,6 +27,17 @@ def run(*words, cwd, **variables):
     return done
 
 
+def test_a_library_that_advises_what_nothing_here_needs_is_quiet_in_our_own_process():
+    code = (
+        "import logging, sys, sdpo_bench\n"
+        "sys.argv = ['sdpo-bench', '--version']\n"
+        "try: sdpo_bench.main()\n"
+        "except SystemExit: logging.getLogger('bitsandbytes.backends.cpu.ops').warning('install kernels')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "version" in done.stdout and done.stderr == ""
+
+
 # whose packages
 
 

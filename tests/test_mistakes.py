@@ -45,6 +45,7 @@ def place(tmp_path_factory):
         "file": "x",
         "old.duckdb": "this is no database",
         "log.txt": "epoch 1 fine\n",
+        "log.csv": "task_id,passed\n1,maybe\n",
         "adapter/adapter_config.json": "{}",
         "bare/readme": "",
         "model/config.json": "{}",
@@ -70,6 +71,10 @@ train sdpo --config typo.yaml | got 'modle_name_or_path'; did you mean 'model_na
 train sdpo --config . | is a directory
 train sdpo --config sdpo --lerning_rate 1 | got 'lerning_rate'; did you mean 'learning_rate'?
 train sdpo --config sdpo --no_such_thing_at_all | got 'no_such_thing_at_all'; see `sdpo-bench train --options`
+train sdpo --config smoke-cpu --model tiny | got 'model'; did you mean 'model_name_or_path'?
+train sdpo --config smoke-cpu --model_name_or_path model --lr 1e-4 | got 'lr'; did you mean 'learning_rate'?
+train sdpo --config smoke-cpu --batch_size 4 | did you mean 'per_device_train_batch_size'?
+train sdpo grpo --config smoke-cpu | must follow an option, got 'grpo'
 train sdpo --config smoke-cpu --model_name_or_path ./nope | must be an existing folder or a hub name, got './nope'
 train sdpo --config smoke-cpu --model_name_or_path weights.safetensors | got the file
 train sdpo --config smoke-cpu --model_name_or_path bare | must hold config.json
@@ -94,6 +99,13 @@ gap --adapter nope | must hold a readable adapter_config.json
 gap --resume nope | readable run.json
 gap --model bare --n-samples 1 | not in the range
 gap --model bare --feedback nope.py:f | --feedback must name a file that is there
+reproduce --config sdpo --plan | must be named once, got --config
+demo --config sdpo | must be named once, got --config
+eval --gold --dataset embedded/test[7000] | got 7000; name others, such as 25, 
+verify nope | got No such file or directory; give a folder of recorded cases
+verify bare | got No such file or directory; give a folder of recorded cases
+import log.csv --label x | got '1' and 'maybe' in line 2
+restore others | no folder 'runs' in it
 reproduce --configs nope | does not exist
 reproduce --configs bare | must be a readable YAML file
 reproduce --seeds 42;43 | 42;43
@@ -140,7 +152,8 @@ eval --modle x | No such option '--modle'
 compare gold | at least two sides
 compare gold nope | got 'nope'
 compare gold gold | different evaluations
-show gold 1 | must be one that
+show gold 1 | it holds 2 tasks: 
+train sdpo --config sdpo --sandbox procces | did you mean 'process'?
 show nope 56 | got 'nope'
 sandbox attack nope | does not exist
 sandbox attack attacks | attacks
@@ -185,6 +198,7 @@ OF_VALUES = """
 --num_generations 1 | at least 2
 --per_device_train_batch_size 0 | must be at least 1, got 0
 --label a,b | a comma parts labels
+--label two words | must follow an option, got 'words'
 --support most | support must be in range, got 'most'
 --report_to nowhere | got 'nowhere'
 """

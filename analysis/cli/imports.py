@@ -123,7 +123,9 @@ def restore_command(*, folder: Path, runs_dir: Path) -> None:
 def _tell(found: dict[Path, Imported]) -> None:
     """Say what became of each file."""
     for path, each in found.items():
-        echo(f"{path}: {len(each.records):,} rows of {each.form}")
+        # the summary of an evaluation is ours; of a results file it is all there is
+        rows = [row for row in each.records if not isinstance(row, Eval)] or each.records
+        echo(f"{path}: {len(rows):,} rows of {each.form}")
         if each.left_out:
             names = ", ".join(map(repr, each.left_out[:5]))
             more = ", ..." if len(each.left_out) > 5 else ""

@@ -57,9 +57,10 @@ def restore(folder: Path, runs_dir: Path) -> tuple[list[tuple[str, int]], list[s
 def _no_export(folder: Path, reason: str) -> StoreError:
     """Say in one line why a folder cannot be read back."""
     line = visible(reason.strip().partition("\n")[0], 200)
+    inside = [str(path.parent) for path in sorted(folder.glob(f"*/{run_table().name}"))]
     return StoreError(
         f"a folder to restore must be one that `sdpo-bench export` of this version or an earlier one wrote, "
-        f"got {str(folder)!r} ({line}); name another"
+        f"got {str(folder)!r} ({line}); name {' or '.join(inside[:5]) or 'another'}"
     )
 
 

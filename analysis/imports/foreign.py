@@ -274,8 +274,9 @@ def _evaluation(
     for number, row in enumerate(table.rows, 2):
         task_id, passed = _id(row[names["task_id"]]), _flag(row[names["passed"]])
         if task_id is None or passed is None:
+            got = " and ".join(repr(visible(str(row[names[k]]), 60)) for k in ("task_id", "passed"))
             raise StoreError(
-                f"task_id must be a number or a name and passed true or false, got line {number} of "
+                f"task_id must be a number or a name and passed true or false, got {got} in line {number} of "
                 f"{str(path)!r}; mend it"
             )
         text = _text(_cell(row, names, "completion"))

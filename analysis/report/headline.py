@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 import duckdb
@@ -123,7 +122,7 @@ def _policies(
     """The last evaluation of each run with its passes, best first."""
     board = of_runs(
         connection,
-        """SELECT l.*, r.parent_run_id, r.adapter FROM leaderboard l JOIN runs r USING (run_id)
+        """SELECT l.*, c.policy_run_id FROM leaderboard l JOIN eval_curve c USING (run_id, eval_id)
            WHERE {runs} ORDER BY l.pass_at_1 DESC, l.label""",
         run_ids,
         column="l.run_id",
@@ -140,7 +139,7 @@ def _policies(
         key = (row["run_id"], row["eval_id"])
         if key not in passes or row["algorithm"] == "audit":
             continue
-        info = _trained_by(row, infos)
+        info = infos[row["policy_run_id"]]
         repeat = info.seed if info.algorithm else (info.model, info.adapter, info.seed)
         if info.algorithm is None and info.model is None:
             repeat = None
@@ -156,15 +155,6 @@ SELECT run_id, eval_id, task_id, avg(passed::INT) AS share,
 FROM eval_results SEMI JOIN leaderboard USING (run_id, eval_id) WHERE {runs}
 GROUP BY run_id, eval_id, task_id ORDER BY task_order(task_id)
 """
-
-
-def _trained_by(row: dict[str, Any], infos: dict[str, RunInfo]) -> RunInfo:
-    """The run that trained the evaluated policy, where it is in the store; else the evaluation's own."""
-    folder = PurePath(row["adapter"]).parent.name if row["adapter"] else None
-    for run_id in (row["parent_run_id"], folder):
-        if run_id in infos:
-            return infos[run_id]
-    return infos[row["run_id"]]
 
 
 def _infos(connection: duckdb.DuckDBPyConnection) -> dict[str, RunInfo]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +80,19 @@ def damaged(path: Path, error: duckdb.Error) -> StoreError:
     return StoreError(
         f"a results file must be an intact DuckDB file, got {str(path)!r} ({first_line(error)}); "
         "run `sdpo-bench ingest`, which keeps it aside and builds another from the journals"
+    )
+
+
+def earlier(runs_dir: Path, results: Path) -> StoreError:
+    """Return the refusal of an earlier version's file; the command names what is not as usual."""
+    words = ["sdpo-bench ingest"]
+    usual = (("--runs-dir", runs_dir, "runs"), ("--results", results, "results/results.duckdb"))
+    for option, path, default in usual:
+        if path.resolve() != Path(default).resolve():
+            words.append(f"{option} {shlex.quote(str(path))}")
+    return StoreError(
+        f"a results file must be of this version, got {str(results)!r} of an earlier one; "
+        f"run `{' '.join(words)}`, which builds it anew from the journals"
     )
 
 

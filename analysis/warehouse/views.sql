@@ -28,17 +28,23 @@ CREATE MACRO worth(n, total, squares) AS CASE WHEN n > 1 THEN
     n * (total + 1) / (n + 2) * (1 - (total + 1) / (n + 2))
       / ((squares + 1) / (n + 2) - (total + 1) / (n + 2) * (total + 1) / (n + 2)) ELSE 1e-9 END;
 
--- pass@1 of every evaluation, with what was evaluated. A run of kind eval that names a parent
--- evaluates the parent's policy: its algorithm and seed are the parent's.
+-- pass@1 of every evaluation, with what was evaluated. A run of kind eval whose policy another run trained
+-- has that run's algorithm and seed: the parent that it names, or the run in whose folder its adapter lies.
 CREATE VIEW eval_curve AS
-SELECT r.run_id, coalesce(p.run_id, r.run_id) AS policy_run_id, e.eval_id, r.label,
-       coalesce(p.algorithm, r.algorithm, 'base') AS algorithm,
-       coalesce(p.seed, r.seed) AS seed, r.model, e.dataset, e.protocol, e.decoding, e.step,
+WITH names AS (
+    SELECT run_id, parent_run_id AS name, 0 AS place FROM runs UNION ALL
+    SELECT run_id, unnest(string_split(adapter, '/')), 1 FROM runs WHERE algorithm IS NULL),
+trained AS (
+    SELECT n.run_id, min_by(p, n.place) AS policy FROM names n JOIN runs p ON p.run_id = n.name
+    WHERE n.run_id <> n.name GROUP BY n.run_id)
+SELECT r.run_id, coalesce(t.policy.run_id, r.run_id) AS policy_run_id, e.eval_id, r.label,
+       coalesce(t.policy.algorithm, r.algorithm, 'base') AS algorithm,
+       coalesce(t.policy.seed, r.seed) AS seed, r.model, e.dataset, e.protocol, e.decoding, e.step,
        e.n, e.k, e.k / nullif(e.n, 0) AS pass_at_1, e.interval_low, e.interval_high,
        e.wall_s, r.created_at
 FROM evals e
 JOIN runs r USING (run_id)
-LEFT JOIN runs p ON p.run_id = r.parent_run_id;
+LEFT JOIN trained t ON t.run_id = r.run_id;
 COMMENT ON VIEW eval_curve IS 'pass@1 of every evaluation, over steps';
 COMMENT ON COLUMN eval_curve.run_id IS 'run that holds the evaluation';
 COMMENT ON COLUMN eval_curve.policy_run_id IS 'run that trained the policy; the run itself if none';
@@ -220,7 +226,7 @@ WITH outcomes AS (
     SELECT r.run_id, 'eval_results', r.eval_id, e.step, r.outcome, count(*)
     FROM eval_results r LEFT JOIN evals e USING (run_id, eval_id) GROUP BY ALL)
 SELECT *, n / sum(n) OVER (PARTITION BY run_id, source, eval_id, step) AS fraction
-FROM outcomes;
+FROM outcomes ORDER BY run_id, source, eval_id, step, n DESC, outcome;
 COMMENT ON VIEW failure_classes IS 'how completions end, by step and by evaluation';
 COMMENT ON COLUMN failure_classes.run_id IS 'key into runs';
 COMMENT ON COLUMN failure_classes.source IS 'rollouts or eval_results';
@@ -271,7 +277,7 @@ SELECT run_id, step, count(*) AS n_completions,
        count(demonstration_member) / count(*) AS demonstration_fraction,
        count(*) FILTER (feedback_used) / count(*) AS feedback_used_fraction,
        count(feedback) / count(*) AS feedback_fraction
-FROM rollouts GROUP BY run_id, step;
+FROM rollouts GROUP BY run_id, step ORDER BY run_id, step;
 COMMENT ON VIEW teacher_coverage IS 'share of completions whose teacher had something to show, by step';
 COMMENT ON COLUMN teacher_coverage.run_id IS 'key into runs';
 COMMENT ON COLUMN teacher_coverage.step IS 'optimizer step, from 1';

@@ -38,7 +38,7 @@ from analysis.warehouse.recent import (
     recent_path,
     show_together,
 )
-from analysis.warehouse.state import State, damaged, first_line, is_damage, read_state
+from analysis.warehouse.state import State, damaged, earlier, first_line, is_damage, read_state
 from analysis.warehouse.tables import INSERT_WAREHOUSE, schema_sha256, schema_sql, warehouse_row
 
 _STORAGE_VERSION = "v1.4.0"
@@ -226,10 +226,7 @@ def _ingest(
         report.rebuilt = "there was none"
     if state and not rebuild and state.schema_sha256 != schema_sha256():
         if not may_replace:
-            raise StoreError(
-                f"a results file must be of this version, got {str(results)!r} of an earlier one; "
-                "run `sdpo-bench ingest`, which builds it anew from the journals"
-            )
+            raise earlier(runs_dir, results)
         report.rebuilt = "it was built by another version"
     found = plan(runs_dir, state.read_bytes if state and not report.rebuilt else {})
     report.problems += found.problems
@@ -390,8 +387,8 @@ def _check_vanished(state: State | None, found: Plan, report: IngestReport, *, a
             f"got no folder for {names}; restore them, or drop them with `sdpo-bench ingest --rebuild`"
         )
     report.notices.append(
-        f"{len(vanished)} run(s) have no folder any more ({names}); "
-        "their rows are kept until `sdpo-bench ingest --rebuild`"
+        f"{len(vanished)} run(s) of the results file have no folder here ({names}): deleted, or of another --runs-dir, "
+        "which wants a --results of its own; their rows are kept until `sdpo-bench ingest --rebuild`"
     )
 
 

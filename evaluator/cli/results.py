@@ -15,7 +15,7 @@ from rich.text import Text
 from analysis.records import EvalResult
 from analysis.shell_completion import run_names
 from analysis.statistics.verdict import Finding, p_text
-from analysis.task_ids import TaskId, task_id
+from analysis.task_ids import TaskId, task_id, task_order
 from evaluator.cli import command_options
 from evaluator.cli.terminal import (
     check_json_path,
@@ -196,9 +196,10 @@ def _row(item: StoredEval, task: TaskId, sample: int) -> EvalResult:
     """The stored answer that is asked for."""
     row = item.results.get((task, sample))
     if row is None:
+        held = sorted({found for found, _ in item.results}, key=task_order)
         raise StoredError(
             f"the task must be one that {item.name} evaluated, got task {task!s:.100} sample {sample}; "
-            f"it holds {len({found for found, _ in item.results})} tasks"
+            f"it holds {len(held)} tasks: {', '.join(map(str, held[:5]))}{', ...' if len(held) > 5 else ''}"
         )
     return row
 
@@ -219,7 +220,9 @@ def _panel(item: StoredEval, row: EvalResult, *, alone: bool) -> Panel:
         f"{test.verdict:8} {test.assertion}" + (f"  got {test.got}" if test.got else "")
         for test in item.tests.get(row.execution_id, [])
     ]
-    add("Verdicts", "\n".join([f"{row.n_passed} of {row.n_asserts} asserts", *verdicts]))
+    if row.n_asserts is not None:  # an imported log need not count them
+        verdicts.insert(0, f"{row.n_passed} of {row.n_asserts} asserts")
+    add("Verdicts", "\n".join(verdicts))
     add("Feedback", row.feedback)
     title = Text(printable(f"{item.label}  task {row.task_id}  {row.outcome}"))
     return Panel(Group(*parts), title=title)

@@ -112,7 +112,11 @@ def _parts(found: object, function: RewardFunction) -> tuple[Part, ...]:
             )
         checked.append(Part(part.name[:60], value, weight))
     names = [part.name for part in checked]
-    if not names or len(set(names)) < len(names):
+    if not names:
+        raise UserCodeError(
+            f"{name} must return at least one part, got none; return 0.0 for nothing"
+        )
+    if len(set(names)) < len(names):
         raise UserCodeError(
             f"{name} must return parts with names of their own, got {names!r:.120}; rename one"
         )

@@ -155,9 +155,13 @@ def _only(problem_set: ProblemSet, wanted: Sequence[str]) -> ProblemSet:
     known_tags = {tag for problem in problem_set.problems for tag in problem.tags}
     unknown = [*sorted(ids - known, key=task_order), *sorted(tags - known_tags)]
     if unknown:
+        examples = [
+            *map(str, sorted(known, key=task_order)[:3]),
+            *(_TAG + t for t in sorted(known_tags)[:2]),
+        ]
         raise DatasetError(
             f"task ids and tags must be of {problem_set.name} ({len(known)} problems, "
-            f"{len(known_tags)} tags), got {unknown[0]!s:.100}; name others"
+            f"{len(known_tags)} tags), got {unknown[0]!s:.100}; name others, such as {', '.join(examples)}"
         )
     names = [*(_TAG + tag for tag in sorted(tags)), *map(str, sorted(ids, key=task_order))]
     return replace(

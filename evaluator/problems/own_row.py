@@ -151,8 +151,11 @@ class _Row:
         value = self._cell("task_id")
         if isinstance(value, float) and value.is_integer():
             value = int(value)  # tables of pandas make floats of integers beside an empty cell
+        if value is None or value == "":
+            self.faults.append("task_id must be given, got none; add the column task_id")
+            return 0
         try:
-            return checked_task_id("" if value is None else value)
+            return checked_task_id(value)
         except ValueError as error:
             self.faults.append(str(error).replace("a task id", "task_id", 1))
             return 0

@@ -219,7 +219,8 @@ def _lines_of_json(path: Path, content: bytes) -> Iterator[FileRow]:
 def _of_object(place: str, value: object) -> FileRow:
     """The row of what JSON held there."""
     if not isinstance(value, dict):
-        return FileRow(place, {}, f"it must be one JSON object, got {type(value).__name__}")
+        array = "; an array belongs in a file that ends in .json" if isinstance(value, list) else ""
+        return FileRow(place, {}, f"it must be one JSON object, got {type(value).__name__}{array}")
     return _row(place, value)
 
 

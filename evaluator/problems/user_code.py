@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Callable
@@ -93,6 +94,10 @@ def load_function(spec: str, *, option: str) -> UserFunction:
         ]
         raise UserCodeError(
             f"{option} must name a function of {str(path)!r}, got {name!r}; it has {', '.join(known[:8]) or 'none'}"
+        )
+    if inspect.iscoroutinefunction(found):
+        raise UserCodeError(
+            f"{option} must name a function that returns at once, got {name!r}, which is async; write it with `def`"
         )
     return UserFunction(spec, hashlib.sha256(path.read_bytes()).hexdigest(), path, found)
 

@@ -67,9 +67,9 @@ def _policy(item: StoredEval) -> RunInfo:
     if item.info.parent_run_id is not None:
         folders.append(item.run_dir.parent / item.info.parent_run_id)
     if item.info.adapter is not None:
-        trained = Path(item.info.adapter).parent
-        # the second: runs that were moved or restored stand beside the evaluation, under their old names
-        folders += [trained, item.run_dir.parent / trained.name]
+        # a checkpoint lies deeper; runs that were moved or restored stand beside the evaluation, under their old names
+        for trained in Path(item.info.adapter).parents:
+            folders += [trained, item.run_dir.parent / trained.name]
     for folder in folders:
         try:
             return read_run_info(folder)

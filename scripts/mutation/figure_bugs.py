@@ -224,8 +224,8 @@ FIGURE_BUGS = (
     Bug(
         "statistics",
         "an evaluation's own seed is its policy's",
-        'for run_id in (row["parent_run_id"], folder):',
-        "for run_id in ():",
+        'info = infos[row["policy_run_id"]]',
+        'info = infos[row["run_id"]]',
     ),
     Bug(
         "statistics",

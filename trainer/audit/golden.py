@@ -308,7 +308,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path} must be a readable JSON file: {error}; give a folder of recorded cases"
+            f"{path} must be a readable JSON file, got {getattr(error, 'strerror', None) or error}; give a folder of "
+            "recorded cases, such as tests/golden/sdpo of a checkout"
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")

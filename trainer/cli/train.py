@@ -137,8 +137,10 @@ def _run(
             f"{layer.name:12} {_verdict(layer.passed):5} {layer.n_checks} checks, the worst {layer.worst}: "
             f"{layer.largest:.1e} (threshold {layer.threshold:.0e})"
         )
+    is_adapter = (result.adapter_dir / "adapter_config.json").is_file()  # else the whole model
+    words = f"eval --{'adapter' if is_adapter else 'model'} {result.adapter_dir}"
     click.echo(printable(f"adapter: {result.adapter_dir}"))
-    click.echo('next:    sdpo-bench sql "from leaderboard"   or   sdpo-bench plots')
+    click.echo(printable(f"next:    sdpo-bench {words}   or   sdpo-bench report"))
     passed = all(layer.passed for layer in result.layers)
     return exit_codes.FINISHED if passed else exit_codes.FAILED, str(result.run_dir)
 

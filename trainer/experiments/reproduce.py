@@ -238,12 +238,10 @@ def plan_lines(
         else:
             unknown += 1
             lines.append(f"{stage.label:24} {stage.steps} steps, not measured")
-    rest = (
-        f", and {unknown} stages whose step was not measured (make gpu-check measures it)"
-        if unknown
-        else ""
-    )
-    return [*lines, f"{total:.1f} hours of training steps{rest}; evaluations come on top"]
+    sums = [f"{total:.1f} hours of training steps"] if step_s or not unknown else []
+    if unknown:
+        sums.append(f"{unknown} stages whose step was not measured (make gpu-check measures it)")
+    return [*lines, f"{', and '.join(sums)}; evaluations come on top"]
 
 
 def published_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -6,8 +6,7 @@ set too, in the file or on the command line, and a key that none of the three kn
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -20,6 +19,7 @@ from analysis.provenance import check_label
 from sandbox.client import check_backend
 from sandbox.program import SandboxError
 from trainer.losses.sdpo import Distillation
+from trainer.options.early import stray, unknown
 from trainer.options.shipped import advice
 from trainer.teacher.prompt import TeacherRules
 
@@ -244,7 +244,7 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
     known = {action.dest for action in parser._actions}
     for key in keys:
         if key not in known:
-            raise ConfigError(_unknown(key, known, where=str(config)))
+            raise ConfigError(unknown(key, known, where=str(config)))
     if "output_dir" in [*keys, *(word[2:].partition("=")[0] for word in overrides)]:
         raise ConfigError(
             "output_dir must be left out, got one; a run's folder is made in runs_dir"
@@ -264,15 +264,23 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
     # TRL and transformers check their options in types of their own, and read files that some of them name
     except (ValueError, TypeError, ImportError, RuntimeError, OSError, LookupError) as error:
         text = " ".join(str(error).split()).rstrip(".")
+        if "bf16/gpu" in text:  # TRL's bf16 is on by default; its own advice leaves it on
+            raise ConfigError(_NO_GPU.format(config=config)) from error
         raise ConfigError(f"{text}; see `sdpo-bench train --options`") from error
     if rest:
-        raise ConfigError(
-            _unknown(rest[0].lstrip("-").split("=")[0], known, where="the command line")
-        )
+        name = rest[0].lstrip("-").split("=")[0]
+        known_names = unknown(name, known, where="the command line")
+        raise ConfigError(known_names if rest[0].startswith("--") else stray(rest[0]))
     bench, training, model = parsed
     return Options(
         bench, training, model, config_text=config.read_text(), overrides=tuple(overrides)
     )
+
+
+_NO_GPU = (
+    "bf16 must have a GPU that torch can use, got none for {config}; `sdpo-bench doctor` says why, "
+    "and `--config configs/smoke-cpu.yaml` trains on a CPU (of your own file: use_cpu: true, bf16: false)"
+)
 
 
 class _Parser(TrlParser):
@@ -293,17 +301,6 @@ def _read_keys(config: Path) -> list[str]:
     if not isinstance(content, dict):
         raise ConfigError(f"--config must hold `key: value` lines, got {str(config)!r}; {advice()}")
     return [str(key) for key in content if key != "env"]
-
-
-def near_miss(key: str, known: Iterable[str]) -> str | None:
-    """A question after the known name that is meant; None where none is like it."""
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else None
-
-
-def _unknown(key: str, known: set[str], *, where: str) -> str:
-    hint = near_miss(key, known) or "see `sdpo-bench train --options`"
-    return f"{where} must hold known options only, got {key!r}; {hint}"
 
 
 def _require(holds: bool, name: str, config: BenchConfig) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from trainer.options.config import ConfigError, near_miss
+from trainer.options.config import ConfigError
+from trainer.options.early import near_miss
 
 _NARROWING = (
     "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h", "no_repeat_ngram_size", "min_new_tokens", "bad_words_ids",

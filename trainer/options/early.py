@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,17 @@ _CLASSES = (
     ("transformers", "training_args.py", "TrainingArguments"),
 )
 """Package, file and class of all that `trainer.options.config` hands to the parser, what they inherit included."""
+_CALLED_ELSEWHERE = {
+    "model": "model_name_or_path",
+    "lr": "learning_rate",
+    "batch_size": "per_device_train_batch_size",
+    "epochs": "num_train_epochs",
+    "max_new_tokens": "max_completion_length",
+    "n_samples": "num_generations",
+    "limit": "max_problems",
+    "backend": "sandbox",
+}
+"""Names that our other commands and other trainers give to an option, where the likest name is another one."""
 _FETCHED = ("full/", "sanitized/")
 """Data sets that may come from the hub, which takes its time."""
 
@@ -42,12 +53,19 @@ def check_experiment(
     """
     config = config_path(given)
     content = _read(config, given)
+    if overrides and not overrides[0].startswith("-"):
+        raise click.ClickException(stray(overrides[0]))
+    if "config" in _keys(overrides):  # of two, the parser would take the last
+        raise click.ClickException(
+            f"the configuration must be named once, got --config beside {str(given)!r}; leave it out, and set "
+            "single options, or in `reproduce` --configs FOLDER"
+        )
     known = known_options()
     if known is not None:
         for where, keys in ((str(given), content), ("the command line", _keys(overrides))):
             for key in keys:
                 if not {key, key.removeprefix("no_")} & {*known, "env"}:
-                    raise click.ClickException(_unknown(key, known, where))
+                    raise click.ClickException(unknown(key, known, where=where))
     options = {**content, **_values(overrides)}
     if needs_model and options.get("model_name_or_path") is None:
         raise click.ClickException(
@@ -137,6 +155,7 @@ def _check_paths(options: Mapping[str, Any]) -> None:
     from evaluator.models.named import check_model_name
     from evaluator.problems.mbpp import load_problems
     from evaluator.problems.problem import DatasetError
+    from sandbox.client import check_backend
     from sandbox.program import SandboxError
 
     model = options.get("model_name_or_path")
@@ -158,6 +177,12 @@ def _check_paths(options: Mapping[str, Any]) -> None:
             raise click.ClickException(
                 f"{name} must be a file that is there, got {value!r}; correct its name"
             )
+    backend = options.get("sandbox")
+    if isinstance(backend, str):
+        try:
+            check_backend(backend)
+        except SandboxError as error:
+            raise click.ClickException(str(error)) from error
     folder = options.get("mbpp_dir")
     if isinstance(folder, str) and not Path(folder).is_dir():
         raise click.ClickException(
@@ -165,7 +190,23 @@ def _check_paths(options: Mapping[str, Any]) -> None:
         )
 
 
-def _unknown(key: str, known: set[str], where: str) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "see `sdpo-bench train --options`"
+def unknown(key: str, known: set[str], *, where: str) -> str:
+    """Say in one line that nothing is called so."""
+    hint = near_miss(key, known) or "see `sdpo-bench train --options`"
     return f"{where} must hold known options only, got {key!r}; {hint}"
+
+
+def stray(word: str) -> str:
+    """Say in one line that a word is neither an option nor an option's value."""
+    return (
+        f"a word on the command line must follow an option, got {word!r}; write --name before it, "
+        "or put a value that holds blanks in quotes"
+    )
+
+
+def near_miss(key: str, known: Iterable[str]) -> str | None:
+    """A question after the known name that is meant; None where none is like it."""
+    names = list(known)
+    meant = _CALLED_ELSEWHERE.get(key)
+    close = [meant] if meant in names else difflib.get_close_matches(key, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else None

@@ -101,6 +101,15 @@ def test_what_is_no_export_is_refused_in_one_line(exported, tmp_path):
     assert not any((tmp_path / "runs").glob("*")), "half a run stands there"
 
 
+def test_a_folder_of_exports_names_those_in_it(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "runs").mkdir(parents=True)
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(StoreError) as caught:
+        restore(tmp_path, tmp_path / "runs")
+    assert str(caught.value).endswith(f"; name {tmp_path / 'one'} or {tmp_path / 'two'}")
+
+
 @pytest.mark.parametrize("run_id", ["../out", "/tmp/out", ".", "a/b", "", "x" * 201, "a\nb"])
 def test_a_run_id_that_is_no_file_name_writes_nothing(exported, tmp_path, run_id):
     source = shutil.copy(exported / "parts [1]" / "runs" / "all.parquet", tmp_path)

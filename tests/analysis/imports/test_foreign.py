@@ -170,7 +170,11 @@ def test_an_imported_run_can_be_drawn_and_reported(tmp_path):
         ("a.csv", "step,loss\nx,2\n", "a step must be a whole number from 0, got 'x' in line 2"),
         ("a.csv", "step,loss\n1.5,2\n", "a step must be a whole number from 0, got '1.5'"),
         ("a.csv", "step,loss\n1e30,2\n", "a log must hold values that can be stored"),
-        ("a.csv", "task_id,passed\n1,maybe\n", "passed true or false, got line 2"),
+        (
+            "a.csv",
+            "task_id,passed\n1,maybe\n",
+            "passed true or false, got '1' and 'maybe' in line 2",
+        ),
         ("a.json", "[1]", "a log must be whole"),
         ("a.json", "{", "a log must be whole"),
         ("a.jsonl", '{"step": 1}\n{', "a log must be whole"),
@@ -339,3 +343,16 @@ def test_an_evaluation_may_name_its_problems(tmp_path):
     assert ids == ["mine/1", 7]
     with pytest.raises(StoreError, match="task_id must be a number or a name"):
         read(tmp_path, "e.csv", "task_id,passed\n<b>,1\n")
+
+
+def test_an_imported_evaluation_counts_the_rows_of_its_file_and_is_shown_without_what_it_lacks(
+    tmp_path,
+):
+    (tmp_path / "e.csv").write_text("task_id,passed,completion\n56,1,x = 1\n57,0,y\n")
+    assert (
+        "e.csv: 2 rows of evaluation"
+        in run_import(tmp_path, tmp_path / "e.csv", "--label", "e").stdout
+    )
+    words = ["show", "e", "56", "--runs-dir", str(tmp_path / "runs")]
+    shown = CliRunner().invoke(main, words)
+    assert shown.exit_code == 0 and "x = 1" in shown.stdout and "None" not in shown.stdout

@@ -1,6 +1,7 @@
 """An ingest replaces what this program wrote and nothing else; a command that reads replaces nothing."""
 
 import os
+import re
 import sqlite3
 from pathlib import Path
 
@@ -225,7 +226,8 @@ def test_our_own_file_of_an_earlier_form_is_rebuilt_by_ingest_alone(runs, result
     ingest(runs, results)
     set_form(results, FORM - 1)
     before = everything(results.parent)
-    with pytest.raises(StoreError, match="run `sdpo-bench ingest`"):
+    command = f"run `sdpo-bench ingest --runs-dir {runs} --results {results}`"
+    with pytest.raises(StoreError, match=re.escape(command)):
         ingest(runs, results, may_replace=False)
     assert everything(results.parent) == before
     assert ingest(runs, results).rebuilt == "it was built by another version"

@@ -82,6 +82,13 @@ def test_an_audit_passes_where_every_check_does_and_names_the_step_of_the_larges
     ]
 
 
+def test_the_views_that_troubleshooting_names_are_read_step_by_step(connection):
+    steps = [7, 3, 12, 1, 9]
+    put(connection, "rollouts", *(rollout(step=step) for step in steps))
+    for view in ("teacher_coverage", "failure_classes"):
+        assert seen(connection, f"SELECT step FROM {view}") == [(s,) for s in sorted(steps)]  # noqa: S608 - ours
+
+
 def test_coverage_of_the_teacher_is_over_all_completions(connection):
     shown = {"teacher_prompt": "p", "demonstration_member": 0, "feedback": "f"}
     put(
@@ -93,7 +100,7 @@ def test_coverage_of_the_teacher_is_over_all_completions(connection):
         rollout(member_index=3),
         rollout(step=2),
     )
-    assert seen(connection, "FROM teacher_coverage ORDER BY step") == [
+    assert seen(connection, "FROM teacher_coverage") == [
         ("r", 1, 4, 3 / 4, 2 / 4, 1 / 4, 3 / 4),
         ("r", 2, 1, 0.0, 0.0, 0.0, 0.0),
     ]

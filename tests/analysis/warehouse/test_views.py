@@ -35,6 +35,27 @@ def test_an_evaluation_of_a_runs_policy_has_that_runs_algorithm_and_seed(connect
     ]
 
 
+@pytest.mark.parametrize("adapter", ["runs/t/adapter", "/elsewhere/t/checkpoints/checkpoint-5"])
+def test_an_evaluation_of_an_adapter_belongs_to_the_run_in_whose_folder_it_lies(
+    connection, adapter
+):
+    put(
+        connection,
+        "runs",
+        {"run_id": "t", "algorithm": "sdpo", "seed": 7, "label": "trained"},
+        {"run_id": "e", "adapter": adapter, "seed": 0, "label": "its evaluation"},
+        {"run_id": "f", "adapter": "another/adapter", "seed": 1, "label": "of a strange adapter"},
+        {"run_id": "g", "algorithm": "grpo", "adapter": adapter, "seed": 2, "label": "goes on"},
+    )
+    put(connection, "evals", evaluation("e"), evaluation("f", k=3), evaluation("g", k=2))
+    assert seen(connection, "SELECT run_id, algorithm, seed FROM leaderboard ORDER BY 1") == [
+        ("e", "sdpo", 7),
+        ("f", "base", 1),
+        ("g", "grpo", 2),
+    ]
+    assert seen(connection, "SELECT policy_run_id FROM eval_curve WHERE run_id = 'e'") == [("t",)]
+
+
 def test_the_leaderboard_has_the_last_evaluation_of_each_run_and_condition_best_first(connection):
     put(connection, "runs", {"run_id": "a", "label": "a"}, {"run_id": "b", "label": "b"})
     put(

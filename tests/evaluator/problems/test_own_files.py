@@ -251,6 +251,21 @@ def test_every_fault_of_every_row_is_found(tmp_path):
     assert "unique, got 'a' in line 1" in faults[2][0]
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"text": "Add.", "tests": ["assert f(1) == 1"]}', "task_id must be given, got none; add the column"),
+        ('{"id": null, "text": "Add.", "tests": ["assert f(1) == 1"]}', "task_id must be given, got none"),
+        ('{"id": "a", "text": "Add.", "tests": ["assert f(1) == 1"], "function": "g"}', r"asked for \(g\)"),
+        ('[{"id": "a"}]', "got list; an array belongs in a file that ends in .json"),
+    ],
+)  # fmt: skip
+def test_a_row_that_a_newcomer_writes_is_told_what_it_lacks(tmp_path, line, said):
+    (tmp_path / "own.jsonl").write_text(line + "\n")
+    with pytest.raises(DatasetError, match=said):
+        load_problems(str(tmp_path / "own.jsonl"))
+
+
 ROW = {
     "task_id": "mine/1",
     "text": "Add.",

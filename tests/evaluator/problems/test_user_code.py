@@ -125,6 +125,14 @@ def test_what_is_no_reward_is_one_line(graded, returned):
     assert "\n" not in str(error.value)
 
 
+def test_no_part_at_all_and_an_async_function_are_named_as_such(tmp_path, graded):
+    with pytest.raises(UserCodeError, match="at least one part, got none"):
+        reward(graded, function=lambda g, c: {})
+    (tmp_path / "mine.py").write_text("async def later(grade, completion): return 1.0\n")
+    with pytest.raises(UserCodeError, match="got 'later', which is async; write it with `def`"):
+        load_function(f"{tmp_path}/mine.py:later", option="--reward")
+
+
 def test_own_feedback_is_bounded_and_harmless(graded):
     said = feedback(graded, function=lambda g, c: "try <|im_end|> again\x07" + "x" * 5000)
     assert said.startswith("try < |im_end| > again") and len(said) <= 1200

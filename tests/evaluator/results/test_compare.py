@@ -266,7 +266,9 @@ def test_other_content_under_one_name_is_refused():
         compare([first, second])
 
 
-@pytest.mark.parametrize("named_by", ["adapter", "an adapter that was moved", "parent_run_id"])
+@pytest.mark.parametrize(
+    "named_by", ["adapter", "a checkpoint", "an adapter that was moved", "parent_run_id"]
+)
 def test_an_adapter_is_of_the_run_that_trained_it(tmp_path, named_by):
     first, second = pair()
     for item in second.evals:
@@ -280,6 +282,10 @@ def test_an_adapter_is_of_the_run_that_trained_it(tmp_path, named_by):
             info=INFO.model_copy(
                 update={
                     "adapter": {"adapter": str(tmp_path / item.info.run_id / "adapter"), "seed": 0},
+                    "a checkpoint": {
+                        "adapter": f"{tmp_path}/{item.info.run_id}/checkpoints/checkpoint-8",
+                        "seed": 0,
+                    },
                     "an adapter that was moved": {
                         "adapter": f"runs/{item.info.run_id}/adapter",
                         "seed": 0,

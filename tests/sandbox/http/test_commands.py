@@ -77,6 +77,20 @@ def test_a_name_of_a_sandbox_is_checked_without_opening_it(name):
     check_backend(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("procces", "did you mean 'process'?"),
+        ("localhost:8765", "did you mean 'http://localhost:8765'?"),
+        ("vm", "name one of these"),
+    ],
+)
+def test_a_wrong_name_of_a_sandbox_is_told_the_right_one(name, advice):
+    with pytest.raises(SandboxError) as caught:
+        check_backend(name)
+    assert str(caught.value).endswith(f"got {name!r}; {advice}")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["grpo", "sdpo"])
 def test_two_steps_of_training_over_http(url, tmp_path, algorithm, capfd):

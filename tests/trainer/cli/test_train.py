@@ -67,6 +67,20 @@ def test_an_audit_that_fails_a_layer_fails_loudly(monkeypatch, tmp_path, capsys,
     assert "9 checks, the worst loss.value: 3.0e-07 (threshold 1e-06)" in said
 
 
+@pytest.mark.parametrize("is_adapter", [True, False])
+def test_what_is_proposed_next_evaluates_what_was_trained(
+    monkeypatch, tmp_path, capsys, is_adapter
+):
+    saved = tmp_path / "adapter"
+    saved.mkdir()
+    (saved / ("adapter_config.json" if is_adapter else "config.json")).write_text("{}")
+    result = RunResult(tmp_path, saved, 5, (), ())
+    monkeypatch.setattr("trainer.training.train.resume", lambda *args, **kwargs: result)
+    _run(None, None, tmp_path, [])
+    option = "--adapter" if is_adapter else "--model"
+    assert f"next:    sdpo-bench eval {option} {saved} " in capsys.readouterr().out
+
+
 def test_the_line_of_a_layer_shows_the_check_that_is_worst_by_its_own_threshold():
     rows = []
     auditor = Auditor(

@@ -103,6 +103,8 @@ def test_the_plan_counts_hours_of_measured_steps_and_names_the_others(tmp_path):
     lines = reproduce.plan_lines(plan(seeds=[42]), step_s=step_s, known={})
     assert "0.5 h" in lines[1] and "not measured" in lines[2]
     assert lines[-1].startswith("0.5 hours") and "3 stages" in lines[-1]
+    lines = reproduce.plan_lines(plan(seeds=[42]), step_s={}, known={})
+    assert lines[-1].startswith("4 stages whose step was not measured"), "not: 0.0 hours"
 
 
 def test_ours_stand_beside_the_published_figures():

@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from trainer.options.config import BenchConfig, ConfigError, parse_options
 
@@ -43,6 +44,16 @@ def test_the_benchmarks_figures_are_in_the_file():
 def test_the_command_line_wins_over_the_file(config_file):
     options = parse_options(config_file(), ["--learning_rate", "0.5", "--ema_rate", "0.3"])
     assert (options.training.learning_rate, options.bench.ema_rate) == (0.5, 0.3)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_configuration_for_a_gpu_names_the_one_for_a_cpu_where_there_is_none():
+    with pytest.raises(ConfigError) as caught:
+        parse_options(CONFIGS / "grpo.yaml")
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("bf16 must have a GPU that torch can use, got none for ")
+    assert "`--config configs/smoke-cpu.yaml` trains on a CPU" in line
+    assert parse_options(CONFIGS / "smoke-cpu.yaml").training.use_cpu
 
 
 @pytest.mark.parametrize(
