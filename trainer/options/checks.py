@@ -68,8 +68,7 @@ def check_settings(algorithm: Algorithm, options: Options) -> None:
         value = getattr(bench, name)
         if algorithm not in algorithms and value != defaults[name]:
             raise ConfigError(
-                f"{name} must be left out of a {algorithm} run, got {value!r}; it belongs to "
-                f"{', '.join(algorithms)}"
+                f"{name} must be left out with {algorithm}, got {value!r}; it belongs to {', '.join(algorithms)}"
             )
     if algorithm == "routed" and (training.loss_type, bench.aggregation) != ("dapo", "token_mean"):
         raise ConfigError(
