@@ -169,6 +169,10 @@ def read_template(path: Path, *, option: str) -> str:
         raise UserCodeError(
             f"{option} must name a UTF-8 file, got {str(path)!r} ({error.reason}); save it as UTF-8"
         ) from error
+    except ValueError as error:  # a NUL in the name
+        raise UserCodeError(
+            f"{option} must name a readable file, got {str(path)!r} ({error}); correct its path"
+        ) from error
     if not text.strip() or len(text) > MAX_TEMPLATE_CHARS or "\0" in text:
         raise UserCodeError(
             f"{option} must name a text of 1 to {MAX_TEMPLATE_CHARS} characters without NUL, got {len(text)} in "

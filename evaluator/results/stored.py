@@ -13,6 +13,9 @@ from analysis.journal.lines import Damage, scan
 from analysis.records import Eval, EvalResult, Rewind, RunInfo, TestResult
 from analysis.task_ids import TaskId, task_order
 
+BESIDE = "-sampled"
+"""Ends the id of an evaluation that sampled beside the greedy one whose id stands before it."""
+
 
 class StoredError(Exception):
     """An evaluation that was asked for is not there; the message says what is."""
@@ -108,8 +111,9 @@ def find_evals(
 
     Args:
         runs_dir: folder of the runs.
-        name: a run id (its last evaluation), `run id/eval id`, a label (its newest evaluation), or
-            several of these joined by commas: seeds of one policy.
+        name: a run id (its last evaluation; the greedy one, where others were sampled beside it),
+            `run id/eval id`, a label (its newest evaluation), or several of these joined by commas:
+            seeds of one policy.
         every_run: a label stands for all evaluations that bear it, not only for the newest.
         with_tests: read the verdicts as well.
         say: told what was left out, damaged lines and runs, and which of several runs was taken.
@@ -132,12 +136,13 @@ def _find_one(
     if _is_run(runs_dir, run_id):
         run_dir = runs_dir / run_id
         evals = [item for item in read_evals(run_dir, with_tests=with_tests, say=say) if item.row]
-        chosen = [item for item in evals if not eval_id or item.name == name]
+        chosen = [item for item in evals if item.name == name] if eval_id else _greedy(evals)
         if chosen:
             return chosen[-1:]
+        held = ", ".join(item.name for item in evals)
         raise StoredError(
-            f"the run must hold a finished evaluation {eval_id!r}, got {[e.name for e in evals]}; "
-            "name one of these"
+            f"a run must hold the finished evaluation that is asked for, got {name!r}; "
+            + (f"name one of {held}" if held else "none has finished in it")
         )
     labelled: list[StoredEval] = []
     for path in sorted(runs_dir.glob("*/run.json")):
@@ -146,7 +151,8 @@ def _find_one(
         except StoreError as error:  # one run that cannot be read says nothing about the others
             say(f"left out: {error}")
             continue
-        labelled += [item for item in evals if item.row is not None and item.label == name]
+        finished = _greedy([item for item in evals if item.row is not None])
+        labelled += [item for item in finished if item.label == name]
     if not labelled:
         raise StoredError(
             f"a name must be the id of a run or the label of a finished evaluation in "
@@ -162,6 +168,16 @@ def _find_one(
         "name runs, or take all as seeds with --every-run"
     )
     return last[-1:]
+
+
+def _greedy(evals: list[StoredEval]) -> list[StoredEval]:
+    """Those that no name is needed for: samples that were drawn beside a greedy evaluation are asked for by theirs."""
+    names = {item.name for item in evals}
+    return [
+        e
+        for e in evals
+        if e.name == e.name.removesuffix(BESIDE) or e.name[: -len(BESIDE)] not in names
+    ]
 
 
 def _is_run(runs_dir: Path, run_id: str) -> bool:

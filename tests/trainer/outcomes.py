@@ -26,7 +26,7 @@ def outcome(runs: Path):
         tables = [connection.execute(query).fetchall() for query in (ROLLOUTS, METRICS)]
     folders = [run_dir / name for name in ("adapter", "teacher_adapter")]
     weights = [
-        load_file(folder / "adapter_model.safetensors")
+        load_file(next(folder.glob("*model.safetensors")))
         for folder in folders
         if folder == folders[0] or folder.exists()
     ]

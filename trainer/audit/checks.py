@@ -46,7 +46,9 @@ AGGREGATION = 1e-6
 TIE = 1e-5
 """Difference of two scaled logits that float32 does not resolve: see LOGPROBS."""
 TIES = 0.05
-"""Share of tokens that may be left out for that before the audit is no audit."""
+"""Share of the run's tokens that may be left out for that before the audit is no audit."""
+FIRST_TIES = 2
+"""Tokens that may be left out whatever their share: the first micro-batch may hold six."""
 EMA = 1e-6
 """Relative to the largest weight; the shadow is rounded to float32 at each update."""
 
@@ -103,6 +105,7 @@ class Auditor:
         self._shadow: dict[str, Tensor] = {}
         self._step_rows: list[Tensor] = []
         self._step_loss = 0.0
+        self._n_tokens = self._n_ties = 0
 
     # layer by layer
 
@@ -153,8 +156,10 @@ class Auditor:
         ):
             self._compare(layer, actual, exact, threshold, step=step, micro_batch=micro_batch)
         if len(clear):
-            ties = 1.0 - float(clear.double().mean())
-            self._note("loss.ties", ties, TIES, step=step, micro_batch=micro_batch)
+            self._n_tokens += len(clear)
+            self._n_ties += int((~clear).sum())
+            share, allowed = self._n_ties / self._n_tokens, TIES + FIRST_TIES / self._n_tokens
+            self._note("loss.ties", share, allowed, step=step, micro_batch=micro_batch)
 
     def prompts(
         self,
@@ -165,6 +170,7 @@ class Auditor:
         template: Callable[[Sequence[Message]], str],
         *,
         reference: str,
+        fits: Callable[[Sequence[Message]], bool],
         step: int,
         group: int,
     ) -> None:
@@ -174,7 +180,15 @@ class Auditor:
             for i in range(len(attempts))
             if (
                 problem := prompt_problem(
-                    self._rules, question, attempts, i, prompts[i], texts[i], template, reference
+                    self._rules,
+                    question,
+                    attempts,
+                    i,
+                    prompts[i],
+                    texts[i],
+                    template,
+                    reference,
+                    fits=fits,
                 )
             )
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from evaluator.answers.answer_text import without_thinking
 from trainer.teacher.prompt import Attempt, Message, TeacherPrompt, TeacherRules
 
 
@@ -16,13 +17,21 @@ def prompt_problem(
     text: str | None,
     template: Callable[[Sequence[Message]], str],
     reference: str,
+    *,
+    fits: Callable[[Sequence[Message]], bool],
 ) -> str | None:
-    """Return what is wrong with one member's prompt, by the rule as the paper states it; None if nothing."""
+    """Return what is wrong with one member's prompt, by the rule as the paper states it; None if nothing.
+
+    What `fits` not into the teacher's limit is shortened or left out: then less may be shown, but nothing else.
+    """
     context = rules.context
     peers = [
         j
         for j, a in enumerate(attempts)
-        if context == "peer" and a.success and (j != index or not rules.exclude_self)
+        if context == "peer"
+        and a.success
+        and (j != index or not rules.exclude_self)
+        and _is_answer(a, rules)
     ]
     own = attempts[index].feedback
     has_feedback = rules.use_feedback and bool(own and own.strip())
@@ -34,13 +43,21 @@ def prompt_problem(
     )
     if not has_solution and not shows_feedback and context != "nothing":
         return None if prompt is None else "has a prompt and must have none"
+    solution = _shown(attempts[peers[0]], rules) if peers else reference if has_solution else None
+    whole = _whole(rules, question, solution, own if shows_feedback else None)
+    may_lack = context != "nothing" and not fits(whole)
     if prompt is None or text is None:
-        return "has no prompt and must have one"
-    if prompt.demonstration_member != (peers[0] if peers else None):
-        return f"is shown member {prompt.demonstration_member}, must be {peers[:1]}"
-    if prompt.feedback_used != shows_feedback:
+        return None if may_lack else "has no prompt and must have one"
+    member, expected = prompt.demonstration_member, peers[0] if peers else None
+    if member != expected and not (may_lack and member is None):
+        return f"is shown member {member}, must be {peers[:1]}"
+    if prompt.feedback_used != shows_feedback and not (may_lack and shows_feedback):
         return f"feedback shown is {prompt.feedback_used}, must be {shows_feedback}"
-    if context == "reference" and not _holds(prompt, reference):
+    if may_lack and not fits(prompt.messages):
+        return "must fit into the limit of the teacher's prompt"
+    if prompt.reference_used and not _holds(prompt, reference):
+        return "must contain the reference solution"
+    if context == "reference" and not prompt.reference_used and not may_lack:
         return "must contain the reference solution"
     if context == "nothing" and list(prompt.messages) != list(question):
         return "must be the student's own prompt"
@@ -51,6 +68,30 @@ def prompt_problem(
     if text != template(prompt.messages):
         return "must be the chat template applied once to its messages"
     return None
+
+
+def _is_answer(attempt: Attempt, rules: TeacherRules) -> bool:
+    """Whether something is left to show: an attempt may be nothing but thought."""
+    return not attempt.text.strip() or bool(_shown(attempt, rules).strip())
+
+
+def _shown(attempt: Attempt, rules: TeacherRules) -> str:
+    return without_thinking(attempt.text) if rules.strip_thinking else attempt.text
+
+
+def _whole(
+    rules: TeacherRules, question: Sequence[Message], solution: str | None, feedback: str | None
+) -> list[Message]:
+    """The prompt with all that is to be shown at full length."""
+    parts = {
+        "{solution}": solution and rules.solution_template.replace("{solution}", solution),
+        "{feedback}": feedback and rules.feedback_template.replace("{feedback}", feedback),
+        "{prompt}": question[-1]["content"],
+    }
+    content = rules.template
+    for field, part in parts.items():
+        content = content.replace(field, part or "", 1)
+    return [*question[:-1], {"role": "user", "content": content}]
 
 
 def _holds(prompt: TeacherPrompt, text: str) -> bool:

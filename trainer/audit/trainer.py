@@ -64,6 +64,7 @@ class AuditedTrainer(BenchTrainer):
                 texts[group],
                 self._templated,
                 reference=self.grader.graded[start].reference or "",
+                fits=self._fits,
                 step=self._current_step(),
                 group=self._n_groups + start // self.num_generations,
             )
@@ -84,7 +85,7 @@ class AuditedTrainer(BenchTrainer):
         """The attempt, from the verdicts alone: no reward, no format score."""
         share = rollout.grade.n_passed / max(rollout.grade.n_asserts, 1)
         return Attempt(
-            text=rollout.grade.completion,
+            text=rollout.demonstration,
             success=share >= self.config.success_threshold,
             feedback=None if rollout.grade.passed else rollout.feedback,
         )
@@ -97,6 +98,11 @@ class AuditedTrainer(BenchTrainer):
             **self.chat_template_kwargs,
         )
         return text
+
+    def _fits(self, messages: Sequence[Mapping[str, str]]) -> bool:
+        """Whether the teacher may read so much."""
+        ids = self._tokenizer(self._templated(messages), add_special_tokens=False)["input_ids"]
+        return len(ids) <= self._max_teacher_prompt_tokens()
 
     def _terms_of(
         self, student: Tensor, teacher: Tensor, ids: Tensor, old_logprobs: Tensor | None

@@ -83,7 +83,7 @@ def stages(
             found.append(
                 _training(method, file, model, seed, steps, ["--evaluate_every", "50", *overrides])
             )
-    # the oracle reads float32, and its figures need no evaluation
+    # the oracle reads float32 without dropout, whatever the methods do, and its figures need no evaluation
     exact = [
         "--dtype",
         "float32",
@@ -93,11 +93,13 @@ def stages(
         "false",
         "--use_unsloth",
         "false",
+        "--lora_dropout",
+        "0.0",
     ]
     file = configs / "sdpo.yaml"
     found.append(
         _training(
-            "audit", file, model, seeds[0], steps, ["--evaluate_every", "0", *exact, *overrides]
+            "audit", file, model, seeds[0], steps, ["--evaluate_every", "0", *overrides, *exact]
         )
     )
     return found

@@ -6,18 +6,17 @@ import dataclasses
 import importlib.util
 import math
 import re
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from peft import PeftConfig
-from trl import GRPOConfig, ModelConfig, get_peft_config
+from trl import ModelConfig, get_peft_config
 
 from evaluator.models.objects import CausalModel
 from evaluator.problems.problem import Problem
 from trainer.options.config import Algorithm, BenchConfig, ConfigError, Options
 from trainer.options.decoding import check_generation_kwargs
+from trainer.options.kinds import wrong_type
 
 _MORE_THAN_0 = (
     "learning_rate", "temperature", "repetition_penalty", "lora_alpha", "adam_epsilon", "save_steps",
@@ -68,8 +67,7 @@ def check_settings(algorithm: Algorithm, options: Options) -> None:
         value = getattr(bench, name)
         if algorithm not in algorithms and value != defaults[name]:
             raise ConfigError(
-                f"{name} must be left out of a {algorithm} run, got {value!r}; it belongs to "
-                f"{', '.join(algorithms)}"
+                f"{name} must be left out with {algorithm}, got {value!r}; it belongs to {', '.join(algorithms)}"
             )
     if algorithm == "routed" and (training.loss_type, bench.aggregation) != ("dapo", "token_mean"):
         raise ConfigError(
@@ -90,7 +88,8 @@ def check_values(options: Options) -> None:
         ConfigError: with one line for the user.
     """
     for part in (options.bench, options.training, options.model):
-        _check_types(part)
+        if problem := wrong_type(part):
+            raise ConfigError(problem)
     values: dict[str, Any] = {
         **vars(options.model),
         **vars(options.training),
@@ -218,28 +217,15 @@ def check_targets(model: CausalModel, config: PeftConfig | None) -> None:
                 )
 
 
-def _check_types(part: BenchConfig | GRPOConfig | ModelConfig) -> None:
-    """YAML values keep the type that they are written in, which may not be the option's."""
-    hints = typing.get_type_hints(type(part))
-    for field in dataclasses.fields(part):
-        kinds = _plain(hints[field.name])
-        value = getattr(part, field.name)
-        if not kinds or value is None or type(value) in kinds:
-            continue
-        if float in kinds and type(value) is int:
-            continue
+def check_float32_head(model: CausalModel, options: Options) -> None:
+    """Refuse to cast a head that TRL does not find: an adapter's wrapper hides the embedding that it shares.
+
+    Raises:
+        ConfigError: with one line for the user.
+    """
+    shares = getattr(model.config, "tie_word_embeddings", False)
+    if options.training.cast_lm_head_to_fp32 and options.model.use_peft and shares:
         raise ConfigError(
-            f"{field.name} must be {' or '.join(kind.__name__ for kind in kinds)}, got {value!r}; "
-            "see `sdpo-bench train --options`"
+            "cast_lm_head_to_fp32 must be left out where an adapter is trained and the head is the embedding, got "
+            "True; set dtype to float32"
         )
-
-
-def _plain(hint: Any) -> set[type]:  # noqa: ANN401
-    """The plain types that an option admits; empty where it admits others, which are not checked here."""
-    kinds = set(typing.get_args(hint)) if _is_union(hint) else {hint}
-    kinds -= {type(None)}
-    return kinds if kinds <= {int, float, bool} else set()
-
-
-def _is_union(hint: Any) -> bool:  # noqa: ANN401
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)

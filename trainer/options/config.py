@@ -20,6 +20,7 @@ from sandbox.client import check_backend
 from sandbox.program import SandboxError
 from trainer.losses.sdpo import Distillation
 from trainer.options.early import stray, unknown
+from trainer.options.kinds import wrong_type
 from trainer.options.shipped import advice
 from trainer.teacher.prompt import TeacherRules
 
@@ -142,6 +143,8 @@ class BenchConfig:
         Raises:
             ConfigError: a value is out of range.
         """
+        if problem := wrong_type(self):
+            raise ConfigError(problem)
         _require(self.visible_tests in ("all", "first", "none"), "visible_tests", self)
         _require(self.aggregation in AGGREGATIONS, "aggregation", self)
         _require(
@@ -293,7 +296,7 @@ class _Parser(TrlParser):
 def _read_keys(config: Path) -> list[str]:
     try:
         content = yaml.safe_load(config.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(
             f"--config must be a readable YAML file, got {str(config)!r} ({' '.join(str(error).split())}); "
             f"{advice()}"

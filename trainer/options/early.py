@@ -122,7 +122,8 @@ def _read(config: Path, given: Path) -> dict[str, Any]:
         raise click.ClickException(
             f"--config must be a readable YAML file, got {str(given)!r} ({error.strerror}); {advice()}"
         ) from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    # a date that is none, or far too many brackets, are faults of other types
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise click.ClickException(
             f"--config must be a readable YAML file, got {str(given)!r} ({' '.join(str(error).split())}); "
             "mend it"

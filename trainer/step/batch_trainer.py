@@ -5,23 +5,25 @@ serve several optimizer steps, and a step may take several of them.
 
 Private hooks of TRL 1.14 and transformers 5 that it uses (tests/trainer/step/test_trl_contract.py fails where one
 changes): `_prepare_inputs`, `_get_train_sampler`, `_metrics`, `_step`, `_buffered_inputs`, `_tr_loss`,
-`_globalstep_last_logged`, `get_batch_samples`.
+`_globalstep_last_logged`, `get_batch_samples`, `_load_from_checkpoint`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from transformers import PreTrainedModel
 from trl import GRPOTrainer
 
 from evaluator.models.shared_prompt import can_share
 from trainer.options.config import Algorithm
 from trainer.step.micro_batches import MicroBatch, by_group, step_counts, trimmed, with_groups
-from trainer.step.position import EpochSampler
+from trainer.step.position import EpochSampler, take_up_renamed_weights
 from trainer.step.timing import PhaseClock
 
 logger = logging.getLogger(__name__)
@@ -129,6 +131,13 @@ class BatchTrainer(GRPOTrainer):
             seed=self.args.seed,
             epoch=lambda: int(self.state.epoch or 0),
         )
+
+    def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:  # noqa: ANN401
+        """As transformers', with weights that it would not find by their names."""
+        super()._load_from_checkpoint(checkpoint, model)
+        inner = self.accelerator.unwrap_model(self.model if model is None else model)
+        if isinstance(inner, PreTrainedModel):
+            take_up_renamed_weights(inner, Path(checkpoint))
 
     def position(self) -> dict[str, Any]:
         """What goes on after the last whole step: see `trainer.step.position`."""

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from safetensors import safe_open
+from transformers import (
+    PreTrainedModel,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.trainer.utils import RepeatSampler
@@ -52,6 +59,21 @@ def take_up_teacher(trainer: RolloutTrainer, checkpoint: Path) -> None:
         trainer.teacher.load(checkpoint)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def take_up_renamed_weights(model: PreTrainedModel, checkpoint: Path) -> None:
+    """Give a model that is trained whole the weights that a checkpoint holds under other names.
+
+    transformers stores each expert of a mixture by itself, trains all in one tensor, and resumes by name: it would
+    leave out the experts without an error.
+    """
+    stored: set[str] = set()
+    for path in checkpoint.glob("model*.safetensors"):
+        with safe_open(path, "pt") as file:
+            stored |= set(file.keys())
+    if stored - set(model.state_dict()):
+        whole = type(model).from_pretrained(checkpoint, dtype=model.dtype)
+        model.load_state_dict(whole.state_dict())
 
 
 class EpochSampler(RepeatSampler):

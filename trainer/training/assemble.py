@@ -21,7 +21,7 @@ from sandbox.client import Sandbox
 from trainer.audit.trainer import AuditedTrainer, EndOfStep
 from trainer.endings.faults import Patience
 from trainer.endings.resume import MarkComplete
-from trainer.options.checks import adapter_config, check_targets
+from trainer.options.checks import adapter_config, check_float32_head, check_targets
 from trainer.options.config import ConfigError
 from trainer.rollouts.rollouts import RolloutGrader
 from trainer.rollouts.vllm_server import server_needed
@@ -48,6 +48,7 @@ def build_trainer(plan: Plan, loaded: Loaded, sandbox: Sandbox, patience: Patien
     kind = AuditedTrainer if plan.algorithm == "audit" else BenchTrainer
     peft_config = adapter_config(plan.options.model)
     check_targets(model, peft_config)
+    check_float32_head(model, plan.options)
     # transformers makes the output folder at once; the run's own is named by `begin`
     with (
         _faults_of_options(),

@@ -74,6 +74,14 @@ def check_audit(algorithm: Algorithm, options: Options) -> None:
         raise ConfigError(
             f"an audit must run without dropout, got lora_dropout {options.model.lora_dropout}; set it to 0.0"
         )
+    training = options.training
+    for name, value in (("bf16", training.bf16), ("fp16", training.fp16)):
+        if value:
+            raise ConfigError(f"an audit must run in float32, got {name} true; set it to false")
+    if options.model.dtype in ("bfloat16", "float16"):
+        raise ConfigError(
+            f"an audit must run in float32, got dtype {options.model.dtype}; set it to float32"
+        )
     if options.training.use_vllm:
         raise ConfigError(
             "an audit must sample with the weights it trains, got use_vllm; set it to false"

@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from evaluator.evaluation.evaluate import EvalSummary, evaluate
 from evaluator.problems.mbpp import ProblemSet
+from evaluator.results.stored import BESIDE
 from evaluator.sampling.model import Decoding
 from sandbox.client import Sandbox
 from trainer.endings.faults import Patience
@@ -93,7 +94,7 @@ class Evaluator:
             # other numbers at each step: noise that is shared by checkpoints would look like none
             seed=int(trainer.args.seed) + step,
         )
-        return self._asked(step, decoding, eval_id=f"step-{step}-sampled")
+        return self._asked(step, decoding, eval_id=f"step-{step}{BESIDE}")
 
     def _asked(self, step: int, decoding: Decoding, *, eval_id: str) -> EvalSummary:
         trainer, bench = self._trainer, self._trainer.config

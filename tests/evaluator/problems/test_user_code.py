@@ -206,6 +206,8 @@ def test_a_missing_file_is_one_line(tmp_path):
         read_template(tmp_path / "none", option="chat_template")
     with pytest.raises(UserCodeError, match="readable file"):
         set_chat_template(SimpleNamespace(chat_template=None), tmp_path)
+    with pytest.raises(UserCodeError, match="readable file.*null byte"):
+        read_template(tmp_path / "\0", option="prompt_template")
 
 
 def test_a_function_may_use_what_stands_beside_its_file(tmp_path, monkeypatch):

@@ -46,6 +46,30 @@ def test_evaluations_of_steps_that_were_taken_back_do_not_count(tmp_path):
     assert evals["step-50"].results[0, 0].completion == "again"
 
 
+def test_samples_beside_a_greedy_evaluation_are_asked_for_by_their_name(tmp_path):
+    base = write_run(tmp_path, "base", {0}, 2)
+    run_id = write_run(tmp_path, "t", {0}, 2, finished=False)
+    with Journal.resume(tmp_path / run_id) as journal:
+        for eval_id in ("step-50", "step-50-sampled"):
+            for task in range(2):
+                journal.append(result(eval_id, task, True, completion=eval_id))
+            decoding = "n 8" if eval_id.endswith("sampled") else "greedy, 256 tokens"
+            journal.append(summary(eval_id, "t", 2, 2, step=50, decoding=decoding))
+    for name in ("t", run_id):
+        assert [item.name for item in find_evals(tmp_path, name)] == [f"{run_id}/step-50"]
+    assert call("compare", base, "t", "--runs-dir", tmp_path).exit_code == 0
+    sampled = f"{run_id}/step-50-sampled"
+    assert [item.name for item in find_evals(tmp_path, sampled)] == [sampled]
+
+
+@pytest.mark.parametrize("name", ["t", "t/step-9"])
+def test_a_run_without_the_evaluation_says_what_it_holds(tmp_path, name):
+    run_id = write_run(tmp_path, "t", {0}, 2, finished=name == "t/step-9")
+    held = f"name one of {run_id}/final$" if name == "t/step-9" else "none has finished in it$"
+    with pytest.raises(StoredError, match=f"must hold the finished evaluation .*{held}"):
+        find_evals(tmp_path, name.replace("t", run_id, 1))
+
+
 def call(*arguments):
     return CliRunner().invoke(main, [*map(str, arguments)], catch_exceptions=False)
 

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from tests.tiny_model import make_tiny_model
 from trainer.cli.reproduce import reproduce as command
 from trainer.experiments import reproduce
+from trainer.options.config import parse_options
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -40,6 +41,23 @@ def test_the_baseline_is_measured_on_the_weights_that_the_methods_train_on():
     assert "--load-in-4bit" in words and words[words.index("--dtype") + 1] == "bfloat16"
     words = plan(overrides=["--load_in_4bit=false", "--seed", "1", "--dtype", "float32"])[0].words
     assert "--load-in-4bit" not in words and words[words.index("--dtype") + 1] == "float32"
+
+
+def test_the_audit_stays_in_float32_without_dropout_whatever_the_methods_are_given():
+    given = [
+        "--dtype",
+        "bfloat16",
+        "--bf16=true",
+        "--lora_dropout",
+        "0.1",
+        "--load_in_4bit",
+        "true",
+    ]
+    stage = plan(overrides=given)[-1]
+    file, words = stage.words[3], [*stage.words[4:], "--use_cpu", "true"]
+    options = parse_options(Path(file), words)
+    assert (options.model.dtype, options.training.bf16) == ("float32", False)
+    assert (options.model.lora_dropout, options.model.load_in_4bit) == (0.0, False)
 
 
 def test_every_configuration_that_a_stage_names_is_there():

@@ -1,6 +1,8 @@
 """What a run would ignore, or could not work with, is one line before anything is loaded."""
 
+from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -9,6 +11,7 @@ from click.testing import CliRunner
 from trainer.cli.train import train as train_command
 from trainer.options.checks import (
     adapter_config,
+    check_float32_head,
     check_length,
     check_targets,
     check_trackers,
@@ -59,6 +62,8 @@ def without_deepspeed():
         ("importance_clip", float("inf")), ("mismatch_clip", float("nan")), ("seed", 2**32), ("seed", 10**30),
         ("max_problems", 10**30), ("dataloader_num_workers", -1), ("delta", -0.1), ("epsilon_high", float("nan")),
         ("sapo_temperature_pos", -1), ("ref_model_mixup_alpha", float("inf")), ("ddp_timeout", -1),
+        ("dataset", None), ("dataset", 5), ("dataset", ["a"]), ("mbpp_dir", 5), ("runs_dir", {"a": 1}), ("reward", 7),
+        ("prompt_template", True), ("visible_tests", None), ("model_name_or_path", 5), ("sandbox", date(2026, 11, 26)),
         ("max_problems", 1.5), ("max_problems", "two"), ("ema_rate", "slow"), ("evaluate_every", 0.5),
     ],
 )  # fmt: skip
@@ -232,6 +237,17 @@ def test_a_module_that_the_model_has_not_is_named_with_those_it_has(options, tin
     with pytest.raises(ConfigError, match="'nope'; it has .*q_proj") as error:
         check_targets(model, adapter_config(options(**changes).model))
     assert "\n" not in str(error.value)
+
+
+def test_a_head_that_trl_cannot_cast_is_named_with_what_to_do(options):
+    shared, own = (SimpleNamespace(config=SimpleNamespace(tie_word_embeddings=t)) for t in (1, 0))
+    with pytest.raises(
+        ConfigError, match="^cast_lm_head_to_fp32 must be left out .*set dtype to float32$"
+    ):
+        check_float32_head(shared, options(cast_lm_head_to_fp32=True))
+    check_float32_head(own, options(cast_lm_head_to_fp32=True))
+    check_float32_head(shared, options(cast_lm_head_to_fp32=True, use_peft=False))
+    check_float32_head(shared, options())
 
 
 def test_a_run_of_fewer_problems_than_a_batch_asks_is_refused(options):

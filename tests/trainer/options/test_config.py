@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from click import ClickException
 
 from trainer.options.config import BenchConfig, ConfigError, parse_options
+from trainer.options.early import check_experiment
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -79,12 +81,14 @@ def test_a_misspelt_option_on_the_command_line_is_named(config_file):
         parse_options(config_file(), ["--temperatur", "1"])
 
 
-@pytest.mark.parametrize("content", ["- a list", "a: [", "\x00"])
+@pytest.mark.parametrize("content", ["- a list", "a: [", "\x00", "label: 2026-13-40", "[" * 3000])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path, content):
     path = tmp_path / "bad.yaml"
     path.write_text(content)
-    with pytest.raises(ConfigError, match="--config must"):
-        parse_options(path)
+    for read in (parse_options, check_experiment):
+        with pytest.raises((ConfigError, ClickException), match="--config must") as error:
+            read(path)
+        assert "\n" not in str(error.value)
 
 
 def test_a_missing_file_is_refused(tmp_path):

@@ -17,6 +17,7 @@ from trl.trainer import utils
         ("training_step", ["self", "model", "inputs", "num_items_in_batch"]),
         ("_prepare_inputs", ["self", "generation_batch"]),
         ("_save_checkpoint", ["self", "model", "trial"]),
+        ("_load_from_checkpoint", ["self", "resume_from_checkpoint", "model"]),
         ("_calculate_rewards", ["self", "inputs", "prompts", "completions", "completion_ids_list"]),
         (
             "_generate_single_turn",

@@ -5,9 +5,11 @@ from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from analysis.journal.lines import scan
 from analysis.warehouse.warehouse import connect, ingest
+from tests.tiny_model import make_tiny_tokenizer
 from tests.trainer.interrupting import InterruptAfter, Interrupted
 from tests.trainer.outcomes import outcome
 from trainer.options.config import parse_options
@@ -233,6 +235,23 @@ def test_every_setting_resumed_ends_as_if_it_had_not_been_interrupted(go, algori
     changes = {**changes, "max_steps": 2, "lora_dropout": 0.2}
     plain = go(algorithm, name="plain", **changes)
     resumed = go(algorithm, name="resumed", interrupt_after=1, **changes)
+    assert outcome(resumed.run_dir.parent) == outcome(plain.run_dir.parent)
+
+
+@pytest.mark.slow
+def test_a_mixture_of_experts_that_is_trained_whole_resumes_with_its_experts(go, tmp_path):
+    folder, tokenizer = tmp_path / "experts", make_tiny_tokenizer()
+    config = Qwen3MoeConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, head_dim=8,
+        num_attention_heads=4, num_key_value_heads=2, num_experts=4, num_experts_per_tok=2,
+        moe_intermediate_size=32, max_position_embeddings=2048, pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    Qwen3MoeForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    changes = {"model_name_or_path": str(folder), "use_peft": False, "max_steps": 2}
+    plain = go(name="plain", **changes)
+    resumed = go(name="resumed", interrupt_after=1, **changes)
     assert outcome(resumed.run_dir.parent) == outcome(plain.run_dir.parent)
 
 

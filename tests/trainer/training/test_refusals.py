@@ -53,6 +53,8 @@ REFUSED = {
     "a kind of cache that there is not": ("sdpo", {"cache_implementation": "nope"}),
     "a model that is not known": ("sdpo", {"allow_uncalibrated": False}),
     "an audit with dropout": ("audit", {"lora_dropout": 0.1}),
+    "an audit in a mixture of precisions": ("audit", {"bf16": True}),
+    "an audit in half precision": ("audit", {"dtype": "bfloat16"}),
     "an anchor that is shown something": ("anchored", {}),
 }
 
