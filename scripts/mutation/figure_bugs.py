@@ -104,8 +104,8 @@ FIGURE_BUGS = (
     Bug(
         "statistics",
         "a lone trained run is the same with every seed",
-        "share = 1.0 / max(sizes) if lone_is_fixed else added",
-        "share = 1.0 / max(sizes)",
+        "share, freedom = 1.0 / max(sizes) if lone_is_fixed else added, max(sizes) - 1",
+        "share, freedom = 1.0 / max(sizes), max(sizes) - 1",
     ),
     Bug(
         "statistics",
@@ -116,8 +116,8 @@ FIGURE_BUGS = (
     Bug(
         "statistics",
         "two runs bear more than one degree of freedom",
-        "most = 1.0 if max(sizes) == 2 else",
-        "most =",
+        "most = 3.0 * freedom if lone_is_fixed else 1.0 if freedom == 1 else",
+        "most = 3.0 * freedom if lone_is_fixed else",
     ),
     Bug(
         "statistics",

@@ -83,18 +83,21 @@ def _whole(
     rules: TeacherRules, question: Sequence[Message], solution: str | None, feedback: str | None
 ) -> list[Message]:
     """The prompt with all that is to be shown at full length."""
-    parts = {
-        "{solution}": solution and rules.solution_template.replace("{solution}", solution),
-        "{feedback}": feedback and rules.feedback_template.replace("{feedback}", feedback),
-        "{prompt}": question[-1]["content"],
-    }
+    parts = {"{solution}": "", "{feedback}": "", "{prompt}": question[-1]["content"]}
+    if solution is not None:
+        parts["{solution}"] = rules.solution_template.replace("{solution}", solution)
+    if feedback is not None:
+        parts["{feedback}"] = rules.feedback_template.replace("{feedback}", feedback)
     content = rules.template
     for field, part in parts.items():
-        content = content.replace(field, part or "", 1)
+        content = content.replace(field, part, 1)
     return [*question[:-1], {"role": "user", "content": content}]
 
 
 def _holds(prompt: TeacherPrompt, text: str) -> bool:
     """Whether the prompt holds the text, whole or shortened in its middle."""
     content = prompt.messages[-1]["content"]
-    return text in content or (text[:20] in content and "[...]" in content)
+    if text in content:
+        return True
+    halves = ((text[: (n + 1) // 2], text[len(text) - n // 2 :]) for n in range(1, len(text)))
+    return any(f"{head}\n[...]\n{tail}" in content for head, tail in halves)

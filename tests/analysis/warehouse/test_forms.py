@@ -77,7 +77,7 @@ def test_a_deleted_run_keeps_its_rows_until_a_rebuild(runs, results):
     shutil.rmtree(runs / "a")
     report = ingest(runs, results)
     assert report.problems == []
-    assert "a); their rows are kept" in report.notices[0]
+    assert "(a): deleted" in report.notices[0]
     assert rows(results, "SELECT run_id FROM metrics ORDER BY 1") == [("a",), ("b",)]
     ingest(runs, results, rebuild=True)
     assert rows(results, "SELECT run_id FROM metrics") == [("b",)]

@@ -187,7 +187,7 @@ def test_a_run_whose_folder_is_gone_is_kept_by_the_fold(recorded_copy, results, 
     ingest(runs, results)
     shutil.rmtree(runs / "live")
     report = ingest(runs, results, fold=True)
-    assert "live); their rows are kept" in report.notices[0]
+    assert "(live): deleted" in report.notices[0]
     assert sum(row[0] == "live" for row in content(results)["rollouts"]) == 16
     assert any(row[1] == "live" for row in content(results)["runs"])
 
