@@ -125,7 +125,7 @@ test: setup  ## run the tests; those of the Docker sandbox if an engine answers
 test-slow: setup  ## run the slow tests: kills at random moments, deliberate bugs, all references
 	$(BENCH) sandbox build --if-docker
 	@# the lines of the docs need each other and stay in one process; those marked `alone` come afterwards
-	$(VENV)/bin/python -m pytest -q -n $(JOBS) --maxprocesses 4 --dist loadgroup -m "$(SLOW)" --hypothesis-profile=long $(ARGS)
+	$(VENV)/bin/python -m pytest -q -n $(JOBS) --maxprocesses 4 --dist loadscope -m "$(SLOW)" --hypothesis-profile=long $(ARGS)
 	$(if $(filter 0,$(JOBS)),,$(VENV)/bin/python -m pytest -q -m "alone and $(SLOW)" --hypothesis-profile=long $(ARGS) || [ $$? -eq 5 ])
 	@# the property tests of `make test` again, with every example
 	$(VENV)/bin/python -m pytest -q -n $(JOBS) --maxprocesses 4 --dist worksteal -m "$(PROPERTIES)" --hypothesis-profile=long $(ARGS) || [ $$? -eq 5 ]

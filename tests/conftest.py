@@ -84,6 +84,27 @@ def pytest_collection_modifyitems(config, items):
         item.add_marker(pytest.mark.skip(reason=f"no Docker sandbox: {problem}"))
 
 
+CHAIN = "tests/test_docs_run.py::test_a_command_of_the_docs_runs"
+"""Tests that need what those before them made."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `--dist loadscope` the chain goes to one process, every other test by itself.
+
+    xdist's own groups do nothing under pytest 9.2.
+    """
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Chained(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return CHAIN if nodeid.startswith(CHAIN) else nodeid
+
+    return Chained(config, log)
+
+
 def _leave_out(config, items):
     """Take away what must not share the processors with another test process."""
     alone = [item for item in items if item.get_closest_marker("alone")]

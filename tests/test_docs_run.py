@@ -265,7 +265,6 @@ def _as_run(line, places):
     return f"{line} {added}".strip()
 
 
-@pytest.mark.xdist_group("docs")
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("line", COMMANDS)

@@ -19,19 +19,32 @@ from analysis.warehouse.warehouse import IngestReport, ingest
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_USUAL_RUNS, _USUAL_RESULTS = Path("runs"), Path("results/results.duckdb")
+
+
+def _results_of(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path:
+    """Return the file that is named, or that of the runs folder: rows of two folders do not meet in one file."""
+    if path is not None:
+        return path
+    runs_dir: Path = ctx.params["runs_dir"]
+    if runs_dir.resolve() == _USUAL_RUNS.resolve():
+        return _USUAL_RESULTS
+    return Path(f"{runs_dir if runs_dir.name.strip('.') else runs_dir.resolve()}.duckdb")
+
+
 RUNS_DIR = click.option(
     "--runs-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs"),
+    default=_USUAL_RUNS,
     show_default=True,
+    is_eager=True,  # the file's default follows from it
     help="Folder that holds the runs.",
 )
 RESULTS = click.option(
     "--results",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("results/results.duckdb"),
-    show_default=True,
-    help="The DuckDB file.",
+    callback=_results_of,
+    help=f"The DuckDB file.  [default: {_USUAL_RESULTS}, with --runs-dir DIR: DIR.duckdb]",
 )
 INGEST = click.option(
     "--ingest/--no-ingest",

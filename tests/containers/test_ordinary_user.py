@@ -17,6 +17,14 @@ pytestmark = [pytest.mark.containers, pytest.mark.timeout(1200)]
 RUN = "cp -r /checkout /tmp/checkout && cd /tmp/checkout && python -m pytest -q -p no:cacheprovider; exit $?"
 
 
+def _made_here(folder, names):
+    """What is no source: in the checkout itself, and caches anywhere."""
+    patterns = [".*_cache", "__pycache__"]
+    if Path(folder) == ROOT:
+        patterns += [".venv*", ".git", ".hypothesis", "runs", "results", "cache", "build"]
+    return shutil.ignore_patterns(*patterns)(folder, names)
+
+
 def test_the_default_tests_pass_for_an_ordinary_user_without_docker(tmp_path):
     """Root may write anywhere and give its files away: what only works for it is not seen by it."""
     known = ["docker", "image", "inspect", train_image.IMAGE]
@@ -24,10 +32,7 @@ def test_the_default_tests_pass_for_an_ordinary_user_without_docker(tmp_path):
         if os.environ.get("SDPO_BENCH_REQUIRE_CONTAINERS") == "1":
             pytest.fail("the training image is required here; make train-image builds it")
         pytest.skip("no training image")
-    kept = shutil.ignore_patterns(
-        ".venv*", ".git", ".hypothesis", "runs", "results", "cache", ".*_cache", "build"
-    )
-    shutil.copytree(ROOT, tmp_path / "checkout", ignore=kept, symlinks=True)
+    shutil.copytree(ROOT, tmp_path / "checkout", ignore=_made_here, symlinks=True)
     for part in [tmp_path, *tmp_path.parents][:3]:
         part.chmod(0o755)
     done = subprocess.run(

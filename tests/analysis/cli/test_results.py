@@ -64,6 +64,33 @@ def test_a_missing_runs_folder_is_one_line(tmp_path, command):
     assert "the runs folder must exist" in one_line(invoke(tmp_path, *command))
 
 
+@pytest.mark.parametrize(
+    ("given", "file"),
+    [
+        ([], "results/results.duckdb"),
+        (["--runs-dir", "runs"], "results/results.duckdb"),
+        (["--runs-dir", "other"], "other.duckdb"),
+        (["--runs-dir", "other/"], "other.duckdb"),
+        (["--runs-dir", "other/."], "other.duckdb"),
+        (["--results", "mine.duckdb", "--runs-dir", "other"], "mine.duckdb"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value) or "nothing",
+)
+def test_each_runs_folder_has_a_results_file_of_its_own(
+    recorded_copy, tmp_path, monkeypatch, given, file
+):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for name in ("runs", "other"):
+        shutil.copytree(recorded_copy / "runs", here / name)
+    found = CliRunner().invoke(main, ["sql", "SELECT count(*) AS n FROM runs", *given])
+    assert found.exit_code == 0, found.output
+    assert [str(p.relative_to(here)) for p in here.rglob("*.duckdb")] == [file]
+    assert CliRunner().invoke(main, ["sql", "SELECT 1", "--runs-dir", "."]).exit_code == 1
+    assert not (here / "..duckdb").exists()
+
+
 def test_ingest_says_what_it_read(recorded_copy, tmp_path):
     result = invoke(recorded_copy, "ingest", "--rebuild", "--json", tmp_path / "report.json")
     assert result.exit_code == 0
