@@ -65,10 +65,16 @@ def plan(runs_dir: Path, read_bytes: Mapping[str, Mapping[str, int]]) -> Plan:
     """
     found = Plan()
     for run_dir in sorted(runs_dir.iterdir()):
-        # A dot marks a run that is being created; another folder without run.json is no run.
-        if run_dir.name.startswith(".") or not (run_dir / "run.json").exists():
-            continue
+        if run_dir.name.startswith("."):
+            continue  # a run that is being created
         try:
+            if not (run_dir / "run.json").exists():
+                if run_dir.is_dir() and segments(run_dir):
+                    raise StoreError(
+                        f"a run's folder must hold run.json beside its journal, got none in {str(run_dir)!r}; "
+                        "restore it or remove the folder"
+                    )
+                continue  # no run
             info = read_run_info(run_dir)
             if info.run_id in found.run_ids:
                 raise StoreError(

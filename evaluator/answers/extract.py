@@ -39,7 +39,14 @@ from evaluator.answers.definition import (
     parse,
 )
 from evaluator.answers.function_body import completed, returns
-from evaluator.answers.unwrapped import in_a_line, is_dressed, sessions, undressed, unquoted
+from evaluator.answers.unwrapped import (
+    in_a_line,
+    is_dressed,
+    sessions,
+    uncited,
+    undressed,
+    unquoted,
+)
 
 __all__ = ["MAX_CODE_CHARS", "Extraction", "extract", "is_complete", "parse"]
 
@@ -88,6 +95,8 @@ class _Candidate:
     closed: bool
     completed: bool = False
     """Whether it is the problem's beginning with a body from the answer."""
+    cited: bool = False
+    """Whether it was a change or a listing with line numbers: these often show code that is then mended."""
 
 
 def extract(completion: str, callables: Sequence[str], beginning: str = "") -> Extraction:
@@ -120,6 +129,8 @@ def extract(completion: str, callables: Sequence[str], beginning: str = "") -> E
 
 def is_complete(completion: str, callables: Sequence[str], lent: Collection[str] = ()) -> bool:
     """Whether the answer holds a whole program in a closed block, so that its sampling can end.
+
+    A change or a listing with line numbers ends nothing: the program often follows, and would count above it.
 
     Args:
         completion: what was sampled so far.
@@ -176,7 +187,7 @@ class _Reading:
     def has_closed_program(self, lent: Collection[str]) -> bool:
         """Whether a closed fenced block is a whole program, and the answer so far binds all names that it needs."""
         looking = self._looking if self.chosen is None else [*self._looking, self.chosen]
-        closed = (c for c in looking if c.fenced and c.closed)
+        closed = (c for c in looking if c.fenced and c.closed and not c.cited)
         if not any(self._rank(candidate) is _Rank.WHOLLY for candidate in closed):
             return False
         chosen = self._parsed(self.chosen.code) if self.chosen is not None else None
@@ -286,11 +297,14 @@ class _Reading:
         """Candidates that count where there is no better one, the best first."""
         budget = 4 * MAX_CODE_CHARS
         for block in reversed(blocks[-_MAX_SECOND_LOOKS:]):
-            for text in (*([] if block.mixed else [block.text]), *undressed(block.text)):
+            whole = [*([] if block.mixed else [block.text]), *undressed(block.text)]
+            looks = [(text, False) for text in whole]
+            for text, cited in [*looks, *((text, True) for text in uncited(block.text))]:
                 budget -= min(len(text), MAX_CODE_CHARS)
                 if budget < 0:
                     return
-                yield from reversed(list(self._of(replace(block, text=text, mixed=True))))
+                for candidate in reversed(list(self._of(replace(block, text=text, mixed=True)))):
+                    yield replace(candidate, cited=cited)
         for code in reversed(list(in_a_line(self._text, self._name))):
             yield _Candidate(code, fenced=False, closed=True)
 

@@ -46,22 +46,31 @@ def is_dressed(text: str) -> bool:
 
 
 def undressed(text: str) -> Iterator[str]:
-    """Yield a text without each of the clothes that it wears, as far as its code can be told from them."""
+    """Yield a text without each of the clothes that hide its code but leave it whole."""
     text = text[:MAX_CODE_CHARS]
-    seen = _SPACE.sub(" ", _UNSEEN.sub("", text))
-    if _ENTITY.search(seen):
-        seen = html.unescape(seen).replace("\xa0", " ")
+    seen = _seen(text)
     if seen != text:
         yield seen
     for found in islice(_IN_QUOTES.finditer(seen), _MAX_PLACES):
         end = seen.find(f"\n{found[1]}", found.end())
         yield seen[found.end() : end if end >= 0 else len(seen)]
+
+
+def uncited(text: str) -> Iterator[str]:
+    """Yield the code of a listing without its line numbers, and what the lines of a change leave."""
+    seen = _seen(text[:MAX_CODE_CHARS])
     if (numbered := _NUMBERED.search(seen)) is not None:
         yield _without_numbers(seen[numbered.start() :], numbered[1])
     if _ADDED.search(seen):
         lines = _NOT_ADDED.sub("", seen).split("\n")
         is_whole = all(line[:1] in ("", "+", " ") for line in lines)
         yield "\n".join(line[1:] if is_whole or line[:1] == "+" else line for line in lines)
+
+
+def _seen(text: str) -> str:
+    """A text as a reader sees it: without unseen characters and HTML's entities, with plain spaces."""
+    seen = _SPACE.sub(" ", _UNSEEN.sub("", text))
+    return html.unescape(seen).replace("\xa0", " ") if _ENTITY.search(seen) else seen
 
 
 def _without_numbers(text: str, separator: str) -> str:

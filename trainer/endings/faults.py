@@ -18,6 +18,8 @@ Result = TypeVar("Result")
 
 _ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
 _LONGEST_WAIT_S = 60.0
+_TORCH_WRITER = ("PytorchStreamWriter failed", "unexpected pos", "iostream error")
+"""What torch.save says where the disk is full; by the file's size and how much of it could be written."""
 
 
 class OutsideFault(Exception):
@@ -31,7 +33,21 @@ def is_outside(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in _ERRNOS:
         return True
     # safetensors and torch report a full disk in types of their own
-    return "No space left on device" in str(error) or "PytorchStreamWriter failed" in str(error)
+    return "No space left on device" in str(error) or _is_of_torch_writer(error)
+
+
+def _is_of_torch_writer(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _TORCH_WRITER)
+
+
+def _line(error: BaseException) -> str:
+    """What an error says, in one line; torch's writer names no cause."""
+    line = " ".join(str(error).split())
+    return (
+        f"a file that could not be written whole, as on a full disk ({line})"
+        if _is_of_torch_writer(error)
+        else line
+    )
 
 
 @dataclass(frozen=True)
@@ -54,7 +70,7 @@ class Patience:
             except Exception as error:
                 if not is_outside(error):
                     raise
-                line = " ".join(str(error).split())
+                line = _line(error)
                 if wait_s is None:
                     raise OutsideFault(
                         f"{what} must work, got {line} for {self.total_s:.0f} s"

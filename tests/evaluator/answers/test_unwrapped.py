@@ -112,13 +112,31 @@ def test_spaces_and_characters_that_python_does_not_read_are_taken_off(seen, wri
 @pytest.mark.parametrize(
     "block",
     [
-        fenced(numbered("{:>3} | {}")), fenced(ADDED, "diff"), fenced(GOOD.replace(" in", "\u00a0in")),
-        fenced(f"The answer:\n{GOOD}"), fenced(TYPED),
+        fenced(GOOD.replace(" in", "\u00a0in")), fenced(GOOD.replace("(xs)", "(xs\u200d)")),
+        fenced(f"The answer:\n{GOOD}"), fenced(TYPED), fenced(f"{TYPED}\n>>> 1\n1"),
     ],
 )  # fmt: skip
 def test_sampling_ends_behind_a_closed_block_however_its_code_is_dressed(block):
     assert [end for end in range(len(block) + 1) if is_complete(block[:end], F)] == [len(block)]
     assert not is_complete(f"<think>\n{block}\n", F)
+
+
+@pytest.mark.parametrize("info", ["diff", ""])
+@pytest.mark.parametrize(
+    "cited",
+    [
+        ADDED, f"--- a/x.py\n+++ b/x.py\n@@ -0,0 +1,2 @@\n{ADDED}", "-def double_all(ys):\n-    return ys\n" + ADDED,
+        " def double_all(xs):\n-    return xs\n+    return [3 * x for x in xs]",
+        *(numbered(form).replace("2 *", "3 *") for form in NUMBERS),
+    ],
+)  # fmt: skip
+def test_sampling_goes_on_behind_a_change_or_a_numbered_listing_until_a_program_stands_closed(
+    cited, info
+):
+    text = f"{fenced(cited, info)}\n\nThe whole program:\n\n{fenced(GOOD)}"
+    line_ends = [at for at in range(len(text) + 1) if text[at : at + 1] in ("", "\n")]
+    assert [end for end in line_ends if is_complete(text[:end], F)] == [len(text)]
+    check(text)
 
 
 def test_what_a_whole_program_spells_is_left_as_it_is():

@@ -1,6 +1,8 @@
 import errno
+import resource
 
 import pytest
+import torch
 
 from analysis.journal.journal import StoreError
 from sandbox.program import SandboxError
@@ -38,6 +40,28 @@ def test_a_fault_that_passes_is_waited_out_with_longer_and_longer_waits(error):
     assert patience(Failing(error, 3), "grading") == "done"
     assert slept == [1.0, 2.0, 4.0]
     assert len(said) == 3 and said[0].startswith("grading failed: ")
+
+
+@pytest.mark.parametrize("n_tensors", [0, 1, 30])
+@pytest.mark.parametrize("n_bytes", [0, 500, 4096, 50_000])
+def test_a_file_of_torch_that_does_not_fit_is_waited_for_however_much_of_it_is_written(
+    tmp_path, n_tensors, n_bytes
+):
+    content = {str(n): torch.zeros(900) for n in range(n_tensors)} or {"lr": 0.1, "b": "x" * 60_000}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (min(n_bytes, 3000 * n_tensors or n_bytes), limits[1])
+    )
+    try:
+        with pytest.raises(RuntimeError) as caught:
+            torch.save(content, str(tmp_path / "state.pt"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert is_outside(caught.value)
+    with pytest.raises(
+        OutsideFault, match="saving must work, got a file that could not be written"
+    ):
+        Patience(0.0, lambda line: None)(Failing(caught.value, 1), "saving")
 
 
 def test_a_fault_that_stays_ends_in_one_line_after_the_patience():
