@@ -138,9 +138,11 @@ def test_other_servers_finish_what_one_that_died_began(pair, evaluate, monkeypat
     result = evaluate(*served(pair[1].url), code=1)
     assert "go on with --resume" in result.stderr
     (run,) = Path("runs").iterdir()
+    n_kept = sum(line["table"] == "eval_results" for line in rows_of(run))
+    assert 1 <= n_kept <= 5  # an answer may be on its way when the others fail
     result = evaluate("--resume", run.name, "--api-base", pair[0].url)
     assert "16/16" in result.stdout
-    assert len(set(asked_of(pair[0]))) == len(pair[0].requests) == 16 - 5
+    assert len(set(asked_of(pair[0]))) == len(pair[0].requests) == 16 - n_kept
 
 
 def test_a_run_that_asked_no_server_is_not_resumed_on_one(evaluate, monkeypatch, tmp_path):
