@@ -150,11 +150,11 @@ def _lines():
     return list(dict.fromkeys(line.split("   ")[0].strip() for _, line in _documented()))
 
 
-STANDING = ("sdpo-bench sandbox up", "sdpo-bench sandbox status", "sdpo-bench sandbox down")
-"""Begin, find and end containers for everybody on this machine, other tests included."""
+APART = tuple(f"sdpo-bench sandbox {name}" for name in ("up", "status", "down", "soak"))
+"""Begin, find and end containers for everybody on this machine, other tests included; or compare processor time."""
 _ALL = [line for line in _lines() if line.split()[0] != "make" and line not in ELSEWHERE]
-COMMANDS = [line for line in _ALL if not line.startswith(STANDING)]
-FOR_EVERYBODY = [line for line in _ALL if line.startswith(STANDING)]
+COMMANDS = [line for line in _ALL if not line.startswith(APART)]
+BY_THEMSELVES = [line for line in _ALL if line.startswith(APART)]
 MAKE = [line for line in _lines() if line.split()[0] == "make"]
 
 
@@ -261,6 +261,10 @@ def _as_run(line, places):
     """The line with the docs' places filled and what keeps it short."""
     for place, value in PLACES:
         line = line.replace(place, value.format(**places))
+    return _shortened(line)
+
+
+def _shortened(line):
     added = next((more for start, more in ADDED if line.startswith(start)), "")
     return f"{line} {added}".strip()
 
@@ -285,9 +289,9 @@ def standing(tmp_path_factory):
 @pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.docker
-@pytest.mark.parametrize("line", FOR_EVERYBODY)
-def test_a_command_of_the_docs_for_every_sandbox_runs(line, standing):
-    _must_run(line, standing, line)
+@pytest.mark.parametrize("line", BY_THEMSELVES)
+def test_a_command_of_the_docs_that_wants_to_be_alone_runs(line, standing):
+    _must_run(_shortened(line), standing, line)
 
 
 def _must_run(text, folder, line):
@@ -317,7 +321,7 @@ def test_what_is_said_to_be_run_elsewhere_is_in_the_docs_and_its_test_is_there()
         assert line in lines, line
         if where.startswith("tests/"):
             assert (ROOT / where).is_file(), where
-    assert len(COMMANDS) > 40 and len(FOR_EVERYBODY) > 2 and len(MAKE) > 20
+    assert len(COMMANDS) > 40 and len(BY_THEMSELVES) > 3 and len(MAKE) > 20
 
 
 def test_nothing_that_stands_for_something_is_left_unfilled():
