@@ -1,8 +1,8 @@
 """Attention of one new token over heads that share their keys and values, without a copy of these for each head.
 
-transformers repeats keys and values for every query head before each call, in each layer and for each token: over
-half of the time of sampling with many rows. For a single query the heads of a group can instead stand where
-queries do, since all of them see the same keys under the same mask. The sums are the same but for their order.
+transformers repeats keys and values for every query head before each call, in each layer and for each token. For
+a single query the heads of a group can instead stand where queries do, since all of them see the same keys under
+the same mask. The sums are the same but for their order.
 """
 
 from __future__ import annotations

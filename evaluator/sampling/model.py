@@ -161,10 +161,10 @@ def load_base(
 
 
 def _without_cudnn_attention() -> None:
-    """Leave attention to PyTorch's other kernels: from 2.11 on, cuDNN's gives NaN gradients on an H100 or H200.
+    """Leave attention to PyTorch's other kernels: from 2.11 on, cuDNN's can give NaN gradients on an H100 or H200.
 
-    It does so with a mask and sequences of 64, 192, 320, ... tokens (pytorch/pytorch#196678), where a query's
-    log-sum-exp is below -88: a row of padding is enough. Two of four seeds met one within nine steps (docs/gpu.md).
+    Source: pytorch/pytorch#196678, with a mask and 64, 192, 320, ... tokens. Two of four seeds ended at batches
+    that fit this report (docs/gpu.md).
     """
     import torch
 
