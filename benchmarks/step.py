@@ -128,9 +128,17 @@ def _train_ours(form: str, options: Options, watch: _Watch, n_tokens: list[int])
 
 
 @contextmanager
+def _their_attention() -> Iterator[None]:
+    """Attention as in transformers, which copies keys and values for each query head of a token."""
+    with patch("evaluator.sampling.model.share_keys_and_values", lambda: None):
+        yield
+
+
+@contextmanager
 def _whole_rows() -> Iterator[None]:
     """Every row padded and computed whole, prompts too, and rollouts drawn through the adapter."""
     with (
+        _their_attention(),
         patch("trainer.step.rollout_trainer.merged_adapter", lambda _: nullcontext()),
         patch(
             "trainer.step.rollout_trainer.RolloutTrainer._arranged", lambda self, batches: batches
@@ -145,7 +153,8 @@ def _train_trl(
     form: str, options: Options, folder: str, watch: _Watch, n_tokens: list[int]
 ) -> None:
     bench = options.bench
-    model, tokenizer = load_model(options)
+    with _their_attention():
+        model, tokenizer = load_model(options)
     problems = problems_of(bench, bench.dataset, bench.max_problems)
     with open_sandbox(bench.sandbox) as sandbox:
         grader = RolloutGrader(
