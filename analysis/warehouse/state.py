@@ -28,7 +28,7 @@ class State:
     damages: list[str]
 
 
-def read_state(results: Path, notices: list[str], *, may_replace: bool) -> State:
+def read_state(results: Path, notices: list[str], *, runs_dir: Path, may_replace: bool) -> State:
     """Read what a results file has, recent rows included; a damaged file of these is set aside.
 
     Raises:
@@ -56,7 +56,8 @@ def read_state(results: Path, notices: list[str], *, may_replace: bool) -> State
         recent = read_recent(results, generation)
     except duckdb.Error as error:
         if not may_replace:
-            raise damaged(recent_path(results), error) from error
+            command = ingest_command(runs_dir, results)
+            raise damaged(recent_path(results), error, command) from error
         recent = None
         notices.append(f"the recent rows were damaged ({first_line(error)}) and read again")
         notices.append(move_aside(recent_path(results)))
@@ -75,25 +76,38 @@ def read_state(results: Path, notices: list[str], *, may_replace: bool) -> State
     )
 
 
-def damaged(path: Path, error: duckdb.Error) -> StoreError:
+def damaged(path: Path, error: duckdb.Error, command: str) -> StoreError:
     """Return the refusal of a damaged file by a command that replaces nothing."""
     return StoreError(
         f"a results file must be an intact DuckDB file, got {str(path)!r} ({first_line(error)}); "
-        "run `sdpo-bench ingest`, which keeps it aside and builds another from the journals"
+        f"run `{command}`, which keeps it aside and builds another from the journals"
     )
 
 
-def earlier(runs_dir: Path, results: Path) -> StoreError:
-    """Return the refusal of an earlier version's file; the command names what is not as usual."""
+def earlier(results: Path, command: str) -> StoreError:
+    """Return the refusal of an earlier version's file."""
+    return StoreError(
+        f"a results file must be of this version, got {str(results)!r} of an earlier one; "
+        f"run `{command}`, which builds it anew from the journals"
+    )
+
+
+def ingest_command(runs_dir: Path | None, results: Path, *flags: str) -> str:
+    """Return the command line that ingests these, naming what is not as usual.
+
+    Args:
+        runs_dir: None where only the file is known: its neighbour of the same name, if there is one.
+        results: the DuckDB file.
+        flags: further options.
+    """
+    if runs_dir is None and results.with_suffix("").is_dir():
+        runs_dir = results.with_suffix("")
     words = ["sdpo-bench ingest"]
     usual = (("--runs-dir", runs_dir, "runs"), ("--results", results, "results/results.duckdb"))
     for option, path, default in usual:
-        if path.resolve() != Path(default).resolve():
+        if path and path.resolve() != Path(default).resolve():
             words.append(f"{option} {shlex.quote(str(path))}")
-    return StoreError(
-        f"a results file must be of this version, got {str(results)!r} of an earlier one; "
-        f"run `{' '.join(words)}`, which builds it anew from the journals"
-    )
+    return " ".join([*words, *flags])
 
 
 def is_damage(error: duckdb.Error) -> bool:

@@ -38,7 +38,15 @@ from analysis.warehouse.recent import (
     recent_path,
     show_together,
 )
-from analysis.warehouse.state import State, damaged, earlier, first_line, is_damage, read_state
+from analysis.warehouse.state import (
+    State,
+    damaged,
+    earlier,
+    first_line,
+    ingest_command,
+    is_damage,
+    read_state,
+)
 from analysis.warehouse.tables import INSERT_WAREHOUSE, schema_sha256, schema_sql, warehouse_row
 
 _STORAGE_VERSION = "v1.4.0"
@@ -139,12 +147,12 @@ def connect(results: Path) -> duckdb.DuckDBPyConnection:
     except OSError as error:
         raise StoreError(
             f"a results file must be readable, got {str(results)!r} ({error.strerror}); "
-            "run `sdpo-bench ingest` or name another file"
+            f"run `{ingest_command(None, results)}` or name another file"
         ) from error
     except duckdb.Error as error:
         raise StoreError(
             f"a results file must be an intact DuckDB file, got {str(results)!r} "
-            f"({first_line(error)}); run `sdpo-bench ingest --rebuild`"
+            f"({first_line(error)}); run `{ingest_command(None, results, '--rebuild')}`"
         ) from error
     raise StoreError(
         f"a results file must stay for the time of opening it, got {str(results)!r} replaced "
@@ -219,18 +227,19 @@ def _ingest(
     state = None
     if found_there is not Standing.ABSENT:
         try:
-            state = read_state(results, report.notices, may_replace=may_replace)
+            state = read_state(results, report.notices, runs_dir=runs_dir, may_replace=may_replace)
         except duckdb.Error as error:
             return _replace_damaged(runs_dir, results, error, may_replace=may_replace)
     elif not rebuild:
         report.rebuilt = "there was none"
     if state and not rebuild and state.schema_sha256 != schema_sha256():
         if not may_replace:
-            raise earlier(runs_dir, results)
+            raise earlier(results, ingest_command(runs_dir, results))
         report.rebuilt = "it was built by another version"
     found = plan(runs_dir, state.read_bytes if state and not report.rebuilt else {})
     report.problems += found.problems
-    _check_vanished(state, found, report, asked=rebuild)
+    command = ingest_command(runs_dir, results, "--rebuild")
+    _check_vanished(state, found, report, command, asked=rebuild)
     if state and not report.rebuilt:
         report.problems += state.damages
         if not found.sources and not (fold and state.continued):
@@ -284,7 +293,7 @@ def _replace_damaged(
         StoreError: nothing may be replaced.
     """
     if not may_replace:
-        raise damaged(results, error) from error
+        raise damaged(results, error, ingest_command(runs_dir, results)) from error
     report = IngestReport(rebuilt=f"the file was damaged ({first_line(error)})")
     found = plan(runs_dir, {})
     report.problems += found.problems
@@ -301,7 +310,8 @@ def _replace_newer(runs_dir: Path, results: Path, report: IngestReport) -> Inges
     if not report.rebuilt:
         raise StoreError(
             f"a results file must be of this version, got {str(results)!r} of a later one; upgrade "
-            "sdpo-bench, name another file by --results, or build one with `sdpo-bench ingest --rebuild`"
+            "sdpo-bench, name another file by --results, or build one with "
+            f"`{ingest_command(runs_dir, results, '--rebuild')}`"
         )
     found = plan(runs_dir, {})
     report.problems += found.problems
@@ -371,7 +381,9 @@ def _count(report: IngestReport, found: Plan, loaded: Loaded) -> None:
     report.problems += loaded.problems
 
 
-def _check_vanished(state: State | None, found: Plan, report: IngestReport, *, asked: bool) -> None:
+def _check_vanished(
+    state: State | None, found: Plan, report: IngestReport, rebuild: str, *, asked: bool
+) -> None:
     """Keep rows whose journals are gone: the results file may be all that is left of them.
 
     Raises:
@@ -384,11 +396,11 @@ def _check_vanished(state: State | None, found: Plan, report: IngestReport, *, a
     if report.rebuilt:
         raise StoreError(
             f"a results file of another version needs all its journals to be rebuilt, "
-            f"got no folder for {names}; restore them, or drop them with `sdpo-bench ingest --rebuild`"
+            f"got no folder for {names}; restore them, or drop them with `{rebuild}`"
         )
     report.notices.append(
         f"{len(vanished)} run(s) of the results file have no folder here ({names}): deleted, or of another --runs-dir, "
-        "which wants a --results of its own; their rows are kept until `sdpo-bench ingest --rebuild`"
+        f"which wants a --results of its own; their rows are kept until `{rebuild}`"
     )
 
 
