@@ -7,6 +7,8 @@ import os
 
 import pytest
 
+from tests.turns import of_other_turns
+
 # Matrices of 32 columns gain nothing from threads, and threads that spin beside a busy process lose a
 # hundredfold; one thread also makes every run's sums the same.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -68,7 +70,8 @@ def pytest_unconfigure():
 
 def pytest_collection_modifyitems(config, items):
     if hasattr(config, "workerinput"):
-        _leave_out(config, items)
+        _leave_out(config, [item for item in items if item.get_closest_marker("alone")], items)
+    _leave_out(config, of_other_turns(items), items)
     if not config.option.collectonly:
         for item in items:
             if item.get_closest_marker("gvisor") and gvisor_problem() is not None:
@@ -105,11 +108,11 @@ def pytest_xdist_make_scheduler(config, log):
     return Chained(config, log)
 
 
-def _leave_out(config, items):
-    """Take away what must not share the processors with another test process."""
-    alone = [item for item in items if item.get_closest_marker("alone")]
-    items[:] = [item for item in items if item not in alone]
-    config.hook.pytest_deselected(items=alone)
+def _leave_out(config, left, items):
+    """Take away what must not share the processors with another test process, or waits for its turn."""
+    left = set(left)
+    items[:] = [item for item in items if item not in left]
+    config.hook.pytest_deselected(items=list(left))
 
 
 def pytest_terminal_summary(terminalreporter):
