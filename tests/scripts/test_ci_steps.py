@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -83,6 +84,54 @@ def test_a_run_that_is_ended_from_outside_says_where_it_was():
     said = process.stdout.read()
     assert process.wait(timeout=10) != 0
     assert re.search(r"seconds by step\n +\d+  first\n +\d+  second\n +\d+  all", said)
+
+
+@pytest.fixture
+def run_ci(tmp_path):
+    """.ci/run of a folder of its own, on a machine where `make` only notes what it was asked."""
+    shutil.copytree(ROOT / ".ci", tmp_path / "checkout" / ".ci")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    asked = 'echo "$SDPO_BENCH_SCALE $SDPO_BENCH_TURN $*" >>$ASKED; [ "$1" != "$BROKEN" ]'
+    for name, does in {"make": asked, "docker": "true", "dpkg": "true"}.items():
+        (tools / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tools / name).chmod(0o755)
+
+    def run(broken="", **variables):
+        done = subprocess.run(
+            ["bash", tmp_path / "checkout/.ci/run"], capture_output=True, text=True, timeout=30,
+            env={"PATH": f"{tools}:/usr/bin:/bin", "ASKED": str(tmp_path / "asked"), "BROKEN": broken,
+                 "SDPO_BENCH_SCALE": "", "SDPO_BENCH_TURN": "", **variables},
+        )  # fmt: skip
+        return done, [line.split(" ", 2) for line in (tmp_path / "asked").read_text().splitlines()]
+
+    return run
+
+
+TARGETS = """check docs test test-slow test-unsloth test-adapters test-wheel check-extra wheels train-image
+test-containers gpu-check .venv-unsloth/.installed""".split()
+
+
+def test_ci_asks_for_every_target_at_a_tenth_and_with_a_turn(run_ci):
+    done, asked = run_ci()
+    assert done.returncode == 0, done.stderr
+    assert {words.split()[0] for _, _, words in asked} == set(TARGETS)
+    assert {scale for scale, _, _ in asked} == {"0.1"}
+    assert len({turn for _, turn, _ in asked}) == 1 and asked[0][1].isdigit()
+    table = done.stdout.partition("== seconds by step\n")[2]
+    assert len(re.findall(r"^ +\d+  \S", table, re.M)) > len(TARGETS) + 4
+
+
+def test_in_full_ci_scales_nothing(run_ci):
+    done, asked = run_ci(CI_FULL="1", SDPO_BENCH_SCALE="1", SDPO_BENCH_TURN="0")
+    assert done.returncode == 0 and {scale for scale, _, _ in asked} == {"1"}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_ci_fails_where_one_target_fails(run_ci, target):
+    done, asked = run_ci(broken=target)
+    assert done.returncode != 0 and "seconds by step" in done.stdout
+    assert target in {words.split()[0] for _, _, words in asked}
 
 
 def test_the_script_itself_can_be_read_by_bash():
