@@ -22,6 +22,7 @@ times() {  # the seconds of each step of this process, the present one included
 
 beside() {  # beside FUNCTION: run it in the background; its words are kept until `join`
     local name=$1
+    : >"$kept/$name.log"
     set -m  # in a process group of its own, for `finish`
     (
         set +m
@@ -47,9 +48,10 @@ join() {  # join FUNCTION...: wait for them, print their words, and fail if one 
 
 finish() {  # end what is still in the background, and print the seconds of every step
     local name
+    set +e
     for name in "${!pids[@]}"; do
-        kill -- "-${pids[$name]}" 2>/dev/null || true
-        wait "${pids[$name]}" 2>/dev/null || true
+        kill -- "-${pids[$name]}" 2>/dev/null
+        wait "${pids[$name]}" 2>/dev/null
         printf '\n== ended before its time: %s; its last words:\n' "$name"
         tail -n 20 "$kept/$name.log"
     done

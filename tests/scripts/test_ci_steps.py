@@ -122,6 +122,25 @@ def test_ci_asks_for_every_target_at_a_tenth_and_with_a_turn(run_ci):
     assert len(re.findall(r"^ +\d+  \S", table, re.M)) > len(TARGETS) + 4
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
+def test_the_turn_is_the_number_of_commits_and_in_a_shallow_clone_the_day(run_ci, tmp_path):
+    def git(*words, where):
+        known = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        subprocess.run(["git", *known, *words], cwd=where, check=True, capture_output=True)
+
+    checkout, whole = tmp_path / "checkout", tmp_path / "whole"
+    git("init", where=checkout)
+    for _ in range(3):
+        git("commit", "--allow-empty", "--message", "x", where=checkout)
+    assert {turn for _, turn, _ in run_ci()[1]} == {"3"}
+    (tmp_path / "asked").unlink()
+    shutil.copytree(checkout, whole)
+    shutil.rmtree(checkout / ".git")
+    git("clone", "--depth", "1", "--bare", f"file://{whole}", checkout / ".git", where=tmp_path)
+    git("config", "core.bare", "false", where=checkout)
+    assert {turn for _, turn, _ in run_ci()[1]} == {time.strftime("%j")}
+
+
 def test_in_full_ci_scales_nothing(run_ci):
     done, asked = run_ci(CI_FULL="1", SDPO_BENCH_SCALE="1", SDPO_BENCH_TURN="0")
     assert done.returncode == 0 and {scale for scale, _, _ in asked} == {"1"}
