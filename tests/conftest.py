@@ -7,8 +7,6 @@ import os
 
 import pytest
 
-from tests.turns import of_other_turns
-
 # Matrices of 32 columns gain nothing from threads, and threads that spin beside a busy process lose a
 # hundredfold; one thread also makes every run's sums the same.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,6 +15,13 @@ if importlib.util.find_spec("hypothesis"):  # vLLM's environment is without it
     from tests.scale import register_profiles
 
     register_profiles()
+
+
+def pytest_configure(config):
+    from tests import turns
+
+    config.pluginmanager.register(turns)
+
 
 REQUIRE_DOCKER = "SDPO_BENCH_REQUIRE_DOCKER"
 """Set to 1 (CI does) to fail instead of skip."""
@@ -70,8 +75,7 @@ def pytest_unconfigure():
 
 def pytest_collection_modifyitems(config, items):
     if hasattr(config, "workerinput"):
-        _leave_out(config, [item for item in items if item.get_closest_marker("alone")], items)
-    _leave_out(config, of_other_turns(items), items)
+        _leave_out(config, items)
     if not config.option.collectonly:
         for item in items:
             if item.get_closest_marker("gvisor") and gvisor_problem() is not None:
@@ -108,11 +112,11 @@ def pytest_xdist_make_scheduler(config, log):
     return Chained(config, log)
 
 
-def _leave_out(config, left, items):
-    """Take away what must not share the processors with another test process, or waits for its turn."""
-    left = set(left)
-    items[:] = [item for item in items if item not in left]
-    config.hook.pytest_deselected(items=list(left))
+def _leave_out(config, items):
+    """Take away what must not share the processors with another test process."""
+    alone = [item for item in items if item.get_closest_marker("alone")]
+    items[:] = [item for item in items if item not in alone]
+    config.hook.pytest_deselected(items=alone)
 
 
 def pytest_terminal_summary(terminalreporter):

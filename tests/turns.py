@@ -23,6 +23,13 @@ def in_turn(values):
     return [value for i, value in enumerate(values) if i in chosen]
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave the variants of other turns out, visibly: pytest counts them as deselected."""
+    waiting = of_other_turns(items)
+    items[:] = [item for item in items if item not in waiting]
+    config.hook.pytest_deselected(items=list(waiting))
+
+
 def of_other_turns(items):
     """The variants among pytest's items that wait for another turn."""
 
