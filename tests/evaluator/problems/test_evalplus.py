@@ -22,7 +22,6 @@ from evaluator.sampling.completions import gold_answers
 from sandbox.attack import load as load_attacks
 from sandbox.client import open_sandbox
 from sandbox.program import Verdict
-from tests.turns import in_turn
 
 ROOT = Path(__file__).parents[3]
 FILES = {name: ROOT / "examples" / "own" / f"{name}_plus.jsonl" for name in ("mbpp", "humaneval")}
@@ -538,7 +537,7 @@ def test_values_that_lie_about_themselves_are_not_close(read, sandbox):
 def test_the_attacks_achieve_nothing_against_closeness(sandbox):
     attacks = list(hostile("forge", "value"))
     assert len(attacks) > 40
-    for attack, asked in in_turn(attacks):
+    for attack, asked in attacks:
         (execution,) = sandbox.run([asked])
         passed = all(r.trusted and r.verdict is Verdict.PASSED for r in execution.results)
         assert passed == attack.expect_pass, attack.name
