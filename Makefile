@@ -178,7 +178,7 @@ test-hub: setup  ## load data and model from a stand-in of the hub, then offline
 
 .PHONY: test-containers
 test-containers: setup  ## train across the two containers, and try from inside to get out
-	$(VENV)/bin/python -m pytest -q -m containers $(ARGS)
+	$(VENV)/bin/python -m pytest -q -m containers tests/containers $(ARGS)
 
 .PHONY: mutate
 mutate: setup  ## plant small bugs one at a time and list those that the tests miss (ONLY="losses sql", ARGS=--again)

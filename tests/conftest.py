@@ -16,6 +16,13 @@ if importlib.util.find_spec("hypothesis"):  # vLLM's environment is without it
 
     register_profiles()
 
+
+def pytest_configure(config):
+    from tests import turns
+
+    config.pluginmanager.register(turns)
+
+
 REQUIRE_DOCKER = "SDPO_BENCH_REQUIRE_DOCKER"
 """Set to 1 (CI does) to fail instead of skip."""
 

@@ -84,6 +84,8 @@ PLACES = (
     ("problems check FILE", "problems check examples/own/problems.jsonl"),
     ("sdpo-bench sql QUERY", 'sdpo-bench sql "FROM runs"'),
     ("baseline 56", "baseline 25"),
+    # four seeds are eight runs more of the same kind; one seed after another is tests/trainer/demo's
+    ("--seeds 42,43,44,45", "--seeds 42"),
 )
 """What stands for what in the docs."""
 

@@ -77,7 +77,8 @@ def checkout(tmp_path_factory):
             pytest.fail(f"the containers are required here: {problem}")
         pytest.skip(f"no containers: {problem}")
     folder = tmp_path_factory.mktemp("containers") / "sdpo-containers"
-    kept = shutil.ignore_patterns(".venv*", ".git", "runs", "results", "cache", ".*_cache", "build")
+    made = (".venv*", ".git", "runs", "results", "cache", ".*_cache", "__pycache__", "build")
+    kept = shutil.ignore_patterns(*made)
     shutil.copytree(ROOT, folder, ignore=kept, symlinks=True)
     make_tiny_model(folder / "tiny")
     for file in (folder / "tiny").iterdir():

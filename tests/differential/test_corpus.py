@@ -15,6 +15,7 @@ from evaluator.problems.mbpp import load_problems
 from sandbox.client import open_sandbox
 from sandbox.containers.image import current_image
 from tests.differential import plain
+from tests.turns import in_turn
 
 FOLDER = os.environ.get("SDPO_BENCH_CORPUS")
 EXPLAINED = {
@@ -49,7 +50,7 @@ def text_of(row, problem):
 
 
 def test_every_recorded_answer_gets_the_verdict_of_plain_python():
-    recorded = list(rows())
+    recorded = in_turn(rows())
     assert recorded
     by_dataset = {name: problems(name) for name in {row["dataset"] for row in recorded}}
     pairs = []

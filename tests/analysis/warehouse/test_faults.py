@@ -10,6 +10,7 @@ import pytest
 from analysis.journal.journal import StoreError
 from analysis.warehouse.warehouse import connect, ingest
 from tests.analysis.warehouse.stored import end, journal_steps, rows, start, write
+from tests.scale import scaled
 
 WRITER = """
 import sys
@@ -76,7 +77,7 @@ def test_a_writer_killed_at_random_moments_loses_nothing_acknowledged(tmp_path, 
 def test_fifty_kills_of_writer_and_ingester_lose_nothing_acknowledged(tmp_path, results):
     runs, rng, acknowledged = tmp_path / "runs", random.Random(7), set()
     next_step = 0
-    for kill in range(50):
+    for kill in range(scaled(50)):
         writer = start(WRITER, runs, "a", next_step)
         ingester = start(INGESTER, runs, results, 1000, "increment")
         ingester.stdout.readline()

@@ -18,6 +18,7 @@ from analysis.warehouse.warehouse import connect, ingest
 from benchmarks.synthetic import step_records, synthetic_info, write_training_run
 from sdpo_bench import main
 from tests.analysis.warehouse.stored import INGEST_FOREVER, WRITE_FOREVER, start
+from tests.scale import scaled
 
 VIEWS = [
     line.split()[2] for line in VIEWS_SQL.read_text().splitlines() if line.startswith("CREATE VIEW")
@@ -345,7 +346,7 @@ def test_an_ingester_killed_at_random_moments_beside_a_large_file_loses_nothing(
     recorded_copy, results
 ):
     runs, rng, acknowledged, next_step = recorded_copy / "runs", random.Random(11), set(), 0
-    for _ in range(20):
+    for _ in range(scaled(20)):
         writer = start(WRITE_FOREVER, runs, "live", next_step)
         ingester = start(INGEST_FOREVER, runs, results)
         ingester.stdout.readline()

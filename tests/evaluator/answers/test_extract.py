@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluator.answers.extract import MAX_CODE_CHARS, extract, is_complete, parse
-from tests.scale import examples
+from tests.scale import examples, scaled
 
 CODE = "def add(a, b):\n    return a + b"
 F = ("add",)
@@ -149,7 +149,7 @@ BEGINNING = 'def add(a, b):\n    """Add."""\n'
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=scaled(examples(150)), deadline=None)
 @given(
     st.lists(st.sampled_from(FRAGMENTS), max_size=2),
     st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=6),

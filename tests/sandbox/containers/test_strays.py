@@ -21,6 +21,7 @@ from sandbox.guest.protocol import Kind
 from sandbox.pool.endpoint import ask, wait_until_ready
 from sandbox.program import SandboxError
 from tests.sandbox.conftest import honest, verdicts
+from tests.scale import scaled
 
 
 @pytest.fixture
@@ -239,7 +240,7 @@ def test_down_removes_the_folders_of_standing_containers(temporary, monkeypatch)
 def test_clients_killed_at_random_moments_leave_nothing_after_half_a_minute(temporary):
     chance = random.Random(7)
     pids = []
-    for _ in range(14):
+    for _ in range(scaled(14)):
         client = start_client("docker")
         time.sleep(chance.uniform(0.3, 2.5))
         client.send_signal(signal.SIGKILL)

@@ -6,6 +6,7 @@ import pytest
 
 from sandbox import attack
 from tests.sandbox.test_attacks import NEED_A_CONTAINER
+from tests.turns import in_turn
 
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 OWN = Path(__file__).parents[2] / "attacks"
@@ -27,4 +28,4 @@ def test_no_forged_value_or_result_passes_over_http():
 @pytest.mark.slow
 @pytest.mark.docker
 def test_no_attack_achieves_anything_on_docker_over_http():
-    assert failed(attack.load(OWN), "docker") == []
+    assert failed(in_turn(attack.load(OWN)), "docker") == []

@@ -6,7 +6,6 @@ import pytest
 
 from evaluator.models.lora import ModelError
 from evaluator.problems.mbpp import load_problems
-from tests.scale import scaled
 from tests.trainer.finished import Finished
 from tests.trainer.interrupting import InterruptAfter, Interrupted
 from tests.trainer.outcomes import outcome
@@ -33,7 +32,7 @@ def start(config_file, hashed_grades, monkeypatch, tmp_path):
     return go
 
 
-@pytest.mark.parametrize("number", range(scaled(24)))
+@pytest.mark.parametrize("number", range(24))
 def test_a_run_of_any_options_is_refused_in_one_line_or_keeps_all_and_resumes_to_the_bit(
     start, tmp_path, number
 ):
