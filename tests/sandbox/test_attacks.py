@@ -42,7 +42,16 @@ def test_no_attack_achieves_anything_on_the_process_backend():
 
 
 @pytest.mark.docker
-@pytest.mark.parametrize("categories", [("forge", "source", "escape"), ("value",), ("exhaust",)])
+@pytest.mark.parametrize(
+    "categories",
+    [
+        ("forge", "source", "escape"),
+        # judged by the same code as those of the process backend above
+        pytest.param(("value",), marks=pytest.mark.slow),
+        ("exhaust",),
+    ],
+    ids=" ".join,
+)
 def test_no_attack_achieves_anything_on_docker(categories):
     report = _report(OWN, "docker", lambda a: a.category in categories and not a.expect_pass)
     assert _failed(report) == []
