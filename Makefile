@@ -7,7 +7,6 @@ ARGS ?=
 # test processes side by side; JOBS=0 runs the tests in one process, as a debugger wants
 JOBS ?= auto
 DEFAULT = not slow and not gpu and not models and not containers and not unsloth and not wheel
-ALONE = alone and $(DEFAULT)
 SLOW = slow and not gpu and not models
 PROPERTIES = hypothesis and $(DEFAULT)
 # where training and evaluation run: auto (the containers where both images are there), host, container
@@ -118,16 +117,13 @@ check: setup  ## lint, types, import rules
 test: setup  ## run the tests; those of the Docker sandbox if an engine answers
 	$(BENCH) sandbox build --if-docker
 	$(VENV)/bin/python -m pytest -q -n $(JOBS) --maxprocesses 4 --dist worksteal $(ARGS)
-	@# status 5: none of these is among the chosen ones
-	$(if $(filter 0,$(JOBS)),,$(VENV)/bin/python -m pytest -q -m "$(ALONE)" $(ARGS) || [ $$? -eq 5 ])
 
 .PHONY: test-slow
 test-slow: setup  ## run the slow tests: kills at random moments, deliberate bugs, all references
 	$(BENCH) sandbox build --if-docker
-	@# the lines of the docs need each other and stay in one process; those marked `alone` come afterwards
+	@# the lines of the docs need each other and stay in one process
 	$(VENV)/bin/python -m pytest -q -n $(JOBS) --maxprocesses 4 --dist loadscope -m "$(SLOW)" --hypothesis-profile=long $(ARGS)
-	$(if $(filter 0,$(JOBS)),,$(VENV)/bin/python -m pytest -q -m "alone and $(SLOW)" --hypothesis-profile=long $(ARGS) || [ $$? -eq 5 ])
-	@# the property tests of `make test` again, with every example
+	@# the property tests of `make test` again, with every example; status 5: none is among the chosen ones
 	$(VENV)/bin/python -m pytest -q -n $(JOBS) --maxprocesses 4 --dist worksteal -m "$(PROPERTIES)" --hypothesis-profile=long $(ARGS) || [ $$? -eq 5 ]
 
 $(VENV)-unsloth/.installed: requirements.lock pyproject.toml

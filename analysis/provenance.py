@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -246,13 +247,17 @@ def git_state() -> GitState:
 
 def package_versions(names: list[str] | None = None) -> dict[str, str]:
     """Return the versions of those distributions that are installed."""
-    versions = {}
-    for name in names or PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    versions = ((name, _version(name)) for name in names or PACKAGES)
+    return {name: version for name, version in versions if version is not None}
+
+
+@functools.cache
+def _version(name: str) -> str | None:
+    """Looked up once: a process keeps the packages that it imported, and ten milliseconds a package add up."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def hardware() -> dict[str, Any]:

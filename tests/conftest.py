@@ -4,8 +4,12 @@ import functools
 import gc
 import importlib.util
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
+
+from tests.alone import room
 
 # Matrices of 32 columns gain nothing from threads, and threads that spin beside a busy process lose a
 # hundredfold; one thread also makes every run's sums the same.
@@ -75,7 +79,8 @@ def pytest_unconfigure():
 
 def pytest_collection_modifyitems(config, items):
     if hasattr(config, "workerinput"):
-        _leave_out(config, items)
+        # last, so that no process waits long for a test of another one to end
+        items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
     if not config.option.collectonly:
         for item in items:
             if item.get_closest_marker("gvisor") and gvisor_problem() is not None:
@@ -112,11 +117,25 @@ def pytest_xdist_make_scheduler(config, log):
     return Chained(config, log)
 
 
-def _leave_out(config, items):
-    """Take away what must not share the processors with another test process."""
-    alone = [item for item in items if item.get_closest_marker("alone")]
-    items[:] = [item for item in items if item not in alone]
-    config.hook.pytest_deselected(items=alone)
+@functools.cache
+def _doors():
+    """A folder that the processes of one run share; it goes with the process that started them."""
+    return tempfile.TemporaryDirectory(prefix="sdpo-bench-tests-")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    node.workerinput["doors"] = _doors().name
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """Beside other test processes, wait for one's turn: outside of the test's time limit."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    folder = Path(item.config.workerinput["doors"])
+    with room(folder, alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -15,15 +15,21 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 @pytest.fixture(scope="session", autouse=True)
-def few_comments():
-    """Build results files without comments of columns: they are half the time of an ingest into a new file.
+def copied_schema(tmp_path_factory):
+    """Build results files by copying an empty one: an eighth of the time of making every table, view and comment.
 
-    `recorded` has them all.
+    `recorded` is built as it is outside of tests.
     """
+    empty = tmp_path_factory.mktemp("schema") / "empty.duckdb"
     lines = schema_sql().splitlines()
-    short = "\n".join(line for line in lines if not line.startswith("COMMENT ON COLUMN"))
+    with duckdb.connect(str(empty)) as made:
+        # the comments of columns are half of what a copy takes
+        made.execute("\n".join(line for line in lines if not line.startswith("COMMENT ON COLUMN")))
+    copy = (
+        f"ATTACH IF NOT EXISTS '{empty}' AS empty (READ_ONLY); COPY FROM DATABASE empty TO results"
+    )
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("analysis.warehouse.warehouse.schema_sql", lambda: short)
+        patched.setattr("analysis.warehouse.warehouse.schema_sql", lambda: copy)
         yield
 
 

@@ -1,7 +1,7 @@
 """The judge says what plain Python says of drawn programs and asserts; what it does not say is explained.
 
-A case is one assert. The default run draws 1,000 for the process backend, of which Docker judges the first
-500, too; the slow tests draw 50,000 for Docker.
+A case is one assert. The default run draws 500 for the process backend, of which Docker judges the first
+200, too; the slow tests draw 50,000 for Docker.
 """
 
 import functools
@@ -79,7 +79,7 @@ def check(n, backend, *, of):
 
 
 def test_drawn_cases_are_judged_as_plain_python_does(backend):
-    check({"process": 1000, "docker": 500}[backend], backend, of=1000)
+    check({"process": 500, "docker": 200}[backend], backend, of=500)
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ class Switches:
         time.sleep(1e-5)
 
 
-def times_broken(parse, n_times=150):
+def times_broken(parse, n_times=50):
     def work(_):
         broken = 0
         for _ in range(n_times):

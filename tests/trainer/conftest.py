@@ -1,8 +1,10 @@
+import functools
 import gc
 
 import pytest
 import yaml
 
+from analysis.provenance import git_state
 from tests.tiny_model import make_tiny_model
 from tests.trainer.fakes import HashSandbox
 
@@ -23,8 +25,19 @@ def hashed_grades(monkeypatch):
     return sandbox
 
 
+same_checkout = functools.cache(git_state)
+
+
 @pytest.fixture
-def config_file(tmp_path, tiny_model):
+def quick_runs(monkeypatch):
+    """Runs without what takes a sixth of their time and nobody reads here: PEFT's card, git's word, the disk's."""
+    monkeypatch.setattr("peft.PeftModel.create_or_update_model_card", lambda *_: None)
+    monkeypatch.setattr("analysis.provenance.git_state", same_checkout)
+    monkeypatch.setattr("os.fsync", lambda _: None)
+
+
+@pytest.fixture
+def config_file(tmp_path, tiny_model, quick_runs):
     """Writes a configuration of two steps with the tiny model, and anything else a test wants."""
 
     def write(**changes):

@@ -121,7 +121,13 @@ def test_an_html_figure_needs_no_network(drawn, tmp_path):
     assert not re.search(r"""(src|href)=["']https?://""", page)
 
 
-@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
+@pytest.mark.parametrize(
+    "figure",
+    [
+        pytest.param(figure, marks=pytest.mark.slow if i % 3 else (), id=figure.name)
+        for i, figure in enumerate(FIGURES)
+    ],
+)
 def test_hostile_text_in_any_column_is_drawn_as_text(connection, figure, tmp_path):
     """A NUL byte that reaches the renderer aborts the whole process."""
     result = figure.query(connection)

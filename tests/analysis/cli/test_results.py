@@ -21,6 +21,7 @@ from analysis.warehouse.recent import recent_path
 from analysis.warehouse.warehouse import ingest
 from benchmarks.synthetic import synthetic_info
 from sdpo_bench import main
+from tests.analysis.warehouse.stored import write
 
 
 def invoke(folder, *arguments, **options):
@@ -76,14 +77,12 @@ def test_a_missing_runs_folder_is_one_line(tmp_path, command):
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value) or "nothing",
 )
-def test_each_runs_folder_has_a_results_file_of_its_own(
-    recorded_copy, tmp_path, monkeypatch, given, file
-):
+def test_each_runs_folder_has_a_results_file_of_its_own(tmp_path, monkeypatch, given, file):
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
     for name in ("runs", "other"):
-        shutil.copytree(recorded_copy / "runs", here / name)
+        write(here / name)
     found = CliRunner().invoke(main, ["sql", "SELECT count(*) AS n FROM runs", *given])
     assert found.exit_code == 0, found.output
     assert [str(p.relative_to(here)) for p in here.rglob("*.duckdb")] == [file]

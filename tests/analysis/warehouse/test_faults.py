@@ -124,7 +124,7 @@ def test_writers_ingesters_and_a_reader_at_once(tmp_path, results):
     writers = [start(WRITER, runs, name, 0) for name in "ab"]
     for writer in writers:
         writer.stdout.readline()
-    ingesters = [start(INGESTER, runs, results, 2, "increment") for _ in range(2)]
+    ingesters = [start(INGESTER, runs, results, 1, "increment") for _ in range(2)]
     for ingester in ingesters:
         end(ingester)
         assert ingester.returncode == 0

@@ -38,7 +38,7 @@ def start_client(backend):
     """Start a process that opens a sandbox and says so, then waits."""
     script = (
         "import time\nfrom sandbox.client import open_sandbox\n"
-        f"with open_sandbox({backend!r}, own=True):\n    print('open', flush=True)\n    time.sleep(600)"
+        f"with open_sandbox({backend!r}, own=True, n_workers=1):\n    print('open', flush=True)\n    time.sleep(600)"
     )
     return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
 
@@ -121,7 +121,7 @@ def test_a_removed_socket_folder_is_a_sandbox_error(pool, endpoint):
 
 @pytest.mark.docker
 def test_a_removed_socket_folder_is_a_sandbox_error_on_docker():
-    with open_sandbox("docker", own=True) as pool:
+    with open_sandbox("docker", own=True, n_workers=1) as pool:
         for endpoint in pool.endpoints():
             shutil.rmtree(endpoint.socket_dir)
         with pytest.raises(SandboxError, match="sockets must stay while it is open"):
@@ -195,7 +195,7 @@ def test_down_removes_what_a_client_left_that_was_killed_while_it_started_contai
     )
     client = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert client.stdout.readline() == "made\n"
-    with open_sandbox("docker", own=True) as pool:
+    with open_sandbox("docker", own=True, n_workers=1) as pool:
         assert len(_of(client.pid)) == 1, "a living client's containers stay"
         kill(client)
         # `down` ends everybody's standing containers, too, and others may use theirs: this part of it alone.
@@ -212,7 +212,7 @@ def test_the_next_client_removes_what_a_killed_one_left():
     assert client.stdout.readline() == "open\n"
     pid = client.pid
     kill(client)
-    with open_sandbox("docker", own=True):
+    with open_sandbox("docker", own=True, n_workers=1):
         assert not _of(pid)
 
 

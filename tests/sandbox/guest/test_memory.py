@@ -21,7 +21,7 @@ def version(n):
 @pytest.mark.docker
 def test_nobody_counts_references_to_what_was_there_before_the_forks():
     asserts = ("assert version(1)", "assert f(1) == [True] * 6", "assert own(1)")
-    with open_sandbox("docker", own=True) as pool:
+    with open_sandbox("docker", own=True, n_workers=1) as pool:
         (done,) = pool.run([Program(COUNTS, asserts, ("f", "own", "version"))])
     if done.results[0].verdict is Verdict.FAILED:
         pytest.skip("the image's Python keeps references in another way")

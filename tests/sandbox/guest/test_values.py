@@ -197,7 +197,11 @@ LARGE = [
 ]
 
 
-@pytest.mark.parametrize("value", LARGE, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value",
+    [*LARGE[:-1], pytest.param(LARGE[-1], marks=pytest.mark.slow)],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_is_too_large_to_ship_knows_its_length_and_what_it_equals(value):
     arrived = there_and_back(value)
     assert isinstance(arrived, decode.Large)

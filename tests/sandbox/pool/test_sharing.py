@@ -207,34 +207,34 @@ def test_an_answer_that_waits_to_be_read_is_no_dead_supervisor(endpoint, monkeyp
 
 
 @pytest.fixture
-def one_busy_processor():
-    """Everything that is started meanwhile shares one processor with programs that never end."""
+def crowded():
+    """A sandbox of one slot that shares one processor with programs that never end."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
-    busy = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(5)]
-    yield
-    for process in busy:
-        process.kill()
-        process.wait()
+    with Pool("process", [ProcessEndpoint(slots=1)], memory_bytes=1 << 29) as pool:
+        # afterwards: in a crowd a supervisor takes seconds to start
+        forever = [sys.executable, "-S", "-c", "while True: pass"]
+        busy = [subprocess.Popen(forever) for _ in range(5)]
+        yield pool
+        for process in busy:
+            process.kill()
+            process.wait()
     os.sched_setaffinity(0, before)
 
 
 @pytest.mark.alone
-def test_a_starved_program_is_run_again_with_more_time_to_wait(one_busy_processor, monkeypatch):
+def test_a_starved_program_is_run_again_with_more_time_to_wait(crowded, monkeypatch):
     monkeypatch.setattr(exchange, "STARVATION_FACTOR", 1)
     code = "import time\ndef f(x):\n    while time.process_time() < 0.25: pass\n    return 2\n"
-    with Pool("process", [ProcessEndpoint(slots=1)], memory_bytes=1 << 29) as pool:
-        (execution,) = pool.run([Program(code, ("assert f(1) == 2",), ("f",), timeout_s=0.4)])
-        assert verdicts([execution]) == ["passed"]
-        assert pool.health.n_starved == 1 and pool.health.n_lost == 0
+    program = Program(code, ("assert f(1) == 2",), ("f",), timeout_s=0.4)
+    assert verdicts(crowded.run([program])) == ["passed"]
+    assert crowded.health.n_starved == 1 and crowded.health.n_lost == 0
 
 
-def test_a_program_that_never_ends_times_out_on_a_busy_machine_too(one_busy_processor):
-    with Pool("process", [ProcessEndpoint(slots=1)], memory_bytes=1 << 29) as pool:
-        program = Program(
-            "def f(x):\n    while True: pass\n", ("assert f(1) == 2",), ("f",), timeout_s=0.2
-        )
-        assert verdicts(pool.run([program])) == ["timeout"]
+def test_a_program_that_never_ends_times_out_on_a_busy_machine_too(crowded):
+    code = "def f(x):\n    while True: pass\n"
+    program = Program(code, ("assert f(1) == 2",), ("f",), timeout_s=0.2)
+    assert verdicts(crowded.run([program])) == ["timeout"]
 
 
 def test_starvation_is_no_verdict_but_an_error_of_ours(fake):

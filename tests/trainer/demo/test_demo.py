@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from sandbox.client import open_sandbox
 from trainer.demo.policy import Recipe, warm_start
 
-TINY = Recipe(n_problems=40, n_steps=2, batch_size=4)
+TINY = Recipe(n_problems=16, n_steps=1, batch_size=4)
 
 
 def _contents(folder):

@@ -81,7 +81,7 @@ def test_a_misspelt_option_on_the_command_line_is_named(config_file):
         parse_options(config_file(), ["--temperatur", "1"])
 
 
-@pytest.mark.parametrize("content", ["- a list", "a: [", "\x00", "label: 2026-13-40", "[" * 3000])
+@pytest.mark.parametrize("content", ["- a list", "a: [", "\x00", "label: 2026-13-40", "[" * 1000])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path, content):
     path = tmp_path / "bad.yaml"
     path.write_text(content)
