@@ -9,7 +9,8 @@
     trl          the loss of each token against TRL's own functions
 
 Every comparison is a row of the table `audits`. Deviations are relative to the larger of the quantity and 1
-(nat): near a divergence of 0 float32 holds no relative digits. The aggregation is relative to the loss itself.
+(nat): near a divergence of 0 float32 holds no relative digits. The aggregation is relative to the same loss of the
+terms' absolute values.
 Tokens whose k-th and next logit differ by less than TIE have no defined top k in float32; they are left out of
 the comparison with the oracle, and their share is a row of its own. Run audits in float32.
 """
@@ -42,7 +43,7 @@ LOGITS = 1e-5
 LOGPROBS = 1e-5
 """Logits reach 30, where float32 resolves 2e-6."""
 AGGREGATION = 1e-6
-"""Relative to the loss: sums of positive float32 terms."""
+"""Relative to the loss that absolute terms would give: terms of both signs, as `sampled` has, may cancel."""
 TIE = 1e-5
 """Difference of two scaled logits that float32 does not resolve: see LOGPROBS."""
 TIES = 0.05
@@ -251,9 +252,10 @@ class Auditor:
 
     def end_step(self, *, step: int) -> None:
         """Layer aggregation: the step's loss, however it was cut into micro-batches."""
-        exact = self._exact_aggregate([row for row in self._step_rows if len(row)])
-        delta = abs(self._step_loss - exact)
-        self._note("aggregation", delta / abs(exact) if exact else delta, AGGREGATION, step=step)
+        rows = [row for row in self._step_rows if len(row)]
+        delta = abs(self._step_loss - self._exact_aggregate(rows))
+        scale = self._exact_aggregate([row.abs() for row in rows])
+        self._note("aggregation", delta / scale if scale else delta, AGGREGATION, step=step)
         self._step_rows, self._step_loss = [], 0.0
 
     def _exact_aggregate(self, rows: Sequence[Tensor]) -> float:

@@ -15,13 +15,14 @@ import trainer.step.forward
 import trainer.step.loss_trainer
 import trainer.teacher.prompt
 from tests.tiny_model import make_tiny_tokenizer
-from trainer.audit.checks import LAYERS
+from trainer.audit.checks import LAYERS, Auditor
 from trainer.losses import chunked_top_k, divergence, top_k
 from trainer.losses.aggregation import sequence_mean, token_mean
+from trainer.losses.sdpo import Distillation
 from trainer.options.config import BenchConfig, ConfigError, parse_options
 from trainer.rollouts.rollouts import GradedRollout
 from trainer.step.loss_trainer import BenchTrainer
-from trainer.teacher.prompt import Attempt
+from trainer.teacher.prompt import Attempt, TeacherRules
 from trainer.teacher.weights import EmaTeacher, TrustRegionTeacher
 from trainer.training.train import train
 
@@ -360,3 +361,20 @@ def test_a_deliberate_bug_of_the_trust_region_fails_in_its_layer(audit, monkeypa
     mutation(monkeypatch)
     layers = audit(teacher="trust_region", trust_region_rate=0.3, max_steps=2)
     assert not layers[TRUST_REGION[mutation]].passed, layers
+
+
+@pytest.mark.parametrize(("wrong", "passes"), [(0.0, True), (1e-4, False)])
+def test_the_aggregation_of_terms_that_cancel_is_measured_by_their_size(wrong, passes):
+    notes = []
+    auditor = Auditor(
+        Distillation(),
+        TeacherRules(),
+        aggregation="token_mean",
+        padded_length=4,
+        record=notes.append,
+    )
+    losses = torch.tensor([[3.1, -2.7, 1.9, -2.3]]) + torch.tensor(1e-6)
+    loss = float(losses.mean()) + wrong
+    auditor.micro_batch_loss(losses.flatten(), torch.ones_like(losses, dtype=torch.bool), loss)
+    auditor.end_step(step=1)
+    assert [note.passed for note in notes] == [passes]
