@@ -45,6 +45,7 @@ from analysis.warehouse.state import (
     first_line,
     ingest_command,
     is_damage,
+    newer,
     read_state,
 )
 from analysis.warehouse.tables import INSERT_WAREHOUSE, schema_sha256, schema_sql, warehouse_row
@@ -150,10 +151,7 @@ def connect(results: Path) -> duckdb.DuckDBPyConnection:
             f"run `{ingest_command(None, results)}` or name another file"
         ) from error
     except duckdb.Error as error:
-        raise StoreError(
-            f"a results file must be an intact DuckDB file, got {str(results)!r} "
-            f"({first_line(error)}); run `{ingest_command(None, results, '--rebuild')}`"
-        ) from error
+        raise damaged(results, error, ingest_command(None, results, "--rebuild")) from error
     raise StoreError(
         f"a results file must stay for the time of opening it, got {str(results)!r} replaced "
         f"{_MOST_TRIES} times; try again"
@@ -238,8 +236,8 @@ def _ingest(
         report.rebuilt = "it was built by another version"
     found = plan(runs_dir, state.read_bytes if state and not report.rebuilt else {})
     report.problems += found.problems
-    command = ingest_command(runs_dir, results, "--rebuild")
-    _check_vanished(state, found, report, command, asked=rebuild)
+    if not rebuild:
+        _check_vanished(state, found, report, ingest_command(runs_dir, results, "--rebuild"))
     if state and not report.rebuilt:
         report.problems += state.damages
         if not found.sources and not (fold and state.continued):
@@ -308,11 +306,7 @@ def _replace_newer(runs_dir: Path, results: Path, report: IngestReport) -> Inges
         StoreError: nobody asked for it.
     """
     if not report.rebuilt:
-        raise StoreError(
-            f"a results file must be of this version, got {str(results)!r} of a later one; upgrade "
-            "sdpo-bench, name another file by --results, or build one with "
-            f"`{ingest_command(runs_dir, results, '--rebuild')}`"
-        )
+        raise newer(results, ingest_command(runs_dir, results, "--rebuild"))
     found = plan(runs_dir, {})
     report.problems += found.problems
     _build(found, results, report, set_aside=".newer")
@@ -381,21 +375,18 @@ def _count(report: IngestReport, found: Plan, loaded: Loaded) -> None:
     report.problems += loaded.problems
 
 
-def _check_vanished(
-    state: State | None, found: Plan, report: IngestReport, rebuild: str, *, asked: bool
-) -> None:
+def _check_vanished(state: State | None, found: Plan, report: IngestReport, rebuild: str) -> None:
     """Keep rows whose journals are gone: the results file may be all that is left of them.
 
     Raises:
         StoreError: the file has to be rebuilt, which would lose such rows, and nobody asked for it.
     """
-    vanished = sorted(set(state.read_bytes) - found.run_ids) if state else []
-    if not vanished or asked:
+    if not (vanished := sorted(set(state.read_bytes) - found.run_ids) if state else []):
         return
     names = ", ".join(vanished[:3]) + (", ..." if len(vanished) > 3 else "")
     if report.rebuilt:
         raise StoreError(
-            f"a results file of another version needs all its journals to be rebuilt, "
+            "a results file of another version needs all its journals to be rebuilt, "
             f"got no folder for {names}; restore them, or drop them with `{rebuild}`"
         )
     report.notices.append(
