@@ -186,10 +186,12 @@ class _Supervisor:
         return left * 1000 + 1
 
     def _fork_slot(self, index: int) -> None:
+        supervisor = os.getpid()
         pid = os.fork()
         if pid:
             self._slots[pid] = index
             return
+        slot.end_with(supervisor)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

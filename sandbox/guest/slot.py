@@ -80,6 +80,16 @@ def make_walls(settings: Settings) -> Walls:
     )
 
 
+def end_with(supervisor: int) -> None:
+    """Let the kernel end this process, just forked, with its supervisor; end at once where that is gone already.
+
+    One that stayed would keep the listening socket, and who waits in its queue would never hear of the end.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != supervisor:
+        os._exit(1)
+
+
 def serve(listener: socket.socket, index: int, settings: Settings, walls: Walls) -> None:
     """Serve connections until it is time to be replaced."""
     slot = _Slot(index, settings, walls)
@@ -131,9 +141,7 @@ class _Slot:
             # Message queues are refused by the filter as well; all other limits must hold or we do not start.
             if name != resource.RLIMIT_MSGQUEUE or _can_limit(name):
                 resource.setrlimit(name, (value, value))
-        libc = ctypes.CDLL(None)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         if settings.root:
             os.chroot(settings.root)
             os.chdir("/")

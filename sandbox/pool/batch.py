@@ -26,6 +26,10 @@ class Attempt:
     generation: int
     exchange: Exchange
 
+    def waits_for_one_that_is_gone(self) -> bool:
+        """Whether it waits in the queue of a supervisor that was replaced: the fresh one's word is none on it."""
+        return not self.exchange.started and self.generation != self.worker.generation
+
 
 class Worker:
     """An endpoint with what the pool knows of it."""

@@ -217,6 +217,8 @@ class Pool:
             attempt = batch.active[fd]
             # It may have come while we did something else, or were stopped.
             outcome = attempt.exchange.advance()
+            if outcome is Pending.MORE and attempt.waits_for_one_that_is_gone():
+                outcome = Pending.LOST
             if outcome is Pending.MORE and not attempt.exchange.given_up():
                 continue
             self._take(batch, fd, outcome)

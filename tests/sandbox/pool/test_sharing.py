@@ -92,6 +92,27 @@ def test_a_supervisor_that_does_not_answer_is_given_up(endpoint, pool, monkeypat
     assert pool.health.n_restarts == 1
 
 
+def test_a_program_in_the_queue_of_a_replaced_supervisor_is_not_waited_for(
+    endpoint, pool, monkeypatch
+):
+    # Its slots, stopped, keep the queue open; the fresh supervisor answers for itself alone.
+    monkeypatch.setattr(exchange, "QUEUE_CHECK_S", 0.1)
+    monkeypatch.setattr("sandbox.pool.endpoint._CONTROL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("sandbox.pool.endpoint.START_TIMEOUT_S", 0.3)
+    old = endpoint._process
+    stopped = (old.pid, *status(endpoint.socket_dir).facts["slot_pids"])
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(endpoint, "_stop", lambda: None)
+    try:
+        assert verdicts(pool.run(honest(3))) == ["passed"] * 3
+        assert pool.health.n_restarts == 1
+    finally:
+        monkeypatch.undo()
+        old.kill()
+        old.wait()
+
+
 def test_an_answer_that_came_while_the_client_was_stopped_counts(endpoint):
     # Stopped between looking for answers and looking at the clock, beside a supervisor that says nothing.
     script = (
