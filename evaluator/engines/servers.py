@@ -71,6 +71,7 @@ class Servers:
         self._api = api
         self._servers = [_Server(url.rstrip("/")) for url in api.base_urls]
         self._lock = threading.Lock()
+        self._ended: ApiError | None = None
 
     @property
     def n_answered(self) -> Mapping[str, int]:
@@ -83,8 +84,20 @@ class Servers:
         """Return what `read` makes of a server's response; a ValueError of it refuses the response.
 
         Raises:
-            ApiError: every server refuses, or none answers on any try.
+            ApiError: every server refuses, or none answers on any try; now, or for an earlier request.
         """
+        if self._ended is not None:
+            raise self._ended
+        try:
+            return self._ask(path, content, read)
+        except ApiError as error:
+            # What is asked later, by other threads too, would be asked in vain.
+            self._ended = error
+            raise
+
+    def _ask(
+        self, path: str, content: Mapping[str, Any], read: Callable[[dict[str, Any]], Answered]
+    ) -> Answered:
         body = json.dumps(content).encode()
         for attempt in range(self._api.n_tries):
             failures: list[_Failure] = []

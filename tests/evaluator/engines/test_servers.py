@@ -223,7 +223,7 @@ def test_when_every_server_refuses_the_run_ends_at_once(pair):
         server.script = [REFUSED] * 40
     with pytest.raises(ApiError, match="status 401"):
         sample(pair, n_at_once=1)
-    assert all(len(server.requests) <= 2 for server in pair)  # the next one may be under way
+    assert [len(server.requests) for server in pair] == [1, 1]
 
 
 def test_a_refusal_of_one_is_told_when_the_other_stays_away(pair):
@@ -231,7 +231,7 @@ def test_a_refusal_of_one_is_told_when_the_other_stays_away(pair):
     pair[1].script = [(503, {}, b"")] * 40
     with pytest.raises(ApiError, match="status 401"):
         sample(pair, n_at_once=1)
-    assert len(pair[1].requests) in (3, 6)  # the next one may be under way
+    assert len(pair[1].requests) == 3
 
 
 def test_when_no_server_answers_all_are_named_in_one_line(pair):
@@ -243,18 +243,20 @@ def test_when_no_server_answers_all_are_named_in_one_line(pair):
     assert "on each of 3 tries" in str(caught.value)
 
 
-def test_what_was_answered_before_all_failed_is_yielded(pair):
+@pytest.mark.parametrize("n_at_once", [1, 3])
+def test_what_was_answered_before_all_failed_is_yielded(pair, n_at_once):
     for server in pair:
         server.dies_at = 4
     api_ = Api(tuple(server.url for server in pair), "m", wait=lambda s: None, n_tries=2)
     answers = []
     with pytest.raises(ApiError):
         for batch in api.sample_served(
-            PROBLEMS, api_, protocol=MBPP, shots=(), decoding=Decoding(), n_at_once=3
+            PROBLEMS, api_, protocol=MBPP, shots=(), decoding=Decoding(), n_at_once=n_at_once
         ):
             answers += batch
     assert [a.problem.task_id for a in answers] == TASK_IDS[: len(answers)]
-    assert len(answers) >= 4
+    # Three at once may fail in any order, and what was answered after the first that failed is asked again.
+    assert n_at_once > 1 or len(answers) == 6
 
 
 @pytest.mark.parametrize(
