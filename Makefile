@@ -4,8 +4,11 @@ STEPS ?=
 ONLY ?=
 MODEL ?=
 ARGS ?=
-# test processes side by side; JOBS=0 runs the tests in one process, as a debugger wants
-JOBS ?= auto
+# test processes side by side, one more than processors: one often waits for a sandbox; JOBS=0 runs the tests in one
+# process, as a debugger wants
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# processes that the tests start would compile the packages anew each time
+export PYTHONDONTWRITEBYTECODE :=
 DEFAULT = not slow and not gpu and not models and not containers and not unsloth and not wheel
 SLOW = slow and not gpu and not models
 PROPERTIES = hypothesis and $(DEFAULT)

@@ -16,6 +16,7 @@ from analysis.charts.style import (
     records,
     seed,
     seeds,
+    series,
     span,
     step_axis,
     tipped,
@@ -26,10 +27,10 @@ from analysis.render import Result
 def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
     """Draw pass@1 of each run's evaluations over steps; rows of `queries.eval_curve`.
 
-    Where an algorithm has several seeds, a thick line is their mean and thin ones are the runs.
+    Where equal settings have several seeds, a thick line is their mean and thin ones are the runs.
     """
     rows = tipped(_dodged(records(result)), "step", "pass_at_1", "counts")
-    several = len({row["run_id"] for row in rows}) > len({row["algorithm"] for row in rows})
+    several = len({row["run_id"] for row in rows}) > len({row["series"] for row in rows})
     base = canvas(rows).encode(x=step_axis("position", rows), color=algorithm(rows))
     y = percent("pass_at_1", "pass@1 (% of problems)", zero=False)
     layers = [
@@ -37,18 +38,21 @@ def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
             y=percent("interval_low", "pass@1 (% of problems)", zero=False), y2="interval_high:Q"
         ),
         base.mark_line(strokeWidth=1 if several else 2.2, opacity=0.4 if several else 1).encode(
-            y=y, detail="run_id:N"
+            y=y, detail="run_id:N", strokeDash=series(rows)
         ),
         base.mark_point(filled=True, size=30 if several else 60, opacity=1).encode(y=y, **TIP),
     ]
     if several:
         mean = percent("pass_at_1", "pass@1 (% of problems)", zero=False).aggregate("mean")
-        layers.append(base.mark_line(strokeWidth=3).encode(x=step_axis("step", rows), y=mean))
+        thick = base.mark_line(strokeWidth=3).encode(
+            x=step_axis("step", rows), y=mean, detail="series:N", strokeDash=series(rows)
+        )
+        layers.append(thick)
     return finish(
         alt.layer(*layers),
         "pass@1 over training",
         f"n = {span(rows, 'n')} problems an evaluation; {seeds(rows)}"
-        + ("; thick: mean of an algorithm's runs" if several else ""),
+        + ("; thick: mean of the runs of equal settings" if several else ""),
         "bars: 95 % Wilson interval of each evaluation; runs at one step are drawn side by side",
     )
 
@@ -180,8 +184,8 @@ def teacher_gap(result: Result) -> alt.TopLevelMixin:
     )
     titles = {
         "pass_rate": "pass rate (fraction of problems)",
-        "passing_logprob": "log p of its passing answers (nats a token)",
-        "failing_logprob": "log p of its failing answers (nats a token)",
+        "passing_logprob": "log p, passing (nats a token)",
+        "failing_logprob": "log p, failing (nats a token)",
     }
     names = list(dict.fromkeys(row["name"] for row in rows))
     height = 26 * 5 * max(1, len(names))

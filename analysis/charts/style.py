@@ -131,6 +131,16 @@ def seed(rows: Rows) -> alt.StrokeDash | alt.StrokeDashValue:
     return alt.StrokeDash("seed:N", title="seed")
 
 
+def series(rows: Rows) -> alt.StrokeDash | alt.StrokeDashValue:
+    """Dash by arm where an algorithm has several, else none."""
+    algorithms = {row["series"]: row["algorithm"] for row in rows}
+    if len(algorithms) == len(set(algorithms.values())):
+        return SOLID
+    # Beside the colours' legend the names would take the width of the figure.
+    legend = alt.Legend(orient="bottom", columns=2, labelLimit=270, symbolStrokeWidth=2)
+    return alt.StrokeDash("series:N", title="runs", legend=legend)
+
+
 def span(rows: Rows, field: str) -> str:
     """One number, or the least and the largest."""
     values = sorted({int(row[field]) for row in rows})

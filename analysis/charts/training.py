@@ -20,6 +20,7 @@ from analysis.charts.style import (
     records,
     seed,
     seeds,
+    series,
     span,
     spots,
     step_axis,
@@ -35,8 +36,8 @@ _CODE_FONT = "Liberation Mono, DejaVu Sans Mono, monospace"
 
 def training_reward(result: Result) -> alt.TopLevelMixin:
     """Draw training reward over steps; rows of `queries.reward_curve`."""
-    rows = tipped(records(result), "step", "reward_mean", "n_completions", "n_groups")
-    base = canvas(rows).encode(x=step_axis("step", rows), color=algorithm(rows))
+    rows = tipped(records(result), "series", "step", "reward_mean", "n_completions", "n_groups")
+    base = canvas(rows).encode(x=step_axis("step", rows), color=algorithm(rows), detail="series:N")
     y = alt.Y("reward_mean:Q", title="mean reward (points)", scale=alt.Scale(zero=False))
     sampled = any(row["n_completions"] for row in rows)
     n = (
@@ -50,12 +51,12 @@ def training_reward(result: Result) -> alt.TopLevelMixin:
                 y=alt.Y("interval_low:Q", title="mean reward (points)"),
                 y2="interval_high:Q",
             ),
-            base.mark_line(strokeWidth=2.2).encode(y=y),
+            base.mark_line(strokeWidth=2.2).encode(y=y, strokeDash=series(rows)),
             spots(base.encode(y=y)),
         ),
         "Reward in training",
         f"{n}; {seeds(rows)}",
-        "seeds pooled; bands: 95 % interval of the mean over groups, since a group shares its problem",
+        "seeds of equal settings pooled; bands: 95 % interval of the mean over groups: a group shares its problem",
     )
 
 
@@ -157,8 +158,8 @@ def failure_classes(result: Result) -> alt.TopLevelMixin:
 
 def signal(result: Result) -> alt.TopLevelMixin:
     """Draw the share of groups without a signal for GRPO; rows of `queries.signal`."""
-    rows = tipped(records(result), "step", "flat_fraction", "n_groups")
-    base = canvas(rows).encode(x=step_axis("step", rows), color=algorithm(rows))
+    rows = tipped(records(result), "series", "step", "flat_fraction", "n_groups")
+    base = canvas(rows).encode(x=step_axis("step", rows), color=algorithm(rows), detail="series:N")
     title = "groups of equal rewards (%)"
     y = percent("flat_fraction", title)
     return finish(
@@ -167,12 +168,12 @@ def signal(result: Result) -> alt.TopLevelMixin:
                 y=percent("interval_low", title),
                 y2="interval_high:Q",
             ),
-            base.mark_line(strokeWidth=2.2).encode(y=y),
+            base.mark_line(strokeWidth=2.2).encode(y=y, strokeDash=series(rows)),
             spots(base.encode(y=y)),
         ),
         "Groups that teach GRPO nothing",
         f"n = {span(rows, 'n_groups')} groups a point; {seeds(rows)}",
-        "all completions of such a group got one reward; seeds pooled; bands: 95 % Wilson interval",
+        "all completions of such a group got one reward; seeds of equal settings pooled; bands: 95 % Wilson interval",
     )
 
 

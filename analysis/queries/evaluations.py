@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import duckdb
 
+from analysis.queries.arms import series
 from analysis.queries.sql import of_runs, run_query
 from analysis.render import Result
 from analysis.statistics.paired import mcnemar_exact
@@ -20,7 +21,7 @@ def eval_curve(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> Result:
     """Return pass@1 of each training run's evaluations, by step; mean@n where completions were sampled."""
-    return of_runs(
+    found = of_runs(
         connection,
         """SELECT c.policy_run_id AS run_id, c.algorithm, c.seed, c.step, c.k, c.n,
                   coalesce(m.mean_at_n, c.pass_at_1) AS pass_at_1,
@@ -32,6 +33,10 @@ def eval_curve(
            ORDER BY c.algorithm, c.seed, c.policy_run_id, c.dataset, c.step""",
         run_ids,
         column="c.policy_run_id",
+    )
+    names = series(connection)
+    return Result(
+        (*found.columns, "series"), [(*row, names.get(row[0], row[1])) for row in found.rows]
     )
 
 

@@ -74,15 +74,19 @@ def of_runs(
     run_ids: Sequence[str] | None,
     *,
     column: str = "run_id",
+    **values: Sequence[str],
 ) -> Result:
-    """Run a query whose `{runs}` is a condition on the run, or true for all runs; `{names}` is NAMES."""
+    """Run a query whose `{runs}` is a condition on the run, or true for all runs; `{names}` is NAMES.
+
+    `values` are the query's own parameters, `$name` in it.
+    """
     try:
-        if run_ids is None:
-            cursor = connection.execute(query.format(runs="true", names=NAMES))
-        else:
-            condition = f"list_contains($1, {column})"
-            query = query.format(runs=condition, names=NAMES)
-            cursor = connection.execute(query, [list(run_ids)])
+        parameters: dict[str, list[str]] = {name: list(each) for name, each in values.items()}
+        condition = "true"
+        if run_ids is not None:
+            condition = f"list_contains($run_ids, {column})"
+            parameters["run_ids"] = list(run_ids)
+        cursor = connection.execute(query.format(runs=condition, names=NAMES), parameters or None)
         return Result(tuple(c[0] for c in cursor.description or ()), cursor.fetchall())
     except duckdb.Error as error:
         raise refused(error) from error

@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 
+from analysis.queries.arms import pooled_by_arm
 from analysis.queries.sql import of_runs
 from analysis.render import Result
 
@@ -18,12 +19,12 @@ _SEEDS = "string_agg(DISTINCT seed::VARCHAR, ', ' ORDER BY seed::VARCHAR)"
 def reward_curve(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 20
 ) -> Result:
-    """Return training reward by bin of steps, seeds pooled, with the interval over groups.
+    """Return training reward by bin of steps, seeds of an arm pooled, with the interval over groups.
 
     One step has a handful of groups; a bin pools enough of them to show a trend. A run whose completions
     nobody has, an imported one, is drawn by its metric `reward`: without interval, n_completions 0.
     """
-    return of_runs(
+    return pooled_by_arm(
         connection,
         f"""WITH by_group AS (
                 SELECT run_id, step, avg(reward) AS reward, count(reward) AS n
@@ -35,16 +36,17 @@ def reward_curve(
                   AND run_id NOT IN (SELECT run_id FROM rollouts)),
             extent AS (SELECT greatest(1, ceil(max(step) / {int(n_bins)})) AS width FROM by_group),
             bins AS (
-                SELECT coalesce(algorithm, kind) AS algorithm, model, dataset,
+                SELECT series, coalesce(algorithm, kind) AS algorithm, model, dataset,
                        {_SEEDS} AS seed, count(DISTINCT run_id) AS n_runs,
                        floor((step - 1) / width) * width + (width + 1) / 2 AS step,
                        sum(n)::BIGINT AS n_completions, count(*) FILTER (n > 0) AS n_groups,
                        avg(reward) AS reward_mean,
                        CASE WHEN min(n) > 0 THEN t_half(count(*), stddev_samp(reward)) END AS half
-                FROM by_group JOIN runs USING (run_id) CROSS JOIN extent GROUP BY ALL)
+                FROM by_group JOIN runs USING (run_id) JOIN {{arms}} USING (run_id)
+                CROSS JOIN extent GROUP BY ALL)
             SELECT * EXCLUDE (half), reward_mean - half AS interval_low,
                    reward_mean + half AS interval_high
-            FROM bins ORDER BY model, dataset, algorithm, step""",  # noqa: S608 - an int
+            FROM bins ORDER BY model, dataset, algorithm, series, step""",  # noqa: S608 - an int
         run_ids,
     )
 
@@ -146,21 +148,23 @@ def failure_classes(
 def signal(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 20
 ) -> Result:
-    """Return the share of groups with equal rewards, seeds pooled, with Wilson intervals."""
-    return of_runs(
+    """Return the share of groups with equal rewards, seeds of an arm pooled, with Wilson intervals."""
+    return pooled_by_arm(
         connection,
         f"""WITH by_group AS (
                 SELECT run_id, step, group_index, max(reward) = min(reward) AS flat
                 FROM rollouts WHERE {{runs}} GROUP BY ALL HAVING count(reward) > 0),
             extent AS (SELECT greatest(1, ceil(max(step) / {int(n_bins)})) AS width FROM by_group),
             bins AS (
-                SELECT coalesce(algorithm, kind) AS algorithm, model, dataset, {_SEEDS} AS seed,
+                SELECT series, coalesce(algorithm, kind) AS algorithm, model, dataset,
+                       {_SEEDS} AS seed,
                        floor((step - 1) / width) * width + (width + 1) / 2 AS step,
                        count(*) AS n, count(*) FILTER (flat) / count(*) AS p
-                FROM by_group JOIN runs USING (run_id) CROSS JOIN extent GROUP BY ALL)
-            SELECT algorithm, model, dataset, seed, step, n AS n_groups, p AS flat_fraction,
+                FROM by_group JOIN runs USING (run_id) JOIN {{arms}} USING (run_id)
+                CROSS JOIN extent GROUP BY ALL)
+            SELECT series, algorithm, model, dataset, seed, step, n AS n_groups, p AS flat_fraction,
                    wilson_low(p, n) AS interval_low, wilson_high(p, n) AS interval_high
-            FROM bins ORDER BY model, dataset, algorithm, step""",  # noqa: S608 - an int
+            FROM bins ORDER BY model, dataset, algorithm, series, step""",  # noqa: S608 - an int
         run_ids,
     )
 

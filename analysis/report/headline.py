@@ -8,9 +8,9 @@ from typing import Any
 
 import duckdb
 
+from analysis.queries.arms import arm_name, run_infos
 from analysis.queries.sql import of_runs
-from analysis.records import RunInfo
-from analysis.statistics.conditions import Conditions, conditions, mixed
+from analysis.statistics.conditions import Conditions, conditions, differences, mixed
 from analysis.statistics.verdict import Arm, Evaluated, Finding, judge
 from analysis.task_ids import TaskId, task_id, task_order
 
@@ -48,7 +48,8 @@ def headline(
         for finding, (first, _) in zip(found, pairs, strict=True)
         if first.algorithm is not None
     ]
-    shown = (between or found)[:_MOST_SENTENCES]
+    # What can be compared comes first.
+    shown = sorted(between or found, key=lambda finding: bool(finding.differs))[:_MOST_SENTENCES]
     more = len(found) - len(shown)
     text = " ".join(f"{finding.sentence}." for finding in shown)
     if more:
@@ -85,8 +86,18 @@ def _pairs(policies: Sequence[_Policy]) -> list[tuple[Arm, Arm]]:
     untrained = [arm for arm in arms if arm.algorithm is None]
     trained = [arm for arm in arms if arm.algorithm is not None]
     pairs = [(untrained[0], arm) for arm in trained] if untrained else []
-    pairs += [(trained[0], arm) for arm in trained[1:]]
+    pairs += [(_reference(arm, trained), arm) for arm in trained[1:]]
     return pairs or [(untrained[0], arm) for arm in untrained[1:]]
+
+
+def _reference(arm: Arm, trained: Sequence[Arm]) -> Arm:
+    """The first arm of the first method that differs from this one in the method alone, else the first of all."""
+    under = [run.conditions for run in arm.runs]
+    first_method = [each for each in trained if each.algorithm == trained[0].algorithm]
+    for other in first_method:
+        if other is not arm and not differences([run.conditions for run in other.runs], under):
+            return other
+    return trained[0]
 
 
 def _arms(policies: Sequence[_Policy]) -> list[Arm]:
@@ -102,7 +113,9 @@ def _arms(policies: Sequence[_Policy]) -> list[Arm]:
     names = [str(group[0].algorithm or group[0].row["label"]) for group in groups]
     return [
         Arm(
-            name if names.count(name) == 1 else str(group[0].row["label"]),
+            name
+            if names.count(name) == 1
+            else arm_name([str(policy.row["label"]) for policy in group]),
             tuple(policy.evaluated for policy in group),
         )
         for name, group in zip(names, groups, strict=True)
@@ -133,7 +146,7 @@ def _policies(
         key = (row["run_id"], row["eval_id"])
         passes.setdefault(key, {})[task_id(row["task_id"])] = row["share"]
         answers.setdefault(key, []).append((row["task_id"], row["share"], row["answers"]))
-    infos = _infos(connection)
+    infos = run_infos(connection)
     found = []
     for row in board:
         key = (row["run_id"], row["eval_id"])
@@ -155,28 +168,3 @@ SELECT run_id, eval_id, task_id, avg(passed::INT) AS share,
 FROM eval_results SEMI JOIN leaderboard USING (run_id, eval_id) WHERE {runs}
 GROUP BY run_id, eval_id, task_id ORDER BY task_order(task_id)
 """
-
-
-def _infos(connection: duckdb.DuckDBPyConnection) -> dict[str, RunInfo]:
-    """What each run stores of itself."""
-    import json
-
-    rows = of_runs(
-        connection,
-        """SELECT run_id, kind, algorithm, label, created_at::VARCHAR AS created_at,
-                  config::VARCHAR AS config, config_sha256, seed, model, model_sha256, adapter, dataset,
-                  dataset_sha256, protocol, protocol_sha256, sandbox, reward_function, reward_sha256, feedback_function,
-                  feedback_sha256, chat_template_sha256, git_commit, git_dirty, git_diff,
-                  packages::VARCHAR AS packages FROM runs WHERE {runs}""",
-        None,
-    ).records()
-    return {
-        row["run_id"]: RunInfo(
-            **{
-                **row,
-                "config": json.loads(row["config"]),
-                "packages": json.loads(row["packages"] or "{}"),
-            }
-        )
-        for row in rows
-    }

@@ -94,7 +94,7 @@ def settings(described: Sequence[Run]) -> str:
         parts.append(folded(title, shown))
     if same:
         title = f"{count(len(same), 'setting')} " + (
-            "of the run" if len(flats) == 1 else "that are the same in all runs"
+            "of the run" if len(flats) == 1 else "with one value in all runs"
         )
         parts.append(folded(title, table(("setting", "value"), same, label=title)))
     return "".join(parts)

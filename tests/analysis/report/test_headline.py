@@ -199,3 +199,14 @@ def test_policies_of_other_steps_have_no_winner(store):
     assert headline(store)[1][0].winner == "sdpo"
     store.execute("UPDATE evals SET step = 40 WHERE label LIKE 'sdpo%'")
     assert "no winner, they differ in more than the algorithm: step (20, 40)" in headline(store)[0]
+
+
+def test_arms_of_one_algorithm_are_named_by_all_their_runs_and_what_can_be_compared_comes_first(
+    store,
+):
+    add_seeds(store, "grpo", 0.5, learning_rate=1e-5)
+    add_seeds(store, "grpo", 0.3, seeds=range(50, 56), learning_rate=1e-4)
+    add_seeds(store, "sdpo", 0.4, learning_rate=1e-5)
+    text, _ = headline(store)
+    assert text.startswith("grpo-42,grpo-43,grpo-44 and sdpo")
+    assert "grpo-50,grpo-51,grpo-52,grpo-53 and 2 more and grpo-42" in text

@@ -36,7 +36,7 @@ def test_settings_that_agree_are_folded_away():
     )
     shown, _, folded = found.partition("<details>")
     assert cells(shown) == [["run", "training.lr"], ["a", "1e-05"], ["b", "2e-05"]]
-    assert "207 settings that are the same in all runs" in folded
+    assert "207 settings with one value in all runs" in folded
     assert folded.count("<tr>") == 208
 
 
