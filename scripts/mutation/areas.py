@@ -79,6 +79,8 @@ AREAS = (
             "trainer/training/test_sampling.py",
             "trainer/step/test_common_prefix.py",
             "trainer/step/test_forward.py",
+            "trainer/step/test_micro_batches.py",
+            "trainer/training/test_off_policy.py",
             "trainer/rollouts/test_token_stats.py",
             "evaluator/sampling/test_decoding.py",
             "evaluator/sampling/test_model.py",
@@ -116,6 +118,7 @@ AREAS = (
             "evaluator/grading/test_reward.py",
             "evaluator/grading/test_grade.py",
             "evaluator/grading/test_feedback.py",
+            "evaluator/problems/test_user_code.py",
         ),
     ),
     Area(

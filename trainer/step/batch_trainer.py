@@ -34,6 +34,8 @@ class BatchTrainer(GRPOTrainer):
 
     _step: int
     aux_loss_enabled: bool
+    _n_groups: int
+    """Groups sampled so far in the step in work."""
 
     def __init__(self, *args: Any, algorithm: Algorithm, **kwargs: Any) -> None:
         """Build TRL's trainer."""
@@ -44,8 +46,6 @@ class BatchTrainer(GRPOTrainer):
         """What the micro-batches of the optimizer step in work ask: problems, before sampling."""
         self._micro_batches: list[MicroBatch] = []
         """Those of the step that are still to be trained on."""
-        self._n_groups = 0
-        """Groups sampled so far in the step in work."""
         self._timed_from = 0
         """The step after which the clock was last read, or started."""
         super().__init__(*args, **kwargs)

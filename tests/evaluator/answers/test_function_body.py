@@ -1,7 +1,7 @@
 import pytest
 
 from evaluator.answers.extract import extract
-from evaluator.answers.function_body import function_beginning
+from evaluator.answers.function_body import function_beginning, returns
 from evaluator.grading.grade import grade
 from evaluator.problems.problem import normalised_row, problem_from_row
 
@@ -56,6 +56,7 @@ def holds(completion, text=HEAD):
         f"<|im_start|>assistant\n{BODY}", BODY.replace("    for", "# each\n    for"),
         BODY.replace("    ", "  ").replace("  for", "# each\n  for"),
         "    def key(x):\n        return x\n    return max(xs, key=key)\n", "    # the largest\n    return max(xs)",
+        "best = max(xs)\n\n    return best\n", "```python\nbest = max(xs)\n\n    return best\n```",
     ],
 )  # fmt: skip
 def test_a_body_completes_the_function_that_the_problem_begins(completion):
@@ -115,3 +116,7 @@ def test_a_whole_function_counts_before_a_body():
 def test_a_body_is_graded(sandbox):
     (found,) = grade([(problem(HEAD), BODY)], sandbox)
     assert found.passed
+
+
+def test_a_program_without_the_function_returns_nothing():
+    assert returns("def f():\n    return 1\n", "f") and not returns("x = 1\n", "f")

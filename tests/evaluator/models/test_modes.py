@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import torch
 
 from evaluator.models.context_length import context_length
-from evaluator.models.modes import evaluation_mode
+from evaluator.models.modes import evaluation_mode, switch_dropout_off
 
 
 def test_each_module_comes_back_in_its_own_mode(tiny_policy):
@@ -35,6 +35,15 @@ def test_modes_come_back_after_a_failure_and_so_does_the_use_of_the_cache(tiny_p
     assert model.training and model.config.use_cache is False
     model.config.use_cache = True
     model.eval()
+
+
+def test_what_is_called_after_dropping_and_is_no_share_stays():
+    module = torch.nn.Module()
+    others = {"drop_path": "linear", "dropout_kind": None, "drop_last": True}
+    vars(module).update(others, dropout=0.5)
+    switch_dropout_off(module)
+    assert module.dropout == 0.0
+    assert {name: vars(module)[name] for name in others} == others
 
 
 def test_the_context_is_the_smaller_of_the_models_and_what_it_was_loaded_for():

@@ -117,7 +117,7 @@ def test_parts_have_names_values_and_weights(graded):
 @pytest.mark.parametrize(
     "returned",
     [None, "1", float("nan"), float("inf"), [], {}, [1.0], [("a",)], [("a", "x")], [("a", None)]]
-    + [[("a", 1), ("a", 2)], [("", 1)], {"a": float("nan")}, object(), 10**400],
+    + [[("a", 1), ("a", 2)], [("", 1)], [(3, 1.0)], {"a": float("nan")}, object(), 10**400],
 )
 def test_what_is_no_reward_is_one_line(graded, returned):
     with pytest.raises(UserCodeError, match="must return") as error:

@@ -2,11 +2,13 @@
 
 import math
 from collections import defaultdict
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForCausalLM, GenerationConfig
 from trl import GRPOConfig
 
 from trainer.rollouts.full_precision import keep_float32
@@ -266,3 +268,26 @@ def test_a_processes_rows_have_their_passes_and_their_problems_weights(problem_w
     assert batch["problem_weight"].tolist() == (
         [1.0, 1.0] if problem_weight == "none" else [2.0, 2.0]
     )
+
+
+def test_a_completion_that_a_mark_ended_was_not_cut():
+    tokenizer = SimpleNamespace(decode=lambda ids: "".join(map(chr, ids)))
+    trainer = SimpleNamespace(_ends=[1], _marks=("[DONE]",), _tokenizer=tokenizer)
+    cut = [RolloutTrainer._is_truncated(trainer, list(map(ord, t))) for t in ("x[DONE]", "x[DON")]
+    assert cut == [False, True]
+
+
+def test_sampling_tells_how_many_completions_have_ended(tiny_folder):
+    model, told = AutoModelForCausalLM.from_pretrained(tiny_folder), []
+    trainer = SimpleNamespace(
+        use_vllm=False, model=model, _ends=[1], show_ended=told.append,
+        adapter_merged=nullcontext, generation_config=model.generation_config,
+    )  # fmt: skip
+    ids = torch.tensor([[5, 6], [7, 8]])
+    with RolloutTrainer.as_sampler(trainer):
+        model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=GenerationConfig(max_new_tokens=3, do_sample=False),
+        )
+    assert told and told[-1] == "2 completions"
