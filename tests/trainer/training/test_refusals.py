@@ -46,6 +46,7 @@ REFUSED = {
     "a schedule without what it needs": ("sdpo", {"lr_scheduler_type": "cosine_with_min_lr"}),
     "a schedule's unknown option": ("grpo", {"lr_scheduler_kwargs": {"nope": 1}}),
     "an optimizer that is not installed": ("sdpo", {"optim": "adamw_apex_fused"}),
+    "a loader without workers to keep": ("sdpo", {"dataloader_persistent_workers": True}),
     "a setting of the decoding that cannot be used": (
         "grpo",
         {"generation_kwargs": {"bad_words_ids": "x"}},
