@@ -22,7 +22,12 @@ from sandbox.client import Sandbox
 from trainer.audit.trainer import AuditedTrainer, EndOfStep
 from trainer.endings.faults import Patience
 from trainer.endings.resume import MarkComplete
-from trainer.options.checks import adapter_config, check_float32_head, check_targets
+from trainer.options.checks import (
+    adapter_config,
+    check_float32_head,
+    check_saved_modules,
+    check_targets,
+)
 from trainer.options.config import ConfigError
 from trainer.rollouts.rollouts import RolloutGrader
 from trainer.rollouts.vllm_server import server_needed
@@ -50,6 +55,7 @@ def build_trainer(plan: Plan, loaded: Loaded, sandbox: Sandbox, patience: Patien
     peft_config = adapter_config(plan.options.model)
     check_targets(model, peft_config)
     check_float32_head(model, plan.options)
+    check_saved_modules(model, plan.options)
     # transformers makes the output folder at once; the run's own is named by `begin`
     with (
         _faults_of_options(),
