@@ -156,6 +156,10 @@ def test_an_option_of_trls_own_forward_pass_is_grpos_alone(options, name, value)
         ("bf16_full_eval", True, "use bf16"),
         ("optim_target_modules", ["q_proj"], "use lora_target_modules"),
         ("use_transformers_continuous_batching", True, "use use_vllm"),
+        ("include_for_metrics", ["loss"], "use evaluate_every"),
+        ("hub_model_id", "a/b", "upload of runs/RUN/adapter"),
+        ("use_cache", True, "use generation_kwargs"),
+        ("vllm_gpu_memory_utilization", 0.2, "set use_vllm to true"),
     ],
 )
 def test_an_option_that_no_run_reads_names_what_there_is_in_its_place(
@@ -170,6 +174,7 @@ def test_an_option_that_no_run_reads_names_what_there_is_in_its_place(
     [
         ("save_only_model", True, "from its optimizer's state, too"),
         ("ignore_data_skip", True, "would begin its problems again"),
+        ("dataloader_in_order", False, "another order in each run"),
         ("accelerator_config", {"split_batches": True}, "as the default spreads them"),
         ("fsdp", "full_shard", "whole weights in each process"),
         ("remove_unused_columns", True, "the number of its problem"),
