@@ -66,7 +66,7 @@ def check_experiment(
             for key in keys:
                 if not {key, key.removeprefix("no_")} & {*known, "env"}:
                     raise click.ClickException(unknown(key, known, where=where))
-    options = {**content, **_values(overrides)}
+    options = {**content, **values_of(overrides)}
     if needs_model and options.get("model_name_or_path") is None:
         raise click.ClickException(
             "model_name_or_path must name a model, got none; set it to a folder or hub name"
@@ -163,7 +163,7 @@ def _keys(words: Sequence[str]) -> list[str]:
     return [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
 
 
-def _values(words: Sequence[str]) -> dict[str, str]:
+def values_of(words: Sequence[str]) -> dict[str, str]:
     """The value of each option that is given as `--key value` or `--key=value`."""
     found: dict[str, str] = {}
     for place, word in enumerate(words):
