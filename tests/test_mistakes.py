@@ -35,6 +35,7 @@ def place(tmp_path_factory):
     texts = {
         "bad.yaml": "a: [1,\nb: }",
         "list.yaml": "- a\n- b\n",
+        "twice.yaml": "seed: 1\nlabel: a\nseed: 2\n",
         "typo.yaml": "modle_name_or_path: x\n",
         "empty.jsonl": "",
         "plus.jsonl.gz": "no gzip",
@@ -66,6 +67,7 @@ train spdo --config sdpo | 'spdo' is not one of
 train sdpo --config nope.yaml | got 'nope.yaml' (No such file or directory); name a file, or one of those shipped: 
 train sdpo --config bad.yaml | must be a readable YAML file, got 'bad.yaml'
 train sdpo --config latin.yaml | must be a readable YAML file, got 'latin.yaml'
+train sdpo --config twice.yaml | got 'twice.yaml' ('seed' stands in lines 1 and 3, leave one)
 train sdpo --config list.yaml | must hold `key: value` lines
 train sdpo --config typo.yaml | got 'modle_name_or_path'; did you mean 'model_name_or_path'?
 train sdpo --config . | is a directory

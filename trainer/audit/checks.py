@@ -20,11 +20,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from analysis.records import Audit
+from trainer.audit.layers import Layer, unchecked, with_check
 from trainer.audit.second_loss import oracle, pass_rate_oracle
 from trainer.audit.teacher_rule import prompt_problem
 from trainer.losses.sdpo import Distillation
@@ -52,21 +54,6 @@ FIRST_TIES = 2
 """Tokens that may be left out whatever their share: the first micro-batch may hold six."""
 EMA = 1e-6
 """Relative to the largest weight; the shadow is rounded to float32 at each update."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What one layer found over a run."""
-
-    name: str
-    n_checks: int
-    worst: str
-    """Name of the check whose deviation is largest in units of its own threshold; empty without a check."""
-    largest: float
-    """Its deviation; NaN counts as infinite."""
-    threshold: float
-    """Its threshold."""
-    passed: bool
 
 
 @dataclass(frozen=True)
@@ -101,7 +88,7 @@ class Auditor:
         self._spec, self._rules, self._aggregation = spec, rules, aggregation
         self._padded_length = padded_length
         self._record = record
-        self._rows: list[Audit] = []
+        self._found = {name: unchecked(name) for name in LAYERS}
         self._keys: set[tuple[int, str, int]] = set()
         self._shadow: dict[str, Tensor] = {}
         self._step_rows: list[Tensor] = []
@@ -277,21 +264,19 @@ class Auditor:
 
     def layers(self) -> list[Layer]:
         """One summary a layer, in the order of LAYERS; one that never ran has not passed."""
-        return [self._layer(name) for name in LAYERS]
+        return list(self._found.values())
 
-    def _layer(self, name: str) -> Layer:
-        rows = [row for row in self._rows if row.layer.split(".")[0] == name]
-        if not rows:
-            return Layer(name, 0, "", float("nan"), float("nan"), passed=False)
-        worst = max(rows, key=_excess)
-        return Layer(
-            name=name,
-            n_checks=len(rows),
-            worst=worst.layer,
-            largest=worst.delta,
-            threshold=worst.threshold,
-            passed=all(row.passed for row in rows),
-        )
+    def state(self) -> dict[str, Any]:
+        """What a resumed run goes on from; not copies, and nothing of a step in work."""
+        ties = self._n_tokens, self._n_ties
+        found = [vars(layer) for layer in self.layers()]
+        return {"found": found, "shadow": dict(self._shadow), "ties": ties}
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self._found = {fields["name"]: Layer(**fields) for fields in state["found"]}
+        self._shadow = dict(state["shadow"])
+        self._n_tokens, self._n_ties = state["ties"]
 
     # comparisons
 
@@ -343,17 +328,9 @@ class Auditor:
         if key in self._keys:
             raise RuntimeError(f"every check must have a row of its own, got {key} twice")
         self._keys.add(key)
-        self._rows.append(row)
+        name = layer.partition(".")[0]
+        self._found[name] = with_check(self._found[name], row)
         self._record(row)
-
-
-def _excess(row: Audit) -> float:
-    """A check's deviation in units of its threshold; one without tolerance passes with 0 only."""
-    if row.delta != row.delta:
-        return float("inf")
-    if row.threshold:
-        return row.delta / row.threshold
-    return float("inf") if row.delta else 0.0
 
 
 def _ties(scaled: Tensor, spec: Distillation) -> Tensor:

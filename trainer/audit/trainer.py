@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn.functional import linear
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from analysis.journal.journal import Journal
 from evaluator.models.objects import CausalModel
 from trainer.audit.checks import Auditor, TokenBatch
 from trainer.losses.chunked import CHUNK_TOKENS, Head, TokenTerms
@@ -42,11 +41,25 @@ class AuditedTrainer(BenchTrainer):
         self._read = torch.zeros(0), torch.zeros(0)
         """Features of student and teacher that the loss has read, (token, feature)."""
 
-    def begin(self, journal: Journal) -> None:
-        """As the trainer's; the teacher's first weights are the first row."""
-        super().begin(journal)
+    def start_audit(self) -> None:
+        """Open the books: the teacher's first weights are the first row."""
         assert self.teacher is not None  # noqa: S101 - audit runs have a teacher
         self.auditor.start_teacher(self.teacher.student(), self.teacher.state())
+
+    def position(self) -> dict[str, Any]:
+        """As the trainer's, with what was checked so far."""
+        audit = {**self.auditor.state(), "n_micro_batches": self._n_micro_batches}
+        return {**super().position(), "audit": audit}
+
+    def set_position(self, position: Mapping[str, Any]) -> None:
+        """As the trainer's, with what was checked so far."""
+        super().set_position(position)
+        self.take_up_checks(position)
+
+    def take_up_checks(self, position: Mapping[str, Any]) -> None:
+        """Go on with the checks alone."""
+        self.auditor.take_up(position["audit"])
+        self._n_micro_batches = position["audit"]["n_micro_batches"]
 
     def _add_teacher_tokens(
         self,
@@ -204,11 +217,22 @@ def _through(head: Head | None, features: Tensor) -> Tensor:
 
 
 class EndOfStep(TrainerCallback):
-    """Tells the audited trainer that a step is over; goes after the teacher's update."""
+    """Tells the audited trainer that a run begins and that a step is over; goes after the teacher's update."""
 
     def __init__(self, trainer: AuditedTrainer) -> None:
         """Report to `trainer`."""
         self._trainer = trainer
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: object,
+    ) -> None:
+        """Begin, but where a run goes on."""
+        if state.global_step == 0:
+            self._trainer.start_audit()
 
     def on_step_end(
         self,

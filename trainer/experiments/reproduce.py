@@ -19,6 +19,7 @@ import yaml
 
 from analysis.installation import own_command
 from trainer.endings.exit_codes import INTERRUPTED, STOPPED
+from trainer.options.early import values_of
 
 METHODS = ("grpo", "sdpo", "hybrid")
 PUBLISHED = {
@@ -107,13 +108,10 @@ def stages(
 
 def _precision(file: Path, overrides: Sequence[str]) -> list[str]:
     """Options by which the baseline is measured on the weights that the methods train on."""
-    words = [
-        part for word in overrides for part in word.split("=", 1)
-    ]  # both `--key value` and `--key=value`
-    given = dict(zip(words[::2], words[1::2], strict=False))
+    given = values_of(overrides)
     content = yaml.safe_load(file.read_text())
-    dtype = given.get("--dtype", content.get("dtype"))
-    in_4_bits = str(given.get("--load_in_4bit", content.get("load_in_4bit", False))).lower()
+    dtype = given.get("dtype", content.get("dtype"))
+    in_4_bits = str(given.get("load_in_4bit", content.get("load_in_4bit", False))).lower()
     found = ["--dtype", dtype] if dtype else []
     return [*found, "--load-in-4bit"] if in_4_bits == "true" else found
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from peft import PeftConfig
 from trl import ModelConfig, get_peft_config
 
@@ -172,11 +173,16 @@ def check_trackers(options: Options) -> None:
         module = {"azure_ml": "azureml", "dvclive": "dvclive", "flyte": "flytekitplugins"}.get(
             tracker, tracker
         )
-        if tracker not in ("none", "all") and importlib.util.find_spec(module) is None:
+        if tracker not in ("none", "all") and not _is_there(module):
             raise ConfigError(
                 f"report_to must name trackers that are installed, got {tracker!r}; install it, or set report_to "
                 "to none"
             )
+
+
+def _is_there(module: str) -> bool:
+    """Whether a package can be imported; of a dotted name the package alone, since to look for more imports it."""
+    return importlib.util.find_spec(module.partition(".")[0]) is not None
 
 
 def adapter_config(model: ModelConfig) -> PeftConfig | None:
@@ -228,4 +234,23 @@ def check_float32_head(model: CausalModel, options: Options) -> None:
         raise ConfigError(
             "cast_lm_head_to_fp32 must be left out where an adapter is trained and the head is the embedding, got "
             "True; set dtype to float32"
+        )
+
+
+def check_saved_modules(model: CausalModel, options: Options) -> None:
+    """Refuse modules that are trained whole, and so in float32, between layers that are not.
+
+    Raises:
+        ConfigError: with one line for the user.
+    """
+    whole, dtype = options.model.lora_modules_to_save, model.get_input_embeddings().weight.dtype
+    if (
+        options.model.use_peft
+        and whole
+        and dtype != torch.float32
+        and not options.bench.use_unsloth
+    ):
+        raise ConfigError(
+            f"lora_modules_to_save must go with float32, in which they are trained, got {whole!r} in a model in "
+            f"{str(dtype).removeprefix('torch.')}; set dtype to float32, or leave them out"
         )

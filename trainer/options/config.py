@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-import yaml
+import click
 from trl import GRPOConfig, ModelConfig, TrlParser
 
 from analysis.journal.journal import StoreError
@@ -19,9 +19,8 @@ from analysis.provenance import check_label
 from sandbox.client import check_backend
 from sandbox.program import SandboxError
 from trainer.losses.sdpo import Distillation
-from trainer.options.early import stray, unknown
-from trainer.options.kinds import wrong_type
-from trainer.options.shipped import advice
+from trainer.options.early import read_mapping, stray, unknown
+from trainer.options.kinds import wrong_in_file, wrong_type
 from trainer.teacher.prompt import TeacherRules
 
 Algorithm = Literal["grpo", "sdpo", "hybrid", "routed", "rlsd", "anchored", "sft", "audit"]
@@ -242,13 +241,16 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
     Raises:
         ConfigError: the file is missing or no mapping, a key is unknown, or a value is out of range.
     """
-    keys = _read_keys(config)
+    content = _read(config)
     parser = _Parser((BenchConfig, GRPOConfig, ModelConfig), allow_abbrev=False)
     known = {action.dest for action in parser._actions}
-    for key in keys:
+    for key in content:
         if key not in known:
             raise ConfigError(unknown(key, known, where=str(config)))
-    if "output_dir" in [*keys, *(word[2:].partition("=")[0] for word in overrides)]:
+    for part in (BenchConfig, GRPOConfig, ModelConfig):
+        if problem := wrong_in_file(part, content):
+            raise ConfigError(problem)
+    if "output_dir" in [*content, *(word[2:].partition("=")[0] for word in overrides)]:
         raise ConfigError(
             "output_dir must be left out, got one; a run's folder is made in runs_dir"
         )
@@ -293,17 +295,12 @@ class _Parser(TrlParser):
         raise ConfigError(f"{message}; see `sdpo-bench train --options`")
 
 
-def _read_keys(config: Path) -> list[str]:
+def _read(config: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(config.read_text())
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"--config must be a readable YAML file, got {str(config)!r} ({' '.join(str(error).split())}); "
-            f"{advice()}"
-        ) from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"--config must hold `key: value` lines, got {str(config)!r}; {advice()}")
-    return [str(key) for key in content if key != "env"]
+        content = read_mapping(config, config)
+    except click.ClickException as error:
+        raise ConfigError(error.message) from error
+    return {key: value for key, value in content.items() if key != "env"}
 
 
 def _require(holds: bool, name: str, config: BenchConfig) -> None:

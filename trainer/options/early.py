@@ -52,7 +52,7 @@ def check_experiment(
         ModuleNotFoundError: the extra `train` is not installed.
     """
     config = config_path(given)
-    content = _read(config, given)
+    content = read_mapping(config, given)
     if overrides and not overrides[0].startswith("-"):
         raise click.ClickException(stray(overrides[0]))
     if "config" in _keys(overrides):  # of two, the parser would take the last
@@ -66,7 +66,7 @@ def check_experiment(
             for key in keys:
                 if not {key, key.removeprefix("no_")} & {*known, "env"}:
                     raise click.ClickException(unknown(key, known, where=where))
-    options = {**content, **_values(overrides)}
+    options = {**content, **values_of(overrides)}
     if needs_model and options.get("model_name_or_path") is None:
         raise click.ClickException(
             "model_name_or_path must name a model, got none; set it to a folder or hub name"
@@ -115,9 +115,14 @@ def known_options() -> set[str] | None:
     return names
 
 
-def _read(config: Path, given: Path) -> dict[str, Any]:
+def read_mapping(config: Path, given: Path) -> dict[str, Any]:
+    """Return what a configuration holds; `given` is how the person named it.
+
+    Raises:
+        click.ClickException: it cannot be read, is no mapping or has a key twice, in one line.
+    """
     try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+        content = yaml.load(config.read_text(encoding="utf-8"), Loader=_EachKeyOnce)  # noqa: S506
     except OSError as error:
         raise click.ClickException(
             f"--config must be a readable YAML file, got {str(given)!r} ({error.strerror}); {advice()}"
@@ -135,12 +140,30 @@ def _read(config: Path, given: Path) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """PyYAML's safe loader, which of two equal keys would take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As PyYAML's, of a mapping without a key twice."""
+        lines: dict[Any, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise yaml.YAMLError(
+                    f"{key.value!r} stands in lines {lines[key.value]} and {line}, leave one"
+                )
+            lines[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
 def _keys(words: Sequence[str]) -> list[str]:
     """The options among words of the command line, as the parser names them."""
     return [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
 
 
-def _values(words: Sequence[str]) -> dict[str, str]:
+def values_of(words: Sequence[str]) -> dict[str, str]:
     """The value of each option that is given as `--key value` or `--key=value`."""
     found: dict[str, str] = {}
     for place, word in enumerate(words):

@@ -68,6 +68,23 @@ _ELSEWHERE = {
     "fp16_full_eval": "fp16",
     "label_names": "dataset: a problem has no labels",
     "max_tool_calling_iterations": "none: no tool is called",
+    "eval_do_concat_batches": "evaluate_every",
+    "eval_use_gather_object": "evaluate_every",
+    "batch_eval_metrics": "evaluate_every",
+    "include_for_metrics": "evaluate_every",
+    "do_train": "`sdpo-bench train`, which trains",
+    "hub_model_id": "an upload of runs/RUN/adapter by hand",
+    "hub_strategy": "an upload of runs/RUN/adapter by hand",
+    "hub_token": "an upload of runs/RUN/adapter by hand",
+    "hub_private_repo": "an upload of runs/RUN/adapter by hand",
+    "hub_always_push": "an upload of runs/RUN/adapter by hand",
+    "hub_revision": "an upload of runs/RUN/adapter by hand",
+    "length_column_name": "shuffle_dataset",
+    "dataloader_drop_last": "max_problems: a rollout batch is always whole",
+    "use_cache": "generation_kwargs with use_cache",
+    "log_multimodal": "`sdpo-bench show` and the report",
+    "ds3_gather_for_generation": "none: DeepSpeed is not used",
+    "transformers_continuous_batching_config": "use_vllm",
     "use_transformers_continuous_batching": "use_vllm",
     "use_transformers_paged": "use_vllm",
 }
@@ -75,6 +92,7 @@ _ELSEWHERE = {
 
 _SPOILS = {
     "save_only_model": "a run goes on from its optimizer's state, too; to keep fewer checkpoints set save_total_limit",
+    "dataloader_in_order": "problems would come in another order in each run; leave it",
     "ignore_data_skip": "a resumed run would begin its problems again; leave it",
     "restore_callback_states_from_checkpoint": "a resumed run takes up its own state; leave it",
     "enable_jit_checkpoint": "a run that is told to stop saves its state by itself; leave it",
@@ -102,6 +120,13 @@ def check_use(algorithm: str, options: Options) -> None:
         raise ConfigError(
             f"{name} must be left out, got {_value(options, name)!r}; {_SPOILS[name]}"
         )
+    if not options.training.use_vllm:
+        of_vllm = [f.name for f in dataclasses.fields(GRPOConfig) if f.name.startswith("vllm_")]
+        for name in _set(options, of_vllm):
+            raise ConfigError(
+                f"{name} must be left out without use_vllm, got {_value(options, name)!r}, which only vLLM reads; set "
+                "use_vllm to true"
+            )
     if algorithm in _WITHOUT_POLICY_LOSS:
         for name in _set(options, _POLICY_LOSS):
             raise ConfigError(
@@ -139,4 +164,6 @@ def _value(options: Options, name: str) -> Any:  # noqa: ANN401
 
 def _default(name: str) -> Any:  # noqa: ANN401
     fields = [*dataclasses.fields(GRPOConfig), *dataclasses.fields(ModelConfig)]
-    return next(field.default for field in fields if field.name == name)
+    found = next(field for field in fields if field.name == name)
+    made = found.default_factory
+    return found.default if made is dataclasses.MISSING else made()

@@ -130,6 +130,15 @@ class KeepPosition(TrainerCallback):
         self._patience(lambda: torch.save(content, path), "saving the position")
 
 
+def kept_position(checkpoint: Path, args: TrainingArguments) -> dict[str, Any]:
+    """The position of this process that a checkpoint holds."""
+    path = checkpoint / _file(args.process_index)
+    content: dict[str, Any] = torch.load(
+        path, map_location=torch.device(args.device.type), weights_only=True
+    )
+    return content
+
+
 class TakeUpPosition(TrainerCallback):
     """Goes on where a checkpoint stands."""
 
@@ -145,9 +154,7 @@ class TakeUpPosition(TrainerCallback):
         **kwargs: object,
     ) -> None:
         """Take up a checkpoint's position; transformers has reset the sums of its log by now."""
-        path = self._checkpoint / _file(args.process_index)
-        content = torch.load(path, map_location=torch.device(args.device.type), weights_only=True)
-        self._trainer.set_position(content)
+        self._trainer.set_position(kept_position(self._checkpoint, args))
 
 
 def _file(process_index: int) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 import transformers
 from datasets import Dataset
+from torch.utils.data import DataLoader
 from transformers.trainer_optimizer import is_optimizer_factory
 
 from evaluator.answers.answer_text import opened_by
@@ -21,7 +22,12 @@ from sandbox.client import Sandbox
 from trainer.audit.trainer import AuditedTrainer, EndOfStep
 from trainer.endings.faults import Patience
 from trainer.endings.resume import MarkComplete
-from trainer.options.checks import adapter_config, check_float32_head, check_targets
+from trainer.options.checks import (
+    adapter_config,
+    check_float32_head,
+    check_saved_modules,
+    check_targets,
+)
 from trainer.options.config import ConfigError
 from trainer.rollouts.rollouts import RolloutGrader
 from trainer.rollouts.vllm_server import server_needed
@@ -49,6 +55,7 @@ def build_trainer(plan: Plan, loaded: Loaded, sandbox: Sandbox, patience: Patien
     peft_config = adapter_config(plan.options.model)
     check_targets(model, peft_config)
     check_float32_head(model, plan.options)
+    check_saved_modules(model, plan.options)
     # transformers makes the output folder at once; the run's own is named by `begin`
     with (
         _faults_of_options(),
@@ -68,6 +75,7 @@ def build_trainer(plan: Plan, loaded: Loaded, sandbox: Sandbox, patience: Patien
             marks=loaded.form.protocol.stop,
         )
         check_optimizer(trainer)
+        check_loading(trainer)
         check_decoding(trainer)
     _add_callbacks(trainer, patience)
     return trainer
@@ -142,6 +150,21 @@ def check_optimizer(trainer: BenchTrainer) -> None:
         num_warmup_steps=args.get_warmup_steps(10),
         num_training_steps=10,
         scheduler_specific_kwargs=dict(args.lr_scheduler_kwargs or {}),
+    )
+
+
+def check_loading(trainer: BenchTrainer) -> None:
+    """Make a loader by the run's options, of nothing: transformers makes its own in the first step.
+
+    Raises:
+        ValueError: they do not go together.
+    """
+    args = trainer.args
+    DataLoader(
+        [0],  # type: ignore[arg-type]
+        num_workers=args.dataloader_num_workers,
+        persistent_workers=args.dataloader_persistent_workers,
+        prefetch_factor=args.dataloader_prefetch_factor,
     )
 
 

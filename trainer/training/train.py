@@ -16,7 +16,7 @@ from evaluator.evaluation.evaluate import EvalSummary
 from evaluator.models.four_bit import is_four_bit
 from evaluator.models.lora import record_base
 from sandbox.client import Sandbox, open_sandbox
-from trainer.audit.checks import Layer
+from trainer.audit.layers import Layer
 from trainer.audit.trainer import AuditedTrainer
 from trainer.endings.faults import Patience
 from trainer.endings.resume import checkpoint_step, recall
@@ -26,7 +26,12 @@ from trainer.options.config import Algorithm, Options
 from trainer.options.prompting import asking
 from trainer.step.callbacks import ProgressLine
 from trainer.step.loss_trainer import BenchTrainer
-from trainer.step.position import TakeUpPosition, planned_steps, take_up_teacher
+from trainer.step.position import (
+    TakeUpPosition,
+    kept_position,
+    planned_steps,
+    take_up_teacher,
+)
 from trainer.training.assemble import build_trainer
 from trainer.training.calibration import calibrate, calibration_of
 from trainer.training.early_end import early_ends
@@ -187,6 +192,8 @@ def _train_from(
     # Killed after its last step: transformers would train one step more before it looks at max_steps.
     trainer._load_from_checkpoint(str(checkpoint))
     trainer.state.global_step = step
+    if isinstance(trainer, AuditedTrainer):
+        trainer.take_up_checks(kept_position(checkpoint, trainer.args))
     if evaluation is not None:
         evaluation.catch_up(step, last)
 

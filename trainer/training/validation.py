@@ -53,6 +53,17 @@ class Evaluator:
         """Whether the evaluation of `step` is whole."""
         return self._done_file.exists() and step in json.loads(self._done_file.read_text())
 
+    def forget_after(self, step: int) -> None:
+        """Forget evaluations of later steps: a resumed run takes those steps again, and their rows no longer count."""
+        if self._trainer.accelerator.is_main_process and self._done_file.exists():
+            done = json.loads(self._done_file.read_text())
+            self._keep([one for one in done if one <= step])
+
+    def _keep(self, steps: list[int]) -> None:
+        part = self._done_file.with_suffix(".part")
+        part.write_text(json.dumps(sorted(steps)))
+        part.replace(self._done_file)
+
     def __call__(self, step: int) -> None:
         """Evaluate, on the main process; the others wait."""
         trainer = self._trainer
@@ -69,9 +80,7 @@ class Evaluator:
             return
         self.summaries.append((step, summary))
         steps = json.loads(self._done_file.read_text()) if self._done_file.exists() else []
-        part = self._done_file.with_suffix(".part")
-        part.write_text(json.dumps(sorted({*steps, step})))
-        part.replace(self._done_file)
+        self._keep([*{*steps, step}])
         line = f"step {step}: pass@1 {summary.k}/{summary.n}"
         if sampled is not None:
             line += f", mean@{sampled.n_samples} {sampled.pass_at_k(1)[0]:.1%}"
@@ -144,7 +153,8 @@ class Evaluation(TrainerCallback):
         self.catch_up(state.global_step, state.max_steps)
 
     def catch_up(self, step: int, max_steps: int) -> None:
-        """Evaluate a step that is due and has no whole evaluation."""
+        """Evaluate a step that is due and has no whole evaluation, as a run begins or goes on after it."""
+        self._evaluator.forget_after(step)
         if self._due(step, max_steps) and not self._evaluator.done(step):
             self._evaluator(step)
 

@@ -41,6 +41,8 @@ def test_the_baseline_is_measured_on_the_weights_that_the_methods_train_on():
     assert "--load-in-4bit" in words and words[words.index("--dtype") + 1] == "bfloat16"
     words = plan(overrides=["--load_in_4bit=false", "--seed", "1", "--dtype", "float32"])[0].words
     assert "--load-in-4bit" not in words and words[words.index("--dtype") + 1] == "float32"
+    words = plan(overrides=["--no_use_feedback", "--dtype", "float32"])[0].words
+    assert words[words.index("--dtype") + 1] == "float32", "after an option without a value"
 
 
 def test_the_audit_stays_in_float32_without_dropout_whatever_the_methods_are_given():

@@ -64,13 +64,23 @@ def without_deepspeed():
         ("sapo_temperature_pos", -1), ("ref_model_mixup_alpha", float("inf")), ("ddp_timeout", -1),
         ("dataset", None), ("dataset", 5), ("dataset", ["a"]), ("mbpp_dir", 5), ("runs_dir", {"a": 1}), ("reward", 7),
         ("prompt_template", True), ("visible_tests", None), ("model_name_or_path", 5), ("sandbox", date(2026, 11, 26)),
+        ("report_to", None), ("report_to", [3]), ("report_to", {"a": 1}), ("report_to", "no.such"),
+        ("lora_target_modules", [1]), ("lora_modules_to_save", 5), ("chat_template_kwargs", 3),
         ("max_problems", 1.5), ("max_problems", "two"), ("ema_rate", "slow"), ("evaluate_every", 0.5),
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_work_is_one_line(options, name, value):
     with pytest.raises(ConfigError) as error:
-        check_values(options(**{name: value}))
+        parsed = options(**{name: value})
+        check_values(parsed)
+        check_trackers(parsed)
     assert "\n" not in str(error.value) and str(error.value)
+
+
+@pytest.mark.parametrize("name", ["report_to", "save_strategy", "optim", "lora_target_modules"])
+def test_a_bare_no_in_a_file_is_said_to_be_false(options, name):
+    with pytest.raises(ConfigError, match=f"^{name} must be .*, got False; .* in quotes$"):
+        options(**{name: False})
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
@@ -146,6 +156,10 @@ def test_an_option_of_trls_own_forward_pass_is_grpos_alone(options, name, value)
         ("bf16_full_eval", True, "use bf16"),
         ("optim_target_modules", ["q_proj"], "use lora_target_modules"),
         ("use_transformers_continuous_batching", True, "use use_vllm"),
+        ("include_for_metrics", ["loss"], "use evaluate_every"),
+        ("hub_model_id", "a/b", "upload of runs/RUN/adapter"),
+        ("use_cache", True, "use generation_kwargs"),
+        ("vllm_gpu_memory_utilization", 0.2, "set use_vllm to true"),
     ],
 )
 def test_an_option_that_no_run_reads_names_what_there_is_in_its_place(
@@ -160,6 +174,7 @@ def test_an_option_that_no_run_reads_names_what_there_is_in_its_place(
     [
         ("save_only_model", True, "from its optimizer's state, too"),
         ("ignore_data_skip", True, "would begin its problems again"),
+        ("dataloader_in_order", False, "another order in each run"),
         ("accelerator_config", {"split_batches": True}, "as the default spreads them"),
         ("fsdp", "full_shard", "whole weights in each process"),
         ("remove_unused_columns", True, "the number of its problem"),

@@ -41,11 +41,16 @@ REFUSED = {
     "no such module": ("sdpo", {"lora_target_modules": ["nope"]}),
     "one module of two": ("grpo", {"lora_target_modules": ["q_proj", "nope"]}),
     "no such module to save": ("sdpo", {"lora_modules_to_save": ["nope"]}),
+    "a module trained whole in a model of half precision": (
+        "grpo",
+        {"lora_modules_to_save": ["lm_head"], "dtype": "bfloat16"},
+    ),
     "a pattern of no module": ("sdpo", {"lora_target_modules": [r".*\\.nope"]}),
     "no such schedule": ("sdpo", {"lr_scheduler_type": "zigzag"}),
     "a schedule without what it needs": ("sdpo", {"lr_scheduler_type": "cosine_with_min_lr"}),
     "a schedule's unknown option": ("grpo", {"lr_scheduler_kwargs": {"nope": 1}}),
     "an optimizer that is not installed": ("sdpo", {"optim": "adamw_apex_fused"}),
+    "a loader without workers to keep": ("sdpo", {"dataloader_persistent_workers": True}),
     "a setting of the decoding that cannot be used": (
         "grpo",
         {"generation_kwargs": {"bad_words_ids": "x"}},
