@@ -10,7 +10,7 @@ import duckdb
 
 from analysis.queries.sql import of_runs
 from analysis.records import RunInfo
-from analysis.statistics.conditions import Conditions, conditions, mixed
+from analysis.statistics.conditions import Conditions, conditions, differences, mixed
 from analysis.statistics.verdict import Arm, Evaluated, Finding, judge
 from analysis.task_ids import TaskId, task_id, task_order
 
@@ -84,9 +84,17 @@ def _pairs(policies: Sequence[_Policy]) -> list[tuple[Arm, Arm]]:
     arms.sort(key=lambda arm: (_FIRST.get(arm.algorithm, 2), -len(arm.repeats)))
     untrained = [arm for arm in arms if arm.algorithm is None]
     trained = [arm for arm in arms if arm.algorithm is not None]
-    pairs = [(untrained[0], arm) for arm in trained] if untrained else []
+    pairs = [(_base_of(arm, untrained), arm) for arm in trained] if untrained else []
     pairs += [(trained[0], arm) for arm in trained[1:]]
     return pairs or [(untrained[0], arm) for arm in untrained[1:]]
+
+
+def _base_of(trained: Arm, untrained: Sequence[Arm]) -> Arm:
+    """The untrained policy that differs least from a trained one beside the training."""
+    under = [run.conditions for run in trained.runs]
+    return min(
+        untrained, key=lambda arm: len(differences([run.conditions for run in arm.runs], under))
+    )
 
 
 def _arms(policies: Sequence[_Policy]) -> list[Arm]:
@@ -111,8 +119,9 @@ def _arms(policies: Sequence[_Policy]) -> list[Arm]:
 
 def _alike(one: _Policy, other: _Policy) -> bool:
     """Whether two policies differ in the seed alone."""
-    if one.algorithm is None:
-        return one.evaluated.repeat is not None and one.evaluated.repeat == other.evaluated.repeat
+    repeat = one.evaluated.repeat
+    if one.algorithm is None and (repeat is None or repeat != other.evaluated.repeat):
+        return False
     return not mixed([one.evaluated.conditions, other.evaluated.conditions])
 
 
@@ -143,7 +152,7 @@ def _policies(
         repeat = info.seed if info.algorithm else (info.model, info.adapter, info.seed)
         if info.algorithm is None and info.model is None:
             repeat = None
-        under: Conditions = conditions(info, step=row["step"])
+        under: Conditions = conditions(info, step=row["step"], evaluation=infos[row["run_id"]])
         evaluated = Evaluated(passes[key], repeat, tuple(answers[key]), under)
         found.append(_Policy(row, evaluated))
     return found
@@ -167,7 +176,7 @@ def _infos(connection: duckdb.DuckDBPyConnection) -> dict[str, RunInfo]:
                   config::VARCHAR AS config, config_sha256, seed, model, model_sha256, adapter, dataset,
                   dataset_sha256, protocol, protocol_sha256, sandbox, reward_function, reward_sha256, feedback_function,
                   feedback_sha256, chat_template_sha256, git_commit, git_dirty, git_diff,
-                  packages::VARCHAR AS packages FROM runs WHERE {runs}""",
+                  packages::VARCHAR AS packages, hardware::VARCHAR AS hardware FROM runs WHERE {runs}""",
         None,
     ).records()
     return {
@@ -176,6 +185,7 @@ def _infos(connection: duckdb.DuckDBPyConnection) -> dict[str, RunInfo]:
                 **row,
                 "config": json.loads(row["config"]),
                 "packages": json.loads(row["packages"] or "{}"),
+                "hardware": json.loads(row["hardware"] or "{}"),
             }
         )
         for row in rows

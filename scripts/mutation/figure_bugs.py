@@ -218,8 +218,8 @@ FIGURE_BUGS = (
     Bug(
         "statistics",
         "an untrained policy lacks the settings of a trained one",
-        "names = (set(one.rest) & set(other.rest)) & one.shared_by_all",
-        "pass",
+        "names = set(one.rest) | set(other.rest) if both_trained else set()",
+        "names = set(one.rest) | set(other.rest)",
     ),
     Bug(
         "statistics",
