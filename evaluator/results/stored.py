@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from analysis.journal.journal import StoreError, read_run_info, segments
+from analysis.journal.journal import StoreError, read_run_info, run_folders, segments
 from analysis.journal.lines import Damage, scan
 from analysis.records import Eval, EvalResult, Rewind, RunInfo, TestResult
 from analysis.task_ids import TaskId, task_order
@@ -145,9 +145,9 @@ def _find_one(
             + (f"name one of {held}" if held else "none has finished in it")
         )
     labelled: list[StoredEval] = []
-    for path in sorted(runs_dir.glob("*/run.json")):
+    for folder in run_folders(runs_dir):
         try:
-            evals = read_evals(path.parent, with_tests=with_tests, say=say)
+            evals = read_evals(folder, with_tests=with_tests, say=say)
         except StoreError as error:  # one run that cannot be read says nothing about the others
             say(f"left out: {error}")
             continue
