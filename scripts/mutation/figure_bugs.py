@@ -188,7 +188,7 @@ FIGURE_BUGS = (
     Bug(
         "statistics",
         "several seeds are tested as one",
-        "p=mcnemar_exact(len(gained), len(lost)) if single else found.p",
+        "p=mcnemar_exact(len(gained), len(lost)) if counted else found.p",
         "p=mcnemar_exact(len(gained), len(lost))",
     ),
     Bug(
