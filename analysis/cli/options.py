@@ -122,10 +122,17 @@ def chosen_runs(
     ids = [row[0] for row in known]
     chosen: dict[str, None] = {}
     for name in (part.strip() for text in names for part in text.split(",")):
-        if name in ids or name.partition("/")[0] in ids:
-            chosen[name if name in ids else name.partition("/")[0]] = None
-            continue
         labelled = [run for run, label, labels in known if name == label or name in (labels or [])]
+        if name in ids or not labelled and name.partition("/")[0] in ids:
+            run_id = name if name in ids else name.partition("/")[0]
+            chosen[run_id] = None
+            if tell and (others := [run for run in labelled if run != run_id]):
+                echo(
+                    f"note: {name!r} is the id of a run, which was taken, and the label of {others[-1]}: "
+                    "name that by its id",
+                    err=True,
+                )
+            continue
         if not labelled:
             some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
             raise StoreError(
