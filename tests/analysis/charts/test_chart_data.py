@@ -181,6 +181,20 @@ def test_reward_by_what_the_teacher_was_shown_counts_each_completion_once(connec
     assert queries.teacher_kinds(connection, ["train-grpo-42"]).rows == []
 
 
+def test_several_samples_are_shown_by_their_mean_as_compare_says_it(connection):
+    (row,) = [r for r in queries.comparison(connection).records() if r["label"] == "sampled"]
+    ((n, n_passed),) = connection.execute(
+        "SELECT count(*), count(*) FILTER (passed) FROM eval_results WHERE run_id = 'eval-sampled'"
+    ).fetchall()
+    assert (n, row["n"]) == (240, 60) and row["k"] / 60 != n_passed / 240
+    assert row["pass_at_1"] == pytest.approx(n_passed / 240)
+    assert row["counts"] == f"{n_passed} / 240 answers"
+    ((low, high),) = connection.execute(
+        "SELECT interval_low, interval_high FROM mean_at_n WHERE run_id = 'eval-sampled'"
+    ).fetchall()
+    assert (row["interval_low"], row["interval_high"]) == (low, high)
+
+
 @pytest.fixture
 def changeable(recorded, warehouse):
     """Runs and rollouts of the recorded runs, in a warehouse that a test may change."""
