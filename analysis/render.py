@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from analysis.journal.durable import output_place
 from analysis.journal.journal import StoreError
 
 _LONGEST_CELL = 60
@@ -156,14 +157,18 @@ def written_whole(path: Path, *, folder: bool = False, suffix: str = "") -> Iter
     What a process that was killed left of the same output is removed first.
 
     Args:
-        path: the output; a file is replaced.
+        path: the output; a file is replaced, and where a link leads to one, that.
         folder: make a folder, and its parents.
         suffix: how the temporary name ends, for writers that go by it.
 
     Raises:
         StoreError: it cannot be written.
     """
-    descriptor = None
+    descriptor, named = None, path
+    try:
+        path = path if folder else output_place(path)
+    except OSError as error:
+        raise unwritable(named, error) from error
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
     try:
         if folder:
@@ -175,7 +180,7 @@ def written_whole(path: Path, *, folder: bool = False, suffix: str = "") -> Iter
         yield temporary
         (os.rename if folder else os.replace)(temporary, path)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise unwritable(named, error) from error
     finally:
         _remove(temporary)
         if descriptor is not None:

@@ -36,7 +36,9 @@ def _offered(names: list[Any], begun: str) -> list[str]:
 
 def _runs(ctx: click.Context) -> list[dict[str, Any]]:
     folder = Path(ctx.params.get("runs_dir") or "runs")
-    files = sorted(folder.glob("*/run.json"), key=lambda file: file.parent.name[-24:], reverse=True)
+    files = sorted(
+        folder.glob("[!.]*/run.json"), key=lambda file: file.parent.name[-24:], reverse=True
+    )
     found = []
     for file in files[:_NEWEST]:
         try:

@@ -179,7 +179,7 @@ def signal(result: Result) -> alt.TopLevelMixin:
 
 def teacher_kinds(result: Result) -> alt.TopLevelMixin:
     """Draw reward by what the teacher was shown; rows of `queries.teacher_kinds`."""
-    rows = tipped(records(result), "teacher_kind", "reward_mean", "n")
+    rows = tipped(records(result), "teacher_kind", "reward_mean", "n", "n_groups")
     base = canvas(rows, width=460, height=max(90, 34 * len({r["teacher_kind"] for r in rows})))
     base = base.encode(
         y=alt.Y("teacher_kind:N", title=None, axis=alt.Axis(grid=False)),
@@ -196,7 +196,7 @@ def teacher_kinds(result: Result) -> alt.TopLevelMixin:
         ),
         "Reward by what the teacher was shown",
         f"n = {sum(row['n'] for row in rows):,} completions; {seeds(rows)}",
-        "bars: 95 % interval of the mean",
+        "bars: 95 % interval of the mean over groups, since a group shares its problem",
     )
 
 

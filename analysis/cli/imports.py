@@ -13,9 +13,9 @@ from analysis.cli.options import RUNS_DIR, one_line_errors
 from analysis.imports.exported import restore
 from analysis.imports.foreign import read_log
 from analysis.imports.foreign_evals import Imported
-from analysis.journal.journal import Journal, labelled_runs, same_label
+from analysis.journal.journal import Journal, StoreError, labelled_runs, same_label
 from analysis.provenance import check_label, config_sha256, new_run_id
-from analysis.records import Eval, RunInfo
+from analysis.records import Eval, EvalResult, Record, RunInfo
 from analysis.render import echo
 
 
@@ -69,6 +69,7 @@ def import_command(
     """
     check_label(label)
     found = {path: read_log(path, label=label, dataset=dataset, run=run) for path in files}
+    n_replaced = _replaced(found)
     if earlier := labelled_runs(runs_dir, label):
         echo(f"warning: {same_label(label, earlier)}", err=True)
     are_evals = all(each.form == "evaluation" for each in found.values())
@@ -96,6 +97,11 @@ def import_command(
             for record in each.records:
                 journal.append(record)
     _tell(found)
+    if n_replaced:
+        echo(
+            f"warning: {n_replaced:,} row(s) have the step and name of a later one, which counts",
+            err=True,
+        )
     echo(f"run {info.run_id}")
 
 
@@ -118,6 +124,28 @@ def restore_command(*, folder: Path, runs_dir: Path) -> None:
         echo(f"{runs_dir / run_id}: {n_rows:,} rows")
     for run_id in present:
         echo(f"{runs_dir / run_id}: was there, left as it is")
+
+
+def _replaced(found: dict[Path, Imported]) -> int:
+    """Count the rows that give way to other ones of the same key.
+
+    Raises:
+        StoreError: answers of two files would be one evaluation.
+    """
+    held: dict[tuple[object, ...], tuple[Record, Path]] = {}
+    n_replaced = 0
+    for path, each in found.items():
+        for record in each.records:
+            key = (record.table, *(getattr(record, name) for name in record.key))
+            earlier, elsewhere = held.get(key, (record, path))
+            n_replaced += repr(earlier) != repr(record) and not isinstance(record, Eval)
+            if isinstance(record, EvalResult) and elsewhere != path:
+                raise StoreError(
+                    f"the files of one import must hold answers to different evaluations, got {record.eval_id!r} in "
+                    f"{str(elsewhere)!r} and in {str(path)!r}; import them as runs of their own, or rename one"
+                )
+            held[key] = (record, path)
+    return n_replaced
 
 
 def _tell(found: dict[Path, Imported]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -11,9 +10,10 @@ from typing import ParamSpec, TypeVar
 import click
 import duckdb
 
+from analysis.journal.durable import check_output
 from analysis.journal.journal import StoreError
 from analysis.queries import run_query
-from analysis.render import echo, printable, visible
+from analysis.render import echo, printable, unwritable, visible
 from analysis.warehouse.warehouse import IngestReport, ingest
 
 P = ParamSpec("P")
@@ -56,11 +56,12 @@ INGEST = click.option(
 
 
 def writable_file(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse an output file whose folder takes none, before any work is done for it."""
-    if path is not None and not os.access(path.absolute().parent, os.W_OK):
-        raise click.ClickException(
-            f"an output file must be writable, got {str(path)!r} (its folder takes none); name another"
-        )
+    """Refuse an output file that cannot be written, before any work is done for it."""
+    if path is not None:
+        try:
+            check_output(path)
+        except OSError as error:
+            raise click.ClickException(str(unwritable(path, error))) from error
     return path
 
 
@@ -121,10 +122,17 @@ def chosen_runs(
     ids = [row[0] for row in known]
     chosen: dict[str, None] = {}
     for name in (part.strip() for text in names for part in text.split(",")):
-        if name in ids or name.partition("/")[0] in ids:
-            chosen[name if name in ids else name.partition("/")[0]] = None
-            continue
         labelled = [run for run, label, labels in known if name == label or name in (labels or [])]
+        if name in ids or not labelled and name.partition("/")[0] in ids:
+            run_id = name if name in ids else name.partition("/")[0]
+            chosen[run_id] = None
+            if tell and (others := [run for run in labelled if run != run_id]):
+                echo(
+                    f"note: {name!r} is the id of a run, which was taken, and the label of {others[-1]}: "
+                    "name that by its id",
+                    err=True,
+                )
+            continue
         if not labelled:
             some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
             raise StoreError(

@@ -7,6 +7,7 @@ does not hold is NULL.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -300,8 +301,8 @@ def _text(value: object) -> str:
 
 
 def _number(value: object) -> float | None:
-    """A number, from text too; None where it is none."""
-    if value is None or isinstance(value, bool | list | dict):
+    """A number, from text too; None where it is none, such as `2_1`, which Python would take for 21."""
+    if value is None or isinstance(value, bool | list | dict) or "_" in str(value):
         return None
     try:
         return float(value)  # type: ignore[arg-type]
@@ -317,6 +318,10 @@ def _present(value: object) -> float | None:
 
 def _integer(value: object) -> int | None:
     """A whole number, from text such as `5.0` too; None where it is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,30}\s*", value):
+        return int(value)  # a float would round it
     number = _number(value)
     if number is None or not math.isfinite(number) or number != int(number):
         return None
@@ -326,10 +331,12 @@ def _integer(value: object) -> int | None:
 def _id(value: object) -> TaskId | None:
     """A problem's id: a whole number, or a name; None where it is neither."""
     number = _integer(value)
-    if number is not None or not isinstance(value, str):
+    if number is not None and abs(number) < 10**18:
         return number
+    if number is None and not isinstance(value, str):
+        return None
     try:
-        return checked_task_id(value)
+        return checked_task_id(str(value))
     except ValueError:
         return None
 

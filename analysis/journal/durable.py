@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -24,3 +25,24 @@ def sync_folder(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def output_place(path: Path) -> Path:
+    """Return where an output file goes: where a link leads, so that the link stays.
+
+    Raises:
+        OSError: what stands there is no file, such as a device or a pipe: it must not be replaced by one.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "what stands there is no file")
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def check_output(path: Path) -> None:
+    """Find out before any work is done that an output file could not be written.
+
+    Raises:
+        OSError: see `output_place`; or its folder takes no files.
+    """
+    if not os.access(output_place(path.absolute()).parent, os.W_OK):
+        raise OSError(errno.EACCES, "its folder takes none")

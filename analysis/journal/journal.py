@@ -76,7 +76,7 @@ class Journal:
             runs_dir.mkdir(parents=True, exist_ok=True)
             info = info.model_copy(update={"sequence": next_sequence(runs_dir)})
             staged.mkdir()
-            lock_fd = _lock(staged)
+            lock_fd = lock_run(staged)
             try:
                 write_durably(staged / "run.json", info.model_dump_json(indent=2).encode())
                 os.rename(staged, run_dir)
@@ -111,7 +111,7 @@ class Journal:
         """
         info = read_run_info(run_dir)
         try:
-            lock_fd = _lock(run_dir)
+            lock_fd = lock_run(run_dir)
             attempt = 1 + max((number for number, _ in segments(run_dir)), default=-1)
         except OSError as error:
             raise StoreError(
@@ -306,15 +306,24 @@ def read_run_info(run_dir: Path) -> RunInfo:
             f"run.json must describe a run in schema version {SCHEMA_VERSION} or earlier, "
             f"got {str(path)!r} ({where}: {first['msg']}); restore it or upgrade sdpo-bench"
         ) from error
+    if not _RUN_ID.fullmatch(info.run_id):
+        raise StoreError(
+            f"run.json must name its run by a plain file name, got {info.run_id!r:.100} in {str(path)!r}; restore it"
+        )
     return info
+
+
+def run_folders(runs_dir: Path) -> list[Path]:
+    """The folders of runs, by name. One that begins with a dot is being made, or its writer was killed."""
+    return sorted(path.parent for path in runs_dir.glob("[!.]*/run.json"))
 
 
 def labelled_runs(runs_dir: Path, label: str) -> list[RunInfo]:
     """Return the runs that bear a label, the newest last; a run that cannot be read is passed over."""
     found = []
-    for path in runs_dir.glob("*/run.json"):
+    for folder in run_folders(runs_dir):
         try:
-            info = read_run_info(path.parent)
+            info = read_run_info(folder)
         except StoreError:
             continue
         if info.label == label:
@@ -355,7 +364,7 @@ def segments(run_dir: Path) -> list[tuple[int, Path]]:
 def is_being_written(run_dir: Path) -> bool:
     """Whether a live process holds the run's lock."""
     try:
-        os.close(_lock(run_dir, fcntl.LOCK_SH))
+        os.close(lock_run(run_dir, fcntl.LOCK_SH))
     except StoreError:
         return True
     except OSError:
@@ -363,7 +372,7 @@ def is_being_written(run_dir: Path) -> bool:
     return False
 
 
-def _lock(run_dir: Path, mode: int = fcntl.LOCK_EX) -> int:
+def lock_run(run_dir: Path, mode: int = fcntl.LOCK_EX) -> int:
     """Take the run's lock; returns the descriptor that holds it.
 
     Raises:

@@ -85,6 +85,7 @@ def _decode(path: Path, raw: bytes, offset: int, end: int) -> Line | Damage:
         or raw[name_end:crc_start] != _CRC
         or raw[crc_start + 8 : row_start] != _ROW
         or not raw.endswith(_TAIL)
+        or not raw[:name_end].isascii()
         or row_start > len(raw) - len(_TAIL)
     ):
         return Damage(path, offset, end, "not a journal line")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable
@@ -13,6 +15,7 @@ from analysis.journal.durable import sync_folder, write_durably
 from analysis.journal.journal import (
     StoreError,
     checked_run_id,
+    lock_run,
     next_sequence,
 )
 from analysis.journal.lines import HEADER_TABLE, encode
@@ -38,11 +41,13 @@ def write_restored(runs_dir: Path, info: RunInfo, rows: Iterable[tuple[int, Reco
             f"a run must not exist yet, got {str(run_dir)!r}; name another runs folder or remove it"
         )
     staged = runs_dir / f".new-{info.run_id}-{secrets.token_hex(4)}"
-    n_rows = 0
+    n_rows, lock_fd = 0, None
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(runs_dir, info.run_id)
         info = info.model_copy(update={"sequence": next_sequence(runs_dir)})
         staged.mkdir()
+        lock_fd = lock_run(staged)  # says that its writer lives
         write_durably(staged / "run.json", info.model_dump_json(indent=2).encode())
         for attempt, records in groupby(rows, key=lambda row: row[0]):
             n_rows += _write_segment(staged, info, attempt, (record for _, record in records))
@@ -55,7 +60,19 @@ def write_restored(runs_dir: Path, info: RunInfo, rows: Iterable[tuple[int, Reco
         ) from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+        if lock_fd is not None:
+            os.close(lock_fd)
     return n_rows
+
+
+def _remove_leftovers(runs_dir: Path, run_id: str) -> None:
+    """Remove what was left of this run where its writer was killed: nobody holds its lock."""
+    of_this = re.compile(re.escape(f".new-{run_id}-") + "[0-9a-f]{8}")
+    for name in filter(of_this.fullmatch, os.listdir(runs_dir)):
+        with contextlib.suppress(OSError, StoreError):
+            lock_fd = lock_run(runs_dir / name)
+            shutil.rmtree(runs_dir / name, ignore_errors=True)
+            os.close(lock_fd)
 
 
 def _write_segment(run_dir: Path, info: RunInfo, attempt: int, records: Iterable[Record]) -> int:

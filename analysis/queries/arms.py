@@ -32,7 +32,8 @@ def run_infos(
                   config::VARCHAR AS config, config_sha256, seed, model, model_sha256, adapter, dataset,
                   dataset_sha256, protocol, protocol_sha256, sandbox, reward_function, reward_sha256, feedback_function,
                   feedback_sha256, chat_template_sha256, git_commit, git_dirty, git_diff,
-                  packages::VARCHAR AS packages FROM runs WHERE {runs} ORDER BY created_at, run_id""",
+                  packages::VARCHAR AS packages, hardware::VARCHAR AS hardware
+           FROM runs WHERE {runs} ORDER BY created_at, run_id""",
         run_ids,
     ).records()
     return {
@@ -41,6 +42,7 @@ def run_infos(
                 **row,
                 "config": json.loads(row["config"]),
                 "packages": json.loads(row["packages"] or "{}"),
+                "hardware": json.loads(row["hardware"] or "{}"),
             }
         )
         for row in rows

@@ -43,14 +43,27 @@ def eval_curve(
 def comparison(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> Result:
-    """Return each policy's last evaluation, with a name and its counts as text."""
+    """Return each policy's last evaluation, with a name and its counts as text.
+
+    Where several completions were sampled pass@1 is their mean, as `eval` and `compare` say it, not that of the first.
+    """
     return of_runs(
         connection,
-        """SELECT label || CASE WHEN step IS NULL THEN '' ELSE ' @ ' || step END
+        """WITH several AS (
+               SELECT run_id, eval_id, count(*) FILTER (passed) || ' / ' || count(*) || ' answers' AS counts
+               FROM eval_results SEMI JOIN mean_at_n USING (run_id, eval_id) WHERE {runs}
+               GROUP BY run_id, eval_id),
+           measured AS (
+               SELECT coalesce(s.counts, k || ' / ' || n) AS counts,
+                      l.* REPLACE (coalesce(m.mean_at_n, pass_at_1) AS pass_at_1,
+                                   coalesce(m.interval_low, l.interval_low) AS interval_low,
+                                   coalesce(m.interval_high, l.interval_high) AS interval_high)
+               FROM leaderboard l LEFT JOIN mean_at_n m USING (run_id, eval_id)
+               LEFT JOIN several s USING (run_id, eval_id) WHERE {runs})
+           SELECT label || CASE WHEN step IS NULL THEN '' ELSE ' @ ' || step END
                   || CASE WHEN count(*) OVER (PARTITION BY label, step) > 1
-                          THEN ' (' || right(run_id, 6) || ')' ELSE '' END AS name,
-                  k || ' / ' || n AS counts, *
-           FROM leaderboard WHERE {runs} ORDER BY dataset, pass_at_1 DESC, name""",
+                          THEN ' (' || right(run_id, 6) || ')' ELSE '' END AS name, *
+           FROM measured ORDER BY dataset, pass_at_1 DESC, name""",
         run_ids,
     )
 

@@ -172,17 +172,32 @@ def signal(
 def teacher_kinds(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> Result:
-    """Return reward by what the teacher was shown, with the interval of the mean."""
+    """Return reward by what the teacher was shown: the mean over completions, its interval over groups.
+
+    A group's completions share their problem: each counts by its distance from the mean, summed within its
+    group (the variance of a ratio). There is no interval below three groups or where all groups agree.
+    """
     return of_runs(
         connection,
-        """SELECT k.run_id, r.algorithm, r.seed, k.teacher_kind, count(*) AS n,
-                  avg(k.reward) AS reward_mean,
-                  avg(k.reward) - t_half(count(*), stddev_samp(k.reward)) AS interval_low,
-                  avg(k.reward) + t_half(count(*), stddev_samp(k.reward)) AS interval_high
-           FROM (SELECT run_id, reward, replace(teacher_kind, 'none', 'no teacher') AS teacher_kind
-                 FROM shown_to_teacher WHERE {runs} AND reward IS NOT NULL) k
-           JOIN runs r USING (run_id) WHERE r.algorithm <> 'grpo'
-           GROUP BY ALL ORDER BY k.run_id, teacher_kind""",
+        """WITH by_group AS (
+               SELECT run_id, replace(teacher_kind, 'none', 'no teacher') AS teacher_kind,
+                      count(*) AS n, sum(reward) AS total
+               FROM shown_to_teacher WHERE {runs} AND reward IS NOT NULL
+               GROUP BY run_id, teacher_kind, step, group_index),
+           summed AS (
+               SELECT run_id, teacher_kind, sum(n)::BIGINT AS n, count(*) AS n_groups,
+                      sum(total) / sum(n) AS reward_mean,
+                      sum(total * total) - 2 * reward_mean * sum(total * n)
+                          + reward_mean * reward_mean * sum(n * n) AS squares
+               FROM by_group GROUP BY ALL),
+           halves AS (
+               SELECT *, CASE WHEN squares > 1e-9 THEN
+                   t_half(n_groups, n_groups * sqrt(squares / (n_groups - 1)) / n) END AS half
+               FROM summed)
+           SELECT run_id, r.algorithm, r.seed, teacher_kind, n, n_groups, reward_mean,
+                  reward_mean - half AS interval_low, reward_mean + half AS interval_high
+           FROM halves JOIN runs r USING (run_id) WHERE r.algorithm <> 'grpo'
+           ORDER BY run_id, teacher_kind""",
         run_ids,
     )
 

@@ -85,19 +85,19 @@ def _pairs(policies: Sequence[_Policy]) -> list[tuple[Arm, Arm]]:
     arms.sort(key=lambda arm: (_FIRST.get(arm.algorithm, 2), -len(arm.repeats)))
     untrained = [arm for arm in arms if arm.algorithm is None]
     trained = [arm for arm in arms if arm.algorithm is not None]
-    pairs = [(untrained[0], arm) for arm in trained] if untrained else []
-    pairs += [(_reference(arm, trained), arm) for arm in trained[1:]]
+    first_method = [arm for arm in trained if arm.algorithm == trained[0].algorithm]
+    pairs = [(_nearest(arm, untrained), arm) for arm in trained] if untrained else []
+    pairs += [(_nearest(arm, first_method), arm) for arm in trained[1:]]
     return pairs or [(untrained[0], arm) for arm in untrained[1:]]
 
 
-def _reference(arm: Arm, trained: Sequence[Arm]) -> Arm:
-    """The first arm of the first method that differs from this one in the method alone, else the first of all."""
+def _nearest(arm: Arm, others: Sequence[Arm]) -> Arm:
+    """The first of those that differ least from an arm beside the method."""
     under = [run.conditions for run in arm.runs]
-    first_method = [each for each in trained if each.algorithm == trained[0].algorithm]
-    for other in first_method:
-        if other is not arm and not differences([run.conditions for run in other.runs], under):
-            return other
-    return trained[0]
+    return min(
+        (other for other in others if other is not arm),
+        key=lambda other: len(differences([run.conditions for run in other.runs], under)),
+    )
 
 
 def _arms(policies: Sequence[_Policy]) -> list[Arm]:
@@ -124,8 +124,9 @@ def _arms(policies: Sequence[_Policy]) -> list[Arm]:
 
 def _alike(one: _Policy, other: _Policy) -> bool:
     """Whether two policies differ in the seed alone."""
-    if one.algorithm is None:
-        return one.evaluated.repeat is not None and one.evaluated.repeat == other.evaluated.repeat
+    repeat = one.evaluated.repeat
+    if one.algorithm is None and (repeat is None or repeat != other.evaluated.repeat):
+        return False
     return not mixed([one.evaluated.conditions, other.evaluated.conditions])
 
 
@@ -156,7 +157,7 @@ def _policies(
         repeat = info.seed if info.algorithm else (info.model, info.adapter, info.seed)
         if info.algorithm is None and info.model is None:
             repeat = None
-        under: Conditions = conditions(info, step=row["step"])
+        under: Conditions = conditions(info, step=row["step"], evaluation=infos[row["run_id"]])
         evaluated = Evaluated(passes[key], repeat, tuple(answers[key]), under)
         found.append(_Policy(row, evaluated))
     return found

@@ -7,7 +7,7 @@ go, how often something is printed) and the seed, which is what repeats a run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from analysis.records import RunInfo
@@ -41,6 +41,8 @@ _PREFIXES_WITHOUT_EFFECT = (
 _PARTS_OF_A_CONFIG = ("bench", "training", "model")
 _PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth", "bitsandbytes")
 """Whose versions decide what a training step computes."""
+_SAMPLING_PACKAGES = ("torch", "transformers")
+"""Whose versions decide what an answer is drawn from."""
 _FIRST = ("runs", "model", "adapter", "training problems", "learning_rate", "max_steps", "step")
 """Differences that are named before the others."""
 _MOST_NAMED = 4
@@ -48,7 +50,7 @@ _MOST_NAMED = 4
 
 @dataclass(frozen=True)
 class Conditions:
-    """What one run was made under, as text by name."""
+    """What one policy was made and evaluated under, as text by name."""
 
     algorithm: str | None
     """None where nothing was trained."""
@@ -56,57 +58,58 @@ class Conditions:
     """What the algorithm brings."""
     rest: Mapping[str, str]
     """Everything else that may move a figure."""
-    shared_by_all: frozenset[str] = frozenset({"model", "sandbox", "code version", "timeout_s"})
-    """What of `rest` an untrained policy has, too."""
+    evaluated: Mapping[str, str] = field(default_factory=dict)
+    """How its answers were drawn and graded: what is known of that. An untrained policy has nothing else."""
 
 
 UNKNOWN = Conditions(None, {}, {})
 """Of something of which no run tells."""
 
 
-def conditions(info: RunInfo, *, step: int | None = None) -> Conditions:
-    """Return what a run was made under.
+def conditions(
+    info: RunInfo, *, step: int | None = None, evaluation: RunInfo | None = None
+) -> Conditions:
+    """Return what a policy was made and evaluated under.
 
     Args:
         info: of the run that trained the policy, or of the evaluation where nothing was trained.
         step: optimizer step of the evaluated policy; None where it is the last.
+        evaluation: of the run that evaluated it; None where that is the same.
     """
+    evaluated = _known(_evaluated(evaluation or info))
+    if info.algorithm is None:
+        return Conditions(None, {}, _known({"adapter": info.adapter}), evaluated)
+    settings = _settings(info.config)
     found: dict[str, object] = {
         "model": _model(info),
         "sandbox": None if info.sandbox == "unknown" else info.sandbox,
         "code version": _code_version(info),
+        "step": step,
+        "training problems": _content(info.dataset, info.dataset_sha256),
+        "prompt form": _content(info.protocol, info.protocol_sha256),
+        "reward": _own(info.reward_function, info.reward_sha256),
+        "feedback": _own(info.feedback_function, info.feedback_sha256),
+        "chat template": info.chat_template_sha256,
     }
-    settings = _settings(info.config)
-    if info.algorithm is None:
-        found["adapter"] = info.adapter
-        found["timeout_s"] = settings.get("timeout_s")
-        return Conditions(None, {}, _known(found))
-    found["step"] = step
-    found["training problems"] = _content(info.dataset, info.dataset_sha256)
-    found["prompt form"] = _content(info.protocol, info.protocol_sha256)
-    found["reward"] = _own(info.reward_function, info.reward_sha256)
-    found["feedback"] = _own(info.feedback_function, info.feedback_sha256)
-    found["chat template"] = info.chat_template_sha256
     found |= {f"version of {name}": info.packages.get(name) for name in _PACKAGES}
     found |= {name: value for name, value in settings.items() if name not in METHOD_SETTINGS}
     brought = {name: value for name, value in settings.items() if name in METHOD_SETTINGS}
-    return Conditions(info.algorithm, _known(brought), _known(found))
+    return Conditions(info.algorithm, _known(brought), _known(found), evaluated)
 
 
 def differences(first: Sequence[Conditions], second: Sequence[Conditions]) -> tuple[str, ...]:
     """Name what differs between two sides beside their methods, with the values of each.
 
-    Two untrained policies are compared as they are: their models and adapters may differ.
+    An untrained policy is compared by how it was evaluated: the rest comes with the training. Two untrained
+    policies are compared as they are: their models and adapters may differ.
     """
     one, other = first[0], second[0]
-    names = set(one.rest) | set(other.rest)
-    if one.algorithm is None or other.algorithm is None:
-        # What an untrained policy does not have comes with the training that is compared.
-        names = (set(one.rest) & set(other.rest)) & one.shared_by_all
-    if one.algorithm is None and other.algorithm is None:
-        names.discard("model")
+    both_trained = one.algorithm is not None and other.algorithm is not None
+    names = set(one.rest) | set(other.rest) if both_trained else set()
     differing = [name for name in names if one.rest.get(name) != other.rest.get(name)]
-    return tuple(_described(name, [one.rest, other.rest]) for name in _in_order(differing))
+    found = [_described(name, [one.rest, other.rest]) for name in _in_order(differing)]
+    but = {"model"} if one.algorithm is None and other.algorithm is None else set()
+    return (*found, *_evaluated_otherwise([*first, *second], but={*differing, *but}))
 
 
 def mixed(side: Sequence[Conditions]) -> tuple[str, ...]:
@@ -118,7 +121,16 @@ def mixed(side: Sequence[Conditions]) -> tuple[str, ...]:
     # An adapter whose run is not at hand may be of another seed: its path alone is no difference.
     names = {name for each in flat for name in each} - {"adapter"}
     differing = [name for name in names if len({each.get(name) for each in flat}) > 1]
-    return tuple(_described(name, flat) for name in _in_order(differing))
+    found = [_described(name, flat) for name in _in_order(differing)]
+    return (*found, *_evaluated_otherwise(side, but=set(differing)))
+
+
+def _evaluated_otherwise(policies: Sequence[Conditions], *, but: set[str]) -> list[str]:
+    """Name what differs between evaluations, among those that tell of it; not what is named already."""
+    names = {name for each in policies for name in each.evaluated} - but
+    told = {name: [each.evaluated for each in policies if name in each.evaluated] for name in names}
+    differing = [name for name in names if len({each[name] for each in told[name]}) > 1]
+    return [f"evaluated with {_described(name, told[name])}" for name in _in_order(differing)]
 
 
 def listed(named: Sequence[str]) -> str:
@@ -143,19 +155,55 @@ def _in_order(names: Sequence[str]) -> list[str]:
     return sorted(names, key=lambda name: (_FIRST.index(name) if name in _FIRST else 99, name))
 
 
+def _evaluated(info: RunInfo) -> dict[str, object]:
+    """How a run evaluates; None where it does not say."""
+    settings = _flat(info.config)
+    found: dict[str, object] = {
+        "model": _model(info),
+        "sandbox": None if info.sandbox == "unknown" else info.sandbox,
+        "code version": _code_version(info),
+        "timeout_s": settings.get("timeout_s"),
+        "dtype": _dtype(info, settings),
+        "load_in_4bit": settings.get("load_in_4bit"),
+        "chat template": info.chat_template_sha256,
+    }
+    if info.chat_template_sha256 is None and settings.get("chat_template", "") is None:
+        found["chat template"] = "the model's"
+    if "chat_template_kwargs" in settings:
+        found["chat_template_kwargs"] = settings["chat_template_kwargs"] or {}
+    found |= {f"version of {name}": info.packages.get(name) for name in _SAMPLING_PACKAGES}
+    if info.kind == "eval":  # else these are of the training
+        found["problems"] = _content(info.dataset, info.dataset_sha256)
+        found["prompt form"] = _content(info.protocol, info.protocol_sha256)
+        engine = "a server" if settings.get("api_base") else settings.get("engine")
+        found["engine"] = "local" if engine == "ray" else engine
+    return found
+
+
+def _dtype(info: RunInfo, settings: Mapping[str, object]) -> object:
+    """Number format of the weights: as it was asked for, else as it was found."""
+    asked = settings.get("dtype")
+    return info.hardware.get("dtype") if asked in (None, "auto") else asked
+
+
 def _settings(config: Mapping[str, object]) -> dict[str, object]:
-    """The stored configuration, flat, by the names that the command line takes."""
+    """What of a stored configuration may move a figure, by the names that the command line takes."""
+    return {
+        name: value
+        for name, value in _flat(config).items()
+        if name not in WITHOUT_EFFECT and not name.startswith(_PREFIXES_WITHOUT_EFFECT)
+    }
+
+
+def _flat(config: Mapping[str, object]) -> dict[str, object]:
+    """The stored configuration without its parts."""
     flat: dict[str, object] = {}
     for key, value in config.items():
         if key in _PARTS_OF_A_CONFIG and isinstance(value, Mapping):
             flat |= {str(name): each for name, each in value.items()}
         else:
             flat[key] = value
-    return {
-        name: value
-        for name, value in flat.items()
-        if name not in WITHOUT_EFFECT and not name.startswith(_PREFIXES_WITHOUT_EFFECT)
-    }
+    return flat
 
 
 def _known(found: Mapping[str, object]) -> dict[str, str]:
@@ -180,11 +228,11 @@ def _own(name: str | None, sha256: str | None) -> str | None:
 
 
 def _code_version(info: RunInfo) -> str | None:
-    """Commit, and whether it was changed."""
+    """Commit, and whether it was changed; of an installed package its version."""
     import hashlib
 
     if info.git_commit is None:
-        return None
+        return info.packages.get("sdpo-bench")
     if not info.git_dirty:
         return info.git_commit[:12]
     changes = hashlib.sha256((info.git_diff or "").encode()).hexdigest()

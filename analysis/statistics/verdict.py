@@ -90,7 +90,7 @@ class VisibleEffect(NamedTuple):
     difference: float | None
     """Least true difference of pass rates, 0..1; None where no difference would show."""
     flip_fraction: float | None
-    """Share of flipping problems that this assumes; None with several seeds, whose spread decides."""
+    """Share of flipping problems that this assumes; None with several seeds or answers, whose spread decides."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,10 @@ class Finding:
     """Problems that the first solves more often."""
     effect: Effect
     p: float
-    """Exact McNemar with one run a side, else Student's t over problems and seeds."""
+    """Exact McNemar where problems were counted, else of the interval."""
+    counted: bool = True
+    """Whether each side is one run with one answer a problem. Shares of several answers cannot be counted as
+    gained or lost: the side with fewer answers is right or wrong, and the other one nearly always between."""
     lone_seed: bool = False
     """Whether a side is one seed of a trained policy: how far others would lie from it is not known."""
     differs: tuple[str, ...] = ()
@@ -163,7 +166,7 @@ class Finding:
     @property
     def visible(self) -> VisibleEffect:
         """The least difference that this comparison can show."""
-        if self.over_seeds:
+        if not self.counted:
             return VisibleEffect(self.effect.least_visible, None)
         flips = (self.gained + self.lost) / self.n
         least = smallest_visible_difference(self.n, flips) if flips else None
@@ -174,12 +177,13 @@ class Finding:
 
     @property
     def seen(self) -> str:
-        """The figures: what was counted, the interval over seeds where there is one, the p-value."""
-        if self.over_seeds:
-            low, high = (f"{100 * end:+.1f}" for end in self.interval)
-            seen = f"{100 * self.difference:+.1f} points, {low} to {high} over problems and seeds"
-        else:
+        """The figures: what was counted, else the interval, and the p-value."""
+        if self.counted:
             seen = f"{self.gained} gained, {self.lost} lost"
+        else:
+            low, high = (f"{100 * end:+.1f}" for end in self.interval)
+            drawn = "problems and seeds" if self.over_seeds else "problems"
+            seen = f"{100 * self.difference:+.1f} points, {low} to {high} over {drawn}"
         seen += f", p = {p_text(self.p)}"
         if self.p_adjusted != self.p:
             seen += f", {p_text(self.p_adjusted)} after Holm's correction"
@@ -244,7 +248,7 @@ def _judge_two(first: Arm, second: Arm) -> Finding:
     gained = tuple(t for t, x in zip(first.task_ids, change, strict=True) if x > 0)
     lost = tuple(t for t, x in zip(first.task_ids, change, strict=True) if x < 0)
     found = effect(before, after, lone_is_fixed=_lone_is_fixed(first, second))
-    single = len(before) == len(after) == 1
+    counted = len(before) == len(after) == 1 and all(x in (0, 1) for x in (*before[0], *after[0]))
     return Finding(
         first=first.label,
         second=second.label,
@@ -254,7 +258,8 @@ def _judge_two(first: Arm, second: Arm) -> Finding:
         gained_tasks=gained,
         lost_tasks=lost,
         effect=found,
-        p=mcnemar_exact(len(gained), len(lost)) if single else found.p,
+        p=mcnemar_exact(len(gained), len(lost)) if counted else found.p,
+        counted=counted,
         lone_seed=any(
             arm.algorithm is not None and len(arm.repeats) == 1 for arm in (first, second)
         ),

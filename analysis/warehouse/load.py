@@ -6,19 +6,23 @@ Lines are checked and taken apart here as bytes; `analysis.warehouse.batches` mo
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
+import duckdb
 from duckdb import DuckDBPyConnection
 from pydantic import ValidationError
 
 from analysis.journal.journal import StoreError, read_run_info, segments
 from analysis.journal.lines import HEADER_TABLE, Damage, Line, scan
-from analysis.records import RunInfo, SegmentHeader
+from analysis.records import RECORDS, RunInfo, SegmentHeader
 from analysis.reward_hacking.suspects import examine
 from analysis.warehouse.batches import Base, Batch, Replaces
 from analysis.warehouse.tables import DAMAGES, JOURNAL_FILES, record_tables, run_table
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class RunSource:
     """A file is shorter than what was read of it: the run's rows are read again from the start."""
     unread: tuple[tuple[int, Path, int], ...]
     """(attempt, file, bytes read before) of the files that have more, in order of attempt."""
+    each_row: bool = False
+    """Whether each row is tried before it is loaded; see `with_care`."""
 
 
 @dataclass
@@ -51,6 +57,20 @@ class Loaded:
     n_rows: int = 0
     n_bytes: int = 0
     problems: list[str] = field(default_factory=list)
+
+
+def with_care(found: Plan, write: Callable[[], T]) -> T:
+    """Write what was planned; where DuckDB cannot read a row, again without the rows that are none.
+
+    A line whose checksum is right can hold anything: its writer need not have been this program.
+    """
+    try:
+        return write()
+    except duckdb.InvalidInputException as error:
+        if "JSON" not in str(error):
+            raise
+        found.sources = [replace(source, each_row=True) for source in found.sources]
+        return write()
 
 
 def plan(runs_dir: Path, read_bytes: Mapping[str, Mapping[str, int]]) -> Plan:
@@ -125,7 +145,7 @@ def load(
         if source.new:
             _insert_run(connection, source.info)
         for attempt, path, start in source.unread:
-            _load_file(run_id, attempt, path, start, batch=batch, loaded=loaded)
+            _load_file(source, attempt, path, start, batch=batch, loaded=loaded)
     batch.merge()
     for source in sources:
         run_id = source.info.run_id
@@ -190,13 +210,15 @@ def _form_problem(path: Path) -> str | None:
 
 
 def _load_file(
-    run_id: str, attempt: int, path: Path, start: int, *, batch: Batch, loaded: Loaded
+    source: RunSource, attempt: int, path: Path, start: int, *, batch: Batch, loaded: Loaded
 ) -> None:
     """Stage the complete lines of one file from byte `start` on, and record how far it was read."""
-    tables = record_tables()
+    tables, run_id = record_tables(), source.info.run_id
     end = start
     for item in scan(path, start):
         end = item.end
+        if source.each_row and isinstance(item, Line) and not _is_row(item):
+            item = Damage(path, item.offset, item.end, f"no row of the table {item.table!r}")
         if isinstance(item, Line) and item.table in tables:
             batch.add(run_id, attempt, item)
             loaded.n_rows += 1
@@ -217,6 +239,19 @@ def _load_file(
         f"INSERT INTO {JOURNAL_FILES.name} VALUES (?, ?, ?)",  # noqa: S608
         [run_id, path.name, end],
     )
+
+
+def _is_row(line: Line) -> bool:
+    """Whether a line holds what its table takes; columns of a later version may be there."""
+    kind = next((kind for kind in RECORDS if kind.table == line.table), None)
+    if kind is None:
+        return True  # told apart by the table's name
+    try:
+        row = json.loads(line.row)
+        kind.model_validate({name: row[name] for name in kind.model_fields if name in row})
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return not {"_run_id", "_attempt", "_position"} & set(row)
 
 
 def _insert_run(connection: DuckDBPyConnection, info: RunInfo) -> None:

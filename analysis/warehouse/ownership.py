@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import struct
 from collections.abc import Iterator
@@ -98,6 +99,18 @@ def move_aside(path: Path, suffix: str = ".damaged") -> str:
         aside = path.with_name(f"{path.name}{suffix}-{number}")
     os.rename(path, aside)
     return f"the {suffix.strip('.')} file was moved to {aside}"
+
+
+def staging_prefix(results: Path) -> str:
+    """How the folders begin in which this results file is written; another beside it has its own."""
+    return f".ingest-{results.name}-"
+
+
+def remove_stale(results: Path) -> None:
+    """Remove the folders in which ingesters of this file wrote that were killed; to be called under its lock."""
+    of_this = re.compile(re.escape(staging_prefix(results)) + "[a-z0-9_]{8}")  # as tempfile ends it
+    for name in filter(of_this.fullmatch, os.listdir(results.parent)):
+        shutil.rmtree(results.parent / name)
 
 
 def _by_its_table(path: Path) -> Standing:

@@ -13,13 +13,14 @@ import secrets
 import shutil
 import tempfile
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import duckdb
 
 from analysis.journal.journal import StoreError
 from analysis.warehouse.batches import Replaces
-from analysis.warehouse.load import Loaded, Plan, load, plan
+from analysis.warehouse.load import Loaded, Plan, load, plan, with_care
 from analysis.warehouse.ownership import (
     Standing,
     ingest_lock,
@@ -27,6 +28,8 @@ from analysis.warehouse.ownership import (
     move_aside,
     no_writer,
     remember,
+    remove_stale,
+    staging_prefix,
     standing,
 )
 from analysis.warehouse.recent import (
@@ -218,8 +221,7 @@ def _ingest(
     report = IngestReport(rebuilt="as asked" if rebuild else None)
     found_there = standing(results, lock_path(results))
     standing(recent_path(results), lock_path(results))  # refuses what is none of ours
-    for stale in results.parent.glob(f"{_staging_prefix(results)}*"):
-        shutil.rmtree(stale)  # of an ingester that was killed
+    remove_stale(results)
     if found_there is Standing.NEWER:
         return _replace_newer(runs_dir, results, report)
     state = None
@@ -243,20 +245,16 @@ def _ingest(
         if not found.sources and not (fold and state.continued):
             return report
     try:
-        if not (state and not report.rebuilt and not fold) or not _extend(
-            found, results, report, state
-        ):
-            _build(found, results, report, fold=state is not None and state.continued)
+        if state and not report.rebuilt and not fold:
+            if with_care(found, partial(_extend, found, results, report, state)):
+                return report
+        fold = state is not None and state.continued
+        with_care(found, partial(_build, found, results, report, fold=fold))
     except duckdb.Error as error:
         if not is_damage(error):
             raise
         return _replace_damaged(runs_dir, results, error, may_replace=may_replace)
     return report
-
-
-def _staging_prefix(results: Path) -> str:
-    """How the folders begin in which this results file is written; another beside it has its own."""
-    return f".ingest-{results.name}-"
 
 
 def _extend(found: Plan, results: Path, report: IngestReport, state: State) -> bool:
@@ -265,7 +263,7 @@ def _extend(found: Plan, results: Path, report: IngestReport, state: State) -> b
         return False
     if state.continued and recent_path(results).stat().st_size > MOST_COPIED_BYTES:
         return False
-    with tempfile.TemporaryDirectory(prefix=_staging_prefix(results), dir=results.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=staging_prefix(results), dir=results.parent) as folder:
         try:
             loaded = extend_recent(
                 results,
@@ -295,7 +293,7 @@ def _replace_damaged(
     report = IngestReport(rebuilt=f"the file was damaged ({first_line(error)})")
     found = plan(runs_dir, {})
     report.problems += found.problems
-    _build(found, results, report, set_aside=".damaged")
+    with_care(found, partial(_build, found, results, report, set_aside=".damaged"))
     return report
 
 
@@ -309,7 +307,7 @@ def _replace_newer(runs_dir: Path, results: Path, report: IngestReport) -> Inges
         raise newer(results, ingest_command(runs_dir, results, "--rebuild"))
     found = plan(runs_dir, {})
     report.problems += found.problems
-    _build(found, results, report, set_aside=".newer")
+    with_care(found, partial(_build, found, results, report, set_aside=".newer"))
     return report
 
 
@@ -326,7 +324,7 @@ def _build(
     With `set_aside` what was there gets a name with that suffix.
     """
     recent = recent_path(results)
-    with tempfile.TemporaryDirectory(prefix=_staging_prefix(results), dir=results.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=staging_prefix(results), dir=results.parent) as folder:
         copy = Path(folder) / "results.duckdb"
         if not report.rebuilt:
             shutil.copyfile(results, copy)

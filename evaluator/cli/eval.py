@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from dataclasses import fields, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from evaluator.models.named import check_adapter_folder, check_model_name
 from evaluator.problems.mbpp import load_problems
 from evaluator.problems.problem import DatasetError, ProblemSet
 from evaluator.problems.prompt import PROTOCOLS, asks_for_programs, asks_to_complete
+from evaluator.problems.user_code import read_template
 from evaluator.results.stored import StoredError, StoredEval, read_evals
 from evaluator.sampling.completions import CompletionsError
 
@@ -199,7 +201,14 @@ def _describe(problem_set: ProblemSet, source: Source, options: EvalOptions) -> 
         seed=options.seed if options.scores_a_model else None,
         weights=facts.weights,
         device=dict(facts.placement) or None,
+        own={"chat_template_sha256": _template_sha256(options.chat_template)},
     )
+
+
+def _template_sha256(file: Path | None) -> str | None:
+    """Of a chat template of one's own, as training stores it; None for the model's."""
+    text = None if file is None else read_template(file, option="chat_template")
+    return None if text is None else hashlib.sha256(text.encode()).hexdigest()
 
 
 def _open_journal(runs_dir: Path, info: RunInfo, earlier: StoredEval | None) -> Journal:

@@ -152,7 +152,8 @@ def _print_comparisons(found: list[Finding]) -> None:
             continue
         least, flips = item.visible
         if least is not None:
-            given = "this spread of seeds" if flips is None else f"{flips:.1%} of problems flipping"
+            spread = "this spread of seeds" if item.over_seeds else "this spread of answers"
+            given = spread if flips is None else f"{flips:.1%} of problems flipping"
             print_line(
                 f"  {item.n} problems can show a difference of {least * 100:.1f} points or more "
                 f"(80 % power, {given})."

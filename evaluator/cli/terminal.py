@@ -26,6 +26,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from analysis.journal.durable import check_output, output_place
 from analysis.journal.journal import StoreError
 from evaluator.engines.api import ApiError
 from evaluator.engines.ray_engine import EngineError
@@ -212,12 +213,15 @@ def printable(text: str, *, line_breaks: bool = True) -> str:
 
 def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write the file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = None
     try:
+        place = output_place(path)
+        temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        temporary.replace(place)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
         raise click.ClickException(
             f"--json must name a file that can be written, got {str(path)!r} ({error.strerror}); "
             "the result is in the run's journal"
@@ -226,8 +230,12 @@ def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
 
 def check_json_path(path: Path | None) -> None:
     """Find out before any work is done that its result could not be written."""
-    if path is not None and not os.access(path.absolute().parent, os.W_OK):
+    if path is None:
+        return
+    try:
+        check_output(path)
+    except OSError as error:
         raise click.ClickException(
-            f"--json must name a file in a folder that can be written, got {str(path)!r}; "
+            f"--json must name a file in a folder that can be written, got {str(path)!r} ({error.strerror}); "
             "name another place"
-        )
+        ) from error

@@ -57,7 +57,9 @@ def _evaluated(item: StoredEval) -> Evaluated:
         {task_id: sum(each) / len(each) for task_id, each in passed.items()},
         repeat=_repeat(policy, item.info),
         answers=_digest(item),
-        conditions=conditions(policy, step=item.row.step if item.row is not None else None),
+        conditions=conditions(
+            policy, step=None if item.row is None else item.row.step, evaluation=item.info
+        ),
     )
 
 

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from analysis.journal.journal import StoreError, read_run_info, segments
+from analysis.journal.journal import (
+    StoreError,
+    labelled_runs,
+    read_run_info,
+    run_folders,
+    segments,
+)
 from analysis.journal.lines import Damage, scan
 from analysis.records import Eval, EvalResult, Rewind, RunInfo, TestResult
 from analysis.task_ids import TaskId, task_order
@@ -137,17 +143,24 @@ def _find_one(
         run_dir = runs_dir / run_id
         evals = [item for item in read_evals(run_dir, with_tests=with_tests, say=say) if item.row]
         chosen = [item for item in evals if item.name == name] if eval_id else _greedy(evals)
+        others = [info for info in labelled_runs(runs_dir, name) if info.run_id != run_id]
+        if chosen and others:
+            say(
+                f"{name!r} is the id of a run, which was taken, and the label of {others[-1].run_id}: "
+                "name that by its id"
+            )
         if chosen:
             return chosen[-1:]
         held = ", ".join(item.name for item in evals)
-        raise StoredError(
-            f"a run must hold the finished evaluation that is asked for, got {name!r}; "
-            + (f"name one of {held}" if held else "none has finished in it")
-        )
+        if not others:
+            raise StoredError(
+                f"a run must hold the finished evaluation that is asked for, got {name!r}; "
+                + (f"name one of {held}" if held else "none has finished in it")
+            )
     labelled: list[StoredEval] = []
-    for path in sorted(runs_dir.glob("*/run.json")):
+    for folder in run_folders(runs_dir):
         try:
-            evals = read_evals(path.parent, with_tests=with_tests, say=say)
+            evals = read_evals(folder, with_tests=with_tests, say=say)
         except StoreError as error:  # one run that cannot be read says nothing about the others
             say(f"left out: {error}")
             continue

@@ -188,7 +188,7 @@ FIGURE_BUGS = (
     Bug(
         "statistics",
         "several seeds are tested as one",
-        "p=mcnemar_exact(len(gained), len(lost)) if single else found.p",
+        "p=mcnemar_exact(len(gained), len(lost)) if counted else found.p",
         "p=mcnemar_exact(len(gained), len(lost))",
     ),
     Bug(
@@ -218,8 +218,8 @@ FIGURE_BUGS = (
     Bug(
         "statistics",
         "an untrained policy lacks the settings of a trained one",
-        "names = (set(one.rest) & set(other.rest)) & one.shared_by_all",
-        "pass",
+        "names = set(one.rest) | set(other.rest) if both_trained else set()",
+        "names = set(one.rest) | set(other.rest)",
     ),
     Bug(
         "statistics",

@@ -13,6 +13,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from analysis.journal.journal import StoreError
 from analysis.queries import run_query
 from analysis.render import Result, printable, to_csv, written_whole
 from analysis.report.export import export_parquet
@@ -309,3 +310,22 @@ def test_an_error_that_quotes_megabytes_is_short(recorded):
         with pytest.raises(Exception) as caught:
             run_query(connection, "SELECT (repeat('x', 5000000))::INT")
     assert len(str(caught.value)) < 2000
+
+
+def test_an_output_never_takes_the_place_of_a_pipe_a_device_or_a_link(recorded, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "link").symlink_to("kept/file.csv")
+    query = ("sql", "SELECT 1 AS x", *map(str, results_of(recorded)), "--format", "csv")
+    compared = ("compare", "train-grpo-42", "train-sdpo-42", "--runs-dir", str(recorded / "runs"))
+    for command, option in ((query, "--output"), (query, "--json"), (compared, "--json")):
+        refused = CliRunner().invoke(main, [*command, option, str(tmp_path / "pipe")])
+        assert refused.exit_code == 1 and "no file" in refused.stderr
+        assert (tmp_path / "pipe").is_fifo()
+        CliRunner().invoke(main, [*command, option, str(tmp_path / "link")])
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "kept" / "file.csv").read_text()
+        (tmp_path / "kept" / "file.csv").unlink()
+    with pytest.raises(StoreError, match="no file"), written_whole(tmp_path / "pipe"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "link", "pipe"]

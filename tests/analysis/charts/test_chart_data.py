@@ -181,6 +181,49 @@ def test_reward_by_what_the_teacher_was_shown_counts_each_completion_once(connec
     assert queries.teacher_kinds(connection, ["train-grpo-42"]).rows == []
 
 
+def test_several_samples_are_shown_by_their_mean_as_compare_says_it(connection):
+    (row,) = [r for r in queries.comparison(connection).records() if r["label"] == "sampled"]
+    ((n, n_passed),) = connection.execute(
+        "SELECT count(*), count(*) FILTER (passed) FROM eval_results WHERE run_id = 'eval-sampled'"
+    ).fetchall()
+    assert (n, row["n"]) == (240, 60) and row["k"] / 60 != n_passed / 240
+    assert row["pass_at_1"] == pytest.approx(n_passed / 240)
+    assert row["counts"] == f"{n_passed} / 240 answers"
+    ((low, high),) = connection.execute(
+        "SELECT interval_low, interval_high FROM mean_at_n WHERE run_id = 'eval-sampled'"
+    ).fetchall()
+    assert (row["interval_low"], row["interval_high"]) == (low, high)
+
+
+@pytest.fixture
+def changeable(recorded, warehouse):
+    """Runs and rollouts of the recorded runs, in a warehouse that a test may change."""
+    warehouse.execute(f"ATTACH '{recorded}/results/results.duckdb' AS made (READ_ONLY)")
+    warehouse.begin()
+    for name in ("runs", "rollouts"):
+        warehouse.execute(f"INSERT INTO {name} FROM made.main.{name}")  # noqa: S608
+    yield warehouse
+    warehouse.rollback()
+    warehouse.execute("DETACH made")
+
+
+def test_completions_of_one_group_do_not_narrow_the_bar_of_what_the_teacher_was_shown(changeable):
+    def row():
+        (found,) = queries.teacher_kinds(changeable, ["train-sdpo-42"]).records()
+        return found
+
+    changeable.execute("UPDATE rollouts SET teacher_prompt = NULL, reward = group_index / 4")
+    some = row()
+    changeable.execute("DELETE FROM rollouts WHERE member_index > 0")
+    one = row()
+    for end in ("reward_mean", "interval_low", "interval_high"):
+        assert some[end] == pytest.approx(one[end]), "four that are alike say no more than one"
+    half = T_975[47] * statistics.stdev([group / 4 for group in range(4)] * 12) / 48**0.5
+    assert one["interval_high"] - one["reward_mean"] == pytest.approx(half, rel=1e-3)
+    changeable.execute("UPDATE rollouts SET reward = 0.3")
+    assert row()["interval_low"] is row()["interval_high"] is None
+
+
 def test_the_band_of_the_reward_is_students_interval_over_groups(connection):
     (row,) = [
         row

@@ -1,6 +1,7 @@
 """An export read back: the same rows under the same names, whole or not at all."""
 
 import math
+import os
 import shutil
 import typing
 
@@ -9,7 +10,13 @@ import pytest
 from click.testing import CliRunner
 
 from analysis.imports.exported import restore
-from analysis.journal.journal import Journal, StoreError
+from analysis.journal.journal import (
+    Journal,
+    StoreError,
+    labelled_runs,
+    lock_run,
+    read_run_info,
+)
 from analysis.records import RECORDS, Metric, Rewind
 from analysis.warehouse.warehouse import connect, ingest
 from benchmarks.synthetic import synthetic_info
@@ -154,3 +161,19 @@ def test_the_command_says_what_it_wrote(exported, tmp_path):
     assert first.exit_code == second.exit_code == 0
     assert "rows" in first.stdout
     assert "left as it is" in second.stdout
+
+
+def test_what_a_killed_restore_left_is_no_run_and_goes_with_the_next(exported, tmp_path):
+    runs = tmp_path / "runs"
+    ((run_id, _), *_), _ = restore(exported / "parts [0]", runs)
+    label = read_run_info(runs / run_id).label
+    n_labelled = len(labelled_runs(runs, label))
+    for end in ("0123abcd", "89abcdef", "mine"):
+        shutil.copytree(runs / run_id, runs / f".new-{run_id}-{end}")
+    shutil.rmtree(runs / run_id)
+    assert len(labelled_runs(runs, label)) == n_labelled - 1
+    living = lock_run(runs / f".new-{run_id}-89abcdef")
+    restore(exported / "parts [0]", runs)
+    os.close(living)
+    left = sorted(path.name for path in runs.iterdir() if path.name.startswith("."))
+    assert left == [f".new-{run_id}-89abcdef", f".new-{run_id}-mine"]

@@ -356,3 +356,35 @@ def test_an_imported_evaluation_counts_the_rows_of_its_file_and_is_shown_without
     words = ["show", "e", "56", "--runs-dir", str(tmp_path / "runs")]
     shown = CliRunner().invoke(main, words)
     assert shown.exit_code == 0 and "x = 1" in shown.stdout and "None" not in shown.stdout
+
+
+def test_ids_that_a_float_would_round_or_read_otherwise_stay_apart(tmp_path):
+    ids = ["9007199254740992", "9007199254740993", "2_1", "21", "5.0", "12345678901234567891"]
+    found = read(tmp_path, "a.csv", "task_id,passed\n" + "".join(f"{i},true\n" for i in ids))
+    stored = [record.task_id for record in found.records[:-1]]
+    assert stored == [2**53, 2**53 + 1, "2_1", 21, 5, "12345678901234567891"]
+    rows = [{"task_id": int(i), "passed": True} for i in (ids[1], ids[5])]
+    found = read(tmp_path, "a.json", json.dumps(rows))
+    assert [record.task_id for record in found.records[:-1]] == [2**53 + 1, ids[5]]
+
+
+def test_answers_of_two_files_do_not_become_one_evaluation(tmp_path):
+    for name, content in (("a", "1,true\n2,true"), ("b", "1,false")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "eval.csv").write_text(f"task_id,passed\n{content}\n")
+    files = [str(tmp_path / name / "eval.csv") for name in "ab"]
+    result = run_import(tmp_path, *files, "--label", "x")
+    assert result.exit_code == 1 and "'eval'" in result.stderr and result.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_row_that_gives_way_to_another_of_its_step_and_name_is_told(tmp_path):
+    (tmp_path / "m.csv").write_text("step,reward\n1,1_000\n2,0.5\n2,0.7\n")
+    (tmp_path / "m2.csv").write_text("step,reward\n2,0.5\n2,0.5\n3,1\n3,1\n")
+    said = [
+        run_import(tmp_path, str(tmp_path / f), "--label", f).stderr for f in ("m.csv", "m2.csv")
+    ]
+    assert "reward" in said[0] and said[1] == ""
+    (tmp_path / "m.csv").write_text("step,reward\n2,0.5\n2,0.7\n")
+    said = run_import(tmp_path, str(tmp_path / "m.csv"), "--label", "z").stderr
+    assert "1 row(s) have the step and name of a later one" in said

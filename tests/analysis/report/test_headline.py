@@ -158,6 +158,17 @@ def test_an_evaluation_apart_is_of_the_run_that_trained_its_policy(store):
     store.execute("UPDATE runs SET parent_run_id = NULL")
     (found,) = headline(store)[1]
     assert (found.n_seeds, found.winner) == ((2, 2), "sdpo")
+    store.execute("UPDATE runs SET sandbox = 'process' WHERE adapter LIKE '%sdpo%'")
+    (found,) = headline(store)[1]
+    assert (found.winner, found.differs) == (None, ("evaluated with sandbox (docker, process)",))
+
+
+def test_a_base_that_was_evaluated_otherwise_is_another_side(store):
+    for dtype in ("bfloat16", "float32"):
+        add(store, None, 1, 0.1, words="base", dtype=dtype)
+    add_seeds(store, "grpo", 0.9, dtype="bfloat16")
+    (found,) = headline(store)[1]
+    assert found.winner == "grpo" and found.spoilt == ""
 
 
 def test_a_problem_is_solved_by_the_share_of_its_samples(store):

@@ -51,13 +51,24 @@ def test_a_trained_run_is_its_method_and_everything_that_moves_a_figure():
             "learning_rate": "1e-05",
             "beside": "3",
         },
+        {
+            "model": "/models/qwen",
+            "sandbox": "docker",
+            "code version": "a" * 12,
+            "timeout_s": "5",
+            "version of torch": "2.0",
+        },
     )
     assert made(step=4).rest["step"] == "4"
 
 
 def test_an_untrained_policy_is_its_weights_and_the_judge():
     assert BASE.algorithm is None and BASE.method == {}
-    assert set(BASE.rest) == {"model", "sandbox", "code version", "adapter", "timeout_s"}
+    assert BASE.rest == {"adapter": "runs/x/adapter"}
+    assert BASE.evaluated == PLAIN.evaluated | {
+        "problems": "d",
+        "prompt form": PLAIN.rest["prompt form"],
+    }
     assert "sandbox" not in made(sandbox="unknown").rest
     assert "model" not in made(model=None).rest
     assert "code version" not in made(git_commit=None).rest
@@ -119,11 +130,69 @@ def test_what_a_method_brings_differs_between_methods_but_not_within_one():
     assert mixed([PLAIN, BASE]) == ("algorithm (None, sdpo)",)
 
 
-def test_an_untrained_policy_differs_from_a_trained_one_only_in_what_both_have():
+def test_an_untrained_policy_differs_from_a_trained_one_only_in_how_they_were_evaluated():
     assert differences([BASE], [PLAIN]) == differences([PLAIN], [BASE]) == ()
-    assert differences([BASE], [made(model="m")]) == ("model (/models/qwen, m)",)
-    assert differences([BASE], [made(bench={"timeout_s": 9})]) == ("timeout_s (5, 9)",)
+    assert differences([BASE], [made(model="m")]) == ("evaluated with model (/models/qwen, m)",)
+    slow = made(bench={"timeout_s": 9})
+    assert differences([BASE], [slow]) == ("evaluated with timeout_s (5, 9)",)
     assert differences([BASE], [UNKNOWN]) == ()
+
+
+def evaluation(**changes):
+    settings = {
+        "timeout_s": 5, "dtype": "bfloat16", "load_in_4bit": False, "chat_template_kwargs": {},
+        "chat_template": None, "engine": "local", "api_base": [],
+    }  # fmt: skip
+    config = settings | {name: changes.pop(name) for name in settings if name in changes}
+    return TRAINED.model_copy(
+        update={"run_id": "e", "kind": "eval", "algorithm": None, "config": config} | changes
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"sandbox": "process"}, "sandbox (docker, process)"),
+        ({"timeout_s": 1}, "timeout_s (5, 1)"),
+        ({"load_in_4bit": True}, "load_in_4bit (False, True)"),
+        ({"dtype": "float32"}, "dtype (bfloat16, float32)"),
+        ({"dtype": "auto", "hardware": {"dtype": "float32"}}, "dtype (bfloat16, float32)"),
+        (
+            {"chat_template_kwargs": {"enable_thinking": True}},
+            "chat_template_kwargs ({}, {'enable_thinking': True})",
+        ),
+        ({"chat_template_sha256": "f00"}, "chat template (the model's, f00)"),
+        ({"engine": "vllm"}, "engine (local, vllm)"),
+        ({"api_base": ["http://x"]}, "engine (local, a server)"),
+        ({"model": "m"}, "model (/models/qwen, m)"),
+        ({"git_commit": "b" * 40}, "code version (aaaaaaaaaaaa, bbbbbbbbbbbb)"),
+        ({"dataset_sha256": "c" * 64}, "problems (d, d (sha256 cccccccccccc))"),
+        ({"packages": {"torch": "2.1"}}, "version of torch (2.0, 2.1)"),
+    ],
+)
+def test_seeds_that_were_evaluated_otherwise_have_no_winner(changes, named):
+    grpo = TRAINED.model_copy(update={"algorithm": "grpo"})
+    first = conditions(grpo, evaluation=evaluation())
+    assert differences([first], [conditions(TRAINED, evaluation=evaluation())]) == ()
+    other = conditions(TRAINED, evaluation=evaluation(**changes))
+    assert differences([first], [other]) == (f"evaluated with {named}",)
+    assert mixed([first, conditions(grpo, evaluation=evaluation(**changes))]) == (
+        f"evaluated with {named}",
+    )
+
+
+def test_what_an_evaluation_does_not_tell_is_no_difference():
+    told = conditions(TRAINED, evaluation=evaluation())
+    assert differences([told], [PLAIN]) == mixed([told, PLAIN]) == ()
+    silent = evaluation(sandbox="unknown", config={"imported": []}, packages={}, git_commit=None)
+    assert differences([told], [conditions(TRAINED, evaluation=silent)]) == ()
+
+
+def test_an_installed_package_is_known_by_its_version():
+    first, second = (
+        made(git_commit=None, packages={"sdpo-bench": version}) for version in ("0.1.0", "0.2.0")
+    )
+    assert differences([first], [second]) == ("code version (0.1.0, 0.2.0)",)
 
 
 def test_two_untrained_policies_may_be_of_other_weights():
@@ -133,7 +202,7 @@ def test_two_untrained_policies_may_be_of_other_weights():
     assert differences([BASE], [adapted]) == (), "a policy from elsewhere, whose run is not at hand"
     assert mixed([BASE, made(algorithm=None, adapter="runs/y/adapter")]) == ()
     slow = made(algorithm=None, kind="eval", sandbox="gvisor")
-    assert differences([BASE], [slow]) == ("sandbox (docker, gvisor)",)
+    assert differences([BASE], [slow]) == ("evaluated with sandbox (docker, gvisor)",)
 
 
 def test_what_a_reader_asks_for_first_is_named_first_and_the_rest_is_counted():

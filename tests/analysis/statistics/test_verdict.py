@@ -181,3 +181,13 @@ def test_an_effect_has_students_interval_and_chance_of_being_seen():
 )
 def test_a_p_value_is_never_rounded_to_0(p, text):
     assert p_text(p) == text
+
+
+def test_shares_of_several_answers_are_measured_and_not_counted():
+    # One answer against the mean of eight, of one policy that solves 8 of 9: every problem flips a little.
+    one, eight = arm("one", solved(32, 36)), arm("eight", [8 / 9] * 36)
+    (found,) = judge([(one, eight)])
+    assert (found.gained, found.lost, found.difference) == (4, 32, pytest.approx(0, abs=1e-9))
+    assert found.p == found.effect.p > 0.5 and not found.counted
+    assert "points" in found.seen and "over problems, p = " in found.seen
+    assert found.visible == (found.effect.least_visible, None)

@@ -1,11 +1,13 @@
 """Damaged files, foreign bytes and a clock that goes back: what is whole is kept, what is not is told."""
 
+import json
 import random
 
 import duckdb
 import pytest
 
 from analysis.journal.journal import Journal, StoreError, segments
+from analysis.journal.lines import encode
 from analysis.records import Metric
 from analysis.warehouse.state import is_damage
 from analysis.warehouse.warehouse import connect, ingest
@@ -141,3 +143,46 @@ def test_bytes_that_are_no_utf8_are_damage_and_nothing_else_is_lost(tmp_path, re
     report = ingest(tmp_path / "runs", results)
     assert "not a journal line" in report.problems[0]
     assert rows(results, "SELECT count(*) FROM metrics") == [(2,)]
+
+
+NO_ROWS = {
+    "a list": b"[]",
+    "null": b"null",
+    "nothing": b"",
+    "half a row": b'{"step":1,"name":"q"',
+    "text for a number": b'{"step":1,"name":"q","value":"abc"}',
+    "a number of more than 64 bits": b'{"step":99999999999999999999,"name":"q","value":2}',
+    "another encoding": b'{"step":1,"name":"\xff","value":2}',
+    "a column of ours": b'{"step":1,"name":"q","value":2,"_run_id":"good","_position":0}',
+}
+
+
+def test_a_line_that_is_no_row_is_told_and_left_out_whatever_its_checksum(tmp_path):
+    runs, results = tmp_path / "runs", tmp_path / "results.duckdb"
+    rows = [*NO_ROWS.values(), b'{"step":7,"name":"later","value":2,"of a later version":[1]}']
+    for run_id in ("bad", "good"):
+        with Journal.create(runs, synthetic_info(run_id)) as journal:
+            journal.append(Metric(step=1, name="reward", value=0.5))
+    with next((runs / "bad").glob("segment*")).open("ab") as file:
+        file.writelines(encode("metrics", row) for row in rows)
+        file.write(encode("métriques", b"{}"))
+    report = ingest(runs, results)
+    assert len(report.problems) == len(NO_ROWS) + 1
+    assert all("/bad/" in line and "damaged line" in line for line in report.problems)
+    with connect(results) as connection:
+        found = connection.execute("SELECT run_id, name FROM metrics ORDER BY ALL").fetchall()
+    assert found == [("bad", "later"), ("bad", "reward"), ("good", "reward")]
+    assert len(ingest(runs, results).problems) == len(report.problems), "told again"
+
+
+@pytest.mark.parametrize("run_id", ['a"b', "../../x", "", "a\nb"])
+def test_a_run_whose_id_is_no_file_name_blocks_no_other(tmp_path, run_id):
+    runs = tmp_path / "runs"
+    for name in ("bad", "good"):
+        Journal.create(runs, synthetic_info(name)).close()
+    content = json.loads((runs / "bad" / "run.json").read_text()) | {"run_id": run_id}
+    (runs / "bad" / "run.json").write_text(json.dumps(content))
+    (problem,) = ingest(runs, tmp_path / "r.duckdb").problems
+    assert "plain file name" in problem
+    with connect(tmp_path / "r.duckdb") as connection:
+        assert connection.execute("SELECT run_id FROM runs").fetchall() == [("good",)]

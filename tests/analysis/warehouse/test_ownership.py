@@ -18,6 +18,7 @@ from analysis.warehouse.tables import FORM
 from analysis.warehouse.warehouse import connect, ingest
 from benchmarks.synthetic import synthetic_info
 from sdpo_bench import main
+from tests.analysis.warehouse.stored import write
 
 READING = (["sql", "SELECT 1 AS one"], ["runs"], ["plots"], ["report"], ["export", "--parquet"])
 
@@ -288,3 +289,12 @@ def test_the_folder_of_an_ingester_beside_is_left_alone(runs, results):
     (results.parent / ".ingest-other.duckdb-abc").mkdir()
     ingest(runs, results)
     assert (results.parent / ".ingest-other.duckdb-abc").is_dir()
+
+
+def test_an_ingest_removes_the_folders_of_killed_ingesters_of_its_own_file_alone(tmp_path):
+    write(tmp_path / "runs", values=(1.0,))
+    kept = {".ingest-r-2-abcdefgh", ".ingest-r-mine", ".ingest-rx-abcdefgh"}
+    for name in {".ingest-r-0a_bcdef", *kept}:
+        (tmp_path / name).mkdir()
+    ingest(tmp_path / "runs", tmp_path / "r")
+    assert {path.name for path in tmp_path.glob(".ingest-*")} == kept

@@ -139,3 +139,21 @@ def test_show_names_a_task_that_was_not_evaluated(tmp_path):
     write_run(tmp_path, "base", {0}, 2)
     done = call("show", "base", 99, "--runs-dir", tmp_path)
     assert "Error: the task must be one that" in done.stderr
+
+
+def test_a_label_that_is_the_id_of_a_run_is_found_or_told(tmp_path):
+    # an adapter's evaluation is called after the folder of the run that trained it
+    write_run(tmp_path, "trained", {1}, 2, run_id="train-a", finished=False)
+    write_run(tmp_path, "train-a", {0}, 2, run_id="eval-of-a")
+    write_run(tmp_path, "train-a/final", {0}, 2, run_id="eval-of-final")
+    said = []
+    for name, run_id in (("train-a", "eval-of-a"), ("train-a/final", "eval-of-final")):
+        (found,) = find_evals(tmp_path, name, say=said.append)
+        assert found.info.run_id == run_id
+    assert said == []
+    write_run(tmp_path, "eval-of-a", {0}, 2, run_id="copy")
+    (found,) = find_evals(tmp_path, "eval-of-a", say=said.append)
+    assert found.info.run_id == "eval-of-a"
+    assert said == [
+        "'eval-of-a' is the id of a run, which was taken, and the label of copy: name that by its id"
+    ]
