@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,9 @@ class Area:
     """Patterns, from the folder of tests, of the files that must find them; of each the default tests."""
     reached_through: str = ""
     """For files that are no Python: the Python file whose use stands for theirs."""
+
+    in_processes: Mapping[str, str] = field(default_factory=dict)
+    """For a file that tests run in processes of their own, which no mark sees: its test file."""
 
     @property
     def heavy(self) -> bool:
@@ -204,6 +208,7 @@ AREAS = (
             "trainer/endings/test_supervise.py",
             "trainer/training/test_off_policy.py",
         ),
+        in_processes={"trainer/endings/supervise.py": "tests/trainer/endings/test_supervise.py"},
     ),
     Area(
         "sql",

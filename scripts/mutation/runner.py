@@ -198,7 +198,10 @@ class Reach:
             if test["outcome"] == "passed" and name.split("::")[0] in files
         }
         line = None if area.reached_through else block_of(source, mutant.line)
-        reaching = [n for n, t in usable.items() if _reaches(t, path, line)]
+        apart = area.in_processes.get(mutant.path)
+        reaching = [
+            n for n, t in usable.items() if _reaches(t, path, line) or n.split("::")[0] == apart
+        ]
         # what only other processes run is not seen: then whatever uses the file, or all
         reaching = reaching or [n for n, t in usable.items() if _reaches(t, path, None)]
         found = {name: usable[name]["seconds"] for name in reaching or usable}

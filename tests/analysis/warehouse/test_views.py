@@ -216,6 +216,15 @@ def test_failure_classes_are_shares_of_a_step_or_an_evaluation(connection):
         ("r", "rollouts", None, 2, "wrong_answer", 1, 1.0),
     ]
     assert found == rows
+    read = seen(connection, "FROM failure_classes WHERE source = 'rollouts' AND step = 1")
+    assert [row[4] for row in read] == ["wrong_answer", "timeout"], "the most frequent first"
+
+
+def test_numbers_within_a_task_id_are_sorted_as_numbers(connection):
+    ids = ["10", "9", "mine/10", "mine/9", "12345678901234567890123", "a"]
+    query = "SELECT id FROM (SELECT unnest($1) AS id) ORDER BY task_order(id)"
+    found = [row[0] for row in connection.execute(query, [ids]).fetchall()]
+    assert found == ["9", "10", "12345678901234567890123", "a", "mine/9", "mine/10"]
 
 
 def test_a_cell_of_the_solve_matrix_has_the_best_completion(connection):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -282,3 +284,11 @@ def test_the_longest_token_is_taken_apart_first():
     assert take_apart("xab", ["ab", "xab"]) == "x a b"
     assert take_apart("aaa", ["aa"]) == "a a a"
     assert take_apart("a  b", ["a", "  "]) == "a  b"
+
+
+def test_nothing_of_a_hidden_test_is_said_unless_it_is_asked_for(problem):
+    hidden = graded(
+        replace(problem, n_hidden=3), failed(call="add(40, 2)", expected="42", got="38")
+    )
+    assert "40" not in feedback(hidden) and "42" not in feedback(hidden)
+    assert "add(40, 2)" in feedback(hidden, hidden=False)

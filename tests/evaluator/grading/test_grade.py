@@ -3,8 +3,9 @@ from dataclasses import replace
 import pytest
 
 from evaluator.answers.extract import Extraction
-from evaluator.grading.grade import Grade, grade
-from sandbox.program import AssertResult, Execution, SandboxError, Verdict
+from evaluator.grading.grade import Grade, _program, grade
+from evaluator.grading.reward import correctness
+from sandbox.program import AssertResult, Case, Execution, SandboxError, Verdict
 
 GOOD = "```python\ndef add(a, b):\n    return a + b\n```"
 WRONG = "```python\ndef add(a, b):\n    return a - b\n```"
@@ -30,7 +31,7 @@ def test_what_holds_no_code_is_not_sent_to_the_sandbox(problem, sandbox):
     (only,) = grade([(problem, "")], sandbox)
     assert sandbox.programs == []
     assert [r.verdict for r in only.execution.results] == [Verdict.NOT_RUN] * 3
-    assert only.execution.cpu_ms == 0.0
+    assert (only.execution.cpu_ms, only.execution.wall_ms) == (0.0, 0.0)
 
 
 def test_one_batch_is_sent_with_all_that_the_problem_needs(problem, sandbox):
@@ -47,6 +48,18 @@ def test_a_program_has_four_times_what_its_reference_takes(problem, sandbox):
     assert [program.timeout_s for program in sandbox.programs] == [14.0, 5.0]
     grade([(slow, GOOD)], sandbox, timeout_s=30.0)
     assert sandbox.programs[-1].timeout_s == 30.0
+
+
+def test_a_problem_with_cases_has_its_own_time_limit(problem, sandbox):
+    asked = replace(problem, asserts=(), cases=(Case("1", "2"),))
+    programs = [
+        _program(each, "", timeout_s=5.0) for each in (asked, replace(asked, time_limit_s=2.0))
+    ]
+    assert [program.timeout_s for program in programs] == [5.0, 2.0]
+
+
+def test_without_a_test_nothing_is_correct(problem):
+    assert correctness(graded(replace(problem, asserts=()))) == 0.0
 
 
 def test_no_pairs_give_no_grades(sandbox):

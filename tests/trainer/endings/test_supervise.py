@@ -166,7 +166,8 @@ def test_the_second_ctrl_c_ends_a_process_that_does_not_answer_and_says_how_to_g
     assert process.wait(timeout=20) == 130
 
 
-def test_ctrl_c_while_the_child_still_imports_ends_it_at_once():
+def test_ctrl_c_while_the_child_still_imports_ends_it_at_once(monkeypatch):
+    monkeypatch.setenv("GRACE", "600")
     process = start_supervisor("""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         print("ready", flush=True)
