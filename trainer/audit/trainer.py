@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from evaluator.models.objects import CausalModel
 from trainer.audit.checks import Auditor, TokenBatch
 from trainer.losses.chunked import CHUNK_TOKENS, Head, TokenTerms
+from trainer.options.config import ConfigError
 from trainer.rollouts.rollouts import GradedRollout
 from trainer.step.forward import completion_logits
 from trainer.step.loss_trainer import BenchTrainer, rows_of
@@ -57,7 +58,16 @@ class AuditedTrainer(BenchTrainer):
         self.take_up_checks(position)
 
     def take_up_checks(self, position: Mapping[str, Any]) -> None:
-        """Go on with the checks alone."""
+        """Go on with the checks alone.
+
+        Raises:
+            ConfigError: the checkpoint is of an earlier version, which kept none.
+        """
+        if "audit" not in position:
+            raise ConfigError(
+                "the checkpoint of an audit must hold what was checked before it, got one of an earlier version; "
+                "start the audit anew"
+            )
         self.auditor.take_up(position["audit"])
         self._n_micro_batches = position["audit"]["n_micro_batches"]
 

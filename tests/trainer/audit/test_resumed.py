@@ -1,9 +1,12 @@
 """An audit that goes on after an interruption: it knows what it checked before."""
 
+import shutil
+
 import pytest
+import torch
 
 from tests.trainer.interrupting import InterruptAfter, Interrupted
-from trainer.options.config import parse_options
+from trainer.options.config import ConfigError, parse_options
 from trainer.training.train import resume, train
 
 pytestmark = pytest.mark.usefixtures("hashed_grades")
@@ -27,6 +30,11 @@ def test_a_resumed_audit_comes_to_what_a_whole_one_does_and_forgets_no_failed_ch
     with pytest.raises(Interrupted):
         audit("cut", cut_off, save_strategy="steps", save_steps=1)
     (run_dir,) = (tmp_path / "cut").iterdir()
+    of_earlier = shutil.copytree(run_dir, tmp_path / "earlier" / run_dir.name)
+    (kept,) = of_earlier.rglob("position*.pt")
+    torch.save({k: v for k, v in torch.load(kept).items() if k != "audit"}, kept)
+    with pytest.raises(ConfigError, match="got one of an earlier version; start the audit anew"):
+        resume(of_earlier, say=lambda _: None)
     for _ in ("in its midst", "after its end"):
         resumed = {layer.name: layer for layer in resume(run_dir, say=lambda _: None).layers}
         failed = resumed.pop("trl")
