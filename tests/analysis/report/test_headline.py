@@ -193,6 +193,13 @@ def test_two_untrained_models_are_compared_and_one_asked_twice_is_one(store):
     assert found.n_seeds == (1, 1) and found.rates[0] > found.rates[1]
 
 
+def test_an_untrained_model_asked_with_another_seed_is_another_side(store):
+    add(store, None, 1, 0.5)
+    add(store, None, 2, 0.5)
+    (found,) = headline(store)[1]
+    assert found.n_seeds == (1, 1)
+
+
 def test_three_comparisons_are_told_and_the_others_counted(store):
     for algorithm in ("grpo", "sdpo", "hybrid", "routed", "rlsd"):
         add(store, algorithm, 1, 0.5, n=5)
