@@ -98,7 +98,10 @@ import os, sys
 import trainer.endings.supervise
 from trainer.endings.supervise import supervise
 trainer.endings.supervise.STOP_GRACE_S = float(os.environ.get("GRACE", 10))
-say = lambda line: print(line, flush=True)
+def say(line):
+    if "GONE" in os.environ:
+        raise OSError("no terminal")
+    print(line, flush=True)
 sys.exit(supervise([sys.executable, *sys.argv[1:]], say=say))
 """
 
@@ -129,6 +132,18 @@ def test_a_signal_to_the_supervisor_reaches_the_child(number):
     wait_for(process, "ready")
     time.sleep(0.5)  # what was told is taken in
     process.send_signal(number)
+    assert process.wait(timeout=20) == 75
+
+
+def test_a_signal_is_passed_on_although_nobody_can_be_told(monkeypatch):
+    monkeypatch.setenv("GONE", "1")
+    process = start_supervisor("""
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+        print("ready", flush=True)
+        time.sleep(60)
+    """)
+    wait_for(process, "ready")
+    process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 75
 
 
