@@ -4,9 +4,10 @@ STEPS ?=
 ONLY ?=
 MODEL ?=
 ARGS ?=
-# test processes side by side, one more than processors: one often waits for a sandbox; JOBS=0 runs the tests in one
-# process, as a debugger wants
-JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# test processes side by side; JOBS=0 runs the tests in one process, as a debugger wants
+JOBS ?= auto
+# of the default tests one more than processors: one often waits for a sandbox
+ONE_MORE = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # processes that the tests start would compile the packages anew each time
 export PYTHONDONTWRITEBYTECODE :=
 DEFAULT = not slow and not gpu and not models and not containers and not unsloth and not wheel
@@ -119,7 +120,7 @@ check: setup  ## lint, types, import rules
 .PHONY: test
 test: setup  ## run the tests; those of the Docker sandbox if an engine answers
 	$(BENCH) sandbox build --if-docker
-	$(VENV)/bin/python -m pytest -q -n $(JOBS) --maxprocesses 4 --dist worksteal $(ARGS)
+	$(VENV)/bin/python -m pytest -q -n $(JOBS:auto=$(ONE_MORE)) --maxprocesses 4 --dist worksteal $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup  ## run the slow tests: kills at random moments, deliberate bugs, all references

@@ -234,12 +234,18 @@ def crowded():
     os.sched_setaffinity(0, {min(before)})
     with Pool("process", [ProcessEndpoint(slots=1)], memory_bytes=1 << 29) as pool:
         # afterwards: in a crowd a supervisor takes seconds to start
-        forever = [sys.executable, "-S", "-c", "while True: pass"]
-        busy = [subprocess.Popen(forever) for _ in range(5)]
-        yield pool
-        for process in busy:
-            process.kill()
-            process.wait()
+        forever = [sys.executable, "-S", "-c", "print(flush=True)\nwhile True: pass"]
+        # each in a session of its own: Linux may give those of one session one share together
+        options = {"stdout": subprocess.PIPE, "start_new_session": True}
+        busy = [subprocess.Popen(forever, **options) for _ in range(5)]
+        try:
+            for process in busy:
+                process.stdout.readline()
+            yield pool
+        finally:
+            for process in busy:
+                process.kill()
+                process.communicate()
     os.sched_setaffinity(0, before)
 
 
