@@ -27,8 +27,8 @@ _PROGRAM = Program(
 _EXPECTED = (Verdict.PASSED, Verdict.PASSED, Verdict.FAILED)
 MAX_SLOW_DOWN = 0.05
 """Of the CPU time of a program, in the sandbox that ran all of them against a fresh one beside it."""
-_MAX_COMPARED = 12
-"""Batches of each, in turn, for that; a sixth of what was run at most. Against its own first batches a sandbox
+_MIN_COMPARED, _MAX_COMPARED = 5, 12
+"""Batches of each, in turn, for that; between these a sixth of what was run. Against its own first batches a sandbox
 would be measured by what else the machine did in the meantime."""
 MAX_GROWTH_BYTES = 4 << 20
 
@@ -100,7 +100,7 @@ def _compare(worn: Pool, backend: str, result: SoakResult) -> tuple[float, float
     """CPU-ms of a program in this sandbox and in a fresh one, in turn: of each the fastest batch."""
     with open_pool(backend, own=True) as fresh:
         _batch(fresh, result)
-        n = min(_MAX_COMPARED, max(2, result.executions // (6 * _BATCH)))
+        n = min(_MAX_COMPARED, max(_MIN_COMPARED, result.executions // (6 * _BATCH)))
         pairs = [(_batch(worn, result), _batch(fresh, result)) for _ in range(n)]
     return min(pair[0] for pair in pairs), min(pair[1] for pair in pairs)
 
