@@ -15,8 +15,28 @@ from analysis.statistics.conditions import Conditions, conditions, mixed
 _MOST_LABELS = 4
 
 
-def arm_name(labels: Sequence[str]) -> str:
-    """The labels of an arm's runs, in the form that `compare` takes; of many the first ones."""
+def arm_names(
+    methods: Sequence[str], labels: Sequence[Sequence[str]], run_ids: Sequence[str]
+) -> list[str]:
+    """A name for each arm that no other has: its method, else the labels of its runs.
+
+    Args:
+        methods: of each arm.
+        labels: of the runs of each arm; they are given in the form that `compare` takes.
+        run_ids: a run of each arm, which tells arms of the same labels apart.
+    """
+    names = [
+        method if methods.count(method) == 1 else _joined(each)
+        for method, each in zip(methods, labels, strict=True)
+    ]
+    return [
+        name if names.count(name) == 1 else f"{name} ({run_id[-6:]})"
+        for name, run_id in zip(names, run_ids, strict=True)
+    ]
+
+
+def _joined(labels: Sequence[str]) -> str:
+    """Labels in one word, of many the first ones."""
     each = sorted(set(labels))
     more = len(each) - _MOST_LABELS
     return ",".join(each[:_MOST_LABELS]) + (f" and {more} more" if more > 0 else "")
@@ -25,7 +45,11 @@ def arm_name(labels: Sequence[str]) -> str:
 def run_infos(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> dict[str, RunInfo]:
-    """What each run stores of itself, by its id."""
+    """What each run stores of itself, by its id; the oldest first.
+
+    Raises:
+        StoreError: the results file cannot be read.
+    """
     rows = of_runs(
         connection,
         """SELECT run_id, kind, algorithm, label, created_at::VARCHAR AS created_at,
@@ -52,7 +76,11 @@ def run_infos(
 def pooled_by_arm(
     connection: duckdb.DuckDBPyConnection, query: str, run_ids: Sequence[str] | None
 ) -> Result:
-    """Run a query that joins `{arms}`: the training runs with the name of their arm in `series`."""
+    """Run a query that joins `{arms}`: the training runs with the name of their arm in `series`.
+
+    Raises:
+        StoreError: the results file cannot be read.
+    """
     names = series(connection, run_ids)
     arms = "(SELECT unnest($arm_runs) AS run_id, unnest($arm_names) AS series)"
     return of_runs(
@@ -70,6 +98,9 @@ def series(
     """The name of each training run's arm, by the id of the run.
 
     That is the algorithm where it has one arm, else the labels of the runs.
+
+    Raises:
+        StoreError: the results file cannot be read.
     """
     groups: list[tuple[Conditions, list[RunInfo]]] = []
     for info in run_infos(connection, run_ids).values():
@@ -82,19 +113,9 @@ def series(
         else:
             same.append(info)
     arms = [infos for _, infos in groups]
-    return {
-        info.run_id: name for infos, name in zip(arms, _names(arms), strict=True) for info in infos
-    }
-
-
-def _names(arms: Sequence[Sequence[RunInfo]]) -> list[str]:
-    """A name for each arm that no other has."""
-    algorithms = [arm[0].algorithm or arm[0].kind for arm in arms]
-    names = [
-        algorithm if algorithms.count(algorithm) == 1 else arm_name([info.label for info in arm])
-        for algorithm, arm in zip(algorithms, arms, strict=True)
-    ]
-    return [
-        name if names.count(name) == 1 else f"{name} ({arm[0].run_id[-6:]})"
-        for name, arm in zip(names, arms, strict=True)
-    ]
+    names = arm_names(
+        [arm[0].algorithm or arm[0].kind for arm in arms],
+        [[info.label for info in arm] for arm in arms],
+        [arm[0].run_id for arm in arms],
+    )
+    return {info.run_id: name for arm, name in zip(arms, names, strict=True) for info in arm}

@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from analysis.queries.arms import arm_name, run_infos
+from analysis.queries.arms import arm_names, run_infos
 from analysis.queries.sql import of_runs
 from analysis.statistics.conditions import Conditions, conditions, differences, mixed
 from analysis.statistics.verdict import Arm, Evaluated, Finding, judge
@@ -49,7 +49,8 @@ def headline(
         if first.algorithm is not None
     ]
     # What can be compared comes first.
-    shown = sorted(between or found, key=lambda finding: bool(finding.differs))[:_MOST_SENTENCES]
+    found_first = sorted(between or found, key=lambda item: bool(item.differs or item.spoilt))
+    shown = found_first[:_MOST_SENTENCES]
     more = len(found) - len(shown)
     text = " ".join(f"{finding.sentence}." for finding in shown)
     if more:
@@ -73,7 +74,7 @@ def _alone(best: dict[str, Any]) -> str:
 
 
 def _pairs(policies: Sequence[_Policy]) -> list[tuple[Arm, Arm]]:
-    """Which arms are compared: of the setting with most policies, the methods with the first of them."""
+    """Which arms are compared: each trained one with the nearest untrained one and that of the first method."""
     settings: dict[Hashable, list[_Policy]] = {}
     for policy in policies:
         key = (
@@ -110,14 +111,13 @@ def _arms(policies: Sequence[_Policy]) -> list[Arm]:
                 break
         else:
             groups.append([policy])
-    names = [str(group[0].algorithm or group[0].row["label"]) for group in groups]
+    names = arm_names(
+        [str(group[0].algorithm or group[0].row["label"]) for group in groups],
+        [[str(policy.row["label"]) for policy in group] for group in groups],
+        [str(group[0].row["run_id"]) for group in groups],
+    )
     return [
-        Arm(
-            name
-            if names.count(name) == 1
-            else arm_name([str(policy.row["label"]) for policy in group]),
-            tuple(policy.evaluated for policy in group),
-        )
+        Arm(name, tuple(policy.evaluated for policy in group))
         for name, group in zip(names, groups, strict=True)
     ]
 

@@ -228,3 +228,10 @@ def test_arms_of_one_algorithm_are_named_by_all_their_runs_and_what_can_be_compa
     text, _ = headline(store)
     assert text.startswith("grpo-42,grpo-43,grpo-44 and sdpo")
     assert "grpo-50,grpo-51,grpo-52,grpo-53 and 2 more and grpo-42" in text
+
+
+def test_arms_of_the_same_labels_are_told_apart(store):
+    add_seeds(store, "grpo", 0.5, learning_rate=1e-5)
+    add_seeds(store, "grpo", 0.3, learning_rate=1e-4)
+    (found,) = headline(store)[1]
+    assert found.first.startswith("grpo-42,grpo-43,grpo-44 (") and found.first != found.second

@@ -277,7 +277,7 @@ def test_a_completion_that_a_mark_ended_was_not_cut():
     assert cut == [False, True]
 
 
-def test_sampling_tells_how_many_completions_have_ended(tiny_folder):
+def test_sampling_tells_after_each_token_how_far_it_is(tiny_folder):
     model, told = AutoModelForCausalLM.from_pretrained(tiny_folder), []
     trainer = SimpleNamespace(
         use_vllm=False, model=model, _ends=[1], show_ended=told.append,
@@ -290,4 +290,4 @@ def test_sampling_tells_how_many_completions_have_ended(tiny_folder):
             attention_mask=torch.ones_like(ids),
             generation_config=GenerationConfig(max_new_tokens=3, do_sample=False),
         )
-    assert told and told[-1] == "2 completions"
+    assert told == ["2 completions"] * 3
