@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -19,7 +20,7 @@ guest.main()
 
 
 def test_a_slot_whose_supervisor_ended_before_it_could_ask_to_end_with_it_ends(tmp_path):
-    options = json.dumps({"socket_dir": str(tmp_path), "slots": 2, "uid_base": 0})
+    options = json.dumps({"socket_dir": str(tmp_path), "slots": 2, "owner_uid": os.getuid()})
     supervisor = subprocess.Popen(
         [sys.executable, "-c", KILLED_WHILE_IT_FORKS, options],
         stderr=subprocess.PIPE,
