@@ -15,8 +15,8 @@ from trainer.step.forward import (
     completion_logits,
 )
 
-RELATIVE = 1e-6
-"""Of the largest entry, in float32."""
+RELATIVE = {torch.float64: 1e-6, torch.float32: 1e-5}
+"""Of the largest entry. What float32 rounds away differs between processors: the plain form itself is 1e-5 off."""
 
 SHAPE = {
     "vocab_size": 64, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -28,7 +28,10 @@ def adapted(kind, **options):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**SHAPE, **options}))
     config = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
-    return get_peft_model(model.float(), config).train()
+    # BLOOM's bias by distance is not finite in float64
+    return get_peft_model(
+        model.to(torch.float32 if kind == "bloom" else torch.float64), config
+    ).train()
 
 
 def padded(rows, side):
@@ -63,6 +66,13 @@ def gradient(model, read, rows):
     return torch.autograd.grad((read_at.tanh() * weights).sum(), parameters), read_at.detach()
 
 
+def assert_equal(shared, plain):
+    largest = max(float(g.abs().max()) for g in plain)
+    assert largest > 0.1
+    for ours, theirs in zip(shared, plain, strict=True):
+        assert float((ours - theirs).abs().max()) <= RELATIVE[theirs.dtype] * largest
+
+
 def n_computed(model, read, rows):
     n_tokens = []
     hook = model.get_input_embeddings().register_forward_hook(
@@ -94,11 +104,8 @@ def test_a_prompt_computed_once_gives_the_gradient_of_one_computed_for_each_row(
     plain, values = gradient(model, read, Rows(*rows))
     shared, shared_values = gradient(model, read, rows)
     assert n_computed(model, read, rows) < 0.9 * n_computed(model, read, Rows(*rows))
-    assert torch.allclose(shared_values, values, rtol=0, atol=RELATIVE * float(values.abs().max()))
-    largest = max(float(g.abs().max()) for g in plain)
-    assert largest > 0.1
-    for ours, theirs in zip(shared, plain, strict=True):
-        assert float((ours - theirs).abs().max()) <= RELATIVE * largest
+    assert_equal([shared_values], [values])
+    assert_equal(shared, plain)
 
 
 def test_trls_pass_over_whole_rows_computes_equal_prompts_once():
@@ -113,10 +120,8 @@ def test_trls_pass_over_whole_rows_computes_equal_prompts_once():
     plain, values = gradient(model, completion_logits, Rows(*EQUAL))
     shared, shared_values = gradient(model, through, EQUAL)
     assert n_computed(model, through, EQUAL) < n_computed(model, completion_logits, Rows(*EQUAL))
-    assert torch.allclose(shared_values, values, rtol=0, atol=RELATIVE * float(values.abs().max()))
-    largest = max(float(g.abs().max()) for g in plain)
-    for ours, theirs in zip(shared, plain, strict=True):
-        assert float((ours - theirs).abs().max()) <= RELATIVE * largest
+    assert_equal([shared_values], [values])
+    assert_equal(shared, plain)
 
 
 @pytest.mark.parametrize(
