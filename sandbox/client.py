@@ -166,10 +166,9 @@ def _docker(
     if backend != "gvisor" and not own:
         running = shared.sockets(hash_seed=settings.hash_seed)
         if running:
-            image = running[0].facts.get("image") or "of another owner"
             attached = [Attached(found.socket_dir) for found in running]
-            name = described(image, running[0].facts)
-            return Pool(f"docker {name}", attached, memory_bytes=memory_bytes)
+            name = f"docker {described(running[0].facts)}"
+            return Pool(name, attached, memory_bytes=memory_bytes)
     # Here, not above: whoever only connects to sockets needs no Docker SDK.
     from sandbox.containers.docker_backend import DockerEndpoint
     from sandbox.containers.image import current_image
@@ -196,5 +195,4 @@ def _docker(
             endpoint.close()
         raise
     name = "gvisor" if backend == "gvisor" else "docker"
-    image = described(image, endpoints[0].facts)
-    return Pool(f"{name} {image}", endpoints, memory_bytes=memory_bytes)
+    return Pool(f"{name} {described(endpoints[0].facts)}", endpoints, memory_bytes=memory_bytes)

@@ -6,6 +6,7 @@ go, how often something is printed) and the seed, which is what repeats a run.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +83,7 @@ def conditions(
     settings = _settings(info.config)
     found: dict[str, object] = {
         "model": _model(info),
-        "sandbox": None if info.sandbox == "unknown" else info.sandbox,
+        "sandbox": _sandbox(info.sandbox),
         "code version": _code_version(info),
         "step": step,
         "training problems": _content(info.dataset, info.dataset_sha256),
@@ -160,7 +161,7 @@ def _evaluated(info: RunInfo) -> dict[str, object]:
     settings = _flat(info.config)
     found: dict[str, object] = {
         "model": _model(info),
-        "sandbox": None if info.sandbox == "unknown" else info.sandbox,
+        "sandbox": _sandbox(info.sandbox),
         "code version": _code_version(info),
         "timeout_s": settings.get("timeout_s"),
         "dtype": _dtype(info, settings),
@@ -225,6 +226,13 @@ def _content(name: str, sha256: str) -> str:
 def _own(name: str | None, sha256: str | None) -> str | None:
     """A function of a person's own, by its name within its file and the file's content, not by its path."""
     return None if name is None or sha256 is None else f"{name.rpartition(':')[2]} ({sha256[:12]})"
+
+
+def _sandbox(name: str) -> str | None:
+    """What judged programs: an image by its content where that is told, since one built again has another id."""
+    if name == "unknown":
+        return None
+    return re.sub(r"sha256:[0-9a-f]+ (?=guest [0-9a-f]+ )", "", name)
 
 
 def _code_version(info: RunInfo) -> str | None:

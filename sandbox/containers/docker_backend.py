@@ -93,6 +93,13 @@ def find_image(client: Engine, name: str) -> Image | None:
         return None
 
 
+def identity(client: Engine, image: str) -> str:
+    """Return an image's id and the guest in it, as its supervisors report it: `sha256:... guest 7eff84aec295`."""
+    found = find_image(client, image)
+    guest = found.labels.get(SOURCE_LABEL) if found is not None else None
+    return f"{image} guest {guest[:12]}" if guest else image
+
+
 def pull_image(client: Engine, name: str) -> Image | None:
     """Return an image from a registry, or None where none can be reached."""
     try:
@@ -229,17 +236,17 @@ class DockerEndpoint:
 
     def _start(self) -> None:
         self._folder.clear()
-        command = guest_options(
-            slots=self.slots,
-            container=self._number,
-            owner_uid=os.geteuid(),
-            image=self._image,
-            recycle_after=self._recycle_after,
-            without=self._without,
-            lease_within_s=LEASE_WITHIN_S,
-        )
         with engine() as client:
             remove_strays(client)
+            command = guest_options(
+                slots=self.slots,
+                container=self._number,
+                owner_uid=os.geteuid(),
+                image=identity(client, self._image),
+                recycle_after=self._recycle_after,
+                without=self._without,
+                lease_within_s=LEASE_WITHIN_S,
+            )
             container = create(
                 client,
                 image=self._image,
@@ -297,7 +304,10 @@ def bring_up(folder: Path, *, containers: int, slots: int, image: str, limits: L
             with contextlib.suppress(docker.errors.NotFound):
                 client.containers.get(name).remove(force=True)
             command = guest_options(
-                slots=slots, container=number, owner_uid=os.geteuid(), image=image
+                slots=slots,
+                container=number,
+                owner_uid=os.geteuid(),
+                image=identity(client, image),
             )
             create(
                 client,

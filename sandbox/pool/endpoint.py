@@ -48,10 +48,12 @@ class Endpoint(Protocol):
         ...
 
 
-def described(image: str, facts: Mapping[str, Any]) -> str:
-    """Name an image and, by the word of a supervisor that runs it, the packages in it."""
+def described(facts: Mapping[str, Any]) -> str:
+    """Name what runs programs by the word of its supervisor: image and guest, Python, packages."""
+    image = facts.get("image") or "of another owner"
+    python = f" Python {facts['python']}" if facts.get("python") else ""
     packages = facts.get("packages") or ()
-    return f"{image} with {', '.join(packages)}" if packages else image
+    return f"{image}{python}{' with ' if packages else ''}{', '.join(packages)}"
 
 
 def run_socket(socket_dir: Path) -> str:

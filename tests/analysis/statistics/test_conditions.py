@@ -195,6 +195,22 @@ def test_an_installed_package_is_known_by_its_version():
     assert differences([first], [second]) == ("code version (0.1.0, 0.2.0)",)
 
 
+def test_an_image_built_again_from_the_same_source_is_the_same_sandbox():
+    first = made(sandbox="docker sha256:0a guest 7eff84aec295 Python 3.13.5")
+    again = made(sandbox="docker sha256:1b guest 7eff84aec295 Python 3.13.5")
+    assert differences([first], [again]) == ()
+    for other in (
+        "docker sha256:1b guest 000000000000 Python 3.13.5",
+        "docker sha256:1b guest 7eff84aec295 Python 3.13.6",
+        "docker sha256:1b guest 7eff84aec295 Python 3.13.5 with numpy==2.4.6",
+        "gvisor sha256:0a guest 7eff84aec295 Python 3.13.5",
+        "docker sha256:0a",
+    ):
+        assert differences([first], [made(sandbox=other)])[0].startswith("sandbox (")
+    # of images before they said what is in them the id is all that is known
+    assert differences([made(sandbox="docker sha256:0a")], [made(sandbox="docker sha256:1b")])
+
+
 def test_two_untrained_policies_may_be_of_other_weights():
     other = made(algorithm=None, kind="eval", adapter=None, model="m")
     assert differences([BASE], [other]) == ()

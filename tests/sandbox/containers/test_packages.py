@@ -34,10 +34,11 @@ def wheels(tmp_path, monkeypatch):
 
 
 def test_a_name_says_what_is_in_the_image():
-    assert described("sha256:1", {"packages": ["numpy==2.4.6", "six==1.17.0"]}) == (
-        "sha256:1 with numpy==2.4.6, six==1.17.0"
-    )
-    assert described("sha256:1", {"packages": []}) == described("sha256:1", {}) == "sha256:1"
+    facts = {"image": "sha256:1 guest 2", "python": "3.13.5"}
+    with_two = {**facts, "packages": ["numpy==2.4.6", "six==1.17.0"]}
+    assert described(with_two) == "sha256:1 guest 2 Python 3.13.5 with numpy==2.4.6, six==1.17.0"
+    assert described({**facts, "packages": []}) == "sha256:1 guest 2 Python 3.13.5"
+    assert described({"image": ""}) == described({}) == "of another owner"
 
 
 def test_a_tag_holds_any_packages():
@@ -107,6 +108,8 @@ def test_programs_import_the_packages_of_their_image_and_no_others(wheels):
         endpoint = DockerEndpoint(slots=1, number=0, image=name)
         with Pool("docker", [endpoint], memory_bytes=512 << 20) as pool:
             assert verdicts(pool.run([program, *honest()])) == [verdict, "passed"]
-        assert ("tiny_pack==1.5" in described(name, endpoint.facts)) == (name == built.id)
+        said = described(endpoint.facts)
+        assert said.startswith(f"{name} guest {image.source_digest()[:12]} Python 3.")
+        assert said.endswith(" with tiny_pack==1.5") == (name == built.id)
     with engine() as client:
         client.images.remove(built.id)
