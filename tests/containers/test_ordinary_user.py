@@ -36,7 +36,9 @@ def run():
         # what wants the processors for itself is no matter of the user, and CI runs this beside other steps
         left_out = [f"-m '{default} and not alone'"]
         left_out += [f"--ignore=tests/{name}" for name in SAME_FOR_EVERYONE]
-    tests = " ".join(["python -m pytest -q -p no:cacheprovider", *left_out])
+    # two, since a test often waits for a sandbox, and CI runs another row of steps beside this one
+    processes = "-n 2 --dist worksteal"
+    tests = " ".join(["python -m pytest -q -p no:cacheprovider", processes, *left_out])
     return f"cp -r /checkout /tmp/checkout && cd /tmp/checkout && {tests}; exit $?"
 
 
