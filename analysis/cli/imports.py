@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -93,15 +94,9 @@ def import_command(
         sandbox="unknown",
     )
     with Journal.create(runs_dir, info) as journal:
-        for each in found.values():
-            for record in each.records:
-                journal.append(record)
-    _tell(found)
-    if n_replaced:
-        echo(
-            f"warning: {n_replaced:,} row(s) have the step and name of a later one, which counts",
-            err=True,
-        )
+        for record in chain.from_iterable(each.records for each in found.values()):
+            journal.append(record)
+    _tell(found, n_replaced)
     echo(f"run {info.run_id}")
 
 
@@ -148,8 +143,8 @@ def _replaced(found: dict[Path, Imported]) -> int:
     return n_replaced
 
 
-def _tell(found: dict[Path, Imported]) -> None:
-    """Say what became of each file."""
+def _tell(found: dict[Path, Imported], n_replaced: int) -> None:
+    """Say what became of each file, and of rows that gave way to others."""
     for path, each in found.items():
         # the summary of an evaluation is ours; of a results file it is all there is
         rows = [row for row in each.records if not isinstance(row, Eval)] or each.records
@@ -160,6 +155,11 @@ def _tell(found: dict[Path, Imported]) -> None:
             echo(f"warning: {path}: no numbers in {names}{more}: left out", err=True)
         for note in each.notes:
             echo(f"note: {path}: {note}", err=True)
+    if n_replaced:
+        echo(
+            f"warning: {n_replaced:,} row(s) have the step and name of a later one, which counts",
+            err=True,
+        )
 
 
 def _dataset(found: dict[Path, Imported]) -> str:

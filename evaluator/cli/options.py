@@ -111,41 +111,8 @@ def check_options(options: EvalOptions) -> None:
     Raises:
         ApiError: the address of a server is none.
     """
-    recorded = {"--gold": options.gold, "--completions": options.completions}
-    sampling = {
-        "--model": options.model,
-        "--adapter": options.adapter,
-        "--base-only": options.base_only,
-        "--api-base": options.api_base,
-    }
-    given = [name for name, value in recorded.items() if value]
-    if len(given) > 1 or (given and any(sampling.values())):
-        given += [name for name, value in sampling.items() if value]
-        names = " and ".join(given)
-        raise click.UsageError(f"answers must have one source, got {names}; leave one out")
-    if options.api_base and options.adapter is not None:
-        raise click.UsageError(
-            "--api-base must stand without --adapter, got both; serve the adapter under a name of "
-            "its own and give that as --model"
-        )
-    if options.api_base and options.chat_template_kwargs:
-        raise click.UsageError(
-            "--chat-template-kwargs must stand without --api-base, got both; the server has the "
-            "template, set them there"
-        )
-    if options.engine != "local" and options.api_base:
-        raise click.UsageError(
-            f"--api-base must stand without --engine, got --engine {options.engine} as well; the "
-            "server is the engine"
-        )
-    if options.engine == "vllm" and given:
-        raise click.UsageError(
-            f"--engine vllm must have something to sample, got {given[0]}; leave the engine out"
-        )
-    if options.ray_address is not None and options.engine != "ray":
-        raise click.UsageError(
-            f"--ray-address must stand with --engine ray, got --engine {options.engine}; add it"
-        )
+    _check_source(options)
+    _check_engine(options)
     if options.adapter is not None and options.base_only:
         raise click.UsageError(
             "--base-only must stand without an adapter, got --adapter as well; leave one out"
@@ -160,20 +127,59 @@ def check_options(options: EvalOptions) -> None:
         raise click.UsageError(
             f"the prompt form must be named once, got {' and '.join(named)}; leave one out"
         )
-    if options.api_base and options.chat_template is not None:
-        raise click.UsageError(
-            "--chat-template must stand without --api-base, got both; the server has the template"
-        )
-    if options.api_base and options.model is None:
-        raise click.UsageError(
-            "--api-base must stand with --model, got no model; name it as the server does"
-        )
-    check_urls(options.api_base)
     if options.n_samples > 1 and options.temperature == 0.0:
         raise click.UsageError(
             "several samples must be drawn at a temperature above 0, got --temperature 0 with "
             f"--n-samples {options.n_samples}; greedy ones would all be the same"
         )
+
+
+def _check_source(options: EvalOptions) -> None:
+    """Answers come from one place, and an engine needs something to sample."""
+    recorded = {"--gold": options.gold, "--completions": options.completions}
+    sampling = {
+        "--model": options.model,
+        "--adapter": options.adapter,
+        "--base-only": options.base_only,
+        "--api-base": options.api_base,
+    }
+    given = [name for name, value in recorded.items() if value]
+    if len(given) > 1 or (given and any(sampling.values())):
+        given += [name for name, value in sampling.items() if value]
+        names = " and ".join(given)
+        raise click.UsageError(f"answers must have one source, got {names}; leave one out")
+    if options.engine == "vllm" and given:
+        raise click.UsageError(
+            f"--engine vllm must have something to sample, got {given[0]}; leave the engine out"
+        )
+
+
+def _check_engine(options: EvalOptions) -> None:
+    """A server has its model, template and engine already."""
+    if options.ray_address is not None and options.engine != "ray":
+        raise click.UsageError(
+            f"--ray-address must stand with --engine ray, got --engine {options.engine}; add it"
+        )
+    if not options.api_base:
+        return
+    beside = {
+        "--adapter": (options.adapter, "serve the adapter under a name of its own and give that as --model"),
+        "--chat-template-kwargs": (options.chat_template_kwargs, "the server has the template, set them there"),
+        "--chat-template": (options.chat_template, "the server has the template"),
+    }  # fmt: skip
+    for name, (value, remedy) in beside.items():
+        if value:
+            raise click.UsageError(f"--api-base must stand without {name}, got both; {remedy}")
+    if options.engine != "local":
+        raise click.UsageError(
+            f"--api-base must stand without --engine, got --engine {options.engine} as well; the "
+            "server is the engine"
+        )
+    if options.model is None:
+        raise click.UsageError(
+            "--api-base must stand with --model, got no model; name it as the server does"
+        )
+    check_urls(options.api_base)
 
 
 def stored_options(given: EvalOptions, config: Mapping[str, Any]) -> EvalOptions:
