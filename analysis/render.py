@@ -31,6 +31,7 @@ from rich.text import Text
 
 from analysis.journal.durable import output_place
 from analysis.journal.journal import StoreError
+from analysis.words import short
 
 _LONGEST_CELL = 60
 """Characters of a cell in a table; `--format json` shows all."""
@@ -272,7 +273,7 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.1f}"
+        return short(value) if abs(value) < 1e4 else f"{value:,.1f}"
     return visible(str(value), _LONGEST_CELL)
 
 

@@ -59,8 +59,24 @@ def value(row: Mapping[str, Any], column: str) -> str:
     if not math.isfinite(found):
         return str(found)
     if column in _FRACTIONS or (column in _INTERVAL and not _FRACTIONS.isdisjoint(row)):
-        return f"{100 * found:.1f} %"
-    return f"{found:,}" if isinstance(found, int) else f"{found:.4g}"
+        return percent(found, unit=" %")
+    return f"{found:,}" if isinstance(found, int) else short(found)
+
+
+def percent(rate: float, *, decimals: int = 1, unit: str = "%") -> str:
+    """A rate in percent, with as many more decimals as it takes that some is not shown as none or as all."""
+    exact = min(abs(rate), abs(1 - rate)) < 1e-9  # but for what sums of floats leave
+    while True:
+        shown = f"{100 * rate:.{decimals}f}"
+        if exact or float(shown) not in (0.0, 100.0):
+            return shown + unit
+        decimals += 1
+
+
+def short(number: float) -> str:
+    """A number to four digits; to more where it would be shown as 1 and is less."""
+    shown = f"{number:.4g}"
+    return f"{number:.12g}" if shown in ("1", "-1") and abs(number) < 1 else shown
 
 
 def said(row: Mapping[str, Any], columns: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from analysis.records import EvalResult
 from analysis.shell_completion import run_names
 from analysis.statistics.verdict import Finding, p_text
 from analysis.task_ids import TaskId, task_id, task_order
+from analysis.words import percent
 from evaluator.cli import command_options
 from evaluator.cli.terminal import (
     check_json_path,
@@ -153,7 +154,7 @@ def _print_comparisons(found: list[Finding]) -> None:
         least, flips = item.visible
         if least is not None:
             spread = "this spread of seeds" if item.over_seeds else "this spread of answers"
-            given = spread if flips is None else f"{flips:.1%} of problems flipping"
+            given = spread if flips is None else f"{percent(flips)} of problems flipping"
             print_line(
                 f"  {item.n} problems can show a difference of {least * 100:.1f} points or more "
                 f"(80 % power, {given})."
@@ -164,7 +165,7 @@ def _figures(item: Finding) -> tuple[str, ...]:
     """The cells of one comparison behind its names; no p-value is ever cut."""
     low, high = item.interval
     return (
-        f"{item.rates[0]:.1%} {item.rates[1]:.1%}",
+        " ".join(map(percent, item.rates)),
         f"{item.difference * 100:+.1f} ({low * 100:+.1f} to {high * 100:+.1f})",
         p_text(item.p),
         p_text(item.p_adjusted),

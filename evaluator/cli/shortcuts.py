@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from analysis.task_ids import TaskId
+from analysis.words import percent
 from evaluator.cli import command_options
 from evaluator.cli.terminal import (
     check_json_path,
@@ -176,7 +177,7 @@ def main(dataset: str, mbpp_dir: Path | None, backend: str, json_path: Path | No
             1, sum(score.n_asserts for score in of_kind)
         )
         shown = " ".join(map(str, fallen[:12])) + (" ..." if len(fallen) > 12 else "")
-        rows.append((kind, f"{len(fallen)}/{len(problems)}", f"{share:.1%}", shown))
+        rows.append((kind, f"{len(fallen)}/{len(problems)}", percent(share), shown))
     print_table(("shortcut", "solved", "asserts passed", "tasks"), rows)
     plain = {score.task_id for score in scores if score.passed and "lookup" not in score.kind}
     print_line(f"{len(plain)} of {len(problems)} fall to a constant, an argument or one builtin.")

@@ -28,6 +28,7 @@ from rich.text import Text
 
 from analysis.journal.durable import check_output, output_place
 from analysis.journal.journal import StoreError
+from analysis.words import percent
 from evaluator.engines.api import ApiError
 from evaluator.engines.ray_engine import EngineError
 from evaluator.evaluation.self_check import HarnessError
@@ -120,8 +121,8 @@ def print_summary(summary: EvalSummary, *, n_in_dataset: int) -> None:
                 f"{summary.n_passed}/{len(summary.graded)}"
                 if several
                 else f"{summary.k}/{summary.n}",
-                f"{summary.pass_at_1:.1%}",
-                f"{low:.1%} to {high:.1%}",
+                percent(summary.pass_at_1),
+                f"{percent(low)} to {percent(high)}",
             )
         ],
     )
@@ -129,7 +130,8 @@ def print_summary(summary: EvalSummary, *, n_in_dataset: int) -> None:
         rows = []
         for k in summary.useful_k:
             mean, interval = summary.pass_at_k(k)
-            rows.append((f"pass@{k}", f"{mean:.1%}", f"{interval.low:.1%} to {interval.high:.1%}"))
+            ends = f"{percent(interval.low)} to {percent(interval.high)}"
+            rows.append((f"pass@{k}", percent(mean), ends))
         print_table(("estimate", "mean", "95 % interval over problems"), rows)
     if summary.n_samples < summary.most_samples:
         print_line(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from analysis.words import percent
 from evaluator.cli import command_options
 
 if TYPE_CHECKING:
@@ -274,14 +275,14 @@ def _print(rows: list[GapRow]) -> None:
 
 def _cells(row: GapRow) -> tuple[str, ...]:
     """One row's cells."""
-    form = "{:.1%}" if row.measure == "pass_rate" else "{:.3f}"
+    form = percent if row.measure == "pass_rate" else "{:.3f}".format
     signed = "{:+.1%}" if row.measure == "pass_rate" else "{:+.3f}"
     shown = row.shown != "nothing"
     return (
         WORDS[row.shown],
         str(row.n),
-        form.format(row.nothing),
-        form.format(row.value) if shown else "",
+        form(row.nothing),
+        form(row.value) if shown else "",
         signed.format(row.difference) if shown else "",
         " to ".join(map(signed.format, row.interval)) if row.interval else "",
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analysis.shell_completion import run_names
+from analysis.words import percent
 from evaluator.cli import command_options
 from trainer.cli.one_line import one_line_errors
 from trainer.cli.seeds import Seeds
@@ -230,5 +231,7 @@ def _row(trials: Trials, ks: list[int]) -> tuple[str, ...]:
     cells = []
     for k in ks:
         mean, (low, high) = trials.discovery(k)
-        cells.append(f"{mean:.0%} ({low:.0%}-{high:.0%})")
+        cells.append(
+            "{} ({}-{})".format(*(percent(each, decimals=0) for each in (mean, low, high)))
+        )
     return (trials.method, f"{trials.n_found}/{len(trials.task_ids)}", *cells)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from analysis.statistics.verdict import Arm, Finding, judge, p_text
+from analysis.words import percent
 from evaluator.cli.terminal import print_table
 from evaluator.results.compare import Side
 from evaluator.results.stored import StoredEval
@@ -122,7 +123,7 @@ def _print_reading(reading: Reading, console: Console) -> None:
     for shown in SHOWN:
         low, high = reading.interval(shown)
         solved = f"{reading.solved[shown]} of {reading.n}"
-        cells.append((shown, solved, f"{low:.0%} to {high:.0%}"))
+        cells.append((shown, solved, f"{percent(low, decimals=0)} to {percent(high, decimals=0)}"))
     print_table(("shown beside the problem", "solved", "95 % interval"), cells, out=console)
 
 
@@ -136,7 +137,7 @@ def _print_results(rows: Sequence[Row], console: Console) -> None:
             (
                 row.part,
                 ", ".join(map(str, row.solved)),
-                f"{row.rate:.1%}",
+                percent(row.rate),
                 "" if found is None else _points(found),
                 "" if found is None else p_text(found.p_adjusted),
                 "" if row.seconds is None else f"{row.seconds:.0f}",

@@ -15,6 +15,7 @@ from accelerate import PartialState
 
 from analysis.journal.journal import Journal
 from analysis.statistics.intervals import wilson
+from analysis.words import percent
 from evaluator.evaluation.evaluate import EvalSummary, evaluate
 from evaluator.problems.mbpp import ProblemSet, load_problems
 from evaluator.results.plausibility import suspicion
@@ -55,7 +56,7 @@ class Band:
             k, n = self.measured
             low, high = wilson(k, n)
             parts.append(
-                f"measured here: {k} of {n}, {k / n:.1%} ({low:.1%} to {high:.1%}), {self.protocol}"
+                f"measured here: {k} of {n}, {percent(k / n)} ({percent(low)} to {percent(high)}), {self.protocol}"
             )
         if self.published:
             parts.append(f"published: {self.published}")
@@ -165,10 +166,13 @@ def judge(summary: EvalSummary, band: Band, *, name: str, say: Callable[[str], N
     Raises:
         Uncalibrated: the interval lies outside the band.
     """
+    rate, low, high, known_low, known_high = (
+        percent(each, decimals=0)
+        for each in (summary.pass_at_1, *summary.interval, band.low, band.high)
+    )
     found = (
-        f"base model {summary.k} of {summary.n} on {summary.dataset}, {summary.pass_at_1:.0%} "
-        f"({summary.interval.low:.0%} to {summary.interval.high:.0%}); known: "
-        f"{band.low:.0%} to {band.high:.0%} ({band.source})"
+        f"base model {summary.k} of {summary.n} on {summary.dataset}, {rate} ({low} to {high}); known: "
+        f"{known_low} to {known_high} ({band.source})"
     )
     if summary.interval.high >= band.low and summary.interval.low <= band.high:
         say(f"calibration: {found}")

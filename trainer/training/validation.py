@@ -8,6 +8,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from analysis.words import percent
 from evaluator.evaluation.evaluate import EvalSummary, evaluate
 from evaluator.problems.mbpp import ProblemSet
 from evaluator.results.stored import BESIDE
@@ -83,7 +84,7 @@ class Evaluator:
         self._keep([*{*steps, step}])
         line = f"step {step}: pass@1 {summary.k}/{summary.n}"
         if sampled is not None:
-            line += f", mean@{sampled.n_samples} {sampled.pass_at_k(1)[0]:.1%}"
+            line += f", mean@{sampled.n_samples} {percent(sampled.pass_at_k(1)[0])}"
         self._say(line)
 
     def _summary(self, step: int) -> EvalSummary:
