@@ -66,6 +66,9 @@ def _no_export(folder: Path, reason: str) -> StoreError:
 
 def _runs(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[RunInfo]:
     """The runs of an export, the oldest first."""
+    for path in folder.glob("*/**/*.parquet"):
+        if not path.is_file():  # to open a pipe would wait for ever
+            raise _no_export(folder, f"{path.relative_to(folder)} is no file")
     if not (folder / run_table().name).is_dir():
         raise _no_export(folder, f"no folder {run_table().name!r} in it")
     rows = _read(connection, folder, run_table().name, RunInfo)

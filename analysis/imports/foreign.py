@@ -67,6 +67,10 @@ def read_log(
     Raises:
         StoreError: the file cannot be read, or its columns are none of the forms.
     """
+    if not path.is_file():
+        raise StoreError(
+            f"a log must be a file, got {str(path)!r}, which is none; write it to one and name that"
+        )
     try:
         if path.suffix.lower() == ".json":
             content = read_content(path)

@@ -27,7 +27,7 @@ from typing import Literal, Self
 
 from pydantic import ValidationError
 
-from analysis.journal.durable import sync_folder, write_durably
+from analysis.journal.durable import open_file, sync_folder, write_durably
 from analysis.journal.lines import HEADER_TABLE, encode
 from analysis.records import (
     SCHEMA_VERSION,
@@ -293,7 +293,8 @@ def read_run_info(run_dir: Path) -> RunInfo:
     """
     path = run_dir / "run.json"
     try:
-        info = RunInfo.model_validate_json(path.read_bytes())
+        with open_file(path) as file:
+            info = RunInfo.model_validate_json(file.read())
     except OSError as error:
         raise StoreError(
             f"a run's folder must hold a readable run.json, got {str(path)!r} ({error.strerror}); "
@@ -344,7 +345,7 @@ def next_sequence(runs_dir: Path) -> int:
     """One more than the highest number of a run here; two that begin at once may get the same."""
     numbers = [0]
     for path in runs_dir.glob("*/run.json"):
-        with contextlib.suppress(OSError), path.open("rb") as file:
+        with contextlib.suppress(OSError), open_file(path) as file:
             # It is the last field; a whole run.json may hold a diff of 200 kB.
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
             numbers += map(int, _SEQUENCE.findall(file.read())[-1:])

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from analysis.journal.durable import open_file
+
 _HEAD = b'{"table":"'
 _CRC = b'","crc32":"'
 _ROW = b'","row":'
@@ -62,9 +64,9 @@ def scan(path: Path, start: int = 0) -> Iterator[Line | Damage]:
     and is left out, so a later scan from its start sees it whole or not at all.
 
     Raises:
-        OSError: the file could not be read.
+        OSError: the file could not be read, or is none.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(start)
         offset = start
         for raw in file:

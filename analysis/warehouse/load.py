@@ -15,6 +15,7 @@ import duckdb
 from duckdb import DuckDBPyConnection
 from pydantic import ValidationError
 
+from analysis.journal.durable import open_file
 from analysis.journal.journal import StoreError, read_run_info, segments
 from analysis.journal.lines import HEADER_TABLE, Damage, Line, scan
 from analysis.records import RECORDS, RunInfo, SegmentHeader
@@ -106,7 +107,7 @@ def plan(runs_dir: Path, read_bytes: Mapping[str, Mapping[str, int]]) -> Plan:
         except StoreError as error:
             found.problems.append(str(error))
         except OSError as error:
-            found.problems.append(f"a run must be readable, got {error}; check its permissions")
+            found.problems.append(f"a run must be readable, got {error}; mend or remove it")
         else:
             if source is not None:
                 found.sources.append(source)
@@ -185,7 +186,7 @@ def _plan_run(
 
 def _has_line(path: Path, start: int) -> bool:
     """Whether a complete line stands in a file from byte `start` on; a torn one is nothing to read."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(start)
         while chunk := file.read(1 << 16):
             if b"\n" in chunk:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import duckdb
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from analysis.imports.foreign import read_log
 from analysis.journal.journal import StoreError
+from analysis.statistics.intervals import wilson_of_mean
 from analysis.warehouse.warehouse import connect, ingest
 from sdpo_bench import main
 from tests.scale import examples
@@ -110,7 +112,7 @@ def test_the_completions_of_trl_are_grouped_by_prompt(tmp_path):
     ]
 
 
-def test_an_evaluation_is_counted_by_its_first_completions(tmp_path):
+def test_an_evaluation_with_a_second_answer_to_a_problem_is_its_mean(tmp_path):
     (tmp_path / "base.csv").write_text(
         "task_id,passed,completion\n11,True,x\n12,0,y\n12,1,z\n14,passed,\n"
     )
@@ -118,9 +120,12 @@ def test_an_evaluation_is_counted_by_its_first_completions(tmp_path):
         tmp_path, tmp_path / "base.csv", "--label", "base", "--dataset", "mbpp/sanitized/test"
     )
     assert result.exit_code == 0, result.output
-    board = query(tmp_path, "SELECT label, algorithm, dataset, k, n, interval_low FROM leaderboard")
-    assert board[0][:5] == ("base", "base", "mbpp/sanitized/test", 2, 3)
-    assert board[0][5] == pytest.approx(0.2077, abs=1e-3)  # Wilson, 2 of 3
+    board = query(
+        tmp_path, "SELECT label, algorithm, dataset, pass_at_1, k, n, interval_low FROM leaderboard"
+    )
+    assert board[0][:5] == ("base", "base", "mbpp/sanitized/test", pytest.approx(5 / 6), None)
+    low = wilson_of_mean([1.0, 0.5, 1.0]).low
+    assert board[0][5:] == (3, pytest.approx(low, abs=1e-6))
 
 
 def test_files_of_one_run_become_one_run_and_what_they_do_not_say_is_null(tmp_path):
@@ -388,3 +393,11 @@ def test_a_row_that_gives_way_to_another_of_its_step_and_name_is_told(tmp_path):
     (tmp_path / "m.csv").write_text("step,reward\n2,0.5\n2,0.7\n")
     said = run_import(tmp_path, str(tmp_path / "m.csv"), "--label", "z").stderr
     assert "1 row(s) have the step and name of a later one" in said
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "jsonl", "parquet"])
+def test_a_log_that_is_no_file_is_refused_and_not_waited_for(tmp_path, ending):
+    os.mkfifo(tmp_path / f"log.{ending}")
+    done = run_import(tmp_path, tmp_path / f"log.{ending}", "--label", "x")
+    assert done.exit_code == 1 and "a log must be a file, got" in done.output
+    assert not (tmp_path / "runs").exists()
