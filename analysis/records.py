@@ -247,6 +247,10 @@ class Eval(Record):
     step: int | None = Field(description="optimizer step of the policy; NULL outside training")
     label: str = Field(description="what a person calls it")
     dataset: str = Field(description="e.g. mbpp/sanitized/test")
+    dataset_sha256: str | None = Field(
+        default=None,
+        description="of its content; NULL where imported, and in runs from before it was recorded",
+    )
     protocol: str = Field(description="name of the prompt form")
     decoding: str = Field(description="greedy or the sampling parameters")
     n: int = Field(description="problems evaluated")

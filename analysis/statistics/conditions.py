@@ -68,7 +68,11 @@ UNKNOWN = Conditions(None, {}, {})
 
 
 def conditions(
-    info: RunInfo, *, step: int | None = None, evaluation: RunInfo | None = None
+    info: RunInfo,
+    *,
+    step: int | None = None,
+    evaluation: RunInfo | None = None,
+    problems: tuple[str, str | None] | None = None,
 ) -> Conditions:
     """Return what a policy was made and evaluated under.
 
@@ -76,8 +80,12 @@ def conditions(
         info: of the run that trained the policy, or of the evaluation where nothing was trained.
         step: optimizer step of the evaluated policy; None where it is the last.
         evaluation: of the run that evaluated it; None where that is the same.
+        problems: name of the evaluated set and sha256 of its content, where the evaluation tells.
     """
-    evaluated = _known(_evaluated(evaluation or info))
+    told = _evaluated(evaluation or info)
+    if problems is not None and problems[1] is not None:
+        told["problems"] = _content(problems[0], problems[1])
+    evaluated = _known(told)
     if info.algorithm is None:
         return Conditions(None, {}, _known({"adapter": info.adapter}), evaluated)
     settings = _settings(info.config)

@@ -17,7 +17,7 @@ from analysis.records import RECORDS, Row, RunInfo
 VIEWS_SQL = Path(__file__).with_name("views.sql")
 APPLICATION = "sdpo-bench"
 """What a results file says of who wrote it."""
-FORM = 3
+FORM = 4
 """Number of the warehouse's form; raise it with every change of its tables, so that an earlier version of
 this program can tell that a file is of a later one."""
 

@@ -143,7 +143,7 @@ def record(
         graded=tuple(sorted(graded, key=_position)),
         wall_s=time.monotonic() - started,
     )
-    _store(journal, [eval_row(summary, step)])
+    _store(journal, [eval_row(summary, step, dataset_sha256=problem_set.sha256)])
     return summary
 
 

@@ -58,7 +58,10 @@ def _evaluated(item: StoredEval) -> Evaluated:
         repeat=_repeat(policy, item.info),
         answers=_digest(item),
         conditions=conditions(
-            policy, step=None if item.row is None else item.row.step, evaluation=item.info
+            policy,
+            step=None if item.row is None else item.row.step,
+            evaluation=item.info,
+            problems=None if item.row is None else (item.row.dataset, item.row.dataset_sha256),
         ),
     )
 
@@ -127,12 +130,16 @@ def _conditions(first: StoredEval, other: StoredEval) -> list[tuple[str, object,
         ("protocol", first.row.protocol, other.row.protocol),
         ("decoding", first.row.decoding, other.row.decoding),
     ]
+    contents = [
+        row.dataset_sha256 or (item.info.dataset_sha256 if item.info.kind == "eval" else None)
+        for item, row in ((first, first.row), (other, other.row))
+    ]
+    if None not in contents:  # runs from before it was recorded do not tell
+        conditions.append(("dataset content", contents[0], contents[1]))
     # A training run's own sha256s are of its training data and prompts, not of its evaluations.
     if first.info.kind == other.info.kind == "eval":
-        conditions += [
-            ("dataset content", first.info.dataset_sha256, other.info.dataset_sha256),
-            ("prompt wording", first.info.protocol_sha256, other.info.protocol_sha256),
-        ]
+        wordings = [item.info.protocol_sha256 for item in (first, other)]
+        conditions.append(("prompt wording", wordings[0], wordings[1]))
     return conditions
 
 

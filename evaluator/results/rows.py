@@ -64,7 +64,7 @@ def answer_rows(eval_id: str, item: GradedAnswer) -> Iterator[Record]:
     yield from execution_rows(graded, execution_id=execution_id)
 
 
-def eval_row(summary: EvalSummary, step: int | None) -> Eval:
+def eval_row(summary: EvalSummary, step: int | None, *, dataset_sha256: str) -> Eval:
     """The row of the whole evaluation: of the first completions, the others are in `pass_at_k`."""
     interval = wilson(summary.k, summary.n)
     return Eval(
@@ -72,6 +72,7 @@ def eval_row(summary: EvalSummary, step: int | None) -> Eval:
         step=step,
         label=summary.label,
         dataset=summary.dataset,
+        dataset_sha256=dataset_sha256,
         protocol=summary.protocol,
         decoding=summary.decoding,
         n=summary.n,

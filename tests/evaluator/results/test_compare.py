@@ -298,3 +298,20 @@ def test_an_adapter_is_of_the_run_that_trained_it(tmp_path, named_by):
     )
     (found,) = compare([first, Side("sdpo", evaluated)])
     assert (found.winner, found.n_seeds) == ("sdpo", (3, 3))
+
+
+def test_steps_of_runs_that_asked_other_problems_under_one_name_are_not_compared():
+    sides = []
+    for name, content in (("a", "d" * 64), ("b", "e" * 64)):
+        (item,) = seeded(name, [[1, 0, 1]]).evals
+        row = item.row.model_copy(update={"dataset_sha256": content})
+        sides.append(Side(name, (replace(item, row=row),)))
+    with pytest.raises(ComparisonError, match="same dataset content"):
+        compare(sides)
+    told = replace(sides[0].evals[0], info=INFO)  # of an evaluation by itself
+    with pytest.raises(ComparisonError, match="same dataset content"):
+        compare([Side("alone", (told,)), sides[1]])
+    older = replace(
+        sides[1].evals[0], row=sides[1].evals[0].row.model_copy(update={"dataset_sha256": None})
+    )
+    assert len(compare([sides[0], Side("older", (older,))])) == 1
