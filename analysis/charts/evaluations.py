@@ -21,7 +21,8 @@ from analysis.charts.style import (
     step_axis,
     tipped,
 )
-from analysis.render import Result
+from analysis.render import Result, visible
+from analysis.statistics.verdict import p_text
 
 
 def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
@@ -48,10 +49,12 @@ def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
             x=step_axis("step", rows), y=mean, detail="series:N", strokeDash=series(rows)
         )
         layers.append(thick)
+    sampled = any(row["n_answers"] != row["n"] for row in rows)
     return finish(
         alt.layer(*layers),
         "pass@1 over training",
         f"n = {span(rows, 'n')} problems an evaluation; {seeds(rows)}"
+        + ("; mean over several answers a problem" if sampled else "")
         + ("; thick: mean of the runs of equal settings" if several else ""),
         "bars: 95 % Wilson interval of each evaluation; runs at one step are drawn side by side",
     )
@@ -110,11 +113,15 @@ def flips(result: Result) -> alt.TopLevelMixin:
     )
     labels = bars.mark_text(align="left", dx=5, color=INK).encode(text="n:Q", color=alt.value(INK))
     total = sum(row["n"] for row in rows)
+    p_value, no_test = rows[0]["p_value"], rows[0]["no_test"]
+    test = "no test" if no_test else f"exact McNemar p = {p_text(p_value)}"
     return finish(
         alt.layer(bars, labels),
         f"From {rows[0]['name_a']} to {rows[0]['name_b']}",
-        f"n = {total} problems; {seeds(rows)}; exact McNemar p = {rows[0]['p_value']:.2g}",
-        "of these two evaluations alone: other seeds may say otherwise",
+        f"n = {total} problems; {seeds(rows)}; {test}",
+        visible(no_test, 160)
+        if no_test
+        else "of these two evaluations alone: other seeds may say otherwise",
     )
 
 
@@ -242,7 +249,8 @@ def _dodged(rows: Rows) -> Rows:
         {
             **row,
             "position": row["step"] + gap * (runs.index(row["run_id"]) - middle),
-            "counts": f"{row['k']:,} of {row['n']:,}",
+            "counts": f"{row['n_passed']:,} of {row['n_answers']:,}"
+            + ("" if row["n_answers"] == row["n"] else " answers"),
         }
         for row in rows
     ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import duckdb
 
@@ -11,6 +12,8 @@ from analysis.queries.sql import of_runs
 from analysis.records import RunInfo
 from analysis.render import Result
 from analysis.statistics.conditions import Conditions, conditions, mixed
+from analysis.statistics.verdict import Evaluated
+from analysis.task_ids import TaskId
 
 _MOST_LABELS = 4
 
@@ -71,6 +74,33 @@ def run_infos(
         )
         for row in rows
     }
+
+
+def as_evaluated(
+    row: Mapping[str, Any],
+    infos: Mapping[str, RunInfo],
+    shares: Mapping[TaskId, float],
+    answers: Sequence[Hashable],
+) -> Evaluated:
+    """An evaluation as the verdict reads it.
+
+    Args:
+        row: of the view `eval_curve`.
+        infos: of `run_infos`.
+        shares: task id -> share of its completions that pass.
+        answers: what tells the answers from those of another evaluation.
+    """
+    info = infos[row["policy_run_id"]]
+    repeat: Hashable = info.seed if info.algorithm else (info.model, info.adapter, info.seed)
+    if info.algorithm is None and info.model is None:
+        repeat = None
+    under = conditions(
+        info,
+        step=row["step"],
+        evaluation=infos[row["run_id"]],
+        problems=(row["dataset"], row["dataset_sha256"]),
+    )
+    return Evaluated(shares, repeat, tuple(answers), under)
 
 
 def pooled_by_arm(

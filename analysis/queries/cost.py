@@ -16,7 +16,7 @@ def runs_overview(connection: duckdb.DuckDBPyConnection) -> Result:
         connection,
         """SELECT run_id, label, state, coalesce(algorithm, kind) AS algorithm, seed, last_step AS step,
                   planned_steps AS "of", n_rollouts AS rollouts, last_reward AS reward, k, n,
-                  pass_at_1, error FROM run_overview""",
+                  n_passed, n_answers, pass_at_1, error FROM run_overview""",
     )
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import duckdb
 
-from analysis.queries.arms import series
+from analysis.queries.arms import as_evaluated, run_infos, series
 from analysis.queries.sql import of_runs, run_query
+from analysis.records import RunInfo
 from analysis.render import Result
-from analysis.statistics.paired import mcnemar_exact
+from analysis.statistics.conditions import listed
+from analysis.statistics.verdict import Arm, judge
+from analysis.task_ids import task_id
 
 
 def leaderboard(connection: duckdb.DuckDBPyConnection) -> Result:
@@ -23,16 +27,12 @@ def eval_curve(
     """Return pass@1 of each training run's evaluations, by step; mean@n where completions were sampled."""
     found = of_runs(
         connection,
-        """SELECT c.policy_run_id AS run_id, c.algorithm, c.seed, c.step, c.k, c.n,
-                  coalesce(m.mean_at_n, c.pass_at_1) AS pass_at_1,
-                  coalesce(m.interval_low, c.interval_low) AS interval_low,
-                  coalesce(m.interval_high, c.interval_high) AS interval_high,
-                  c.dataset, c.protocol, c.decoding
-           FROM eval_curve c LEFT JOIN mean_at_n m USING (run_id, eval_id)
-           WHERE c.step IS NOT NULL AND {runs}
-           ORDER BY c.algorithm, c.seed, c.policy_run_id, c.dataset, c.step""",
+        """SELECT policy_run_id AS run_id, algorithm, seed, step, n, n_passed, n_answers, pass_at_1,
+                  interval_low, interval_high, dataset, protocol, decoding
+           FROM eval_curve WHERE step IS NOT NULL AND {runs}
+           ORDER BY algorithm, seed, policy_run_id, dataset, step""",
         run_ids,
-        column="c.policy_run_id",
+        column="policy_run_id",
     )
     names = series(connection)
     return Result(
@@ -49,21 +49,11 @@ def comparison(
     """
     return of_runs(
         connection,
-        """WITH several AS (
-               SELECT run_id, eval_id, count(*) FILTER (passed) || ' / ' || count(*) || ' answers' AS counts
-               FROM eval_results SEMI JOIN mean_at_n USING (run_id, eval_id) WHERE {runs}
-               GROUP BY run_id, eval_id),
-           measured AS (
-               SELECT coalesce(s.counts, k || ' / ' || n) AS counts,
-                      l.* REPLACE (coalesce(m.mean_at_n, pass_at_1) AS pass_at_1,
-                                   coalesce(m.interval_low, l.interval_low) AS interval_low,
-                                   coalesce(m.interval_high, l.interval_high) AS interval_high)
-               FROM leaderboard l LEFT JOIN mean_at_n m USING (run_id, eval_id)
-               LEFT JOIN several s USING (run_id, eval_id) WHERE {runs})
-           SELECT label || CASE WHEN step IS NULL THEN '' ELSE ' @ ' || step END
+        """SELECT label || CASE WHEN step IS NULL THEN '' ELSE ' @ ' || step END
                   || CASE WHEN count(*) OVER (PARTITION BY label, step) > 1
-                          THEN ' (' || right(run_id, 6) || ')' ELSE '' END AS name, *
-           FROM measured ORDER BY dataset, pass_at_1 DESC, name""",
+                          THEN ' (' || right(run_id, 6) || ')' ELSE '' END AS name,
+                  n_passed || ' / ' || n_answers || if(k IS NULL, ' answers', '') AS counts, *
+           FROM leaderboard WHERE {runs} ORDER BY dataset, pass_at_1 DESC, name""",
         run_ids,
     )
 
@@ -88,51 +78,96 @@ def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None =
     """Return gained, lost and unchanged problems between two policies' last evaluations.
 
     Two runs of one model are compared with each other, GRPO with SDPO of one seed where there are several; one run,
-    its first evaluation with its last. The p-value is McNemar's exact one.
+    its first evaluation with its last. Those that differ in no more than the algorithm come first: else `p_value`,
+    McNemar's exact one, is NULL, and `no_test` says why. Of several answers a problem none is gained or lost.
     """
-    result = of_runs(
+    candidates = of_runs(connection, _PAIRS, run_ids).records()
+    infos = run_infos(connection)
+    if not candidates:
+        return Result((), [])
+    for pair in candidates[:_MOST_PAIRS_TRIED]:
+        p_value, no_test = _tested(connection, pair, infos)
+        if p_value is not None:
+            break
+    else:
+        pair = candidates[0]
+        p_value, no_test = _tested(connection, pair, infos)
+    found = of_runs(
         connection,
-        """WITH ordered AS (
-               SELECT *, row_number() OVER (PARTITION BY run_id ORDER BY step) AS nth,
-                      row_number() OVER (PARTITION BY run_id ORDER BY step DESC NULLS FIRST) AS back
-               FROM eval_curve WHERE {runs}),
-           candidates AS (
-               SELECT a.run_id AS run_a, a.eval_id AS eval_a, b.run_id AS run_b,
-                      b.eval_id AS eval_b, a.label AS label_a, b.label AS label_b,
-                      a.step AS step_a, b.step AS step_b, a.algorithm AS algorithm_a, b.algorithm,
-                      b.seed, b.dataset, b.protocol, b.decoding
-               FROM ordered a JOIN ordered b
-                 ON a.dataset = b.dataset AND a.protocol = b.protocol AND a.decoding = b.decoding
-                AND a.model IS NOT DISTINCT FROM b.model
-                AND b.back = 1
-                AND (a.run_id = b.run_id AND a.nth = 1 AND a.eval_id <> b.eval_id
-                     OR a.run_id <> b.run_id AND a.back = 1 AND a.seed IS NOT DISTINCT FROM b.seed)
-               ORDER BY a.run_id = b.run_id, (a.algorithm = 'grpo') DESC,
-                        (b.algorithm = 'sdpo') DESC, a.created_at, run_a, run_b LIMIT 1),
-           paired AS (
-               SELECT c.*, a.task_id,
+        """WITH paired AS (
+               SELECT a.task_id,
                       CASE WHEN a.passed AND b.passed THEN 'solved by both'
                            WHEN b.passed THEN 'gained' WHEN a.passed THEN 'lost'
                            ELSE 'solved by neither' END AS change
-               FROM candidates c
-               JOIN eval_results a ON a.run_id = run_a AND a.eval_id = eval_a
-               JOIN eval_results b ON b.run_id = run_b AND b.eval_id = eval_b
-                                  AND b.task_id = a.task_id
-               WHERE a.sample_index = 0 AND b.sample_index = 0)
-           SELECT label_a || coalesce(' @ ' || step_a, '') AS name_a,
-                  label_b || coalesce(' @ ' || step_b, '') AS name_b, algorithm_a,
-                  algorithm, seed, dataset, protocol, decoding, change,
-                  count(*) AS n, left(string_agg(task_id, ', ' ORDER BY task_order(task_id)), 200) AS task_ids
-           FROM paired
-           GROUP BY name_a, name_b, algorithm_a, algorithm, seed, dataset, protocol, decoding, change
+               FROM eval_results a JOIN eval_results b USING (task_id)
+               WHERE [a.run_id, a.eval_id, b.run_id, b.eval_id] = $pair)
+           SELECT change, count(*) AS n,
+                  left(string_agg(task_id, ', ' ORDER BY task_order(task_id)), 200) AS task_ids
+           FROM paired GROUP BY change
            ORDER BY array_position(['gained', 'lost', 'solved by both', 'solved by neither'], change)
         """,
-        run_ids,
+        None,
+        pair=[pair[name] for name in ("run_a", "eval_a", "run_b", "eval_b")],
     )
-    counts = {row["change"]: row["n"] for row in result.records()}
-    gained, lost = counts.get("gained", 0), counts.get("lost", 0)
-    p_value = mcnemar_exact(gained, lost)
-    return Result((*result.columns, "p_value"), [(*row, p_value) for row in result.rows])
+    said = {name: pair[name] for name in _OF_THE_PAIR} | {"p_value": p_value, "no_test": no_test}
+    return Result((*found.columns, *said), [(*row, *said.values()) for row in found.rows])
+
+
+_MOST_PAIRS_TRIED = 100
+_OF_THE_PAIR = "name_a name_b algorithm_a algorithm seed dataset protocol decoding".split()
+_PAIRS = """
+WITH ordered AS (
+    SELECT *, row_number() OVER (PARTITION BY run_id ORDER BY step) AS nth,
+           row_number() OVER (PARTITION BY run_id ORDER BY step DESC NULLS FIRST) AS back
+    FROM eval_curve WHERE {runs} AND k IS NOT NULL)
+SELECT a.run_id AS run_a, a.eval_id AS eval_a, a.policy_run_id AS policy_a, a.step AS step_a,
+       a.dataset_sha256 AS dataset_sha256_a, a.algorithm AS algorithm_a,
+       a.label || coalesce(' @ ' || a.step, '') AS name_a,
+       b.run_id AS run_b, b.eval_id AS eval_b, b.policy_run_id AS policy_b, b.step AS step_b,
+       b.dataset_sha256 AS dataset_sha256_b, b.label || coalesce(' @ ' || b.step, '') AS name_b,
+       b.algorithm, b.seed, b.dataset, b.protocol, b.decoding
+FROM ordered a JOIN ordered b
+  ON a.dataset = b.dataset AND a.protocol = b.protocol AND a.decoding = b.decoding
+ AND a.model IS NOT DISTINCT FROM b.model
+ AND b.back = 1
+ AND (a.run_id = b.run_id AND a.nth = 1 AND a.eval_id <> b.eval_id
+      OR a.run_id <> b.run_id AND a.back = 1 AND a.seed IS NOT DISTINCT FROM b.seed)
+ORDER BY a.run_id = b.run_id, (a.algorithm = 'grpo') DESC,
+         (b.algorithm = 'sdpo') DESC, a.created_at, run_a, run_b
+"""
+
+
+def _tested(
+    connection: duckdb.DuckDBPyConnection, pair: Mapping[str, Any], infos: Mapping[str, RunInfo]
+) -> tuple[float | None, str | None]:
+    """McNemar's p-value of two evaluations; else why the judge of differences would not compare them."""
+    arms = []
+    for side in "ab":
+        rows = of_runs(
+            connection,
+            """SELECT task_id, passed::INT, hash(completion) FROM eval_results
+               WHERE [run_id, eval_id] = $evaluation ORDER BY task_order(task_id)""",
+            None,
+            evaluation=[pair[f"run_{side}"], pair[f"eval_{side}"]],
+        ).rows
+        row = {
+            "run_id": pair[f"run_{side}"],
+            "policy_run_id": pair[f"policy_{side}"],
+            "step": pair[f"step_{side}"],
+            "dataset": pair["dataset"],
+            "dataset_sha256": pair[f"dataset_sha256_{side}"],
+        }
+        shares = {task_id(name): float(passed) for name, passed, _ in rows}
+        arms.append(Arm(pair[f"name_{side}"], (as_evaluated(row, infos, shares, rows),)))
+    first, second = arms
+    if not first.task_ids or first.task_ids != second.task_ids:
+        return None, "they were asked other problems"
+    (finding,) = judge([(first, second)])
+    if pair["run_a"] == pair["run_b"]:  # that its steps differ is what is asked
+        return finding.p, None
+    if finding.differs:
+        return None, f"they differ in more than the algorithm: {listed(finding.differs)}"
+    return (None, finding.spoilt) if finding.spoilt else (finding.p, None)
 
 
 def pass_at_k(

@@ -8,11 +8,12 @@ from typing import Any
 
 import duckdb
 
-from analysis.queries.arms import arm_names, run_infos
+from analysis.queries.arms import arm_names, as_evaluated, run_infos
 from analysis.queries.sql import of_runs
-from analysis.statistics.conditions import Conditions, conditions, differences, mixed
+from analysis.statistics.conditions import differences, mixed
 from analysis.statistics.verdict import Arm, Evaluated, Finding, judge
 from analysis.task_ids import TaskId, task_id, task_order
+from analysis.words import percent
 
 _SETTING = ("dataset", "protocol", "decoding")
 _MOST_SENTENCES = 3
@@ -58,17 +59,19 @@ def headline(
     return text, found
 
 
-def percent(value: float) -> str:
-    """A fraction in percent."""
-    return f"{100 * value:.1f} %"
-
-
 def _alone(best: dict[str, Any]) -> str:
     """What one policy does, where there is no other to compare it with."""
+    rate, low, high = (
+        percent(best[name], unit=" %") for name in ("pass_at_1", "interval_low", "interval_high")
+    )
+    solves = f"solves {best['k']} of {best['n']} problems ({rate}"
+    if best["k"] is None:
+        solves = (
+            f"solves a problem of {best['n']} in {rate} of its answers "
+            f"({best['n_passed']} of {best['n_answers']} answers pass"
+        )
     return (
-        f"{best['label']} solves {best['k']} of {best['n']} problems "
-        f"({percent(best['pass_at_1'])}, 95 % interval {percent(best['interval_low'])} to "
-        f"{percent(best['interval_high'])}); "
+        f"{best['label']} {solves}, 95 % interval {low} to {high}); "
         "there is no second policy on the same problems to compare it with."
     )
 
@@ -136,7 +139,7 @@ def _policies(
     """The last evaluation of each run with its passes, best first."""
     board = of_runs(
         connection,
-        """SELECT l.*, c.policy_run_id FROM leaderboard l JOIN eval_curve c USING (run_id, eval_id)
+        """SELECT l.*, c.policy_run_id, c.dataset_sha256 FROM leaderboard l JOIN eval_curve c USING (run_id, eval_id)
            WHERE {runs} ORDER BY l.pass_at_1 DESC, l.label""",
         run_ids,
         column="l.run_id",
@@ -153,13 +156,7 @@ def _policies(
         key = (row["run_id"], row["eval_id"])
         if key not in passes or row["algorithm"] == "audit":
             continue
-        info = infos[row["policy_run_id"]]
-        repeat = info.seed if info.algorithm else (info.model, info.adapter, info.seed)
-        if info.algorithm is None and info.model is None:
-            repeat = None
-        under: Conditions = conditions(info, step=row["step"], evaluation=infos[row["run_id"]])
-        evaluated = Evaluated(passes[key], repeat, tuple(answers[key]), under)
-        found.append(_Policy(row, evaluated))
+        found.append(_Policy(row, as_evaluated(row, infos, passes[key], answers[key])))
     return found
 
 

@@ -28,8 +28,38 @@ CREATE MACRO worth(n, total, squares) AS CASE WHEN n > 1 THEN
     n * (total + 1) / (n + 2) * (1 - (total + 1) / (n + 2))
       / ((squares + 1) / (n + 2) - (total + 1) / (n + 2) * (total + 1) / (n + 2)) ELSE 1e-9 END;
 
+-- mean@n of each evaluation that sampled several completions a problem: the share of completions that pass.
+CREATE VIEW mean_at_n AS
+WITH by_task AS (
+    SELECT run_id, eval_id, task_id, count(*) AS n, count(*) FILTER (passed) AS c, c / n AS share
+    FROM eval_results GROUP BY ALL),
+summed AS (
+    SELECT run_id, eval_id, min(n) AS n_samples, max(n) AS most_samples, count(*) AS n_problems,
+           sum(n)::BIGINT AS n_answers, sum(c)::BIGINT AS n_passed, avg(share) AS mean_at_n,
+           worth(count(*), sum(share), sum(share * share)) AS worth,
+           sqrt(sum(share * (1 - share) / nullif(n - 1, 0))) / count(*) AS sampling_error
+    FROM by_task GROUP BY ALL)
+SELECT s.run_id, s.eval_id, e.step, n_samples, n_problems, n_answers, n_passed, mean_at_n,
+       wilson_low(mean_at_n, worth) AS interval_low, wilson_high(mean_at_n, worth) AS interval_high,
+       sampling_error
+FROM summed s LEFT JOIN evals e USING (run_id, eval_id)
+WHERE most_samples > 1;
+COMMENT ON VIEW mean_at_n IS 'share of sampled completions that pass, of each evaluation with several a problem';
+COMMENT ON COLUMN mean_at_n.run_id IS 'key into runs';
+COMMENT ON COLUMN mean_at_n.eval_id IS 'evaluation within the run';
+COMMENT ON COLUMN mean_at_n.step IS 'optimizer step of the policy; NULL outside training';
+COMMENT ON COLUMN mean_at_n.n_samples IS 'completions a problem: the least over its problems';
+COMMENT ON COLUMN mean_at_n.n_problems IS 'problems evaluated';
+COMMENT ON COLUMN mean_at_n.n_answers IS 'completions of all problems';
+COMMENT ON COLUMN mean_at_n.n_passed IS 'of these those that pass every assert';
+COMMENT ON COLUMN mean_at_n.mean_at_n IS 'mean over problems of the share of completions that pass, 0..1';
+COMMENT ON COLUMN mean_at_n.interval_low IS 'lower end of the 95 % interval over problems, 0..1: Wilson, by how many zeros and ones the shares are worth';
+COMMENT ON COLUMN mean_at_n.interval_high IS 'upper end of that interval, 0..1';
+COMMENT ON COLUMN mean_at_n.sampling_error IS 'standard error that sampling these problems again would show, 0..1: what two checkpoints on the same problems differ by';
+
 -- pass@1 of every evaluation, with what was evaluated. A run of kind eval whose policy another run trained
 -- has that run's algorithm and seed: the parent that it names, or the run in whose folder its adapter lies.
+-- Where several completions a problem were sampled, pass@1 is mean@n, and no problem is solved or not: k is NULL.
 CREATE VIEW eval_curve AS
 WITH names AS (
     SELECT run_id, parent_run_id AS name, 0 AS place FROM runs UNION ALL
@@ -39,11 +69,15 @@ trained AS (
     WHERE n.run_id <> n.name GROUP BY n.run_id)
 SELECT r.run_id, coalesce(t.policy.run_id, r.run_id) AS policy_run_id, e.eval_id, r.label,
        coalesce(t.policy.algorithm, r.algorithm, 'base') AS algorithm,
-       coalesce(t.policy.seed, r.seed) AS seed, r.model, e.dataset, e.protocol, e.decoding, e.step,
-       e.n, e.k, e.k / nullif(e.n, 0) AS pass_at_1, e.interval_low, e.interval_high,
-       e.wall_s, r.created_at
+       coalesce(t.policy.seed, r.seed) AS seed, r.model, e.dataset, e.dataset_sha256, e.protocol, e.decoding, e.step,
+       e.n, CASE WHEN m.n_answers IS NULL THEN e.k END AS k,
+       coalesce(m.n_answers, e.n) AS n_answers, coalesce(m.n_passed, e.k) AS n_passed,
+       coalesce(m.mean_at_n, e.k / nullif(e.n, 0)) AS pass_at_1,
+       coalesce(m.interval_low, e.interval_low) AS interval_low,
+       coalesce(m.interval_high, e.interval_high) AS interval_high, e.wall_s, r.created_at
 FROM evals e
 JOIN runs r USING (run_id)
+LEFT JOIN mean_at_n m USING (run_id, eval_id)
 LEFT JOIN trained t ON t.run_id = r.run_id;
 COMMENT ON VIEW eval_curve IS 'pass@1 of every evaluation, over steps';
 COMMENT ON COLUMN eval_curve.run_id IS 'run that holds the evaluation';
@@ -54,21 +88,24 @@ COMMENT ON COLUMN eval_curve.algorithm IS 'as in runs; base where nothing was tr
 COMMENT ON COLUMN eval_curve.seed IS 'seed of the policy''s run';
 COMMENT ON COLUMN eval_curve.model IS 'model name or folder';
 COMMENT ON COLUMN eval_curve.dataset IS 'problem set';
+COMMENT ON COLUMN eval_curve.dataset_sha256 IS 'of its content; NULL where the evaluation does not tell';
 COMMENT ON COLUMN eval_curve.protocol IS 'prompt form';
 COMMENT ON COLUMN eval_curve.decoding IS 'greedy or the sampling parameters';
 COMMENT ON COLUMN eval_curve.step IS 'optimizer step of the policy; NULL outside training';
 COMMENT ON COLUMN eval_curve.n IS 'problems evaluated';
-COMMENT ON COLUMN eval_curve.k IS 'problems whose first completion passes every assert';
-COMMENT ON COLUMN eval_curve.pass_at_1 IS 'k / n, 0..1';
-COMMENT ON COLUMN eval_curve.interval_low IS 'lower end of the Wilson interval, 0..1';
-COMMENT ON COLUMN eval_curve.interval_high IS 'upper end of the Wilson interval, 0..1';
+COMMENT ON COLUMN eval_curve.k IS 'problems solved; NULL where several completions a problem were sampled';
+COMMENT ON COLUMN eval_curve.n_answers IS 'completions of all problems; n where there is one each';
+COMMENT ON COLUMN eval_curve.n_passed IS 'of these those that pass every assert; k where there is one each';
+COMMENT ON COLUMN eval_curve.pass_at_1 IS 'k / n, 0..1; of several completions a problem mean@n, the mean over problems of the share that passes';
+COMMENT ON COLUMN eval_curve.interval_low IS 'lower end of its 95 % interval, 0..1: Wilson, of mean@n as in mean_at_n';
+COMMENT ON COLUMN eval_curve.interval_high IS 'upper end of that interval, 0..1';
 COMMENT ON COLUMN eval_curve.wall_s IS 'wall-clock time, seconds';
 COMMENT ON COLUMN eval_curve.created_at IS 'UTC start of the run, ISO 8601';
 
 -- The last evaluation of each run on each problem set, best first.
 CREATE VIEW leaderboard AS
-SELECT label, algorithm, model, seed, step, dataset, protocol, decoding, k, n, pass_at_1,
-       interval_low, interval_high, run_id, eval_id
+SELECT label, algorithm, model, seed, step, dataset, protocol, decoding, k, n, n_passed, n_answers,
+       pass_at_1, interval_low, interval_high, run_id, eval_id
 FROM eval_curve
 QUALIFY row_number() OVER (
     PARTITION BY run_id, dataset, protocol, decoding
@@ -83,11 +120,13 @@ COMMENT ON COLUMN leaderboard.step IS 'optimizer step of the policy; NULL outsid
 COMMENT ON COLUMN leaderboard.dataset IS 'problem set';
 COMMENT ON COLUMN leaderboard.protocol IS 'prompt form';
 COMMENT ON COLUMN leaderboard.decoding IS 'greedy or the sampling parameters';
-COMMENT ON COLUMN leaderboard.k IS 'problems whose first completion passes every assert';
+COMMENT ON COLUMN leaderboard.k IS 'problems solved; NULL where several completions a problem were sampled';
+COMMENT ON COLUMN leaderboard.n_answers IS 'completions of all problems; n where there is one each';
+COMMENT ON COLUMN leaderboard.n_passed IS 'of these those that pass every assert; k where there is one each';
 COMMENT ON COLUMN leaderboard.n IS 'problems evaluated';
-COMMENT ON COLUMN leaderboard.pass_at_1 IS 'k / n, 0..1';
-COMMENT ON COLUMN leaderboard.interval_low IS 'lower end of the Wilson interval, 0..1';
-COMMENT ON COLUMN leaderboard.interval_high IS 'upper end of the Wilson interval, 0..1';
+COMMENT ON COLUMN leaderboard.pass_at_1 IS 'k / n, 0..1; of several completions a problem mean@n, the mean over problems of the share that passes';
+COMMENT ON COLUMN leaderboard.interval_low IS 'lower end of its 95 % interval, 0..1: Wilson, of mean@n as in mean_at_n';
+COMMENT ON COLUMN leaderboard.interval_high IS 'upper end of that interval, 0..1';
 COMMENT ON COLUMN leaderboard.run_id IS 'run that holds the evaluation';
 COMMENT ON COLUMN leaderboard.eval_id IS 'evaluation within the run';
 
@@ -97,20 +136,20 @@ CREATE VIEW reward_curve AS
 WITH by_group AS (
     SELECT run_id, step, group_index, count(*) AS n, sum(reward) AS reward_sum,
            count(reward) AS n_rewarded, avg(reward) AS reward_mean, sum(correctness) AS correctness_sum,
-           sum(format_score) AS format_sum,
+           count(correctness) AS n_correctness, sum(format_score) AS format_sum, count(format_score) AS n_format,
            count(*) FILTER (n_passed = n_asserts) AS n_solved, count(n_passed) AS n_graded,
            count(*) FILTER (truncated) AS n_truncated, count(truncated) AS n_measured,
-           sum(n_completion_tokens) AS tokens, max(reward) = min(reward) AS flat
+           sum(n_completion_tokens) AS tokens, count(n_completion_tokens) AS n_counted, max(reward) = min(reward) AS flat
     FROM rollouts GROUP BY ALL)
 SELECT run_id, step, sum(n) AS n_completions, count(*) AS n_groups,
        sum(reward_sum) / sum(n_rewarded) AS reward_mean,
        avg(reward_mean) - t_half(count(reward_mean), stddev_samp(reward_mean)) AS interval_low,
        avg(reward_mean) + t_half(count(reward_mean), stddev_samp(reward_mean)) AS interval_high,
-       sum(correctness_sum) / sum(n) AS correctness_mean,
-       sum(format_sum) / sum(n) AS format_mean,
+       sum(correctness_sum) / sum(n_correctness) AS correctness_mean,
+       sum(format_sum) / sum(n_format) AS format_mean,
        sum(n_solved) / nullif(sum(n_graded), 0) AS solved_fraction,
        sum(n_truncated) / nullif(sum(n_measured), 0) AS truncated_fraction,
-       sum(tokens) / sum(n) AS completion_tokens_mean,
+       sum(tokens) / sum(n_counted) AS completion_tokens_mean,
        count(*) FILTER (flat) / nullif(count(flat), 0) AS flat_group_fraction
 FROM by_group GROUP BY run_id, step;
 COMMENT ON VIEW reward_curve IS 'training reward and its parts by step, from the stored completions';
@@ -166,34 +205,8 @@ COMMENT ON COLUMN pass_at_k.pass_at_k IS 'probability that one of k completions 
 COMMENT ON COLUMN pass_at_k.interval_low IS 'lower end of its 95 % interval over problems: Wilson, by how many zeros and ones the values are worth';
 COMMENT ON COLUMN pass_at_k.interval_high IS 'upper end of that interval';
 
--- mean@n of each evaluation that sampled several completions a problem: the share of completions that pass.
-CREATE VIEW mean_at_n AS
-WITH by_task AS (
-    SELECT run_id, eval_id, task_id, count(*) AS n, avg(passed::INT) AS share
-    FROM eval_results GROUP BY ALL),
-summed AS (
-    SELECT run_id, eval_id, min(n) AS n_samples, count(*) AS n_problems, avg(share) AS mean_at_n,
-           worth(count(*), sum(share), sum(share * share)) AS worth,
-           sqrt(sum(share * (1 - share) / nullif(n - 1, 0))) / count(*) AS sampling_error
-    FROM by_task GROUP BY ALL)
-SELECT s.run_id, s.eval_id, e.step, n_samples, n_problems, mean_at_n,
-       wilson_low(mean_at_n, worth) AS interval_low, wilson_high(mean_at_n, worth) AS interval_high,
-       sampling_error
-FROM summed s LEFT JOIN evals e USING (run_id, eval_id)
-WHERE n_samples > 1;
-COMMENT ON VIEW mean_at_n IS 'share of sampled completions that pass, of each evaluation with several a problem';
-COMMENT ON COLUMN mean_at_n.run_id IS 'key into runs';
-COMMENT ON COLUMN mean_at_n.eval_id IS 'evaluation within the run';
-COMMENT ON COLUMN mean_at_n.step IS 'optimizer step of the policy; NULL outside training';
-COMMENT ON COLUMN mean_at_n.n_samples IS 'completions a problem: the least over its problems';
-COMMENT ON COLUMN mean_at_n.n_problems IS 'problems evaluated';
-COMMENT ON COLUMN mean_at_n.mean_at_n IS 'mean over problems of the share of completions that pass, 0..1';
-COMMENT ON COLUMN mean_at_n.interval_low IS 'lower end of the 95 % interval over problems, 0..1: Wilson, by how many zeros and ones the shares are worth';
-COMMENT ON COLUMN mean_at_n.interval_high IS 'upper end of that interval, 0..1';
-COMMENT ON COLUMN mean_at_n.sampling_error IS 'standard error that sampling these problems again would show, 0..1: what two checkpoints on the same problems differ by';
-
--- Problems that one evaluation solves and another does not, first completion of each.
--- Filter on run_a, eval_a, run_b, eval_b; the problem sets and prompt forms agree.
+-- Problems that one evaluation solves and another does not; of several completions a problem none can be told.
+-- Filter on run_a, eval_a, run_b, eval_b; the problem sets, prompt forms and decoding agree.
 CREATE VIEW flips AS
 SELECT a.run_id AS run_a, a.eval_id AS eval_a, b.run_id AS run_b, b.eval_id AS eval_b,
        a.task_id, a.passed AS passed_a, b.passed AS passed_b,
@@ -203,9 +216,12 @@ FROM eval_results a
 JOIN evals ea ON ea.run_id = a.run_id AND ea.eval_id = a.eval_id
 JOIN eval_results b ON b.task_id = a.task_id AND b.sample_index = 0 AND b.passed <> a.passed
 JOIN evals eb ON eb.run_id = b.run_id AND eb.eval_id = b.eval_id
-             AND eb.dataset = ea.dataset AND eb.protocol = ea.protocol
+             AND eb.dataset = ea.dataset AND eb.protocol = ea.protocol AND eb.decoding = ea.decoding
+             AND coalesce(eb.dataset_sha256 = ea.dataset_sha256, true)
+ANTI JOIN mean_at_n ma ON ma.run_id = a.run_id AND ma.eval_id = a.eval_id
+ANTI JOIN mean_at_n mb ON mb.run_id = b.run_id AND mb.eval_id = b.eval_id
 WHERE a.sample_index = 0;
-COMMENT ON VIEW flips IS 'problems on which two evaluations differ; filter on run_a, eval_a, run_b, eval_b';
+COMMENT ON VIEW flips IS 'problems on which two evaluations of one completion a problem differ; filter on run_a, eval_a, run_b, eval_b';
 COMMENT ON COLUMN flips.run_a IS 'run of the first evaluation';
 COMMENT ON COLUMN flips.eval_a IS 'first evaluation';
 COMMENT ON COLUMN flips.run_b IS 'run of the second evaluation';
@@ -270,15 +286,15 @@ COMMENT ON COLUMN audit_summary.step_of_max IS 'optimizer step where it was foun
 COMMENT ON COLUMN audit_summary.threshold IS 'largest difference that passes';
 COMMENT ON COLUMN audit_summary.passed IS 'whether every comparison passed';
 
--- What the SDPO teacher had to go on.
+-- What the SDPO teacher had to go on. An imported log does not tell of a teacher.
 CREATE VIEW teacher_coverage AS
 SELECT run_id, step, count(*) AS n_completions,
        count(teacher_prompt) / count(*) AS coverage_fraction,
        count(demonstration_member) / count(*) AS demonstration_fraction,
        count(*) FILTER (feedback_used) / count(*) AS feedback_used_fraction,
        count(feedback) / count(*) AS feedback_fraction
-FROM rollouts GROUP BY run_id, step ORDER BY run_id, step;
-COMMENT ON VIEW teacher_coverage IS 'share of completions whose teacher had something to show, by step';
+FROM rollouts WHERE outcome <> 'imported' GROUP BY run_id, step ORDER BY run_id, step;
+COMMENT ON VIEW teacher_coverage IS 'share of completions whose teacher had something to show, by step; without imported ones, which do not tell';
 COMMENT ON COLUMN teacher_coverage.run_id IS 'key into runs';
 COMMENT ON COLUMN teacher_coverage.step IS 'optimizer step, from 1';
 COMMENT ON COLUMN teacher_coverage.n_completions IS 'completions of the step';
@@ -295,7 +311,7 @@ WITH shown AS (
                          CASE WHEN demonstration_member IS NOT NULL THEN 'peer'
                               WHEN config ->> '$.bench.teacher_context' IN ('nothing', 'reference')
                               THEN config ->> '$.bench.teacher_context' ELSE 'feedback' END) AS context
-    FROM rollouts r JOIN runs USING (run_id))
+    FROM rollouts r JOIN runs USING (run_id) WHERE outcome <> 'imported')
 SELECT run_id, step, group_index, member_index,
        CASE WHEN teacher_prompt IS NULL THEN 'none'
             WHEN context = 'nothing' THEN 'own prompt'
@@ -304,7 +320,7 @@ SELECT run_id, step, group_index, member_index,
        END AS teacher_kind,
        reward
 FROM shown;
-COMMENT ON VIEW shown_to_teacher IS 'what the teacher of each rollout was shown';
+COMMENT ON VIEW shown_to_teacher IS 'what the teacher of each rollout was shown; without imported ones, which do not tell';
 COMMENT ON COLUMN shown_to_teacher.run_id IS 'key into runs';
 COMMENT ON COLUMN shown_to_teacher.step IS 'optimizer step, from 1';
 COMMENT ON COLUMN shown_to_teacher.group_index IS 'problem among those sampled in the step, from 0';
@@ -426,13 +442,14 @@ sampled AS (SELECT run_id, count(*) AS n_rollouts, max(step) AS last_step FROM r
 headline AS (
     -- One evaluation: of two at one step the greedy one, whose name is the shorter.
     SELECT run_id, arg_max(e, (coalesce(step, 9223372036854775807), -length(eval_id), eval_id)) AS last
-    FROM evals e GROUP BY run_id)
+    FROM eval_curve e GROUP BY run_id)
 SELECT r.run_id, r.kind, r.algorithm, r.label, r.seed, r.model, r.dataset, s.last.state AS state, s.n_attempts,
        greatest(p.last_step, c.last_step) AS last_step,
        CASE WHEN try_cast(r.config ->> '$.training.max_steps' AS BIGINT) > 0
             THEN try_cast(r.config ->> '$.training.max_steps' AS BIGINT) END AS planned_steps,
        coalesce(c.n_rollouts, 0) AS n_rollouts, p.last_reward,
-       h.last.k AS k, h.last.n AS n, h.last.k / nullif(h.last.n, 0) AS pass_at_1, r.created_at,
+       h.last.k AS k, h.last.n AS n, h.last.n_passed AS n_passed, h.last.n_answers AS n_answers,
+       h.last.pass_at_1 AS pass_at_1, r.created_at,
        s.last.changed_at AS state_at, s.last.error AS error
 FROM runs r
 LEFT JOIN last_state s USING (run_id)
@@ -454,9 +471,11 @@ COMMENT ON COLUMN run_overview.last_step IS 'last optimizer step with rows; NULL
 COMMENT ON COLUMN run_overview.planned_steps IS 'optimizer steps that the configuration asks for; NULL where it names epochs';
 COMMENT ON COLUMN run_overview.last_reward IS 'mean reward of the last step, points; NULL outside training';
 COMMENT ON COLUMN run_overview.n_rollouts IS 'completions sampled in training';
-COMMENT ON COLUMN run_overview.k IS 'problems solved in the last evaluation; NULL if none';
+COMMENT ON COLUMN run_overview.k IS 'problems solved in the last evaluation; NULL if none, or where several completions a problem were sampled';
 COMMENT ON COLUMN run_overview.n IS 'problems of the last evaluation; NULL if none';
-COMMENT ON COLUMN run_overview.pass_at_1 IS 'k / n, 0..1';
+COMMENT ON COLUMN run_overview.n_passed IS 'its completions that pass every assert; NULL if none';
+COMMENT ON COLUMN run_overview.n_answers IS 'its completions; n where there is one a problem';
+COMMENT ON COLUMN run_overview.pass_at_1 IS 'as in eval_curve, 0..1';
 COMMENT ON COLUMN run_overview.created_at IS 'UTC start, ISO 8601';
 COMMENT ON COLUMN run_overview.state_at IS 'UTC time of the last state, ISO 8601';
 COMMENT ON COLUMN run_overview.error IS 'what ended the run; NULL where nothing went wrong';

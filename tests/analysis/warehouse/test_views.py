@@ -142,6 +142,8 @@ def test_mean_at_n_has_the_problems_interval_and_the_samplings_error(connection)
             3,
             4,
             3,
+            13,
+            8,
             pytest.approx(mean),
             pytest.approx(middle - half, abs=1e-6),
             pytest.approx(middle + half, abs=1e-6),
@@ -156,7 +158,7 @@ def test_mean_at_n_of_one_problem_stays_within_0_and_1(connection):
     assert found == [(0.0, 0.0, pytest.approx(1, abs=1e-6), None)]
 
 
-def test_flips_compare_first_completions_of_like_evaluations(connection):
+def test_flips_compare_like_evaluations(connection):
     put(
         connection,
         "evals",
@@ -171,7 +173,6 @@ def test_flips_compare_first_completions_of_like_evaluations(connection):
             connection,
             "eval_results",
             result("a", task, before),
-            result("a", task, not before, 1),
             result("b", task, after, eval_id="late", outcome="passed" if after else "timeout"),
             result("c", task, not before),
             result("d", task, not before),
@@ -275,3 +276,46 @@ def test_a_runs_overview_has_its_last_state_step_reward_and_evaluation(connectio
         ("b", None, None, None, None, None, 0, None, None, None, None),
         ("a", "running", 2, "t1", 5, 20, 2, 0.7, 3, 30, 0.1),
     ]
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_several_completions_a_problem_are_shown_by_their_mean_and_none_is_called_solved(
+    connection, uneven
+):
+    put(connection, "runs", {"run_id": "r", "label": "sampled"}, {"run_id": "s", "label": "single"})
+    first = {"n": 2, "k": 2, "interval_low": 0.34, "interval_high": 1.0}
+    put(connection, "evals", evaluation("r", **first), evaluation("s", **first))
+    put(connection, "eval_results", result("r", 1, True), result("r", 1, False, 1))
+    put(connection, "eval_results", *(result("s", task, True) for task in (1, 2)))
+    put(connection, "eval_results", result("r", 2, True))
+    shares, n_passed, n_answers = [0.5, 1.0], 2, 3
+    if not uneven:
+        put(connection, "eval_results", result("r", 2, False, 1))
+        shares, n_passed, n_answers = [0.5, 0.5], 2, 4
+    low, high = wilson_of_mean(shares)
+    for view in ("leaderboard", "eval_curve"):
+        found = seen(
+            connection,
+            f"""SELECT k, n, n_passed, n_answers, pass_at_1, interval_low, interval_high FROM {view}
+                ORDER BY run_id""",  # noqa: S608
+        )
+        assert found[0][:4] == (None, 2, n_passed, n_answers)
+        assert found[0][4:] == pytest.approx((sum(shares) / 2, low, high), abs=1e-6)
+        assert found[1] == (2, 2, 2, 2, 1.0, 0.34, 1.0)
+    overview = "SELECT k, n, n_passed, n_answers, pass_at_1 FROM run_overview ORDER BY run_id"
+    assert seen(connection, overview) == [
+        (None, 2, n_passed, n_answers, sum(shares) / 2),
+        (2, 2, 2, 2, 1.0),
+    ]
+
+
+def test_of_several_completions_a_problem_no_flip_is_told(connection):
+    put(connection, "evals", *(evaluation(run) for run in "ab"))
+    put(connection, "evals", evaluation("c", decoding="T 0.7"), evaluation("d", dataset_sha256="x"))
+    put(connection, "evals", evaluation("e", dataset_sha256="y"))
+    for run, passed in zip("abcde", (True, False, False, True, False), strict=True):
+        put(connection, "eval_results", result(run, 1, passed))
+    query = "SELECT run_a, run_b FROM flips WHERE passed_a ORDER BY ALL"
+    assert seen(connection, query) == [("a", "b"), ("a", "e"), ("d", "b")]
+    put(connection, "eval_results", result("b", 1, True, 1))
+    assert seen(connection, query) == [("a", "e")]
