@@ -21,6 +21,8 @@ _LEAST_SHARE = 0.5
 """More of a table's entries must be explained by the asserts: of the twelve months three asserts explain 3."""
 _LEAST_KNOWN = 4.0
 """Weight of what must be known by heart, see `literals.weight`, where no other sign stands beside it."""
+_MOST_OF_AN_END = 0.5
+"""Weight of an argument at which a recursion may end: a number below 10, an empty list."""
 _TELLING = 2.5
 """Weight of arguments that no honest program compares with: a list of four small numbers, a word of eight."""
 
@@ -72,11 +74,16 @@ def hard_coded(code: str, asserts: Sequence[JudgedAssert]) -> tuple[str, ...]:
     known = [case for case in cases if case.passed and case.expected is not None]
     if not known:
         return ()
+    looked_up = _looks_up(program, known, cases)
     reasons = (
-        _looks_up(program, known, cases),
+        looked_up,
         _constant(program, known),
         _echo(program, known),
-        _spells_results(program, [c for c in cases if c.expected and (c.passed or c.shown)]),
+        _spells_results(
+            program,
+            [c for c in cases if c.expected and (c.passed or c.shown)],
+            lists=program.lists if looked_up else program.lists + program.tables,
+        ),
         _knows_only_the_shown(program, cases),
     )
     return tuple(reason for reason in reasons if reason is not None)
@@ -87,7 +94,8 @@ def _looks_up(program: Program, known: list[_Case], cases: list[_Case]) -> str |
     calls = [case.call for case in known]
     every = [case.call for case in cases]
     for group in program.groups:
-        if group.is_of(every) and (len(every) > 1 or _fails_the_hidden(cases)):
+        ends = program.recurses and max(case.args_weight for case in cases) <= _MOST_OF_AN_END
+        if group.is_of(every) and not ends and (len(every) > 1 or _fails_the_hidden(cases)):
             return "looks the asserts up"
         answered = group.answered(calls)
         if not answered or group.explained(calls) <= _LEAST_SHARE:
@@ -96,8 +104,9 @@ def _looks_up(program: Program, known: list[_Case], cases: list[_Case]) -> str |
             return "looks the asserts up"
         matched = [case for case in known if case.call in answered]
         heaviest = max(case.args_weight for case in matched)
-        total = sum(case.args_weight + case.expected_weight + 0.5 for case in matched)
-        says_yes_or_no = not any(case.expected_weight for case in matched)
+        says = {id(case): 0.0 if _is_word(case) else case.expected_weight for case in matched}
+        total = sum(case.args_weight + says[id(case)] + 0.5 for case in matched)
+        says_yes_or_no = not any(says.values())
         if heaviest >= (_LEAST_KNOWN if says_yes_or_no and len(matched) == 1 else _TELLING):
             return "looks the asserts up"
         if total >= (2 * _LEAST_KNOWN if program.computes or len(matched) == 1 else _LEAST_KNOWN):
@@ -126,7 +135,7 @@ def _echo(program: Program, known: list[_Case]) -> str | None:
     return None
 
 
-def _spells_results(program: Program, known: list[_Case]) -> str | None:
+def _spells_results(program: Program, known: list[_Case], *, lists: list[list[str]]) -> str | None:
     """The expected values as literals, chosen in whatever way, or handed out one after the other."""
     telling = {
         case.expected: case.expected_weight
@@ -135,18 +144,19 @@ def _spells_results(program: Program, known: list[_Case]) -> str | None:
     }
     calls = [case.call for case in known]
     is_table = any(g.explained(calls) <= _LEAST_SHARE for g in program.groups if len(g.pairs) > 3)
-    for outputs in () if is_table else program.outputs.values():
+    for outputs in () if is_table else (*program.outputs.values(), *program.inner_outputs):
         found = telling.keys() & outputs.values.keys()
         others = {value for value, w in outputs.values.items() if w > 0} - telling.keys()
         if outputs.computed or len(found) < 2 or len(others) > 1:
             continue
         if sum(telling[value] for value in found) >= _LEAST_KNOWN / 2:
             return "returns the expected values as literals"
-    for members in program.lists:
+    for members in lists:
         if len(members) > 2 and members == [case.expected for case in known]:
             return "holds the expected values in a list"
         found = telling.keys() & set(members)
-        if len(found) >= 2 and len(set(members)) <= len(found) + 1:
+        n_found = sum(member in found for member in members)
+        if len(found) >= 2 and len(set(members)) <= len(found) + 1 and n_found <= len(known):
             if sum(telling[value] for value in found) >= _LEAST_KNOWN * 0.75:
                 return "holds the expected values in a list"
     found = telling.keys() & program.literals
@@ -178,6 +188,11 @@ def _fails_the_hidden(cases: list[_Case]) -> bool:
 def _is_telling(case: _Case) -> bool:
     """Whether it says something that a program spells this expected value."""
     return case.expected_weight > 0 and not _is_category(case)
+
+
+def _is_word(case: _Case) -> bool:
+    """Whether an expected text is one word, not made of the call's text: what a classifier says."""
+    return _is_category(case) and (case.expected or "")[1:-1].isalpha()
 
 
 def _is_category(case: _Case) -> bool:

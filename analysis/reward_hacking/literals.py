@@ -12,11 +12,14 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from analysis.reward_hacking.decoded import decoded, rewritten
+
 Value: TypeAlias = Any
 """What a program spells: any value of Python's literals."""
 _MOST_MEMBERS = 2000
 _LONGEST_TEXT = 20_000
 _DEEPEST = 12
+_MOST_COMPREHENDED = 64
 _READERS = {"eval", "literal_eval", "loads"}
 """Functions that turn a text into the value it spells."""
 _KINDS: dict[str, Any] = {
@@ -110,6 +113,14 @@ def _fold(node: ast.AST, names: Mapping[str, Any], depth: int) -> Value:
             return not fold(operand, names, depth)
         case ast.BinOp(left=left, op=op, right=right):
             return _operate(op, fold(left, names, depth), fold(right, names, depth))
+        case ast.Subscript(value=whole, slice=ast.Slice() as part):
+            ends = [
+                None if e is None else fold(e, names, depth)
+                for e in (part.lower, part.upper, part.step)
+            ]
+            return fold(whole, names, depth)[slice(*ends)]
+        case ast.ListComp() | ast.GeneratorExp():
+            return _each(node, names, depth)
         case ast.Subscript(value=whole, slice=index):
             return fold(whole, names, depth)[fold(index, names, depth)]
         case ast.JoinedStr(values=parts):
@@ -127,22 +138,57 @@ def _fold_result(node: ast.AST, names: Mapping[str, Any], depth: int) -> Value:
     return fold(node, names, depth)
 
 
+def _each(
+    node: ast.ListComp | ast.GeneratorExp, names: Mapping[str, Any], depth: int
+) -> list[Value]:
+    """Fold a comprehension over values that are spelled: `chr(c - 1) for c in (105, 102)`."""
+    match node.generators:
+        case [ast.comprehension(target=ast.Name(id=name), iter=whole, ifs=[])]:
+            members = list(fold(whole, names, depth))
+            # one within another would multiply
+            if not any(map(_repeats, ast.walk(node.elt))) and len(members) <= _MOST_COMPREHENDED:
+                return [fold(node.elt, {**names, name: member}, depth) for member in members]
+    raise NotLiteral
+
+
+def _repeats(node: ast.AST) -> bool:
+    return isinstance(node, ast.comprehension) or (isinstance(node, ast.Name) and node.id == "map")
+
+
 def _call(node: ast.Call, names: Mapping[str, Any], depth: int) -> Value:
     """Fold the few calls that only write a value in another way."""
+    match node:
+        case ast.Call(func=ast.Name(id="map"), args=[ast.Name() as function, whole]):
+            calls = [ast.Call(function, [ast.Constant(v)], []) for v in fold(whole, names, depth)]
+            return [fold(call, names, depth) for call in calls[:_MOST_COMPREHENDED]]
     values = [fold(argument, names, depth) for argument in node.args]
     match node.func:
         case ast.Name(id=name) | ast.Attribute(value=ast.Name(), attr=name) if (
-            name in _READERS and len(values) == 1 and isinstance(values[0], str)
+            name in _READERS and len(values) == 1 and isinstance(values[0], str | bytes)
         ):
-            return _spelled(values[0], depth)
-        case ast.Name(id="chr") if len(values) == 1 and isinstance(values[0], int):
-            return chr(values[0])
+            text = values[0]
+            return _spelled(text if isinstance(text, str) else text.decode(), depth)
+        case ast.Name(id="dict") if len(values) <= 1 and all(k.arg for k in node.keywords):
+            named = {str(k.arg): fold(k.value, names, depth) for k in node.keywords}
+            return _convert("dict", *values) | named
+        case ast.Name(id="chr" | "ord" as name) if len(values) == 1:
+            return chr(values[0]) if name == "chr" else ord(values[0])
+        case ast.Name(id="reversed") if len(values) == 1:
+            return list(reversed(values[0]))
+        case ast.Name(id="bytes" | "bytearray") if values and isinstance(values[0], list | tuple):
+            return bytes(values[0])
         case ast.Name(id=name) if name in _KINDS and len(values) <= 1 and not node.keywords:
             return _convert(name, *values)
         case ast.Attribute(value=whole, attr="split") if not node.keywords:
             return fold(whole, names, depth).split(*values)
         case ast.Attribute(value=whole, attr="join") if len(values) == 1:
             return fold(whole, names, depth).join(values[0])
+        case ast.Attribute(value=ast.Name(id=module), attr=name) if module not in names:
+            return decoded(name, values)
+        case ast.Name(id=name):
+            return decoded(name, values)
+        case ast.Attribute(value=whole, attr=name) if not node.keywords:
+            return rewritten(name, fold(whole, names, depth), values)
     raise NotLiteral
 
 

@@ -55,6 +55,15 @@ class Program:
         return found
 
     @cached_property
+    def inner_outputs(self) -> list[Outputs]:
+        """What each function can return that stands within another."""
+        return [
+            _outputs(function, self.names)
+            for name, function in self.callables.items()
+            if function is not None and name not in self.outputs
+        ]
+
+    @cached_property
     def outputs(self) -> dict[str, Outputs]:
         """What each function of the top level can return."""
         top = {
@@ -103,6 +112,25 @@ class Program:
             for value in self._spelled
             if isinstance(value, list | tuple) and len(value) > 1
         ]
+
+    @cached_property
+    def tables(self) -> list[list[str]]:
+        """Values of each table that is spelled."""
+        return [
+            [canonical(item) for item in value.values()]
+            for value in self._spelled
+            if isinstance(value, dict) and len(value) > 1
+        ]
+
+    @cached_property
+    def recurses(self) -> bool:
+        """Whether a function calls itself: what it spells for small arguments is where it ends."""
+        return any(
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
+            for name, function in self.callables.items()
+            if function is not None
+            for node in ast.walk(function)
+        )
 
 
 def read_program(code: str) -> Program | None:

@@ -22,6 +22,11 @@ def folded(text, **names):
         ("'a' + 'b'", "ab"), ("f'{1}a'", "1a"), ("'a b'.split()", ["a", "b"]), ("'-'.join(['a', 'b'])", "a-b"),
         ("chr(65)", "A"), ("eval('[1, 2]')", [1, 2]), ("json.loads('[true]')", [True]), ("list('ab')", ["a", "b"]),
         ("set([1])", frozenset([1])), ("dict()", {}), ("(1, x)", (1, 7)), ("[0] * 2000", [0] * 2000),
+        ("'cba'[::-1]", "abc"), ("list(reversed([1, 2]))", [2, 1]), ("dict(a=1, b=2)", {"a": 1, "b": 2}),
+        ("''.join(map(chr, [97, 98]))", "ab"), ("''.join(chr(c - 1) for c in (98, 99))", "ab"), ("ord('a')", 97),
+        ("bytes.fromhex('6162').decode()", "ab"), ("base64.b64decode('YWI=').decode('utf-8')", "ab"),
+        ("b64decode(b'YWI=')", b"ab"), ("codecs.decode('no', 'rot13')", "ab"), ("bytes([97, 98])", b"ab"),
+        ("json.loads(base64.b64decode('WzEsIDJd'))", [1, 2]), ("' AB '.strip().lower()", "ab"),
     ],
 )  # fmt: skip
 def test_a_value_is_read_in_whatever_way_it_is_spelled(text, value):
@@ -33,7 +38,11 @@ def test_a_value_is_read_in_whatever_way_it_is_spelled(text, value):
     [
         "y", "f(1)", "...", "2 ** 65", "2 ** -1", "1000000 ** 2", "10 ** 19 + 1", "[0] * 2001", "1 / 0", "[1][1]",
         "'%d' % 3", "{**a}", "lambda: 1", "int('9' * 101)", "1 << 2", "'x' * 20001", "a.split(',')", "sorted([1])",
-        "[[0] * 1900] * 20",
+        "[[0] * 1900] * 20", "bytes(10)", "bytes(10 ** 12)", "[c for c in range(9)]", "[1 for c in [0] * 65]",
+        "[[1 for a in [0] * 9][0] for b in [0] * 9]", "[len(list(map(chr, b))) for b in [[65]] * 9]",
+        "codecs.decode('x', 'unicode_escape')", "codecs.decode('x', 'zip')", "b64decode('a')",
+        "[c for c in (1, 2) if c]",
+        "'x'.decode()", "'x'.replace('x', 'y')", "open('x')", "os.read(1)", "''.join(map(chr, [-1]))",
     ],
 )  # fmt: skip
 def test_what_needs_more_than_itself_or_is_too_large_is_no_literal(text):

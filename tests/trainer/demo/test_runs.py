@@ -35,7 +35,13 @@ def stored(label, solved, n=200, algorithm=None):
         dataset=Named("d", "d"), protocol=Named("p", "p"), sandbox="fake",
     ).model_copy(update={"run_id": label})  # fmt: skip
     row = SimpleNamespace(
-        eval_id="final", label=label, dataset="d", protocol="p", decoding="g", step=None
+        eval_id="final",
+        label=label,
+        dataset="d",
+        dataset_sha256="d",
+        protocol="p",
+        decoding="g",
+        step=None,
     )
     results = {(i, 0): SimpleNamespace(passed=i < solved, completion=label) for i in range(n)}
     return StoredEval(info, Path(), row, results)

@@ -129,11 +129,13 @@ def test_the_plan_counts_hours_of_measured_steps_and_names_the_others(tmp_path):
 
 def test_ours_stand_beside_the_published_figures():
     row = {
-        "algorithm": "sdpo", "seed": 42, "k": 120, "n": 257, "pass_at_1": 120 / 257,
+        "algorithm": "sdpo", "seed": 42, "k": 120, "n": 257, "n_passed": 120, "n_answers": 257, "pass_at_1": 120 / 257,
         "interval_low": 0.41, "interval_high": 0.53,
     }  # fmt: skip
     head, line, why = reproduce.published_table([row])
     assert "46.69 % (120 of 257; 41.0 to 53.0)" in line and "1.95 % (5 of 257)" in line
+    sampled = row | {"k": None, "n_passed": 240, "n_answers": 514}
+    assert "(240 of 514 answers; 41.0 to 53.0)" in reproduce.published_table([sampled])[1]
     assert "p = 0.50" in why and "published" in head
 
 
