@@ -82,6 +82,15 @@ class LazyGroup(click.Group):
                     sys.stderr.flush()
                     os._exit(_INTERRUPTED)
                 raise
+            except OSError as error:
+                if not _output_fails():
+                    raise
+                click.echo(
+                    f"Error: what is printed must be taken, got {error.strerror!r} from standard output; "
+                    "free space or print elsewhere",
+                    err=True,
+                )
+                raise SystemExit(1) from None
         return super().main(*args, **kwargs)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -98,6 +107,18 @@ class LazyGroup(click.Group):
         """Run the command."""
         with _one_line():
             return super().invoke(ctx)
+
+
+def _output_fails() -> bool:
+    """Whether standard output takes nothing, as on a full disk; then nothing more is written to it."""
+    try:
+        print(flush=True)  # what could not be written before is forgotten
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # else it is tried again, and fails, at the end
+        os.close(nowhere)
+        return True
+    return False
 
 
 @contextlib.contextmanager

@@ -172,6 +172,7 @@ def test_an_evaluation_on_the_way_also_samples_and_says_mean_at_n(
         row["decoding"] for row in finished.rows["evals"] if row["eval_id"].endswith("sampled")
     }
     assert decoding.startswith("temperature 0.7, top_p 1, n 4")
+    assert len({row["dataset_sha256"] for row in finished.rows["evals"]} - {None}) == 1
     ingest(tmp_path / "runs", tmp_path / "results.duckdb")
     with connect(tmp_path / "results.duckdb") as connection:
         stored = run_query(connection, "FROM mean_at_n ORDER BY step").records()
