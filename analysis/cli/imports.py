@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +13,10 @@ from analysis.cli.options import RUNS_DIR, one_line_errors
 from analysis.imports.exported import restore
 from analysis.imports.foreign import read_log
 from analysis.imports.foreign_evals import Imported
-from analysis.journal.journal import Journal, StoreError, labelled_runs, same_label
+from analysis.journal.journal import StoreError, labelled_runs, same_label
+from analysis.journal.restored import write_restored
 from analysis.provenance import check_label, config_sha256, new_run_id
-from analysis.records import Eval, EvalResult, Record, RunInfo
+from analysis.records import Eval, EvalResult, Record, RunInfo, RunState
 from analysis.render import echo
 
 
@@ -93,9 +93,10 @@ def import_command(
         protocol_sha256="unknown",
         sandbox="unknown",
     )
-    with Journal.create(runs_dir, info) as journal:
-        for record in chain.from_iterable(each.records for each in found.values()):
-            journal.append(record)
+    begun = RunState(attempt=0, state="running", changed_at=info.created_at)
+    ended = begun.model_copy(update={"state": "finished"})
+    records = [begun, *(record for each in found.values() for record in each.records), ended]
+    write_restored(runs_dir, info, ((0, record) for record in records), host="imported")
     _tell(found, n_replaced)
     echo(f"run {info.run_id}")
 

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
@@ -21,8 +22,16 @@ from analysis.journal.journal import (
 from analysis.journal.lines import HEADER_TABLE, encode
 from analysis.records import SCHEMA_VERSION, Record, RunInfo, SegmentHeader
 
+_LONG_AGO_S = 60
 
-def write_restored(runs_dir: Path, info: RunInfo, rows: Iterable[tuple[int, Record]]) -> int:
+
+def write_restored(
+    runs_dir: Path,
+    info: RunInfo,
+    rows: Iterable[tuple[int, Record]],
+    *,
+    host: str = "restored",
+) -> int:
     """Write `runs_dir/<run_id>/` with run.json and one segment an attempt; returns the number of rows.
 
     The run counts as the newest of the folder.
@@ -31,6 +40,7 @@ def write_restored(runs_dir: Path, info: RunInfo, rows: Iterable[tuple[int, Reco
         runs_dir: folder of the runs' folders; made where it is missing.
         info: what run.json says.
         rows: (attempt, record), by ascending attempt.
+        host: what stands for the machine that wrote the rows.
 
     Raises:
         StoreError: the run exists, its id is no plain file name, or the folder cannot be written.
@@ -50,7 +60,8 @@ def write_restored(runs_dir: Path, info: RunInfo, rows: Iterable[tuple[int, Reco
         lock_fd = lock_run(staged)  # says that its writer lives
         write_durably(staged / "run.json", info.model_dump_json(indent=2).encode())
         for attempt, records in groupby(rows, key=lambda row: row[0]):
-            n_rows += _write_segment(staged, info, attempt, (record for _, record in records))
+            written = (record for _, record in records)
+            n_rows += _write_segment(staged, info, attempt, written, host=host)
         os.rename(staged, run_dir)
         sync_folder(runs_dir)
     except OSError as error:
@@ -66,23 +77,28 @@ def write_restored(runs_dir: Path, info: RunInfo, rows: Iterable[tuple[int, Reco
 
 
 def _remove_leftovers(runs_dir: Path, run_id: str) -> None:
-    """Remove what was left of this run where its writer was killed: nobody holds its lock."""
+    """Remove what was left of this run, and long ago of others, where the writer was killed: nobody holds its lock."""
     of_this = re.compile(re.escape(f".new-{run_id}-") + "[0-9a-f]{8}")
-    for name in filter(of_this.fullmatch, os.listdir(runs_dir)):
+    for name in filter(re.compile(r"\.new-.+-[0-9a-f]{8}").fullmatch, os.listdir(runs_dir)):
         with contextlib.suppress(OSError, StoreError):
+            age_s = time.time() - (runs_dir / name).stat().st_mtime
+            if not of_this.fullmatch(name) and age_s < _LONG_AGO_S:  # it may not have its lock yet
+                continue
             lock_fd = lock_run(runs_dir / name)
             shutil.rmtree(runs_dir / name, ignore_errors=True)
             os.close(lock_fd)
 
 
-def _write_segment(run_dir: Path, info: RunInfo, attempt: int, records: Iterable[Record]) -> int:
+def _write_segment(
+    run_dir: Path, info: RunInfo, attempt: int, records: Iterable[Record], *, host: str
+) -> int:
     """Write the file of one attempt. Its process is not known any more: 0."""
     header = SegmentHeader(
         schema_version=SCHEMA_VERSION,
         run_id=info.run_id,
         attempt=attempt,
         pid=0,
-        host="restored",
+        host=host,
         opened_at=info.created_at,
     )
     n_rows = 0
