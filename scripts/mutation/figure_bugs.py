@@ -236,8 +236,8 @@ FIGURE_BUGS = (
     Bug(
         "statistics",
         "each run of the page is a seed of its own",
-        "repeat = info.seed if info.algorithm else (info.model, info.adapter, info.seed)",
-        'repeat = row["run_id"]',
+        "repeat: Hashable = info.seed if info.algorithm else (info.model, info.adapter, info.seed)",
+        'repeat: Hashable = row["run_id"]',
     ),
     Bug(
         "statistics",
