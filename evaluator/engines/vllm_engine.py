@@ -23,7 +23,7 @@ from evaluator.problems.user_code import set_chat_template
 from evaluator.sampling.answer_end import before_stop, stop_rule
 from evaluator.sampling.batches import wanted
 from evaluator.sampling.completions import Answer
-from evaluator.sampling.policy import prompt_text
+from evaluator.sampling.policy import prompt_ids, prompt_text
 
 _AT_ONCE = 256
 """Completions between two commits: vLLM makes its own batches, so this bounds only what a kill loses."""
@@ -123,11 +123,8 @@ def sample_with_vllm(
         for problem, _ in chosen:
             conversed = conversation(problem, protocol, sampling.shots)
             prompts.append(prompt_text(policy.tokenizer, conversed, sampling.chat_template_kwargs))
-            token_ids.append(
-                policy.tokenizer(prompts[-1], add_special_tokens=isinstance(conversed, str))[
-                    "input_ids"
-                ]
-            )
+            plain = isinstance(conversed, str)
+            token_ids.append(prompt_ids(policy.tokenizer, prompts[-1], plain=plain))
         outputs = policy.llm.generate(
             [{"prompt_token_ids": ids} for ids in token_ids],
             [

@@ -187,7 +187,7 @@ def plan_batches(
         for conversation in conversations
     ]
     token_ids = [
-        tokenizer(prompt, add_special_tokens=isinstance(conversation, str))["input_ids"]
+        prompt_ids(tokenizer, prompt, plain=isinstance(conversation, str))
         for prompt, conversation in zip(prompts, conversations, strict=True)
     ]
     _check_context(policy, token_ids, max_new_tokens)
@@ -265,6 +265,23 @@ def prompt_text(
         **(chat_template_kwargs or {}),
     )
     return text
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str, *, plain: bool) -> list[int]:
+    """The prompt's token ids; a plain text has before it what the tokenizer puts there by itself.
+
+    Nothing stands behind it: some tokenizers end each text with an end token, after which no answer follows.
+    """
+    ids: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    return [*first_ids(tokenizer), *ids] if plain else ids
+
+
+def first_ids(tokenizer: Tokenizer) -> list[int]:
+    """The tokens that a tokenizer puts before a text by itself."""
+    ids: list[int] = tokenizer("a")["input_ids"]
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    starts = range(len(ids) - len(bare) + 1)
+    return ids[: next(at for at in starts if ids[at : at + len(bare)] == bare)]
 
 
 def _check_context(policy: Policy, token_ids: list[list[int]], max_new_tokens: int) -> None:

@@ -25,6 +25,7 @@ from evaluator.problems.prompt import (
 )
 from evaluator.problems.prompt_file import FIELDS, template_protocol
 from evaluator.problems.user_code import set_chat_template
+from evaluator.sampling.policy import first_ids
 from trainer.options.config import BenchConfig
 
 _FIELD = re.compile("|".join(rf"\{{{name}\}}" for name in FIELDS))
@@ -112,8 +113,10 @@ def plain_template(tokenizer: Tokenizer, protocol: Protocol) -> str:
 
     It begins with the tokens that the tokenizer puts before a text by itself, as `eval` lets it.
     """
-    first = tokenizer.decode(tokenizer("")["input_ids"])
-    begin = _literal(first) if first == tokenizer.bos_token else ""
+    first = first_ids(tokenizer)
+    text = tokenizer.decode(first)
+    is_read_back = tokenizer(text, add_special_tokens=False)["input_ids"] == first
+    begin = _literal(text) if is_read_back else ""
     return (
         begin
         + "{% for message in messages %}{{ message['content'] }}{% endfor %}"

@@ -9,6 +9,7 @@ from evaluator.models.context_length import context_length
 from evaluator.models.objects import CausalModel, Tokenizer
 from evaluator.models.padding import check_padding
 from evaluator.problems.problem import ProblemSet
+from evaluator.sampling.decoding import end_ids
 from evaluator.sampling.model import choose_device, load_base
 from trainer.options.config import ConfigError, Options
 from trainer.options.prompting import Asking, ask_plainly, asking, prepare_tokenizer
@@ -35,12 +36,23 @@ def load(options: Options, problems: ProblemSet) -> Loaded:
         ConfigError, DatasetError, ModelError, UserCodeError: with one line for the user.
     """
     model, tokenizer = load_model(options)
+    name_end(tokenizer, model)
     is_plain = prepare_tokenizer(tokenizer, options.bench)
     form = asking(options.bench, problems, plain=is_plain)
     ask_plainly(tokenizer, form)
     check_prompts(tokenizer, model, problems, options, form)
     check_padding(model)
     return Loaded(model, tokenizer, str(options.model.model_name_or_path), form, is_plain)
+
+
+def name_end(tokenizer: Tokenizer, model: CausalModel) -> None:
+    """Give a tokenizer without an end token the first that the model lists: TRL knows the tokenizer's alone.
+
+    Raises:
+        ModelError: the model lists none.
+    """
+    if tokenizer.eos_token_id is None:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end_ids(model, tokenizer)[0])
 
 
 def load_model(options: Options) -> tuple[CausalModel, Tokenizer]:

@@ -1,0 +1,105 @@
+"""Tokenizers that lack a token, or put tokens of their own around a text: training asks and ends as `eval` does."""
+
+import pytest
+from tokenizers.processors import TemplateProcessing
+from transformers import LlamaForCausalLM
+
+from evaluator.models.lora import ModelError
+from evaluator.problems.prompt import MBPP_3SHOT
+from evaluator.sampling.model import Policy
+from evaluator.sampling.policy import plan_batches
+from tests.tiny_model import make_tiny_tokenizer
+from tests.trainer.finished import Finished
+from trainer.options.config import parse_options
+from trainer.options.prompting import plain_template
+from trainer.training.train import train
+
+
+@pytest.fixture
+def model_with(tiny_model, tmp_path):
+    """Writes the tiny model with a tokenizer that lacks some tokens, and end tokens that the model lists."""
+
+    def write(*, lacks=(), ends=None):
+        model, tokenizer = LlamaForCausalLM.from_pretrained(tiny_model), make_tiny_tokenizer()
+        for name in lacks:
+            setattr(tokenizer, name, None)
+        model.config.eos_token_id = model.generation_config.eos_token_id = ends
+        model.config.pad_token_id = model.generation_config.pad_token_id = None
+        folder = tmp_path / "-".join(("model", *lacks))
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return write
+
+
+@pytest.mark.parametrize("lacks", [["eos_token"], ["eos_token", "pad_token"], ["pad_token"]])
+@pytest.mark.parametrize("algorithm", ["grpo", "sdpo"])
+def test_a_tokenizer_without_an_end_or_a_padding_token_trains_with_the_ends_that_the_model_lists(
+    model_with, config_file, hashed_grades, algorithm, lacks
+):
+    end = make_tiny_tokenizer().eos_token_id
+    ends = [end, *range(0, 256, 2)]
+    options = parse_options(
+        config_file(
+            model_name_or_path=str(model_with(lacks=lacks, ends=ends)),
+            max_steps=1,
+            max_completion_length=16,
+        )
+    )
+    rollouts = Finished(train(algorithm, options, say=lambda _: None)).rows["rollouts"]
+    assert len(rollouts) == 8
+    assert {rollout["truncated"] for rollout in rollouts} == {False}, "half of all bytes end one"
+    assert all(1 <= rollout["n_completion_tokens"] <= 16 for rollout in rollouts)
+
+
+def test_a_tokenizer_without_an_end_of_a_model_that_lists_none_is_one_line(
+    model_with, config_file, hashed_grades
+):
+    folder = model_with(lacks=["eos_token"])
+    options = parse_options(config_file(model_name_or_path=str(folder)))
+    with pytest.raises(ModelError, match="must have an end-of-text token, got none; set its eos"):
+        train("sdpo", options, say=lambda _: None)
+
+
+def with_own_tokens(single):
+    tokenizer = make_tiny_tokenizer(chat_template=False)
+    tokenizer.add_special_tokens({"bos_token": "<|bos|>"})
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=single,
+        special_tokens=[
+            (name, tokenizer.convert_tokens_to_ids(name))
+            for name in ("<|bos|>", "<|end|>", "<|user|>")
+        ],
+    )
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("single", "first"),
+    [
+        ("$A", []),
+        ("<|bos|> $A", ["<|bos|>"]),
+        ("<|bos|> $A <|end|>", ["<|bos|>"]),
+        ("$A <|end|>", []),
+        ("<|bos|> <|user|> $A", ["<|bos|>", "<|user|>"]),
+    ],
+)
+def test_a_plain_prompt_begins_with_the_tokenizers_own_tokens_and_ends_where_the_answer_begins(
+    tiny_policy_of, single, first
+):
+    tokenizer = with_own_tokens(single)
+    policy = tiny_policy_of(tokenizer)
+    (batch,) = plan_batches(policy, ["def f"], max_new_tokens=1, batch_size=1)
+    assert tokenizer.convert_ids_to_tokens(list(batch.token_ids[0])) == [*first, *"defĠf"]
+    tokenizer.chat_template = plain_template(tokenizer, MBPP_3SHOT)
+    trained = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "def f"}], add_generation_prompt=False, return_dict=True
+    )["input_ids"]
+    assert trained == list(batch.token_ids[0]), "training reads what `eval` reads"
+
+
+@pytest.fixture
+def tiny_policy_of(tiny_model):
+    model = LlamaForCausalLM.from_pretrained(tiny_model)
+    return lambda tokenizer: Policy(model, tokenizer)
