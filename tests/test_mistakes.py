@@ -99,6 +99,7 @@ gap | --model or --adapter must be given
 gap --model ./nope | existing folder or a hub name
 gap --adapter nope | must hold a readable adapter_config.json
 gap --resume nope | readable run.json
+gap --resume nope -n 4 --device cpu | got --n-samples as well
 gap --model bare --n-samples 1 | not in the range
 gap --model bare --feedback nope.py:f | --feedback must name a file that is there
 reproduce --config sdpo --plan | must be named once, got --config
@@ -113,8 +114,15 @@ reproduce --configs bare | must be a readable YAML file
 reproduce --seeds 42;43 | 42;43
 reproduce --steps 0 | not in the range
 reproduce --lerning_rate 1 | did you mean 'learning_rate'?
+reproduce --seed 7 --plan | use --seeds
+reproduce --model_name_or_path model --plan | use --model
+reproduce --lora_r=4 --lora-r 8 --plan | got lora_r 2 times (--lora_r=4, --lora-r 8)
+solve --config sdpo --tasks 1 --max_steps 5 | use --budget
+train sdpo --config sdpo --seed 1 --seed 2 | got seed 2 times (--seed 1, --seed 2)
+train sdpo --config sdpo --use_feedback true --no_use_feedback | got use_feedback 2 times
 demo contol | must be warm-start or control, got 'contol'
-demo --seed 1 | set with --seeds
+demo --seed 1 | use --seeds
+demo --dataset problem.jsonl | use `train`
 demo --lerning_rate 1 | did you mean 'learning_rate'?
 eval --gold --completions answers.jsonl | one source
 eval --gold --n-samples 3 | at a temperature above 0

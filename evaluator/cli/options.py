@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -204,14 +204,26 @@ def stored_options(given: EvalOptions, config: Mapping[str, Any]) -> EvalOptions
     return replace(given, **stored)
 
 
-def refuse_options_beside_resume() -> None:
-    """A resumed run has its own options."""
+# other servers of the same model may finish what one that died began
+def refuse_options_beside_resume(
+    allowed: Collection[str] = (*_OF_THE_PLACE, "api_base"),
+) -> list[str]:
+    """Return the options on the command line; a resumed run has its own of all that are not allowed.
+
+    Raises:
+        click.UsageError: another one is given.
+    """
     context = click.get_current_context()
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        # other servers of the same model may finish what one that died began
-        if name not in {*_OF_THE_PLACE, "api_base"} and source is ParameterSource.COMMANDLINE:
+    given = [
+        param
+        for param in context.command.params
+        if param.name in context.params
+        and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    ]
+    for param in given:
+        if param.name not in allowed:
             raise click.UsageError(
-                f"--resume must stand with options of place and speed only, got {name!r} as well; "
+                f"--resume must stand with options of place and speed only, got {param.opts[-1]} as well; "
                 "leave it out, the run has its own"
             )
+    return [str(param.name) for param in given]

@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from trainer.demo.demo import Size
 
 
+_SET_HERE = {
+    "model_name_or_path": "`train`, for another policy than the demo's own",
+    "dataset": "`train`, for other problems than the demo's own",
+    "eval_dataset": "`train`, for other problems than the demo's own",
+    "seed": "--seeds",
+    "runs_dir": "--dir",
+    "label": "the labels that it gives",
+}
+"""Options that the command sets for each of its runs, and what a person gives in their place."""
+
+
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument(
     "rest", metavar="[warm-start|control] [--any_option VALUE]...", nargs=-1, type=click.UNPROCESSED
@@ -59,9 +70,8 @@ def demo(
     if part not in (None, "warm-start", "control"):
         raise click.UsageError(f"the part must be warm-start or control, got {part!r}")
     overrides = rest[part is not None :]
-    if any(word.split("=")[0] == "--seed" for word in rest):
-        raise click.UsageError("the demo's seeds are set with --seeds, got --seed")
-    early.check_experiment(shipped.folder() / "demo.yaml", overrides, needs_model=False)
+    file = shipped.folder() / "demo.yaml"
+    early.check_experiment(file, overrides, needs_model=False, set_otherwise=_SET_HERE)
     try:
         with one_line_errors():
             size = _size(short=short, seeds=seeds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ WORDS = {
     "other": "another problem's",
 }
 """What is shown, as a person reads it."""
+
+_OF_THE_PLACE = {"resume", "runs_dir", "json_path", "backend", "device"}
+"""Options that say where: a resumed run takes them from its own command line where they stand on it."""
 
 
 @click.command("gap")
@@ -83,6 +87,7 @@ def gap(
       sdpo-bench gap --resume RUN
     """
     from analysis.provenance import check_label
+    from evaluator.cli.options import refuse_options_beside_resume
     from evaluator.cli.terminal import check_json_path, one_line_errors, print_line, write_json
     from evaluator.models.named import check_adapter_folder, check_model_name
     from evaluator.problems.user_code import load_function
@@ -90,7 +95,8 @@ def gap(
     with one_line_errors():
         check_json_path(json_path)
         if resume is not None:
-            chosen = _stored(runs_dir / resume, chosen)
+            of_the_place = refuse_options_beside_resume(_OF_THE_PLACE)
+            chosen = _stored(runs_dir / resume, chosen, of_the_place)
         check_label(chosen["label"])
         if chosen["feedback"] is not None:
             load_function(chosen["feedback"], option="--feedback")
@@ -240,8 +246,8 @@ def _journal(
     return Journal.create(runs_dir, info)
 
 
-def _stored(run_dir: Path, chosen: dict[str, Any]) -> dict[str, Any]:
-    """The options that a run was started with."""
+def _stored(run_dir: Path, chosen: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """The options that a run was started with, but those that are given anew."""
     from analysis.journal.journal import StoreError, read_run_info
 
     stored = read_run_info(run_dir).config.get("gap")
@@ -253,7 +259,7 @@ def _stored(run_dir: Path, chosen: dict[str, Any]) -> dict[str, Any]:
         name: Path(stored[name]) if stored.get(name) else None
         for name in ("adapter", "mbpp_dir", "chat_template", "prompt_template")
     }
-    return {**chosen, **stored, **paths}
+    return {**chosen, **stored, **paths, **{name: chosen[name] for name in given if name in chosen}}
 
 
 def _print(rows: list[GapRow]) -> None:

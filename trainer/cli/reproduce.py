@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from trainer.experiments.reproduce import Stage
 
 
+_SET_HERE = {
+    "model_name_or_path": "--model",
+    "seed": "--seeds",
+    "max_steps": "--steps",
+    "runs_dir": "--runs-dir",
+    "label": "the labels that it gives",
+}
+"""Options that the command sets for each of its runs, and what a person gives in their place."""
+
+
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @command_options.model(default="Qwen/Qwen2.5-0.5B-Instruct")
 @click.option(
@@ -75,8 +85,8 @@ def reproduce(
     if configs is None:
         configs = Path("configs") if Path("configs/sdpo.yaml").is_file() else shipped.folder()
     for method in stages.METHODS:
-        words = ["--model_name_or_path", model, *ctx.args]
-        early.check_experiment(configs / f"{method}.yaml", words)
+        file = configs / f"{method}.yaml"
+        early.check_experiment(file, ctx.args, model=model, set_otherwise=_SET_HERE)
     todo = stages.stages(
         model=model, seeds=seeds, steps=steps, configs=configs,
         overrides=ctx.args, eval_options=eval_options,

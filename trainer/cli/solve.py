@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 
 # Long because it lists every option of the help, in its order.
+_SET_HERE = {
+    "max_steps": "--budget",
+    "gradient_accumulation_steps": "--budget and num_generations",
+    "seed": "--seeds",
+    "runs_dir": "--runs-dir",
+    "label": "the labels that it gives",
+}
+"""Options that the command sets for each of its runs, and what a person gives in their place."""
+
+
 @click.command("solve", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.option(
     "--config",
@@ -104,7 +114,7 @@ def solve(
             "the problems must be named by --tasks or by --unsolved-by, got "
             f"{'neither' if tasks is None else 'both'}"
         )
-    config = check_experiment(config, ctx.args)
+    config = check_experiment(config, ctx.args, set_otherwise=_SET_HERE)
     with one_line_errors():
         check_json_path(json_path)
         task_ids = _task_ids(tasks) if tasks else _unsolved(runs_dir, str(unsolved_by), dataset)

@@ -19,7 +19,7 @@ import yaml
 
 from analysis.installation import own_command
 from trainer.endings.exit_codes import INTERRUPTED, STOPPED
-from trainer.options.early import values_of
+from trainer.options.early import last_of_each, values_of
 
 METHODS = ("grpo", "sdpo", "hybrid")
 PUBLISHED = {
@@ -119,11 +119,11 @@ def _precision(file: Path, overrides: Sequence[str]) -> list[str]:
 def _training(
     method: str, file: Path, model: str, seed: int, steps: int, rest: Sequence[str]
 ) -> Stage:
-    words = (
-        *("train", method, "--config", str(file), "--model_name_or_path", model),
-        *("--seed", str(seed), "--max_steps", str(steps), "--save_steps", "50"),
-        *("--label", f"reproduce-{method}-{seed}", *rest),
+    options = (
+        *("--model_name_or_path", model, "--seed", str(seed), "--max_steps", str(steps)),
+        *("--save_steps", "50", "--label", f"reproduce-{method}-{seed}", *rest),
     )
+    words = ("train", method, "--config", str(file), *last_of_each(options))
     return Stage(f"reproduce-{method}-{seed}", words, steps, method)
 
 

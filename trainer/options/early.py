@@ -10,6 +10,7 @@ import difflib
 import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -41,11 +42,17 @@ _FETCHED = ("full/", "sanitized/")
 
 
 def check_experiment(
-    given: Path, overrides: Sequence[str] = (), *, needs_model: bool = True
+    given: Path,
+    overrides: Sequence[str] = (),
+    *,
+    needs_model: bool = True,
+    model: str | None = None,
+    set_otherwise: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Return the file that `--config` means, once it and the words beside it name what can be there.
 
-    Without `needs_model` the command names the model itself.
+    Without `needs_model` the command names the model itself, or `model` is it. `set_otherwise` has the options that a
+    command sets for each of its runs, and what a person gives in their place.
 
     Raises:
         click.ClickException: a file, a key or a path is wrong, in one line.
@@ -66,7 +73,15 @@ def check_experiment(
             for key in keys:
                 if not {key, key.removeprefix("no_")} & {*known, "env"}:
                     raise click.ClickException(unknown(key, known, where=where))
+    _check_once(overrides, known or set())
+    for name in _keys(overrides):
+        if name in set_otherwise:
+            raise click.ClickException(
+                f"{name} must be left out, got --{name}: the command sets it for each run; use {set_otherwise[name]}"
+            )
     options = {**content, **values_of(overrides)}
+    if model is not None:
+        options["model_name_or_path"] = model
     if needs_model and options.get("model_name_or_path") is None:
         raise click.ClickException(
             "model_name_or_path must name a model, got none; set it to a folder or hub name"
@@ -161,6 +176,41 @@ class _EachKeyOnce(yaml.SafeLoader):
 def _keys(words: Sequence[str]) -> list[str]:
     """The options among words of the command line, as the parser names them."""
     return [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
+
+
+def _check_once(words: Sequence[str], known: set[str]) -> None:
+    """Refuse an option that is given twice, of which the parser would take the last without a word."""
+    found: dict[str, list[str]] = {}
+    for words_of_one in _split(words):
+        found.setdefault(_option(words_of_one[0], known), []).append(" ".join(words_of_one))
+    for name, given in found.items():
+        if len(given) > 1:
+            raise click.ClickException(
+                f"an option must be given once, got {name} {len(given)} times ({', '.join(given)}); leave one"
+            )
+
+
+def last_of_each(words: Sequence[str]) -> list[str]:
+    """Return the words of several lists of options in a row; of an option that stands in several, the last."""
+    known = known_options() or set()
+    last = {_option(words_of_one[0], known): words_of_one for words_of_one in _split(words)}
+    return [word for words_of_one in last.values() for word in words_of_one]
+
+
+def _split(words: Sequence[str]) -> list[list[str]]:
+    """The words of each option: its name and what follows up to the next one."""
+    found: list[list[str]] = []
+    for word in words:
+        if word.startswith("--") or not found:
+            found.append([])
+        found[-1].append(word)
+    return found
+
+
+def _option(word: str, known: set[str]) -> str:
+    """The name of the option that a word begins: the parser takes `--no_x` for `--x false`."""
+    key = word.removeprefix("--").partition("=")[0].replace("-", "_")
+    return key if key in known else key.removeprefix("no_")
 
 
 def values_of(words: Sequence[str]) -> dict[str, str]:

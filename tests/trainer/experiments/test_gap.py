@@ -167,5 +167,11 @@ def test_the_command_measures_stores_and_prints(tiny_model, tmp_path, monkeypatc
     )
     assert again.exit_code == 0, again.output
     assert again.output.split("Run:")[0] == result.output.split("Run:")[0]
+    place = ["--sandbox", "process", "--device", "cpu", "--json", str(tmp_path / "again.json")]
+    moved = CliRunner().invoke(
+        main, ["gap", "--resume", run.name, "--runs-dir", str(tmp_path / "runs"), *place]
+    )
+    assert moved.exit_code == 0, moved.output
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "gap.json").read_bytes()
     other = CliRunner().invoke(main, ["gap", "--runs-dir", str(tmp_path / "runs")])
     assert other.exit_code == 2 and "--model" in other.output

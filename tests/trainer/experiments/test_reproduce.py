@@ -10,6 +10,7 @@ from tests.tiny_model import make_tiny_model
 from trainer.cli.reproduce import reproduce as command
 from trainer.experiments import reproduce
 from trainer.options.config import parse_options
+from trainer.options.early import check_experiment
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -60,6 +61,13 @@ def test_the_audit_stays_in_float32_without_dropout_whatever_the_methods_are_giv
     options = parse_options(Path(file), words)
     assert (options.model.dtype, options.training.bf16) == ("float32", False)
     assert (options.model.lora_dropout, options.model.load_in_4bit) == (0.0, False)
+
+
+def test_an_option_that_a_stage_sets_by_default_stands_once_where_it_is_given():
+    given = ["--save-steps", "10", "--evaluate_every=25", "--no_bf16"]
+    for stage in plan(overrides=given)[1:]:
+        check_experiment(Path(stage.words[3]), stage.words[4:])
+    assert "--evaluate_every=25" in plan(overrides=given)[1].words
 
 
 def test_every_configuration_that_a_stage_names_is_there():
