@@ -43,6 +43,12 @@ _CHOICES = {
     "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
     "dtype": (None, "auto", "float32", "bfloat16", "float16"),
     "save_strategy": ("no", "steps", "epoch"),
+    "vllm_importance_sampling_mode": (
+        "token_truncate",
+        "token_mask",
+        "sequence_truncate",
+        "sequence_mask",
+    ),
 }
 _ONLY_IN: dict[str, tuple[Algorithm, ...]] = {
     "hybrid_lambda": ("hybrid",),

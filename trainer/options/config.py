@@ -6,7 +6,7 @@ set too, in the file or on the command line, and a key that none of the three kn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -247,9 +247,7 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
     for key in content:
         if key not in known:
             raise ConfigError(unknown(key, known, where=str(config)))
-    for part in (BenchConfig, GRPOConfig, ModelConfig):
-        if problem := wrong_in_file(part, content):
-            raise ConfigError(problem)
+    _check_content(content)
     if "output_dir" in [*content, *(word[2:].partition("=")[0] for word in overrides)]:
         raise ConfigError(
             "output_dir must be left out, got one; a run's folder is made in runs_dir"
@@ -282,10 +280,31 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
     )
 
 
+_NEVER_NONE = ("num_generations", "max_completion_length")
+"""Options that TRL lets be nothing, and counts with."""
+
 _NO_GPU = (
     "bf16 must have a GPU that torch can use, got none for {config}; `sdpo-bench doctor` says why, "
     "and `--config configs/smoke-cpu.yaml` trains on a CPU (of your own file: use_cpu: true, bf16: false)"
 )
+
+
+def _check_content(content: Mapping[str, Any]) -> None:
+    """Refuse values in a file that the classes of options would stumble over while they are made."""
+    for part in (BenchConfig, GRPOConfig, ModelConfig):
+        if problem := wrong_in_file(part, content):
+            raise ConfigError(problem)
+    for name in _NEVER_NONE:
+        if name in content and content[name] is None:
+            raise ConfigError(
+                f"{name} must be a whole number, got nothing; set it, or leave it out"
+            )
+    if (
+        content.get("parallelism_config") is not None
+    ):  # made in Python: its attributes are read at once
+        raise ConfigError(
+            f"parallelism_config must be left out, got {content['parallelism_config']!r}; use one process or plain DDP"
+        )
 
 
 class _Parser(TrlParser):

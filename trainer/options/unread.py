@@ -15,7 +15,8 @@ _POLICY_LOSS = (
     "beta", "loss_type", "epsilon", "epsilon_high", "delta", "importance_sampling_level", "top_entropy_quantile",
     "off_policy_mask_threshold", "use_bias_correction_kl", "sapo_temperature_pos", "sapo_temperature_neg",
     "vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg", "sync_ref_model",
-    "ref_model_mixup_alpha", "ref_model_sync_steps",
+    "ref_model_mixup_alpha", "ref_model_sync_steps", "vllm_importance_sampling_mode",
+    "vllm_importance_sampling_clip_max", "vllm_importance_sampling_clip_min", "vllm_importance_sampling_cap",
 )  # fmt: skip
 """Of TRL's policy loss: the algorithms without one do not read them."""
 

@@ -53,15 +53,15 @@ class TeacherRules:
     feedback_template: str = "\n\nAn earlier attempt at this problem failed:\n\n{feedback}"
 
     def __post_init__(self) -> None:
-        for name, needed in (
-            ("template", ("prompt", "solution", "feedback")),
-            ("solution_template", ("solution",)),
-            ("feedback_template", ("feedback",)),
+        for name, text, needed in (
+            ("teacher_template", self.template, ("prompt", "solution", "feedback")),
+            ("solution_template", self.solution_template, ("solution",)),
+            ("feedback_template", self.feedback_template, ("feedback",)),
         ):
             for field in needed:
-                if "{" + field + "}" not in getattr(self, name):
+                if "{" + field + "}" not in text:
                     raise ValueError(
-                        f"{name} must contain {{{field}}}, got {getattr(self, name)!r}; add the field"
+                        f"{name} must contain {{{field}}}, got {text!r}; add the field"
                     )
 
 

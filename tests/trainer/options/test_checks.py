@@ -77,6 +77,21 @@ def test_a_value_that_cannot_work_is_one_line(options, name, value):
     assert "\n" not in str(error.value) and str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_generations", None),
+        ("max_completion_length", None),
+        ("parallelism_config", {"tp_size": 2}),
+        ("teacher_template", ""),
+        ("vllm_importance_sampling_mode", "sequence"),
+    ],
+)
+def test_an_option_that_its_class_stumbles_over_is_named(options, name, value):
+    with pytest.raises(ConfigError, match=f"^{name} must "):
+        check_values(options(**{name: value}))
+
+
 @pytest.mark.parametrize("name", ["report_to", "save_strategy", "optim", "lora_target_modules"])
 def test_a_bare_no_in_a_file_is_said_to_be_false(options, name):
     with pytest.raises(ConfigError, match=f"^{name} must be .*, got False; .* in quotes$"):
@@ -122,6 +137,23 @@ def test_an_option_of_the_policy_loss_is_refused_where_there_is_none(options, na
         with pytest.raises(ConfigError, match=f"^{name} must be left out .*train grpo or hybrid$"):
             check_use(algorithm, chosen)
     for algorithm in ("grpo", "hybrid"):
+        check_use(algorithm, chosen)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("vllm_importance_sampling_mode", "token_mask"),
+        ("vllm_importance_sampling_clip_max", 2.0),
+        ("vllm_importance_sampling_clip_min", 0.5),
+    ],
+)
+def test_vllms_correction_is_one_of_the_policy_loss(options, name, value):
+    chosen = options(use_vllm=True, **{name: value})
+    for algorithm in ("sdpo", "audit", "sft"):
+        with pytest.raises(ConfigError, match=f"^{name} must be left out .*train grpo or hybrid$"):
+            check_use(algorithm, chosen)
+    for algorithm in ("grpo", "hybrid", "rlsd"):
         check_use(algorithm, chosen)
 
 
