@@ -101,6 +101,9 @@ gap --adapter nope | must hold a readable adapter_config.json
 gap --resume nope | readable run.json
 gap --resume nope -n 4 --device cpu | got --n-samples as well
 gap --model bare --n-samples 1 | not in the range
+gap --model bare --temperature nan | must be a finite number, got 'nan'
+eval --gold --timeout-s inf | must be a finite number, got 'inf'
+eval --gold --top-p nan | must be a finite number, got 'nan'
 gap --model bare --feedback nope.py:f | --feedback must name a file that is there
 reproduce --config sdpo --plan | must be named once, got --config
 demo --config sdpo | must be named once, got --config

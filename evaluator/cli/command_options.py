@@ -6,6 +6,7 @@ Each is a decorator to call, with what one command says otherwise: `@temperature
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,19 @@ class SandboxName(click.ParamType[str]):
         return str(value)
 
 
+class FiniteRange(click.FloatRange):
+    """A finite number in a range: NaN is neither below nor above any bound."""
+
+    def convert(
+        self, value: float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Check it."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"must be a finite number, got {value!r}", param, ctx)
+        return number
+
+
 _option = partial(click.option, show_default=True)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -103,7 +117,7 @@ n_samples = partial(_option, "-n", "--n-samples", type=click.IntRange(min=1), de
 temperature = partial(
     _option,
     "--temperature",
-    type=click.FloatRange(min=0.0),
+    type=FiniteRange(min=0.0),
     default=0.0,
     help="Sampling temperature; 0 is greedy.",
 )
@@ -118,7 +132,7 @@ batch_size = partial(
 timeout_s = partial(
     _option,
     "--timeout-s",
-    type=click.FloatRange(min=0.0, min_open=True),
+    type=FiniteRange(min=0.0, min_open=True),
     default=5.0,
     help="Time limit of each program, in seconds; waiting for a processor does not count.",
 )

@@ -93,7 +93,7 @@ EVAL_ID = "final"
 @command_options.temperature()
 @click.option(
     "--top-p",
-    type=click.FloatRange(min=0.0, max=1.0, min_open=True),
+    type=command_options.FiniteRange(min=0.0, max=1.0, min_open=True),
     default=1.0,
     show_default=True,
     help="Share of probability that sampling keeps, 0..1.",

@@ -66,8 +66,19 @@ def example(model: CausalModel, n_tokens: int) -> Tensor:
     import torch
 
     embeddings = model.get_input_embeddings().weight
-    ids: Tensor = (11 + 7 * torch.arange(n_tokens)) % embeddings.shape[0]
+    ids: Tensor = (11 + 7 * torch.arange(n_tokens)) % n_embedded(model)
     return ids.unsqueeze(0).to(embeddings.device)
+
+
+def n_embedded(model: CausalModel) -> int:
+    """Token ids that the model has, from 0; a tokenizer may have more."""
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
+def filler(model: CausalModel) -> int:
+    """A token id that the model has, for places that are not read."""
+    named = getattr(model.config, "pad_token_id", None) or 0
+    return named if 0 <= named < n_embedded(model) else 0
 
 
 def _tried(model: CausalModel) -> tuple[bool, float]:
@@ -87,7 +98,7 @@ def _try(model: CausalModel) -> tuple[bool, float]:
     alone = _logits(model, ids[:, _N_PAD:], mask[:, _N_PAD:], with_positions=False)
     padded = torch.cat([ids.roll(1, dims=1), ids])
     masks = torch.cat([mask, mask])
-    padded[1, :_N_PAD] = getattr(model.config, "pad_token_id", None) or 0
+    padded[1, :_N_PAD] = filler(model)
     masks[1, :_N_PAD] = 0
     takes_positions = "position_ids" in inspect.signature(model.forward).parameters
     ways = {}

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from evaluator.models.objects import CausalModel, GenerationSettings
-from evaluator.models.padding import accepted, causal_model, example, position_ids, undisturbed
+from evaluator.models.padding import (
+    accepted,
+    causal_model,
+    example,
+    filler,
+    position_ids,
+    undisturbed,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,7 +173,7 @@ def _agrees(model: CausalModel) -> bool:
     ids = torch.cat([ids, ids.flip(1)])
     n_prefix, n_gap = 7, 3
     prefixes, mask = ids[:, :n_prefix].clone(), torch.ones_like(ids[:, :n_prefix])
-    prefixes[1, :n_gap], mask[1, :n_gap] = getattr(model.config, "pad_token_id", None) or 0, 0
+    prefixes[1, :n_gap], mask[1, :n_gap] = filler(model), 0
     of_rows = torch.tensor([0, 1, 0, 1], device=ids.device)
     tails = torch.cat([ids[:, n_prefix:], ids[:, n_prefix:].flip(1)])
     tail_mask = torch.ones_like(tails)

@@ -6,14 +6,14 @@ field that changes what is drawn (repetition penalty, min_p, suppressed tokens, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from evaluator.models.lora import ModelError
 from evaluator.models.objects import CausalModel, GenerationSettings, Tokenizer
-from evaluator.models.padding import causal_model
+from evaluator.models.padding import causal_model, n_embedded
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,40 @@ def end_ids(model: CausalModel, tokenizer: Tokenizer) -> list[int]:
     """
     listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = [tokenizer.eos_token_id, *(listed if isinstance(listed, list | tuple) else [listed])]
-    known = [token for token in dict.fromkeys(ids) if token is not None]
+    known = [
+        token for token in dict.fromkeys(ids) if token is not None and token < n_embedded(model)
+    ]
     if not known:
         raise ModelError(
-            "the tokenizer must have an end-of-text token, got none; set its eos_token"
+            "the tokenizer must have an end-of-text token that the model has, got none; set its eos_token"
         )
     return known
 
 
 def pad_id(model: CausalModel, tokenizer: Tokenizer) -> int:
-    """Token id that fills the left of shorter prompts."""
+    """Token id that fills the left of shorter prompts; some tokenizers' own is beyond what the model has."""
     known = tokenizer.pad_token_id
-    return int(known if known is not None else end_ids(model, tokenizer)[0])
+    usable = known is not None and known < n_embedded(model)
+    return int(known if usable else end_ids(model, tokenizer)[0])
+
+
+def check_tokens(
+    model: CausalModel, tokenizer: Tokenizer, token_ids: Iterable[Sequence[int]]
+) -> None:
+    """Refuse prompts with a token that the model does not have.
+
+    Raises:
+        ModelError: with one line for the user.
+    """
+    largest, n_tokens = (
+        max((max(ids, default=0) for ids in token_ids), default=0),
+        n_embedded(model),
+    )
+    if largest >= n_tokens:
+        raise ModelError(
+            f"the tokenizer must have the tokens of its model, got {tokenizer.convert_ids_to_tokens(largest)!r} with "
+            f"id {largest} for a model of {n_tokens}; take the tokenizer that the model was trained with"
+        )
 
 
 def up_to_end(ids: Sequence[int], ends: Sequence[int]) -> tuple[list[int], bool]:

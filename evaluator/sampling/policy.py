@@ -11,7 +11,7 @@ from evaluator.answers.answer_text import opened_by
 from evaluator.models.context_length import context_length
 from evaluator.models.lora import ModelError
 from evaluator.models.objects import CausalModel, Tokenizer
-from evaluator.sampling.decoding import Filters
+from evaluator.sampling.decoding import Filters, check_tokens
 from evaluator.sampling.generate import StopRule, generate_rows
 
 
@@ -190,6 +190,7 @@ def plan_batches(
         prompt_ids(tokenizer, prompt, plain=isinstance(conversation, str))
         for prompt, conversation in zip(prompts, conversations, strict=True)
     ]
+    check_tokens(policy.model, tokenizer, token_ids)
     _check_context(policy, token_ids, max_new_tokens)
     order = sorted(range(len(prompts)), key=lambda index: (-len(token_ids[index]), index))
     plan = []

@@ -51,7 +51,7 @@ _OF_THE_PLACE = {"resume", "runs_dir", "json_path", "backend", "device"}
     type=click.IntRange(min=2), default=4, help="Sampled answers of each problem."
 )
 @command_options.temperature(
-    type=click.FloatRange(min=0.0, min_open=True),
+    type=command_options.FiniteRange(min=0.0, min_open=True),
     default=0.7,
     help="Sampling temperature; also divides the logits where answers are read.",
 )

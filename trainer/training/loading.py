@@ -9,7 +9,7 @@ from evaluator.models.context_length import context_length
 from evaluator.models.objects import CausalModel, Tokenizer
 from evaluator.models.padding import check_padding
 from evaluator.problems.problem import ProblemSet
-from evaluator.sampling.decoding import end_ids
+from evaluator.sampling.decoding import check_tokens, end_ids, pad_id
 from evaluator.sampling.model import choose_device, load_base
 from trainer.options.config import ConfigError, Options
 from trainer.options.prompting import Asking, ask_plainly, asking, prepare_tokenizer
@@ -36,7 +36,7 @@ def load(options: Options, problems: ProblemSet) -> Loaded:
         ConfigError, DatasetError, ModelError, UserCodeError: with one line for the user.
     """
     model, tokenizer = load_model(options)
-    name_end(tokenizer, model)
+    name_tokens(tokenizer, model)
     is_plain = prepare_tokenizer(tokenizer, options.bench)
     form = asking(options.bench, problems, plain=is_plain)
     ask_plainly(tokenizer, form)
@@ -45,14 +45,18 @@ def load(options: Options, problems: ProblemSet) -> Loaded:
     return Loaded(model, tokenizer, str(options.model.model_name_or_path), form, is_plain)
 
 
-def name_end(tokenizer: Tokenizer, model: CausalModel) -> None:
-    """Give a tokenizer without an end token the first that the model lists: TRL knows the tokenizer's alone.
+def name_tokens(tokenizer: Tokenizer, model: CausalModel) -> None:
+    """Let the tokenizer name an end and a padding token that the model has: TRL knows the tokenizer's alone.
 
     Raises:
-        ModelError: the model lists none.
+        ModelError: neither names an end token.
     """
-    if tokenizer.eos_token_id is None:
-        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end_ids(model, tokenizer)[0])
+    for name, token in (
+        ("eos_token", end_ids(model, tokenizer)[0]),
+        ("pad_token", pad_id(model, tokenizer)),
+    ):
+        if getattr(tokenizer, f"{name}_id") != token:
+            setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(token))
 
 
 def load_model(options: Options) -> tuple[CausalModel, Tokenizer]:
@@ -109,28 +113,26 @@ def check_weights(options: Options) -> None:
 def check_prompts(
     tokenizer: Tokenizer, model: CausalModel, problems: ProblemSet, options: Options, form: Asking
 ) -> None:
-    """Refuse prompts that leave the context no room.
+    """Refuse prompts that leave the context no room, or hold a token that the model does not have.
 
     Raises:
-        ConfigError: with one line for the user.
+        ConfigError, ModelError: with one line for the user.
     """
     context = context_length(model)
     room = options.training.max_completion_length
-    lengths = [
-        (
-            len(
-                tokenizer.apply_chat_template(
-                    # spelt out: Unsloth's import changes the default of `return_dict` for the whole process
-                    row["prompt"],
-                    add_generation_prompt=True,
-                    return_dict=True,
-                    **(options.training.chat_template_kwargs or {}),
-                )["input_ids"]
-            ),
-            row["task_id"],
-        )
-        for row in rows_of_problems(problems, form)
+    rows = rows_of_problems(problems, form)
+    ids = [
+        tokenizer.apply_chat_template(
+            # spelt out: Unsloth's import changes the default of `return_dict` for the whole process
+            row["prompt"],
+            add_generation_prompt=True,
+            return_dict=True,
+            **(options.training.chat_template_kwargs or {}),
+        )["input_ids"]
+        for row in rows
     ]
+    check_tokens(model, tokenizer, ids)
+    lengths = [(len(one), row["task_id"]) for one, row in zip(ids, rows, strict=True)]
     longest, task_id = max(lengths)
     if context is not None and longest + room > context:
         raise ConfigError(

@@ -103,6 +103,7 @@ def test_text_ends_at_the_end_token_which_does_not_count(tiny_policy):
             super().__init__()
             self.weight = torch.nn.Parameter(torch.zeros(1))
             self.config = config
+            self.get_input_embeddings = tiny_policy.model.get_input_embeddings
 
         def generate(self, input_ids, **options):
             return torch.cat([input_ids, torch.tensor([list(ids)])], dim=1)

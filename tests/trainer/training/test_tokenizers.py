@@ -6,7 +6,7 @@ from transformers import LlamaForCausalLM
 
 from evaluator.models.lora import ModelError
 from evaluator.problems.prompt import MBPP_3SHOT
-from evaluator.sampling.model import Policy
+from evaluator.sampling.model import Policy, generate, load_policy
 from evaluator.sampling.policy import plan_batches
 from tests.tiny_model import make_tiny_tokenizer
 from tests.trainer.finished import Finished
@@ -58,7 +58,9 @@ def test_a_tokenizer_without_an_end_of_a_model_that_lists_none_is_one_line(
 ):
     folder = model_with(lacks=["eos_token"])
     options = parse_options(config_file(model_name_or_path=str(folder)))
-    with pytest.raises(ModelError, match="must have an end-of-text token, got none; set its eos"):
+    with pytest.raises(
+        ModelError, match="an end-of-text token that the model has, got none; set its eos"
+    ):
         train("sdpo", options, say=lambda _: None)
 
 
@@ -102,4 +104,53 @@ def test_a_plain_prompt_begins_with_the_tokenizers_own_tokens_and_ends_where_the
 @pytest.fixture
 def tiny_policy_of(tiny_model):
     model = LlamaForCausalLM.from_pretrained(tiny_model)
+    model.resize_token_embeddings(model.config.vocab_size + 1)
     return lambda tokenizer: Policy(model, tokenizer)
+
+
+@pytest.fixture
+def model_without(tiny_model, tmp_path):
+    """Writes the tiny model with one token that only its tokenizer has: an end, padding, or one of the template."""
+
+    def write(kind):
+        model, tokenizer = LlamaForCausalLM.from_pretrained(tiny_model), make_tiny_tokenizer()
+        if kind == "template":
+            tokenizer.add_tokens(["<|who|>"], special_tokens=True)
+            tokenizer.chat_template = tokenizer.chat_template.replace(
+                "'<|assistant|>'", "'<|who|>'"
+            )
+        else:
+            tokenizer.add_special_tokens({kind: "<|new|>"})
+        assert len(tokenizer) == model.config.vocab_size + 1
+        model.save_pretrained(tmp_path / kind)
+        tokenizer.save_pretrained(tmp_path / kind)
+        return tmp_path / kind
+
+    return write
+
+
+@pytest.mark.parametrize("kind", ["pad_token", "eos_token"])
+def test_a_padding_or_end_token_that_only_the_tokenizer_has_is_never_given_to_the_model(
+    model_without, config_file, hashed_grades, kind
+):
+    folder = model_without(kind)
+    options = parse_options(config_file(model_name_or_path=str(folder), max_steps=1))
+    assert len(Finished(train("sdpo", options, say=lambda _: None)).rows["rollouts"]) == 8
+    policy = load_policy(str(folder), device="cpu")
+    ask = [[{"role": "user", "content": text}] for text in ("a", "a longer one")]
+    assert len(generate(policy, ask, max_new_tokens=4)) == 2
+
+
+def test_a_token_of_the_prompts_that_only_the_tokenizer_has_is_one_line(
+    model_without, config_file, hashed_grades
+):
+    folder, message = model_without("template"), r"got '<\|who\|>' with id 261 for a model of 261;"
+    options = parse_options(config_file(model_name_or_path=str(folder)))
+    with pytest.raises(ModelError, match=message):
+        train("sdpo", options, say=lambda _: None)
+    with pytest.raises(ModelError, match=message):
+        generate(
+            load_policy(str(folder), device="cpu"),
+            [[{"role": "user", "content": "a"}]],
+            max_new_tokens=4,
+        )
