@@ -13,7 +13,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -187,23 +187,45 @@ def set_chat_template(tokenizer: Any, path: Path) -> None:  # noqa: ANN401 - of 
     Raises:
         UserCodeError: it is no template that can write a conversation.
     """
-    import jinja2
-
     text = read_template(path, option="chat_template")
     before, tokenizer.chat_template = tokenizer.chat_template, text
+    try:
+        check_chat_template(tokenizer, place=repr(str(path)), advice="mend it")
+    except UserCodeError:
+        tokenizer.chat_template = before
+        raise
+
+
+def check_chat_template(
+    tokenizer: Any,  # noqa: ANN401 - of transformers
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    place: str = "the tokenizer",
+    advice: str = "mend it, or give the file of another (chat_template)",
+) -> None:
+    """Refuse a chat template that cannot write a conversation of texts; `kwargs` are given to it beside the messages.
+
+    Some that read parts of images write nothing of a text, without an error.
+
+    Raises:
+        UserCodeError: with one line for the user.
+    """
+    import jinja2
+
     probe = "a question that the template must write"
     try:
         written = tokenizer.apply_chat_template(
-            [{"role": "user", "content": probe}], tokenize=False, add_generation_prompt=True
+            [{"role": "user", "content": probe}],
+            tokenize=False,
+            add_generation_prompt=True,
+            **(kwargs or {}),
         )
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-        tokenizer.chat_template = before
+    except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise UserCodeError(
             f"chat_template must be a Jinja template of a conversation, got {' '.join(str(error).split())[:200]} in "
-            f"{str(path)!r}; mend it"
+            f"{place}; {advice}"
         ) from error
     if probe not in written:
-        tokenizer.chat_template = before
         raise UserCodeError(
-            f"chat_template must write the content of messages, got {written[:80]!r} from {str(path)!r}; mend it"
+            f"chat_template must write the content of messages, got {written[:80]!r} from {place}; {advice}"
         )

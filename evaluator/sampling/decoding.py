@@ -39,7 +39,9 @@ def end_ids(model: CausalModel, tokenizer: Tokenizer) -> list[int]:
     listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = [tokenizer.eos_token_id, *(listed if isinstance(listed, list | tuple) else [listed])]
     known = [
-        token for token in dict.fromkeys(ids) if token is not None and token < n_embedded(model)
+        token
+        for token in dict.fromkeys(ids)
+        if isinstance(token, int) and token < n_embedded(model)
     ]
     if not known:
         raise ModelError(

@@ -124,6 +124,7 @@ def load_base(
     check_model_name(name)
     _check_extras(device, load_in_4bit=load_in_4bit, unsloth=unsloth)
     import safetensors
+    from huggingface_hub.errors import StrictDataclassError
     from huggingface_hub.utils import logging as hub_logging
 
     # The error says it once; the hub client would log each of its retries as well.
@@ -148,11 +149,15 @@ def load_base(
         if load_in_4bit:
             keep_gradients_on_cpu(model)
         return model, tokenizer
-    # Missing files and the hub's errors are OSError; a broken config is ValueError or KeyError.
+    # Missing files and the hub's errors are OSError; a broken config is any of the others.
     except (
         OSError,
         ValueError,
-        KeyError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        AssertionError,
+        StrictDataclassError,
         ImportError,
         RuntimeError,
         safetensors.SafetensorError,

@@ -11,6 +11,7 @@ from evaluator.answers.answer_text import opened_by
 from evaluator.models.context_length import context_length
 from evaluator.models.lora import ModelError
 from evaluator.models.objects import CausalModel, Tokenizer
+from evaluator.problems.user_code import check_chat_template
 from evaluator.sampling.decoding import Filters, check_tokens
 from evaluator.sampling.generate import StopRule, generate_rows
 
@@ -180,8 +181,11 @@ def plan_batches(
 
     Raises:
         ModelError: no chat template, or a prompt that does not fit the context.
+        UserCodeError: the chat template cannot write a conversation.
     """
     tokenizer = policy.tokenizer
+    if tokenizer.chat_template and any(not isinstance(one, str) for one in conversations):
+        check_chat_template(tokenizer, policy.chat_template_kwargs)
     prompts = [
         prompt_text(tokenizer, conversation, policy.chat_template_kwargs)
         for conversation in conversations

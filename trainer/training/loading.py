@@ -9,6 +9,7 @@ from evaluator.models.context_length import context_length
 from evaluator.models.objects import CausalModel, Tokenizer
 from evaluator.models.padding import check_padding
 from evaluator.problems.problem import ProblemSet
+from evaluator.problems.user_code import check_chat_template
 from evaluator.sampling.decoding import check_tokens, end_ids, pad_id
 from evaluator.sampling.model import choose_device, load_base
 from trainer.options.config import ConfigError, Options
@@ -38,6 +39,8 @@ def load(options: Options, problems: ProblemSet) -> Loaded:
     model, tokenizer = load_model(options)
     name_tokens(tokenizer, model)
     is_plain = prepare_tokenizer(tokenizer, options.bench)
+    if not is_plain:
+        check_chat_template(tokenizer, options.training.chat_template_kwargs)
     form = asking(options.bench, problems, plain=is_plain)
     ask_plainly(tokenizer, form)
     check_prompts(tokenizer, model, problems, options, form)

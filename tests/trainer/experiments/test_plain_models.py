@@ -48,8 +48,10 @@ def graded_by_hash(monkeypatch):
 @pytest.fixture
 def gap(graded_by_hash, tmp_path):
     def call(model, *options, code=0):
-        words = ["gap", "--model", str(model), "--device", "cpu", "--dataset", "embedded/train"]
-        words += ["--limit", "3", "--max-new-tokens", "8", "--runs-dir", str(tmp_path / "runs")]
+        words = ["gap", "--device", "cpu", "--runs-dir", str(tmp_path / "runs")]
+        if "--resume" not in options:
+            words += ["--model", str(model), "--dataset", "embedded/train"]
+            words += ["--limit", "3", "--max-new-tokens", "8"]
         result = CliRunner().invoke(main, [*words, *options], catch_exceptions=False)
         assert result.exit_code == code, result.output
         return result

@@ -1,11 +1,15 @@
 """Tokenizers that lack a token, or put tokens of their own around a text: training asks and ends as `eval` does."""
 
+import json
+import shutil
+
 import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import LlamaForCausalLM
 
 from evaluator.models.lora import ModelError
 from evaluator.problems.prompt import MBPP_3SHOT
+from evaluator.problems.user_code import UserCodeError
 from evaluator.sampling.model import Policy, generate, load_policy
 from evaluator.sampling.policy import plan_batches
 from tests.tiny_model import make_tiny_tokenizer
@@ -154,3 +158,47 @@ def test_a_token_of_the_prompts_that_only_the_tokenizer_has_is_one_line(
             [[{"role": "user", "content": "a"}]],
             max_new_tokens=4,
         )
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{% for m in messages %}{{ m['content'] }", "must be a Jinja template of a conversation"),
+        ("{{ nope(messages) }}", "got 'nope' is undefined in the tokenizer; mend it, or give"),
+        (
+            "{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}",
+            "must write the content of messages, got '' from the tokenizer",
+        ),
+    ],
+)
+def test_a_model_whose_own_template_cannot_write_a_text_is_one_line(
+    tiny_model, tmp_path, config_file, hashed_grades, template, message
+):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(UserCodeError, match=message):
+        train("sdpo", parse_options(config_file(model_name_or_path=str(folder))), say=print)
+    policy = load_policy(str(folder), device="cpu")
+    with pytest.raises(UserCodeError, match=message):
+        generate(policy, [[{"role": "user", "content": "a"}]], max_new_tokens=4)
+    assert generate(policy, ["plain text"], max_new_tokens=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("config.json", {"pad_token_id": 9999}),
+        ("config.json", {"hidden_size": "big"}),
+        ("config.json", {"num_attention_heads": 5}),
+        ("config.json", None),
+        ("tokenizer.json", None),
+        ("generation_config.json", None),
+    ],
+)
+def test_files_of_a_model_with_impossible_content_are_one_line(tiny_model, tmp_path, name, change):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    content = [] if change is None else json.loads((folder / name).read_text()) | change
+    (folder / name).write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="must load from its folder") as error:
+        load_policy(str(folder), device="cpu")
+    assert "\n" not in str(error.value)
