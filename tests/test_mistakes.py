@@ -102,6 +102,7 @@ gap --resume nope | readable run.json
 gap --resume nope -n 4 --device cpu | got --n-samples as well
 gap --model bare --n-samples 1 | not in the range
 gap --model bare --temperature nan | must be a finite number, got 'nan'
+gap --model bare --seed 99999999999999999999 | not in the range
 eval --gold --timeout-s inf | must be a finite number, got 'inf'
 eval --gold --top-p nan | must be a finite number, got 'nan'
 gap --model bare --feedback nope.py:f | --feedback must name a file that is there
@@ -110,6 +111,7 @@ demo --config sdpo | must be named once, got --config
 eval --gold --dataset embedded/test[7000] | got 7000; name others, such as 25, 
 verify nope | got No such file or directory; give a folder of recorded cases
 verify bare | got No such file or directory; give a folder of recorded cases
+import log.csv --label x --seed 99999999999999999999 | not in the range
 import log.csv --label x | got '1' and 'maybe' in line 2
 restore others | no folder 'runs' in it
 reproduce --configs nope | does not exist

@@ -34,7 +34,7 @@ from analysis.render import echo
     type=click.Choice(["grpo", "sdpo", "hybrid", "audit"]),
     help="What trained it; leave it out for an evaluation of a base model.",
 )
-@click.option("--seed", type=int, help="Seed of the run, if known.")
+@click.option("--seed", type=click.IntRange(-(2**63), 2**63 - 1), help="Seed of the run, if known.")
 @click.option("--model", help="Model name or folder, if known.")
 @click.option(
     "--dataset", help="Name of the problem set.  [default: what the file says, else unknown]"

@@ -121,7 +121,13 @@ temperature = partial(
     default=0.0,
     help="Sampling temperature; 0 is greedy.",
 )
-seed = partial(_option, "--seed", type=int, default=42, help="Seed of the sampling.")
+seed = partial(
+    _option,
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=42,
+    help="Seed of the sampling, from 0; below 2**32, as in training.",
+)
 batch_size = partial(
     _option,
     "--batch-size",
