@@ -286,7 +286,7 @@ def first_ids(tokenizer: Tokenizer) -> list[int]:
     ids: list[int] = tokenizer("a")["input_ids"]
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     starts = range(len(ids) - len(bare) + 1)
-    return ids[: next(at for at in starts if ids[at : at + len(bare)] == bare)]
+    return ids[: next((at for at in starts if ids[at : at + len(bare)] == bare), 0)]
 
 
 def _check_context(policy: Policy, token_ids: list[list[int]], max_new_tokens: int) -> None:
