@@ -11,7 +11,7 @@ from analysis.queries.arms import as_evaluated, run_infos, series
 from analysis.queries.sql import of_runs, run_query
 from analysis.records import RunInfo
 from analysis.render import Result
-from analysis.statistics.conditions import listed
+from analysis.statistics.conditions import differences, listed
 from analysis.statistics.verdict import Arm, judge
 from analysis.task_ids import task_id
 
@@ -85,13 +85,9 @@ def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None =
     infos = run_infos(connection)
     if not candidates:
         return Result((), [])
-    for pair in candidates[:_MOST_PAIRS_TRIED]:
-        p_value, no_test = _tested(connection, pair, infos)
-        if p_value is not None:
-            break
-    else:
-        pair = candidates[0]
-        p_value, no_test = _tested(connection, pair, infos)
+    tried = candidates[:_MOST_PAIRS_TRIED]
+    pair = next((each for each in tried if not _differences(each, infos)), candidates[0])
+    p_value, no_test = _tested(connection, pair, infos)
     found = of_runs(
         connection,
         """WITH paired AS (
@@ -100,7 +96,8 @@ def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None =
                            WHEN b.passed THEN 'gained' WHEN a.passed THEN 'lost'
                            ELSE 'solved by neither' END AS change
                FROM eval_results a JOIN eval_results b USING (task_id)
-               WHERE [a.run_id, a.eval_id, b.run_id, b.eval_id] = $pair)
+               WHERE a.run_id = $pair[1] AND a.eval_id = $pair[2]
+                 AND b.run_id = $pair[3] AND b.eval_id = $pair[4])
            SELECT change, count(*) AS n,
                   left(string_agg(task_id, ', ' ORDER BY task_order(task_id)), 200) AS task_ids
            FROM paired GROUP BY change
@@ -137,6 +134,27 @@ ORDER BY a.run_id = b.run_id, (a.algorithm = 'grpo') DESC,
 """
 
 
+def _side(pair: Mapping[str, Any], side: str) -> dict[str, Any]:
+    """What `as_evaluated` reads of one evaluation of a pair."""
+    names = ("run", "policy", "step", "dataset_sha256")
+    run, policy, step, content = (pair[f"{name}_{side}"] for name in names)
+    return {
+        "run_id": run,
+        "policy_run_id": policy,
+        "step": step,
+        "dataset": pair["dataset"],
+        "dataset_sha256": content,
+    }
+
+
+def _differences(pair: Mapping[str, Any], infos: Mapping[str, RunInfo]) -> tuple[str, ...]:
+    """What two evaluations differ in beside the algorithm, without a look at their rows."""
+    if pair["run_a"] == pair["run_b"]:  # that its steps differ is what is asked
+        return ()
+    first, second = (as_evaluated(_side(pair, side), infos, {}, ()).conditions for side in "ab")
+    return differences([first], [second])
+
+
 def _tested(
     connection: duckdb.DuckDBPyConnection, pair: Mapping[str, Any], infos: Mapping[str, RunInfo]
 ) -> tuple[float | None, str | None]:
@@ -146,19 +164,14 @@ def _tested(
         rows = of_runs(
             connection,
             """SELECT task_id, passed::INT, hash(completion) FROM eval_results
-               WHERE [run_id, eval_id] = $evaluation ORDER BY task_order(task_id)""",
+               WHERE run_id = $evaluation[1] AND eval_id = $evaluation[2]
+               ORDER BY task_order(task_id)""",
             None,
             evaluation=[pair[f"run_{side}"], pair[f"eval_{side}"]],
         ).rows
-        row = {
-            "run_id": pair[f"run_{side}"],
-            "policy_run_id": pair[f"policy_{side}"],
-            "step": pair[f"step_{side}"],
-            "dataset": pair["dataset"],
-            "dataset_sha256": pair[f"dataset_sha256_{side}"],
-        }
         shares = {task_id(name): float(passed) for name, passed, _ in rows}
-        arms.append(Arm(pair[f"name_{side}"], (as_evaluated(row, infos, shares, rows),)))
+        evaluated = as_evaluated(_side(pair, side), infos, shares, rows)
+        arms.append(Arm(pair[f"name_{side}"], (evaluated,)))
     first, second = arms
     if not first.task_ids or first.task_ids != second.task_ids:
         return None, "they were asked other problems"
