@@ -130,25 +130,9 @@ def load_base(
     # The error says it once; the hub client would log each of its retries as well.
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        import torch
-        import transformers
-
-        if device.startswith("cuda"):
-            _without_cudnn_attention()
-        if dtype == "auto":
-            dtype = "bfloat16" if device.startswith("cuda") else "float32"
-        number_format = getattr(torch, dtype)
-        # Unsloth's own tokenizer may have another padding token; the prompts are the same with and without it
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        if unsloth:
-            model = load_with_unsloth(
-                name, dtype=number_format, load_in_4bit=load_in_4bit, max_tokens=max_tokens
-            )
-        else:
-            model = _load_with_transformers(name, device, number_format, load_in_4bit=load_in_4bit)
-        if load_in_4bit:
-            keep_gradients_on_cpu(model)
-        return model, tokenizer
+        return _load(
+            name, device, dtype, load_in_4bit=load_in_4bit, unsloth=unsloth, max_tokens=max_tokens
+        )
     # Missing files and the hub's errors are OSError; a broken config is any of the others.
     except (
         OSError,
@@ -163,6 +147,36 @@ def load_base(
         safetensors.SafetensorError,
     ) as error:
         raise ModelError(_load_failure(name, error)) from error
+
+
+def _load(
+    name: str,
+    device: str,
+    dtype: str,
+    *,
+    load_in_4bit: bool,
+    unsloth: bool,
+    max_tokens: int | None,
+) -> tuple[CausalModel, Tokenizer]:
+    import torch
+    import transformers
+
+    if device.startswith("cuda"):
+        _without_cudnn_attention()
+    if dtype == "auto":
+        dtype = "bfloat16" if device.startswith("cuda") else "float32"
+    number_format = getattr(torch, dtype)
+    # Unsloth's own tokenizer may have another padding token; the prompts are the same with and without it
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    if unsloth:
+        model = load_with_unsloth(
+            name, dtype=number_format, load_in_4bit=load_in_4bit, max_tokens=max_tokens
+        )
+    else:
+        model = _load_with_transformers(name, device, number_format, load_in_4bit=load_in_4bit)
+    if load_in_4bit:
+        keep_gradients_on_cpu(model)
+    return model, tokenizer
 
 
 def _without_cudnn_attention() -> None:
