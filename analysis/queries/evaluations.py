@@ -85,8 +85,7 @@ def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None =
     infos = run_infos(connection)
     if not candidates:
         return Result((), [])
-    tried = candidates[:_MOST_PAIRS_TRIED]
-    pair = next((each for each in tried if not _differences(each, infos)), candidates[0])
+    pair = next((each for each in candidates if not _differences(each, infos)), candidates[0])
     p_value, no_test = _tested(connection, pair, infos)
     found = of_runs(
         connection,
@@ -110,7 +109,6 @@ def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None =
     return Result((*found.columns, *said), [(*row, *said.values()) for row in found.rows])
 
 
-_MOST_PAIRS_TRIED = 100
 _OF_THE_PAIR = "name_a name_b algorithm_a algorithm seed dataset protocol decoding".split()
 _PAIRS = """
 WITH ordered AS (
@@ -130,8 +128,9 @@ FROM ordered a JOIN ordered b
  AND (a.run_id = b.run_id AND a.nth = 1 AND a.eval_id <> b.eval_id
       OR a.run_id <> b.run_id AND a.back = 1 AND a.seed IS NOT DISTINCT FROM b.seed)
 ORDER BY a.run_id = b.run_id, (a.algorithm = 'grpo') DESC,
-         (b.algorithm = 'sdpo') DESC, a.created_at, run_a, run_b
+         (b.algorithm = 'sdpo') DESC, a.created_at, run_a, run_b LIMIT 100
 """
+"""Of many pairs the first hundred, among which one that can be tested is looked for."""
 
 
 def _side(pair: Mapping[str, Any], side: str) -> dict[str, Any]:

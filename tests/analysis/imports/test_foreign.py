@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 
 import duckdb
 import pytest
@@ -15,6 +14,7 @@ from analysis.journal.journal import StoreError
 from analysis.statistics.intervals import wilson_of_mean
 from analysis.warehouse.warehouse import connect, ingest
 from sdpo_bench import main
+from tests.analysis.imports.runs import query, run_import
 from tests.scale import examples
 
 
@@ -22,18 +22,6 @@ def read(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return read_log(path, label="a run", dataset="a set")
-
-
-def run_import(tmp_path, *arguments):
-    return CliRunner().invoke(
-        main, ["import", *map(str, arguments), "--runs-dir", str(tmp_path / "runs")]
-    )
-
-
-def query(tmp_path, text):
-    ingest(tmp_path / "runs", tmp_path / "results.duckdb")
-    with connect(tmp_path / "results.duckdb") as connection:
-        return connection.execute(text).fetchall()
 
 
 def test_a_column_a_metric(tmp_path):
@@ -393,31 +381,3 @@ def test_a_row_that_gives_way_to_another_of_its_step_and_name_is_told(tmp_path):
     (tmp_path / "m.csv").write_text("step,reward\n2,0.5\n2,0.7\n")
     said = run_import(tmp_path, str(tmp_path / "m.csv"), "--label", "z").stderr
     assert "1 row(s) have the step and name of a later one" in said
-
-
-def test_an_import_that_is_killed_leaves_no_run(tmp_path, monkeypatch):
-    (tmp_path / "log.csv").write_text("step,loss\n1,0.5\n")
-    words = (tmp_path / "log.csv", "--label", "x")
-    with monkeypatch.context() as patched:  # what is left where it stops in the midst of its rows
-        patched.setattr("analysis.journal.restored.encode", lambda *_: os._exit(9))
-        if (child := os.fork()) == 0:
-            run_import(tmp_path, *words)
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    assert not list((tmp_path / "runs").glob("[!.]*"))
-    (left,) = (tmp_path / "runs").glob(".new-*")
-    os.utime(left, (1, 1))
-    done = run_import(tmp_path, *words)
-    assert done.exit_code == 0 and "have the label" not in done.output
-    assert not left.exists()
-    assert query(tmp_path, "SELECT label, state, n_attempts FROM run_overview") == [
-        ("x", "finished", 1)
-    ]
-
-
-@pytest.mark.parametrize("ending", ["csv", "json", "jsonl", "parquet"])
-def test_a_log_that_is_no_file_is_refused_and_not_waited_for(tmp_path, ending):
-    os.mkfifo(tmp_path / f"log.{ending}")
-    done = run_import(tmp_path, tmp_path / f"log.{ending}", "--label", "x")
-    assert done.exit_code == 1 and "a log must be a file, got" in done.output
-    assert not (tmp_path / "runs").exists()
