@@ -110,6 +110,8 @@ def test_programs_import_the_packages_of_their_image_and_no_others(wheels):
             assert verdicts(pool.run([program, *honest()])) == [verdict, "passed"]
         said = described(endpoint.facts)
         assert said.startswith(f"{name} guest {image.source_digest()[:12]} Python 3.")
-        assert said.endswith(" with tiny_pack==1.5") == (name == built.id)
+        # the image below may have packages of its own
+        assert ("tiny_pack==1.5" in endpoint.facts["packages"]) == (name == built.id)
+        assert ("tiny_pack==1.5" in said) == (name == built.id)
     with engine() as client:
         client.images.remove(built.id)
