@@ -27,6 +27,7 @@ _COMMANDS = {
     "gap": "trainer.cli.gap:gap",
     "reproduce": "trainer.cli.reproduce:reproduce",
     "eval": "evaluator.cli.eval:eval_command",
+    "regrade": "evaluator.cli.regrade:regrade_command",
     "compare": "evaluator.cli.results:compare_command",
     "show": "evaluator.cli.results:show_command",
     "problems": "evaluator.cli.problems:problems",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal
 
 from pydantic import Field
@@ -95,6 +96,16 @@ class RunInfo(Row):
     def order(self) -> tuple[int, str, str]:
         """Sorting key, the newest run last; the clock decides only where nothing else can."""
         return self.sequence or 0, self.created_at, self.run_id
+
+    @property
+    def code_version(self) -> str | None:
+        """Commit, and a hash of what was changed in it; of an installed package its version."""
+        if self.git_commit is None:
+            return self.packages.get("sdpo-bench")
+        if not self.git_dirty:
+            return self.git_commit[:12]
+        changes = hashlib.sha256((self.git_diff or "").encode()).hexdigest()
+        return f"{self.git_commit[:12]} changed ({changes[:8]})"
 
 
 class SegmentHeader(Row):

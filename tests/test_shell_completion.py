@@ -34,12 +34,13 @@ def offered(*words):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["re"], ["reproduce", "report", "restore"]),
+        (["re"], ["reproduce", "regrade", "report", "restore"]),
         (["compare", ""], ["baseline", "eval-base-2", "eval-gold-1", "eval-odd-3", "gold"]),
         (["compare", "gold", "ba"], ["baseline"]),
         (["compare", "gold", "gold,ba"], ["gold,baseline"]),
         (["compare", "--runs-dir", "others", ""], ["eval-other-4", "other"]),
         (["show", "go"], ["gold"]),
+        (["regrade", "go"], ["gold"]),
         (["report", "go"], ["gold"]),
         (["plots", "--run", "go"], ["gold"]),
         (["watch", "go"], ["gold"]),

@@ -42,7 +42,7 @@ _PREFIXES_WITHOUT_EFFECT = (
 _PARTS_OF_A_CONFIG = ("bench", "training", "model")
 _PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth", "bitsandbytes")
 """Whose versions decide what a training step computes."""
-_SAMPLING_PACKAGES = ("torch", "transformers")
+SAMPLING_PACKAGES = ("torch", "transformers")
 """Whose versions decide what an answer is drawn from."""
 _FIRST = ("runs", "model", "adapter", "training problems", "learning_rate", "max_steps", "step")
 """Differences that are named before the others."""
@@ -92,7 +92,7 @@ def conditions(
     found: dict[str, object] = {
         "model": _model(info),
         "sandbox": _sandbox(info.sandbox),
-        "code version": _code_version(info),
+        "code version": info.code_version,
         "step": step,
         "training problems": _content(info.dataset, info.dataset_sha256),
         "prompt form": _content(info.protocol, info.protocol_sha256),
@@ -170,7 +170,7 @@ def _evaluated(info: RunInfo) -> dict[str, object]:
     found: dict[str, object] = {
         "model": _model(info),
         "sandbox": _sandbox(info.sandbox),
-        "code version": _code_version(info),
+        "code version": info.code_version,
         "timeout_s": settings.get("timeout_s"),
         "dtype": _dtype(info, settings),
         "load_in_4bit": settings.get("load_in_4bit"),
@@ -180,7 +180,11 @@ def _evaluated(info: RunInfo) -> dict[str, object]:
         found["chat template"] = "the model's"
     if "chat_template_kwargs" in settings:
         found["chat_template_kwargs"] = settings["chat_template_kwargs"] or {}
-    found |= {f"version of {name}": info.packages.get(name) for name in _SAMPLING_PACKAGES}
+    packages: Mapping[str, str] = info.packages
+    if isinstance(sampled := settings.get("sampled"), Mapping):  # its answers were graded again
+        found["code version"] = f"{sampled['code_version']}, graded by {info.code_version}"
+        packages = sampled["packages"]
+    found |= {f"version of {name}": packages.get(name) for name in SAMPLING_PACKAGES}
     if info.kind == "eval":  # else these are of the training
         found["problems"] = _content(info.dataset, info.dataset_sha256)
         found["prompt form"] = _content(info.protocol, info.protocol_sha256)
@@ -241,15 +245,3 @@ def _sandbox(name: str) -> str | None:
     if name == "unknown":
         return None
     return re.sub(r"sha256:[0-9a-f]+ (?=guest [0-9a-f]+ )", "", name)
-
-
-def _code_version(info: RunInfo) -> str | None:
-    """Commit, and whether it was changed; of an installed package its version."""
-    import hashlib
-
-    if info.git_commit is None:
-        return info.packages.get("sdpo-bench")
-    if not info.git_dirty:
-        return info.git_commit[:12]
-    changes = hashlib.sha256((info.git_diff or "").encode()).hexdigest()
-    return f"{info.git_commit[:12]} changed ({changes[:8]})"

@@ -229,6 +229,11 @@ def _unfinished(runs_dir: Path, name: str) -> StoredEval:
     """The interrupted evaluation of a run."""
     run_dir = runs_dir / name
     info = read_run_info(run_dir)
+    if "regraded" in info.config:
+        raise StoredError(
+            f"a resumed run must have sampled its answers, got {name!r}, which grades those of another; "
+            f"`sdpo-bench regrade {info.config['regraded']}` begins anew"
+        )
     evals = read_evals(run_dir)
     if info.kind != "eval" or any(item.row is not None for item in evals):
         raise StoredError(

@@ -60,7 +60,8 @@ def open_source(
         ApiError, CompletionsError, DatasetError, EngineError, HarnessError, ModelError, SandboxError:
             with one line for the user.
     """
-    kept = _kept_answers(problem_set, earlier)
+    # those of an interrupted run are graded again, which is cheaper than to trust them
+    kept = [] if earlier is None else stored_answers(problem_set, earlier)
     if options.engine == "ray":
         work = _work(options, problem_set, kept)
         engine = stack.enter_context(
@@ -187,10 +188,8 @@ def _served(
     )
 
 
-def _kept_answers(problem_set: ProblemSet, earlier: StoredEval | None) -> list[Answer]:
-    """Answers of an interrupted run; they are graded again, which is cheaper than to trust them."""
-    if earlier is None:
-        return []
+def stored_answers(problem_set: ProblemSet, earlier: StoredEval) -> list[Answer]:
+    """Return the answers of an evaluation, finished or not, without their grades."""
     by_id = {problem.task_id: problem for problem in problem_set.problems}
     return [
         Answer(
