@@ -145,14 +145,15 @@ def _describe(
 ) -> RunInfo:
     """The run: graded by the code and the machine of now, with answers that were sampled before."""
     old = item.info
-    config = {**old.config, "timeout_s": timeout_s, "regraded": item.name}
+    label = item.label + suffix
+    config = {**old.config, "label": label, "timeout_s": timeout_s, "regraded": item.name}
     config.setdefault("sampled", _sampled(old))
     weights = None if old.model is None else Weights(old.model, old.model_sha256, old.adapter)
     told = old.hardware.items()
     placement = {name: value for name, value in told if name in ("device", "dtype")}
     info = run_info(
         kind="eval",
-        label=item.label + suffix,
+        label=label,
         config=config,
         dataset=problem_set,
         protocol=Named(old.protocol, old.protocol_sha256),
