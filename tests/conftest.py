@@ -4,6 +4,7 @@ import functools
 import gc
 import importlib.util
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -23,6 +24,10 @@ if importlib.util.find_spec("hypothesis"):  # vLLM's environment is without it
 
 def pytest_configure(config):
     from tests import turns
+
+    # a shell starts a background job without Ctrl-C, and what the tests start would inherit that
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     config.pluginmanager.register(turns)
 

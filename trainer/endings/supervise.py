@@ -67,16 +67,17 @@ def supervise(
     A child killed by signal N gives 128 + N. One that hangs after its end gives the status it announced.
     """
     read_end, write_end = os.pipe()
-    child = subprocess.Popen(
-        command,
-        pass_fds=(write_end,),
-        env={**os.environ, STATUS_FD: str(write_end)},
-        # a terminal's Ctrl-C must reach it once, from here, not twice
-        start_new_session=True,
-    )
-    os.close(write_end)
     told = _Told()
-    with _passed_on(child, told, say), os.fdopen(read_end, "rb", buffering=0) as pipe:
+    with _passed_on(told, say) as looks_after, os.fdopen(read_end, "rb", buffering=0) as pipe:
+        child = subprocess.Popen(
+            command,
+            pass_fds=(write_end,),
+            env={**os.environ, STATUS_FD: str(write_end)},
+            # a terminal's Ctrl-C must reach it once, from here, not twice
+            start_new_session=True,
+        )
+        os.close(write_end)
+        looks_after(child)
         while child.poll() is None and told.exit_code is None:
             _listen(pipe.fileno(), told)
             if time.monotonic() > told.give_up_at:
@@ -120,8 +121,12 @@ def die_with_supervisor() -> None:
 
 @contextmanager
 def _passed_on(
-    child: subprocess.Popen[bytes], told: _Told, say: Callable[[str], None]
-) -> Iterator[None]:
+    told: _Told, say: Callable[[str], None]
+) -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """Pass signals on to the child that is named within; those that come before wait for it."""
+    child: subprocess.Popen[bytes] | None = None
+    waiting: list[int] = []
+
     def pass_on(number: int, frame: object) -> None:
         told.n_signals += 1
         with suppress(OSError):  # the terminal may be gone
@@ -130,13 +135,24 @@ def _passed_on(
             told.give_up_at = 0.0
         elif told.n_signals > 1 or told.doing is None:
             told.give_up_at = time.monotonic() + STOP_GRACE_S
-        # a closed terminal asks for the same as SIGTERM
-        child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+        waiting.append(number)
+        hand_over()
+
+    def hand_over() -> None:
+        while child is not None and waiting:
+            number = waiting.pop(0)
+            # a closed terminal asks for the same as SIGTERM
+            child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+
+    def looks_after(started: subprocess.Popen[bytes]) -> None:
+        nonlocal child
+        child = started
+        hand_over()
 
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.signal(number, pass_on) for number in numbers}
     try:
-        yield
+        yield looks_after
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

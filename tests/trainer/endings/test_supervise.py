@@ -10,7 +10,7 @@ import time
 import pytest
 
 import trainer.endings.supervise
-from trainer.endings.exit_codes import FAILED
+from trainer.endings.exit_codes import FAILED, INTERRUPTED
 from trainer.endings.supervise import (
     STATUS_FD,
     die_with_supervisor,
@@ -133,6 +133,22 @@ def test_a_signal_to_the_supervisor_reaches_the_child(number):
     time.sleep(0.5)  # what was told is taken in
     process.send_signal(number)
     assert process.wait(timeout=20) == 75
+
+
+def test_a_signal_that_comes_before_the_child_waits_for_it(monkeypatch, said):
+    start, lost = subprocess.Popen, []
+
+    def signalled(*words, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return start(*words, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", signalled)
+    before = signal.signal(signal.SIGTERM, lambda *_: lost.append("the supervisor's own"))
+    try:
+        assert supervised("time.sleep(60)", said) == INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (said, lost) == (["stopping now", "stopped; nothing was begun"], [])
 
 
 def test_a_signal_is_passed_on_although_nobody_can_be_told(monkeypatch):
