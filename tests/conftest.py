@@ -1,5 +1,6 @@
 """Docker tests run where an engine and the image are there; elsewhere they are skipped in one visible line."""
 
+import atexit
 import functools
 import gc
 import importlib.util
@@ -30,6 +31,10 @@ def pytest_configure(config):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     config.pluginmanager.register(turns)
+    if hasattr(config, "workerinput"):
+        # Of one of several processes nobody reads the status, and to free all that it imported takes seconds.
+        # What registers later ends before.
+        atexit.register(os._exit, 0)
 
 
 REQUIRE_DOCKER = "SDPO_BENCH_REQUIRE_DOCKER"

@@ -121,22 +121,26 @@ def _by_its_table(path: Path) -> Standing:
         duckdb.Error: it cannot be read.
     """
     with duckdb.connect(str(path), read_only=True) as connection:
-        found = connection.execute(
-            """SELECT table_name, list(column_name) FROM duckdb_columns()
-               WHERE schema_name = 'main' AND table_name IN (?, ?) GROUP BY ALL""",
-            [WAREHOUSE.name, JOURNAL_FILES.name],
-        ).fetchall()
-        columns = {name: set(names) for name, names in found}
-        of_warehouse = columns.get(WAREHOUSE.name, set())
+        of_warehouse = _columns(connection, WAREHOUSE.name)
         if not {"application", "form"} <= of_warehouse:
             # Files of the first forms name no program; theirs is the only one with these two tables.
-            if "schema_sha256" in of_warehouse and JOURNAL_FILES.name in columns:
+            if "schema_sha256" in of_warehouse and _columns(connection, JOURNAL_FILES.name):
                 return Standing.OURS
             raise _foreign(path, "a DuckDB file of another program")
         rows = connection.execute("SELECT application, form FROM main.warehouse").fetchall()
     if [name for name, _ in rows] != [APPLICATION]:
         raise _foreign(path, "a DuckDB file of another program")
     return Standing.NEWER if rows[0][1] > FORM else Standing.OURS
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> set[str]:
+    """Columns of a table of the file's own, if it has one; to ask `duckdb_columns()` would bind every view."""
+    if not connection.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'main' AND table_name = ?", [table]
+    ).fetchall():
+        return set()
+    rows = connection.execute("SELECT name FROM pragma_table_info(?)", [f"main.{table}"]).fetchall()
+    return {name for (name,) in rows}
 
 
 def _foreign(path: Path, what: str) -> StoreError:
