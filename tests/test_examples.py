@@ -19,6 +19,7 @@ def test_the_notebook_needs_about_twenty_lines():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.long
 def test_the_notebook_grades_trains_and_queries(tmp_path):
     folder = tmp_path / "examples"
     folder.mkdir()

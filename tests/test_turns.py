@@ -60,3 +60,30 @@ def test_only_the_variants_of_long_tests_wait_and_each_test_has_its_own_turn(ten
     waiting = of_other_turns([*slow, *others])
     assert {i.nodeid for i in set(slow) - waiting} == {f"tests/a.py::test_{x}[1]" for x in "xy"}
     assert waiting.isdisjoint(others)
+
+
+def test_long_tests_run_in_one_of_three_turns_with_their_variant_of_that_turn(tenth):
+    whole = [item(f"tests/a.py::test_{x}", "slow", "long") for x in "abcd"]
+    variants = [item(f"tests/a.py::test_v[{i}]", "slow", "long") for i in range(20)]
+    seen = []
+    for number in range(300, 303):
+        tenth(number)
+        run = set(whole + variants) - of_other_turns([*whole, *variants])
+        seen += sorted({i.nodeid.partition("[")[0] for i in run})
+        assert len(run) <= 3 and len(run & set(variants)) in (0, 2)
+    assert sorted(seen) == [f"tests/a.py::test_{x}" for x in "abcdv"]
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 30])
+def test_every_variant_of_a_long_test_has_its_turn(tenth, n):
+    variants = [item(f"tests/a.py::test_v[{i}]", "slow", "long") for i in range(n)]
+    seen = set()
+    for number in range(60, 90):
+        tenth(number)
+        seen |= set(variants) - of_other_turns(variants)
+    assert seen == set(variants)
+
+
+def test_at_full_scale_every_long_test_runs(monkeypatch):
+    monkeypatch.delenv("SDPO_BENCH_SCALE", raising=False)
+    assert of_other_turns([item(f"tests/a.py::test_{x}", "slow", "long") for x in "abcd"]) == set()

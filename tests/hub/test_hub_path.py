@@ -141,6 +141,7 @@ def without_a_network():
     return words
 
 
+@pytest.mark.long
 def test_what_was_fetched_once_is_there_offline_and_without_a_network(
     hub, tmp_path, without_a_network
 ):
@@ -166,6 +167,7 @@ def test_what_was_fetched_once_is_there_offline_and_without_a_network(
 
 
 @pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {}])
+@pytest.mark.long
 def test_without_cache_and_network_it_is_one_line_that_says_what_to_do(
     hub, tmp_path, without_a_network, environment
 ):

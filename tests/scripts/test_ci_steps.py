@@ -108,18 +108,28 @@ def run_ci(tmp_path):
     return run
 
 
-TARGETS = """check docs test test-slow test-unsloth test-adapters test-wheel check-extra wheels train-image
-test-containers gpu-check .venv-unsloth/.installed""".split()
+ALWAYS = "check docs test test-slow".split()
+IN_TURN = (
+    "wheels train-image test-containers".split(),
+    "wheels train-image test-containers".split(),
+    ".venv-unsloth/.installed test-unsloth gpu-check".split(),
+    "test-wheel test-adapters check-extra".split(),
+)
+TARGETS = [*ALWAYS, *dict.fromkeys(target for targets in IN_TURN for target in targets)]
 
 
-def test_ci_asks_for_every_target_at_a_tenth_and_with_a_turn(run_ci):
-    done, asked = run_ci()
+def targets(asked):
+    return {words.split()[0] for _, _, words in asked}
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_ci_asks_for_every_target_in_four_turns_and_at_a_tenth(run_ci, number):
+    done, asked = run_ci(SDPO_BENCH_TURN=f"0{number + 96}")  # a day of the year
     assert done.returncode == 0, done.stderr
-    assert {words.split()[0] for _, _, words in asked} == set(TARGETS)
-    assert {scale for scale, _, _ in asked} == {"0.1"}
-    assert len({turn for _, turn, _ in asked}) == 1 and asked[0][1].isdigit()
+    assert targets(asked) == {*ALWAYS, *IN_TURN[number]}
+    assert {(scale, turn) for scale, turn, _ in asked} == {("0.1", f"0{number + 96}")}
     table = done.stdout.partition("== seconds by step\n")[2]
-    assert len(re.findall(r"^ +\d+  \S", table, re.M)) > len(TARGETS) + 4
+    assert len(re.findall(r"^ +\d+  \S", table, re.M)) > len(targets(asked)) + 2
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git")
@@ -141,16 +151,39 @@ def test_the_turn_is_the_number_of_commits_and_in_a_shallow_clone_the_day(run_ci
     assert {turn for _, turn, _ in run_ci()[1]} == {time.strftime("%j")}
 
 
-def test_in_full_ci_scales_nothing(run_ci):
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
+def test_what_a_day_of_commits_changed_is_tried_whoever_has_the_turn(run_ci, tmp_path):
+    def commit(path, hours_ago):
+        file = tmp_path / "checkout" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(path)
+        when = f"{int(time.time()) - 3600 * hours_ago} +0000"
+        for words in (["add", path], ["commit", "--message", path]):
+            subprocess.run(
+                ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words],
+                cwd=tmp_path / "checkout", check=True, capture_output=True,
+                env={**os.environ, "GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when},
+            )  # fmt: skip
+
+    subprocess.run(["git", "init"], cwd=tmp_path / "checkout", check=True, capture_output=True)
+    commit("requirements.lock", 70)
+    commit("tests/wheel/test_wheel.py", 30)
+    commit("README.md", 10)
+    # seen from the last commit, ten hours ago, the lock file is older than a day and the wheel's test is not
+    assert targets(run_ci(SDPO_BENCH_TURN="2")[1]) == {*ALWAYS, *IN_TURN[2], *IN_TURN[3]}
+
+
+def test_in_full_ci_scales_and_leaves_out_nothing(run_ci):
     done, asked = run_ci(CI_FULL="1", SDPO_BENCH_SCALE="1", SDPO_BENCH_TURN="0")
     assert done.returncode == 0 and {scale for scale, _, _ in asked} == {"1"}
+    assert targets(asked) == set(TARGETS)
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_ci_fails_where_one_target_fails(run_ci, target):
-    done, asked = run_ci(broken=target)
+    done, asked = run_ci(broken=target, CI_FULL="1")
     assert done.returncode != 0 and "seconds by step" in done.stdout
-    assert target in {words.split()[0] for _, _, words in asked}
+    assert target in targets(asked)
 
 
 def test_the_script_itself_can_be_read_by_bash():

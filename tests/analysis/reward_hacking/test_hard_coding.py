@@ -71,6 +71,7 @@ def test_recall_and_precision_on_the_embedded_problems():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_recall_and_precision_on_all_of_mbpp():
     chosen = mbpp()
     assert_recall_and_precision(chosen[::3], n_least=2000)

@@ -144,6 +144,7 @@ def test_an_answer_that_came_while_the_client_was_stopped_counts(endpoint):
 @pytest.mark.slow
 @pytest.mark.docker
 @pytest.mark.timeout(1800)
+@pytest.mark.long
 def test_a_hundred_clients_of_hanging_programs_restart_nothing():
     # 400 s of waiting programs for each of two slots.
     from sandbox.containers.docker_backend import DockerEndpoint

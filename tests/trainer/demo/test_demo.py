@@ -84,6 +84,7 @@ def _killed_once_begun(folder, part):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+@pytest.mark.long
 def test_a_demo_killed_in_a_run_goes_on_from_its_checkpoint_to_the_same_weights(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     _finish(whole)

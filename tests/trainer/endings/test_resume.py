@@ -57,6 +57,7 @@ def killed_and_resumed(config, runs, *, wait_for):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.long
 def test_a_run_killed_at_its_first_checkpoint_and_at_random_moments_ends_as_if_it_had_not_been(
     config, tmp_path
 ):

@@ -162,6 +162,7 @@ def test_seeds_that_are_no_numbers_are_refused(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.long
 def test_the_whole_benchmark_runs_and_is_not_run_twice(tmp_path, capfd):
     model = make_tiny_model(tmp_path / "model")
     runs = tmp_path / "runs"

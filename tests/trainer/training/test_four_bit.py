@@ -161,6 +161,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(run, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+@pytest.mark.long
 def test_4_bit_runs_killed_at_random_moments_end_as_if_they_had_not_been(tiny_qwen, tmp_path):
     sizes = {
         "model_name_or_path": tiny_qwen, "max_completion_length": 8, "dataset": "embedded/train",

@@ -95,6 +95,7 @@ def wait_for(found):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3 * WITHIN_S)
+@pytest.mark.long
 def test_two_machines_train_one_run_which_goes_on_after_one_was_lost(config_file, start, tmp_path):
     config = config_file(
         max_steps=8, save_strategy="steps", save_steps=1, save_total_limit=20,

@@ -53,6 +53,7 @@ def key(row):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("per_process", [4, 2], ids=["a group each", "groups over both"])
+@pytest.mark.long
 def test_two_processes_grade_group_and_teach_as_one(config_file, tmp_path, per_process):
     common = {"max_steps": 2, "temperature": 1.0}
     one = run(config_file(**common, runs_dir=str(tmp_path / "one")), tmp_path / "one")
@@ -104,6 +105,7 @@ SETTINGS = {
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("algorithm", "changes"), SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.long
 def test_every_setting_trains_in_two_processes_as_in_one(config_file, tmp_path, algorithm, changes):
     # groups of four over two processes of two: routing, weights and counts must be those of the step
     common = {"max_steps": 2, "temperature": 1.0, **changes}
@@ -149,6 +151,7 @@ SHAPES = {
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES)
+@pytest.mark.long
 def test_two_processes_resumed_end_as_if_they_had_not_been(config_file, tmp_path, changes):
     def config(name):
         return config_file(
