@@ -84,8 +84,6 @@ PLACES = (
     ("problems check FILE", "problems check examples/own/problems.jsonl"),
     ("sdpo-bench sql QUERY", 'sdpo-bench sql "FROM runs"'),
     ("baseline 56", "baseline 25"),
-    # four seeds are eight runs more of the same kind; one seed after another is tests/trainer/demo's
-    ("--seeds 42,43,44,45", "--seeds 42"),
 )
 """What stands for what in the docs."""
 
@@ -155,7 +153,8 @@ def _lines():
 APART = tuple(f"sdpo-bench sandbox {name}" for name in ("up", "status", "down", "soak"))
 """Begin, find and end containers for everybody on this machine, other tests included; or compare processor time."""
 _ALL = [line for line in _lines() if line.split()[0] != "make" and line not in ELSEWHERE]
-COMMANDS = [line for line in _ALL if not line.startswith(APART)]
+DEMOS = [line for line in _ALL if line.startswith("sdpo-bench demo")]
+COMMANDS = [line for line in _ALL if not line.startswith(APART) and line not in DEMOS]
 BY_THEMSELVES = [line for line in _ALL if line.startswith(APART)]
 MAKE = [line for line in _lines() if line.split()[0] == "make"]
 
@@ -281,6 +280,16 @@ def test_a_command_of_the_docs_runs(line, reader):
     _must_run(_as_run(line, places), folder, line)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("line", DEMOS)
+def test_a_demo_of_the_docs_runs(line, tmp_path):
+    # A minute each, and no other line needs them. Four seeds are eight runs more of the same kind; one seed after
+    # another is tests/trainer/demo's.
+    one_seed = line.replace("--seeds 42,43,44,45", "--seeds 42")
+    _must_run(_shortened(one_seed), tmp_path, line)
+
+
 @pytest.fixture(scope="module")
 def standing(tmp_path_factory):
     """An empty folder; what stands afterwards is taken down."""
@@ -323,7 +332,7 @@ def test_what_is_said_to_be_run_elsewhere_is_in_the_docs_and_its_test_is_there()
         assert line in lines, line
         if where.startswith("tests/"):
             assert (ROOT / where).is_file(), where
-    assert len(COMMANDS) > 40 and len(BY_THEMSELVES) > 3 and len(MAKE) > 20
+    assert len(COMMANDS) > 40 and len(DEMOS) > 3 and len(BY_THEMSELVES) > 3 and len(MAKE) > 20
 
 
 def test_nothing_that_stands_for_something_is_left_unfilled():

@@ -55,7 +55,10 @@ def test_only_the_variants_of_long_tests_wait_and_each_test_has_its_own_turn(ten
     others = [
         item("tests/a.py::test_z", "slow"),
         *(item(f"tests/a.py::test_short[{i}]") for i in range(3)),
-        *(item(f"tests/test_docs_run.py::test_line[{i}]", "slow") for i in range(3)),
+        *(
+            item(f"tests/test_docs_run.py::test_a_command_of_the_docs_runs[{i}]", "slow")
+            for i in range(3)
+        ),
     ]
     waiting = of_other_turns([*slow, *others])
     assert {i.nodeid for i in set(slow) - waiting} == {f"tests/a.py::test_{x}[1]" for x in "xy"}

@@ -13,8 +13,8 @@ TAKES_TURNS = ("slow", "unsloth")
 """Markers of the tests whose variants take turns."""
 LONG_IN = 3
 """Turns in which all long tests have run."""
-NEED_EACH_OTHER = "tests/test_docs_run.py"
-"""Its lines run in the docs' order, each on what those before it made."""
+NEED_EACH_OTHER = "tests/test_docs_run.py::test_a_command_of_the_docs"
+"""These lines run in the docs' order, each on what those before it made."""
 
 
 def in_turn(values, every=1):
