@@ -38,7 +38,8 @@ def written(text: str) -> str:
     with tempfile.TemporaryDirectory() as name:
         runs, results = Path(name) / "runs", Path(name) / "results.duckdb"
         for folder in sorted(ROWS.iterdir()):
-            restore(folder, runs)
+            if left_out := restore(folder, runs).left_out:
+                raise RuntimeError(f"every run of {folder} must come back, got {left_out}")
         ingest(runs, results)
         places = {"sql": ["--no-ingest", "--results", str(results)], "compare": []}
 

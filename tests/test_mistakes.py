@@ -112,7 +112,7 @@ eval --gold --dataset embedded/test[7000] | got 7000; name others, such as 25,
 verify nope | got No such file or directory; give a folder of recorded cases
 verify bare | got No such file or directory; give a folder of recorded cases
 import log.csv --label x --seed 99999999999999999999 | not in the range
-import log.csv --label x | got '1' and 'maybe' in line 2
+import log.csv --label x | got '1' and 'maybe' in row 1
 restore others | no folder 'runs' in it
 reproduce --configs nope | does not exist
 reproduce --configs bare | must be a readable YAML file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ from analysis.journal.journal import StoreError, labelled_runs, same_label
 from analysis.journal.restored import write_restored
 from analysis.provenance import check_label, config_sha256, new_run_id
 from analysis.records import Eval, EvalResult, Record, RunInfo, RunState
-from analysis.render import echo
+from analysis.render import echo, visible
 
 
 @click.command(name="import")
@@ -109,17 +110,23 @@ def restore_command(*, folder: Path, runs_dir: Path) -> None:
     """Make runs of an export again, so that every command can read them.
 
     Their rows are those of the export; checkpoints and adapters are not in it. A run that is there already stays
-    as it is.
+    as it is. Exit status 1 means that a run could not be stored; the others are there.
 
     \b
     Example:  sdpo-bench restore results/parquet --runs-dir restored
               sdpo-bench sql "FROM leaderboard" --runs-dir restored --results restored.duckdb
     """
-    written, present = restore(folder, runs_dir)
-    for run_id, n_rows in written:
+    found = restore(folder, runs_dir)
+    for run_id, n_rows in found.written:
         echo(f"{runs_dir / run_id}: {n_rows:,} rows")
-    for run_id in present:
+    for run_id in found.present:
         echo(f"{runs_dir / run_id}: was there, left as it is")
+    for note in found.notes:
+        echo(f"note: {note}", err=True)
+    for reason in found.left_out:
+        echo(f"warning: left out: {reason}", err=True)
+    if found.left_out:
+        sys.exit(1)
 
 
 def _replaced(found: dict[Path, Imported]) -> int:
@@ -151,9 +158,9 @@ def _tell(found: dict[Path, Imported], n_replaced: int) -> None:
         rows = [row for row in each.records if not isinstance(row, Eval)] or each.records
         echo(f"{path}: {len(rows):,} rows of {each.form}")
         if each.left_out:
-            names = ", ".join(map(repr, each.left_out[:5]))
-            more = ", ..." if len(each.left_out) > 5 else ""
-            echo(f"warning: {path}: no numbers in {names}{more}: left out", err=True)
+            what = "; ".join(visible(what, 100) for what in each.left_out[:5])
+            more = f"; and {len(each.left_out) - 5} more" if len(each.left_out) > 5 else ""
+            echo(f"warning: {path}: left out: {what}{more}", err=True)
         for note in each.notes:
             echo(f"note: {path}: {note}", err=True)
     if n_replaced:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,35 +24,51 @@ _PARQUET = (
 )
 
 
-def restore(folder: Path, runs_dir: Path) -> tuple[list[tuple[str, int]], list[str]]:
+@dataclass
+class Restored:
+    """What became of the runs of an export."""
+
+    written: list[tuple[str, int]] = field(default_factory=list)
+    """Run id and number of rows."""
+    present: list[str] = field(default_factory=list)
+    """Ids of the runs that were there and stay as they are."""
+    left_out: list[str] = field(default_factory=list)
+    """Why a run cannot be stored, a line each."""
+    notes: list[str] = field(default_factory=list)
+
+
+def restore(folder: Path, runs_dir: Path) -> Restored:
     """Write every run of an export into a runs folder, each whole or not at all.
 
-    A run that is there already is left as it is.
-
-    Returns:
-        (run id, rows) of each run that was written, and the ids that were there.
+    A run that is there already is left as it is; one that cannot be stored keeps no other back.
 
     Raises:
-        StoreError: the folder is no export, holds rows that cannot be stored, or the runs folder cannot
-            be written. Runs that were written before stay.
+        StoreError: the folder is no export, no run of it can be stored, or the runs folder cannot be written.
+            Runs that were written before stay.
     """
-    written: list[tuple[str, int]] = []
-    present: list[str] = []
+    found = Restored()
     try:
         with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
-            for info in _runs(connection, folder):
-                if (runs_dir / checked_run_id(info.run_id)).exists():
-                    present.append(info.run_id)
+            for info in _runs(connection, folder, found):
+                if (runs_dir / info.run_id).exists():
+                    found.present.append(info.run_id)
                     continue
                 rows = _records(connection, folder, info.run_id)
-                written.append((info.run_id, write_restored(runs_dir, info, rows)))
+                try:
+                    found.written.append((info.run_id, write_restored(runs_dir, info, rows)))
+                except ValidationError as error:
+                    found.left_out.append(f"{info.run_id}: {_reason(error)}")
     except duckdb.Error as error:
         raise _no_export(folder, str(error)) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise _no_export(folder, f"{where}: {first['msg']}") from error
-    return written, present
+    if found.left_out and not found.written and not found.present:
+        raise _no_export(folder, found.left_out[0])
+    return found
+
+
+def _reason(error: ValidationError) -> str:
+    """What is wrong with a row, in one line."""
+    first = error.errors()[0]
+    return visible(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)
 
 
 def _no_export(folder: Path, reason: str) -> StoreError:
@@ -64,17 +81,33 @@ def _no_export(folder: Path, reason: str) -> StoreError:
     )
 
 
-def _runs(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[RunInfo]:
-    """The runs of an export, the oldest first."""
+def _runs(connection: duckdb.DuckDBPyConnection, folder: Path, found: Restored) -> list[RunInfo]:
+    """The runs of an export that can be stored, the oldest first."""
     for path in folder.glob("*/**/*.parquet"):
         if not path.is_file():  # to open a pipe would wait for ever
             raise _no_export(folder, f"{path.relative_to(folder)} is no file")
     if not (folder / run_table().name).is_dir():
         raise _no_export(folder, f"no folder {run_table().name!r} in it")
     rows = _read(connection, folder, run_table().name, RunInfo)
-    infos = [RunInfo.model_validate(row) for row in rows]
-    for info in infos:
-        check_label(info.label)
+    infos = []
+    for row in rows:
+        try:
+            info = RunInfo.model_validate(row)
+            checked_run_id(info.run_id)
+        except ValidationError as error:
+            found.left_out.append(f"{visible(str(row.get('run_id')), 80)}: {_reason(error)}")
+            continue
+        except StoreError as error:
+            found.left_out.append(visible(str(error), 300))
+            continue
+        infos.append(info)
+        try:
+            check_label(info.label)
+        except StoreError:  # of an earlier version: rows are worth more than their label
+            found.notes.append(
+                f"{info.run_id} has a label by which it cannot be named, {visible(info.label, 60)!r}: "
+                "name it by its id"
+            )
     return sorted(infos, key=lambda info: info.order)
 
 

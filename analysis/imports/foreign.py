@@ -35,6 +35,8 @@ _TRUE, _FALSE = (
     {"true", "1", "1.0", "yes", "pass", "passed"},
     {"false", "0", "0.0", "no", "fail", "failed"},
 )
+_NAME = ("name", "tag", "metric", "key")
+"""The column of a metric's name where each row is one metric."""
 _NO_METRIC = (
     "",
     "unnamed: 0",
@@ -51,6 +53,8 @@ _OF_RUN = " - "
 """What stands between a run's name and a metric's in such a column."""
 _TRACKED_IN_TRAINING = "train/"
 """What transformers puts before a metric's name when it tells a tracker; its own log has none."""
+_TENSORBOARD = {"wall time", "step", "value"}
+"""Columns of TensorBoard's CSV: only the file's name says of what, with `_` for each `/`."""
 
 
 def read_log(
@@ -149,10 +153,14 @@ def _recognised(path: Path, table: Result, *, label: str, dataset: str | None) -
         return _completions(path, table, names, step)
     if "task_id" in names and "passed" in names:
         return _evaluation(path, table, names, label=label, dataset=dataset)
-    if step is not None and {"name", "value"} <= set(names):
-        return _long_metrics(path, table, names, step)
     if step is not None:
-        return _metrics(path, table, step)
+        found = _any_metrics(path, table, names, step)
+        if not found.records:
+            raise StoreError(
+                f"a log of metrics must hold numbers beside their steps, got none in {str(path)!r} "
+                f"({visible('; '.join(found.left_out[:5]), 200) or 'nothing but steps'}); name another"
+            )
+        return found
     raise StoreError(
         "a log must have the columns step and numbers, or step and completion, or task_id and passed, or be "
         "one of lm-eval, evalplus, TRL or Weights & Biases, "
@@ -160,22 +168,55 @@ def _recognised(path: Path, table: Result, *, label: str, dataset: str | None) -
     )
 
 
+def _any_metrics(path: Path, table: Result, names: dict[str, int], step: int) -> Imported:
+    """One row a metric, or one column; rows without a step, such as those of a configuration, are left out."""
+    stepless = [i for i, row in enumerate(table.rows, 1) if row[step] is None]
+    if set(names) == _TENSORBOARD:
+        tag = re.sub(r"^(?:.*-)?tag-(?=.)", "", path.stem)
+        called = tag.removeprefix(_TRACKED_IN_TRAINING.replace("/", "_")) or tag
+        columns = tuple(called if i == names["value"] else c for i, c in enumerate(table.columns))
+        found = _metrics(path, Result(columns, table.rows), step)
+        found.notes.append(f"the metric is {visible(called, 60)}, as the file is called")
+    elif "value" in names and any(name in names for name in _NAME):
+        found = _long_metrics(path, table, names, step)
+    else:
+        found = _metrics(path, table, step)
+    if stepless:
+        found.left_out.append(
+            f"{len(stepless):,} row(s) without a step, the first is row {stepless[0]}"
+        )
+    return found
+
+
 def _metrics(path: Path, table: Result, step: int) -> Imported:
     """One column a metric."""
     found = Imported("metrics")
     names = [name.strip() for name in table.columns]
     for i, name in enumerate(names):
-        if i == step or name.lower() in _NO_METRIC:
+        if i == step or name.lower() in _NO_METRIC or not _has_numbers(table, i, found.left_out):
             continue
-        values = [_number(row[i]) for row in table.rows]
-        if any(row[i] is not None and v is None for row, v in zip(table.rows, values, strict=True)):
-            found.left_out.append(name)
-            continue
-        for number, (row, value) in enumerate(zip(table.rows, values, strict=True), 2):
-            if value is not None:
+        for number, row in enumerate(table.rows, 1):
+            value = _number(row[i])
+            if value is not None and row[step] is not None:
                 at = _step_of(path, row[step], number)
                 found.records.append(Metric(step=at, name=_metric(name, names), value=value))
     return found
+
+
+def _has_numbers(table: Result, column: int, left_out: list[str]) -> bool:
+    """Whether most cells of a column that hold something hold numbers; says which do not."""
+    held = [i for i, row in enumerate(table.rows) if row[column] is not None]
+    other = [i for i in held if _number(table.rows[i][column]) is None]
+    name = table.columns[column].strip()
+    if not other:
+        return True
+    if 2 * len(other) > len(held):
+        few = f"{len(held) - len(other)} of {len(held)} cells"
+        left_out.append(f"{name}: {few if len(other) < len(held) else 'no'} numbers")
+        return False
+    found = f"{len(other):,} cell(s) without a number, the first in row {other[0] + 1}"
+    left_out.append(f"{name}: {found}")
+    return True
 
 
 def _metric(name: str, names: Sequence[str]) -> str:
@@ -187,16 +228,14 @@ def _metric(name: str, names: Sequence[str]) -> str:
 def _long_metrics(path: Path, table: Result, names: dict[str, int], step: int) -> Imported:
     """One row a metric."""
     found = Imported("metrics")
-    for number, row in enumerate(table.rows, 2):
-        value = _number(row[names["value"]])
-        if value is None:
-            found.left_out.append(f"line {number}")
-            continue
-        found.records.append(
-            Metric(
-                step=_step_of(path, row[step], number), name=str(row[names["name"]]), value=value
-            )
-        )
+    called = next(names[name] for name in _NAME if name in names)
+    for number, row in enumerate(table.rows, 1):
+        value, name = _number(row[names["value"]]), row[called]
+        if value is None or name is None:
+            found.left_out.append(f"row {number}: no {'number' if value is None else 'name'}")
+        elif row[step] is not None:
+            at = _step_of(path, row[step], number)
+            found.records.append(Metric(step=at, name=str(name), value=value))
     return found
 
 
@@ -208,10 +247,8 @@ def _completions(path: Path, table: Result, names: dict[str, int], step: int) ->
     for i, name in enumerate(table.columns):
         if i == step or name.strip().lower() in known:
             continue
-        if all(row[i] is None or _number(row[i]) is not None for row in table.rows):
+        if _has_numbers(table, i, found.left_out):
             rewards.append(i)
-        else:
-            found.left_out.append(name)
     if "reward" not in names and len(rewards) > 1:
         summed = " + ".join(table.columns[i] for i in rewards)
         found.notes.append(f"reward is {summed}: the log does not say how the run weighted them")
@@ -258,7 +295,7 @@ def _grouped(
 ) -> Iterator[tuple[int, int, int, tuple[Any, ...]]]:
     """Step, group and member of each row: neighbours with one prompt are a group."""
     last_step, last_prompt, group, member = None, None, -1, 0
-    for number, row in enumerate(table.rows, 2):
+    for number, row in enumerate(table.rows, 1):
         at, prompt = _step_of(path, row[step], number), _text(_cell(row, names, "prompt"))
         if at != last_step:
             group, member = 0, 0
@@ -276,12 +313,12 @@ def _evaluation(
     """One row a completion of a problem, with whether it passed."""
     found = Imported("evaluation")
     answers = []
-    for number, row in enumerate(table.rows, 2):
+    for number, row in enumerate(table.rows, 1):
         task_id, passed = _id(row[names["task_id"]]), _flag(row[names["passed"]])
         if task_id is None or passed is None:
             got = " and ".join(repr(visible(str(row[names[k]]), 60)) for k in ("task_id", "passed"))
             raise StoreError(
-                f"task_id must be a number or a name and passed true or false, got {got} in line {number} of "
+                f"task_id must be a number or a name and passed true or false, got {got} in row {number} of "
                 f"{str(path)!r}; mend it"
             )
         text = _text(_cell(row, names, "completion"))
@@ -345,12 +382,12 @@ def _id(value: object) -> TaskId | None:
         return None
 
 
-def _step_of(path: Path, value: object, line: int) -> int:
+def _step_of(path: Path, value: object, row: int) -> int:
     """The optimizer step of a row."""
     step = _integer(value)
     if step is None or step < 0:
         raise StoreError(
-            f"a step must be a whole number from 0, got {visible(str(value), 60)!r} in line {line} of "
+            f"a step must be a whole number from 0, got {visible(str(value), 60)!r} in row {row} of "
             f"{str(path)!r}; mend it"
         )
     return step

@@ -20,8 +20,11 @@ from analysis.render import visible
 from analysis.statistics.intervals import wilson
 from analysis.task_ids import TaskId
 
+_UNSAID = "imported"
 _VERDICTS = ("pass_at_1", "pass@1", "exact_match", "acc")
 """Figures of lm-eval that say of each answer whether it is right, the first that is there."""
+_OF_EACH_ANSWER = ("pass_at_1", "pass@1")
+"""Of these the ones that say it of each of several answers to one problem where they are 0 or 1."""
 _SAMPLES_NAME = re.compile(r"samples_(.+?)_\d{4}-\d\d-\d\dT.*")
 
 
@@ -33,7 +36,7 @@ class Imported:
     """metrics, completions or evaluation."""
     records: list[Record] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-    """Columns or figures that are not stored, as a person knows them."""
+    """What is not stored and why, as a person knows it: `note: no numbers`."""
     notes: list[str] = field(default_factory=list)
     """What a reader of the rows has to know, a line each."""
     model: str | None = None
@@ -51,7 +54,12 @@ class Answer(NamedTuple):
 
 
 def evaluation(
-    eval_id: str, answers: Iterable[Answer], *, label: str, dataset: str
+    eval_id: str,
+    answers: Iterable[Answer],
+    *,
+    label: str,
+    dataset: str,
+    decoding: str = _UNSAID,
 ) -> Iterable[Record]:
     """Yield the rows of one evaluation: each answer, then the summary of the first ones."""
     seen: dict[TaskId, int] = {}
@@ -75,7 +83,7 @@ def evaluation(
             truncated=None,
             feedback=None,
         )
-    yield _summary(eval_id, n_passed, len(seen), label=label, dataset=dataset)
+    yield _summary(eval_id, n_passed, len(seen), label=label, dataset=dataset, decoding=decoding)
 
 
 def harness_reader(content: object) -> str | None:
@@ -106,7 +114,7 @@ def lm_eval_results(
     found = Imported("evaluation", model=_model(content))
     tasks = {name: row for name, row in content["results"].items() if isinstance(row, dict)}
     for task, figures in tasks.items():
-        n = _n_samples(content, task)
+        n = _n_samples(content, task) if _n_repeats(content, task) == 1 else None
         counted = set()
         for name, value in figures.items():
             metric, _, chosen = name.partition(",")
@@ -122,7 +130,10 @@ def lm_eval_results(
                 if 0 <= k <= n and math.isclose(k / n, value, abs_tol=1e-9):
                     counted.add(eval_id)
                     named = _dataset(dataset, task, n_tasks=len(tasks))
-                    found.records.append(_summary(eval_id, k, n, label=label, dataset=named))
+                    read_by = _decoding(chosen)
+                    found.records.append(
+                        _summary(eval_id, k, n, label=label, dataset=named, decoding=read_by)
+                    )
         if not counted:
             found.notes.append(f"{task}: figures only, no number of problems solved")
     if not found.records:
@@ -155,7 +166,11 @@ def lm_eval_samples(
             for answer in of_row
         ]
         found.records += evaluation(
-            _eval_id(task, chosen), answers, label=label, dataset=dataset or f"lm-eval/{task}"
+            _eval_id(task, chosen),
+            answers,
+            label=label,
+            dataset=dataset or f"lm-eval/{task}",
+            decoding=_decoding(chosen),
         )
     return found
 
@@ -194,7 +209,7 @@ def evalplus_results(
     return found
 
 
-def _summary(eval_id: str, k: int, n: int, *, label: str, dataset: str) -> Eval:
+def _summary(eval_id: str, k: int, n: int, *, label: str, dataset: str, decoding: str) -> Eval:
     interval = wilson(k, n)
     return Eval(
         eval_id=eval_id,
@@ -202,7 +217,7 @@ def _summary(eval_id: str, k: int, n: int, *, label: str, dataset: str) -> Eval:
         label=label,
         dataset=dataset,
         protocol="imported",
-        decoding="imported",
+        decoding=decoding,
         n=n,
         k=k,
         interval_low=interval.low,
@@ -214,6 +229,11 @@ def _summary(eval_id: str, k: int, n: int, *, label: str, dataset: str) -> Eval:
 def _eval_id(task: str, chosen: str) -> str:
     """Name an evaluation; results and samples of one task and filter get the same."""
     return (task if chosen in ("", "none") else f"{task}-{chosen}")[:100]
+
+
+def _decoding(chosen: str) -> str:
+    """What took the answer out of the text: figures of two filters are two figures of one evaluation."""
+    return _UNSAID if chosen in ("", "none") else f"{_UNSAID}, {chosen[:100]}"
 
 
 def _dataset(given: str | None, task: str, *, n_tasks: int) -> str:
@@ -229,6 +249,14 @@ def _n_samples(content: Mapping[str, Any], task: str) -> int | None:
     found = counts.get(task) if isinstance(counts, dict) else None
     n = found.get("effective") if isinstance(found, dict) else None
     return n if isinstance(n, int) and n > 0 else None
+
+
+def _n_repeats(content: Mapping[str, Any], task: str) -> int:
+    """How many answers a problem got: of several the mean says no number of problems solved."""
+    configs = content.get("configs")
+    config = configs.get(task) if isinstance(configs, dict) else None
+    n = config.get("repeats") if isinstance(config, dict) else None
+    return n if isinstance(n, int) else 1
 
 
 def _model(content: Mapping[str, Any]) -> str | None:
@@ -248,10 +276,14 @@ def _answers(path: Path, number: int, row: Mapping[str, Any]) -> Iterable[Answer
     listed = row.get("metrics")
     names = [str(name) for name in listed] if isinstance(listed, list) else []
     choices = [*(name for name in _VERDICTS if name in row), *names]
-    verdict = next((row[name] for name in choices if _is_verdict(row.get(name))), None)
     responses = _flat(row["resps"])
+    if len(responses) > 1 and len(chosen := _flat(row.get("filtered_resps"))) == 1:
+        responses = chosen  # the first, or what most of them say: the verdict is on that
+    if len(responses) > 1:
+        choices = [name for name in _OF_EACH_ANSWER if name in row]
+    verdict = next((row[name] for name in choices if _is_verdict(row.get(name))), None)
     if verdict is None or not responses:
-        several = any(isinstance(row.get(name), float) for name in choices)
+        several = len(responses) > 1 or any(isinstance(row.get(name), float) for name in choices)
         raise StoreError(
             "a sample must have one verdict, 0 or 1, "
             f"got {'a share of several' if several else 'none'} in line {number} of {str(path)!r}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import json
@@ -46,7 +47,14 @@ def read_content(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
         StoreError: it cannot be read or is not whole.
     """
     with _one_line(path):
-        return json.loads(path.read_text(encoding="utf-8-sig", errors="backslashreplace"))
+        return json.loads(path.read_text(encoding=_encoding(path), errors="backslashreplace"))
+
+
+def _encoding(path: Path) -> str:
+    """UTF-16 where the file begins with its mark, as PowerShell and spreadsheets write it; else UTF-8."""
+    with path.open("rb") as file:
+        begin = file.read(2)
+    return "utf-16" if begin in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 @contextlib.contextmanager
@@ -67,7 +75,7 @@ def _one_line(path: Path) -> Iterator[None]:
 
 def _read_csv(path: Path) -> Result:
     csv.field_size_limit(1 << 30)  # a completion may be megabytes long
-    with path.open(newline="", encoding="utf-8-sig", errors="backslashreplace") as file:
+    with path.open(newline="", encoding=_encoding(path), errors="backslashreplace") as file:
         lines = csv.reader(file)
         columns = tuple(next(lines, ()))
         named = [name.strip() for name in columns if name.strip()]
@@ -93,7 +101,7 @@ def _read_parquet(path: Path) -> Result:
 
 
 def _read_jsonl(path: Path) -> Result:
-    text = path.read_text(encoding="utf-8-sig", errors="backslashreplace")
+    text = path.read_text(encoding=_encoding(path), errors="backslashreplace")
     # not splitlines: an answer may hold other ends of a line than the file's
     return _of_objects([json.loads(line) for line in text.split("\n") if line.strip()])
 

@@ -81,9 +81,10 @@ def content(results):
 
 @pytest.mark.parametrize("form", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_row_of_every_table_comes_back(exported, tmp_path, form):
-    written, present = restore(exported / f"parts [{form}]", tmp_path / "runs")
+    found = restore(exported / f"parts [{form}]", tmp_path / "runs")
+    written = found.written
     assert len(written) == 9
-    assert not present
+    assert not found.present and not found.left_out and not found.notes
     ingest(tmp_path / "runs", tmp_path / "results.duckdb")
     before, after = content(exported / "results.duckdb"), content(tmp_path / "results.duckdb")
     assert all(before.values())
@@ -98,19 +99,17 @@ def test_the_order_of_the_runs_is_kept_and_one_that_is_there_is_left(exported, t
     with Journal.create(runs, synthetic_info("resumed", label="mine")):
         pass
     mine = (runs / "resumed" / "run.json").read_bytes()
-    written, present = restore(exported / "parts [0]", runs)
-    assert present == ["resumed"]
+    found = restore(exported / "parts [0]", runs)
+    assert found.present == ["resumed"]
     assert (runs / "resumed" / "run.json").read_bytes() == mine
     ingest(runs, tmp_path / "results.duckdb")
     with connect(tmp_path / "results.duckdb") as connection:
         order = [
             row[0] for row in connection.sql("SELECT run_id FROM runs ORDER BY sequence").fetchall()
         ]
-    assert order == ["resumed", *(run_id for run_id, _ in written)]
-    assert restore(exported / "parts [0]", runs) == (
-        [],
-        [run_id for run_id, _ in written] + ["resumed"],
-    )
+    assert order == ["resumed", *(run_id for run_id, _ in found.written)]
+    again = restore(exported / "parts [0]", runs)
+    assert (again.written, again.present) == ([], [r for r, _ in found.written] + ["resumed"])
 
 
 def write(folder, table, query, *values):
@@ -165,7 +164,7 @@ def test_the_command_says_what_it_wrote(exported, tmp_path):
 
 def test_what_a_killed_restore_left_is_no_run_and_goes_with_the_next(exported, tmp_path):
     runs = tmp_path / "runs"
-    ((run_id, _), *_), _ = restore(exported / "parts [0]", runs)
+    (run_id, _), *_ = restore(exported / "parts [0]", runs).written
     label = read_run_info(runs / run_id).label
     n_labelled = len(labelled_runs(runs, label))
     for end in ("0123abcd", "89abcdef", "mine"):
@@ -177,3 +176,53 @@ def test_what_a_killed_restore_left_is_no_run_and_goes_with_the_next(exported, t
     os.close(living)
     left = sorted(path.name for path in runs.iterdir() if path.name.startswith("."))
     assert left == [f".new-{run_id}-89abcdef", f".new-{run_id}-mine"]
+
+
+def test_one_run_that_cannot_be_stored_keeps_no_other_back(exported, tmp_path):
+    """Of each run the rows of an earlier version or of another hand: a label, a kind, an id, a metric."""
+    source = exported / "parts [1]"
+    shutil.copytree(source, tmp_path / "in")
+    (tmp_path / "in" / "runs" / "all.parquet").unlink()
+    labelled, kind, name, row, *others = [
+        run_id
+        for (run_id,) in duckdb.sql(
+            "SELECT run_id FROM read_parquet(?) ORDER BY run_id",
+            params=[str(source / "runs" / "all.parquet")],
+        ).fetchall()
+    ]
+    duckdb.sql(
+        """SELECT * REPLACE (
+               CASE run_id WHEN ? THEN 'a, b\x1b[31m' ELSE label END AS label,
+               CASE run_id WHEN ? THEN 'other' ELSE kind END AS kind,
+               CASE run_id WHEN ? THEN '../out' ELSE run_id END AS run_id)
+           FROM read_parquet(?)""",
+        params=[labelled, kind, name, str(source / "runs" / "all.parquet")],
+    ).write_parquet(str(tmp_path / "in" / "runs" / "all.parquet"))
+    write(
+        tmp_path / "broken",
+        "metrics",
+        "SELECT ? AS run_id, 0 AS attempt, 1 AS step, 'x' AS name, NULL::DOUBLE AS value",
+        row,
+    )
+    shutil.copy(
+        tmp_path / "broken" / "metrics" / "all.parquet", tmp_path / "in" / "metrics" / "b.parquet"
+    )
+    words = ["restore", str(tmp_path / "in"), "--runs-dir", str(tmp_path / "runs")]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 1
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {labelled, *others}
+    said = done.stderr.splitlines()
+    assert [line.partition(": ")[0] for line in said] == ["note", *["warning"] * 3]
+    assert f"{labelled} has a label by which it cannot be named" in said[0]
+    assert all(any(word in line for line in said[1:]) for word in (kind, "../out", row))
+    assert "\x1b" not in done.stderr
+    assert read_run_info(tmp_path / "runs" / labelled).label == "a, b\x1b[31m"
+
+
+@pytest.mark.parametrize("table", ["runs", "metrics"])
+def test_a_pipe_in_an_export_is_refused_and_nobody_waits_for_it(exported, tmp_path, table):
+    shutil.copytree(exported / "parts [1]", tmp_path / "in")
+    os.mkfifo(tmp_path / "in" / table / "pipe.parquet")
+    with pytest.raises(StoreError, match=f"{table}/pipe.parquet is no file"):
+        restore(tmp_path / "in", tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

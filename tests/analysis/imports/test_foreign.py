@@ -29,7 +29,7 @@ def test_a_column_a_metric(tmp_path):
         tmp_path, "a.csv", "step,loss,note,epoch,reward/mean\n1,0.5,x,0.1,\n2,nan,y,0.2,1e-3\n"
     )
     assert found.form == "metrics"
-    assert found.left_out == ["note"]
+    assert found.left_out == ["note: no numbers"]
     rows = [(r.step, r.name, repr(r.value)) for r in found.records]
     assert rows == [(1, "loss", "0.5"), (2, "loss", "nan"), (2, "reward/mean", "0.001")]
 
@@ -49,7 +49,7 @@ def test_a_line_of_json_ends_at_a_line_feed_alone_and_may_begin_with_a_mark(tmp_
 def test_a_row_a_metric(tmp_path):
     found = read(tmp_path, "a.csv", "name,step,value\nloss,3,0.25\nloss,4,oops\n")
     assert [(r.step, r.name, r.value) for r in found.records] == [(3, "loss", 0.25)]
-    assert found.left_out == ["line 3"]
+    assert found.left_out == ["row 2: no number"]
 
 
 @pytest.mark.parametrize(
@@ -160,13 +160,13 @@ def test_an_imported_run_can_be_drawn_and_reported(tmp_path):
         ("a.csv", "step,loss\n", "a log must have rows"),
         ("a.csv", "epoch,loss\n1,2\n", "a log must have the columns"),
         ("a.csv", "step,loss\n1,2,3\n", "line 2 has 3 cells and the first 2"),
-        ("a.csv", "step,loss\nx,2\n", "a step must be a whole number from 0, got 'x' in line 2"),
+        ("a.csv", "step,loss\nx,2\n", "a step must be a whole number from 0, got 'x' in row 1"),
         ("a.csv", "step,loss\n1.5,2\n", "a step must be a whole number from 0, got '1.5'"),
         ("a.csv", "step,loss\n1e30,2\n", "a log must hold values that can be stored"),
         (
             "a.csv",
             "task_id,passed\n1,maybe\n",
-            "passed true or false, got '1' and 'maybe' in line 2",
+            "passed true or false, got '1' and 'maybe' in row 1",
         ),
         ("a.json", "[1]", "a log must be whole"),
         ("a.json", "{", "a log must be whole"),
