@@ -31,6 +31,9 @@ from evaluator.cli.terminal import (
 from evaluator.results.compare import Side, compare
 from evaluator.results.stored import StoredError, StoredEval, find_evals
 
+_LONGEST_SHOWN = 200_000
+"""Characters of a text that `show` prints; of a longer one begin and end. A frame around 100 MB takes minutes."""
+
 
 @click.command("compare")
 @click.argument("names", nargs=-1, required=True, shell_complete=run_names)
@@ -103,7 +106,8 @@ def show_command(name: str, task: str, beside: str | None, sample: int, runs_dir
         for run in (name, beside):
             if run is not None:
                 (item,) = find_evals(runs_dir, run, with_tests=True, say=say)[-1:]
-                panels.append(_panel(item, _row(item, task_id(task), sample), alone=beside is None))
+                row = _row(item, task_id(task), sample)
+                panels.append(_panel(item, row, say=say, alone=beside is None))
     out = console()
     width = out.width if beside is None else max((out.width - 1) // 2, 30)
     for panel in panels:
@@ -206,12 +210,20 @@ def _row(item: StoredEval, task: TaskId, sample: int) -> EvalResult:
     return row
 
 
-def _panel(item: StoredEval, row: EvalResult, *, alone: bool) -> Panel:
+def _panel(item: StoredEval, row: EvalResult, *, say: Callable[[str], None], alone: bool) -> Panel:
     """One answer as a framed text; every word of it is text, never markup."""
     parts: list[Text] = []
 
     def add(heading: str, body: str | None) -> None:
         if body:
+            left_out = len(body) - _LONGEST_SHOWN
+            if left_out > 0:
+                half = _LONGEST_SHOWN // 2
+                body = f"{body[:half]}\n[{left_out:,} characters are not shown]\n{body[-half:]}"
+                say(
+                    f"{heading.lower()}: {left_out:,} characters in the middle are not shown; all of it: "
+                    f"sdpo-bench sql \"FROM eval_results WHERE run_id = '{item.info.run_id}'\" --format json"
+                )
             parts.append(Text(heading, style="bold"))
             parts.append(Text(printable(body).rstrip() + "\n"))
 

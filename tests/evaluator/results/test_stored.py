@@ -135,6 +135,19 @@ def test_show_obeys_no_escape_and_no_markup(tmp_path):
     assert "\\x1b[31m[bold]x[/bold]\\x07\\x00" in text
 
 
+def test_show_prints_of_a_huge_text_begin_and_end_and_says_where_the_rest_is(tmp_path):
+    run_id = write_run(tmp_path, "base", {0}, 2)
+    text = "begin\n" + "x = 1\n" * 500_000 + "end"
+    with Journal.resume(tmp_path / run_id) as journal:
+        journal.append(result("final", 1, False, completion=text))
+    done = call("show", "base", 1, "--runs-dir", tmp_path)
+    assert done.exit_code == 0
+    for word in ("begin", "end", f"[{len(text) - 200_000:,} characters are not shown]"):
+        assert word in done.stdout
+    assert len(done.stdout) < 8_000_000  # a line of text is a line of the frame
+    assert f"FROM eval_results WHERE run_id = '{run_id}'" in done.stderr
+
+
 def test_show_names_a_task_that_was_not_evaluated(tmp_path):
     write_run(tmp_path, "base", {0}, 2)
     done = call("show", "base", 99, "--runs-dir", tmp_path)
