@@ -56,7 +56,7 @@ def training_reward(result: Result) -> alt.TopLevelMixin:
         ),
         "Reward in training",
         f"{n}; {seeds(rows)}",
-        "seeds of equal settings pooled; bands: 95 % interval of the mean over groups: a group shares its problem",
+        "seeds of equal settings pooled; bands: 95 % interval of the mean, over groups: a group shares its problem",
     )
 
 
@@ -196,7 +196,7 @@ def teacher_kinds(result: Result) -> alt.TopLevelMixin:
         ),
         "Reward by what the teacher was shown",
         f"n = {sum(row['n'] for row in rows):,} completions; {seeds(rows)}",
-        "bars: 95 % interval of the mean over groups, since a group shares its problem",
+        "bars: 95 % interval of the mean, over groups: a group shares its problem",
     )
 
 

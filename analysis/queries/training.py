@@ -19,7 +19,7 @@ _SEEDS = "string_agg(DISTINCT seed::VARCHAR, ', ' ORDER BY seed::VARCHAR)"
 def reward_curve(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 20
 ) -> Result:
-    """Return training reward by bin of steps, seeds of an arm pooled, with the interval over groups.
+    """Return training reward by bin of steps: the mean over completions, its interval over groups, seeds pooled.
 
     One step has a handful of groups; a bin pools enough of them to show a trend. A run whose completions
     nobody has, an imported one, is drawn by its metric `reward`: without interval, n_completions 0.
@@ -27,11 +27,11 @@ def reward_curve(
     return pooled_by_arm(
         connection,
         f"""WITH by_group AS (
-                SELECT run_id, step, avg(reward) AS reward, count(reward) AS n
+                SELECT run_id, step, sum(reward) AS total, count(reward) AS n, n AS weight
                 FROM rollouts WHERE {{runs}} GROUP BY run_id, step, group_index
                 HAVING count(reward) > 0
                 UNION ALL
-                SELECT run_id, step, value, 0 FROM metrics
+                SELECT run_id, step, value, 0, 1 FROM metrics
                 WHERE {{runs}} AND name = 'reward' AND isfinite(value) AND step > 0
                   AND run_id NOT IN (SELECT run_id FROM rollouts)),
             extent AS (SELECT greatest(1, ceil(max(step) / {int(n_bins)})) AS width FROM by_group),
@@ -40,8 +40,8 @@ def reward_curve(
                        {_SEEDS} AS seed, count(DISTINCT run_id) AS n_runs,
                        floor((step - 1) / width) * width + (width + 1) / 2 AS step,
                        sum(n)::BIGINT AS n_completions, count(*) FILTER (n > 0) AS n_groups,
-                       avg(reward) AS reward_mean,
-                       CASE WHEN min(n) > 0 THEN t_half(count(*), stddev_samp(reward)) END AS half
+                       sum(total) / sum(weight) AS reward_mean,
+                       CASE WHEN min(n) > 0 THEN grouped_half(weight, total) END AS half
                 FROM by_group JOIN runs USING (run_id) JOIN {{arms}} USING (run_id)
                 CROSS JOIN extent GROUP BY ALL)
             SELECT * EXCLUDE (half), reward_mean - half AS interval_low,
@@ -175,7 +175,7 @@ def teacher_kinds(
     """Return reward by what the teacher was shown: the mean over completions, its interval over groups.
 
     A group's completions share their problem: each counts by its distance from the mean, summed within its
-    group (the variance of a ratio). There is no interval below three groups or where all groups agree.
+    group. There is no interval below three groups or where all groups agree.
     """
     return of_runs(
         connection,
@@ -186,17 +186,11 @@ def teacher_kinds(
                GROUP BY run_id, teacher_kind, step, group_index),
            summed AS (
                SELECT run_id, teacher_kind, sum(n)::BIGINT AS n, count(*) AS n_groups,
-                      sum(total) / sum(n) AS reward_mean,
-                      sum(total * total) - 2 * reward_mean * sum(total * n)
-                          + reward_mean * reward_mean * sum(n * n) AS squares
-               FROM by_group GROUP BY ALL),
-           halves AS (
-               SELECT *, CASE WHEN squares > 1e-9 THEN
-                   t_half(n_groups, n_groups * sqrt(squares / (n_groups - 1)) / n) END AS half
-               FROM summed)
+                      sum(total) / sum(n) AS reward_mean, grouped_half(n, total) AS half
+               FROM by_group GROUP BY run_id, teacher_kind)
            SELECT run_id, r.algorithm, r.seed, teacher_kind, n, n_groups, reward_mean,
                   reward_mean - half AS interval_low, reward_mean + half AS interval_high
-           FROM halves JOIN runs r USING (run_id) WHERE r.algorithm <> 'grpo'
+           FROM summed JOIN runs r USING (run_id) WHERE r.algorithm <> 'grpo'
            ORDER BY run_id, teacher_kind""",
         run_ids,
     )

@@ -10,6 +10,14 @@ CREATE MACRO t_975(df) AS CASE WHEN df >= 2 THEN
 CREATE MACRO t_half(n, deviation) AS CASE WHEN deviation > 0 THEN
     t_975(n - 1) * deviation / sqrt(n) END;
 
+-- The same of a mean over completions, whose groups need not be of one size: each group counts by its distance
+-- from the mean, summed within it (the variance of a ratio). Of each group its size n and the total of its values.
+CREATE MACRO grouped_half(n, total) AS t_half(count(n), count(n) * CASE WHEN
+        sum(total * total) - 2 * sum(total) / sum(n) * sum(total * n) + (sum(total) / sum(n)) * (sum(total) / sum(n)) * sum(n * n)
+        > 1e-12 * sum(total * total) THEN sqrt((
+        sum(total * total) - 2 * sum(total) / sum(n) * sum(total * n) + (sum(total) / sum(n)) * (sum(total) / sum(n)) * sum(n * n)
+        ) / (count(n) - 1)) END / sum(n));
+
 -- Sorting key of a task id, which is text: numbers within it count as numbers, so that 9 comes before 10 and
 -- mine/9 before mine/10.
 CREATE MACRO task_order(id) AS array_to_string(list_transform(regexp_extract_all(id, '[0-9]+|[^0-9]+'),
@@ -131,11 +139,11 @@ COMMENT ON COLUMN leaderboard.run_id IS 'run that holds the evaluation';
 COMMENT ON COLUMN leaderboard.eval_id IS 'evaluation within the run';
 
 -- Training reward by step. A group's completions answer one problem, so they are not independent:
--- the interval is that of the mean over group means.
+-- the interval is that of the mean over completions, by how their groups differ.
 CREATE VIEW reward_curve AS
 WITH by_group AS (
     SELECT run_id, step, group_index, count(*) AS n, sum(reward) AS reward_sum,
-           count(reward) AS n_rewarded, avg(reward) AS reward_mean, sum(correctness) AS correctness_sum,
+           nullif(count(reward), 0) AS n_rewarded, sum(correctness) AS correctness_sum,
            count(correctness) AS n_correctness, sum(format_score) AS format_sum, count(format_score) AS n_format,
            count(*) FILTER (n_passed = n_asserts) AS n_solved, count(n_passed) AS n_graded,
            count(*) FILTER (truncated) AS n_truncated, count(truncated) AS n_measured,
@@ -143,8 +151,8 @@ WITH by_group AS (
     FROM rollouts GROUP BY ALL)
 SELECT run_id, step, sum(n) AS n_completions, count(*) AS n_groups,
        sum(reward_sum) / sum(n_rewarded) AS reward_mean,
-       avg(reward_mean) - t_half(count(reward_mean), stddev_samp(reward_mean)) AS interval_low,
-       avg(reward_mean) + t_half(count(reward_mean), stddev_samp(reward_mean)) AS interval_high,
+       sum(reward_sum) / sum(n_rewarded) - grouped_half(n_rewarded, reward_sum) AS interval_low,
+       sum(reward_sum) / sum(n_rewarded) + grouped_half(n_rewarded, reward_sum) AS interval_high,
        sum(correctness_sum) / sum(n_correctness) AS correctness_mean,
        sum(format_sum) / sum(n_format) AS format_mean,
        sum(n_solved) / nullif(sum(n_graded), 0) AS solved_fraction,
@@ -158,8 +166,8 @@ COMMENT ON COLUMN reward_curve.step IS 'optimizer step, from 1';
 COMMENT ON COLUMN reward_curve.n_completions IS 'completions of the step';
 COMMENT ON COLUMN reward_curve.n_groups IS 'problems of the step';
 COMMENT ON COLUMN reward_curve.reward_mean IS 'mean reward of the completions';
-COMMENT ON COLUMN reward_curve.interval_low IS 'lower end of the interval of the mean over groups; NULL below three groups or where all agree';
-COMMENT ON COLUMN reward_curve.interval_high IS 'upper end of the interval of the mean over groups; NULL below three groups or where all agree';
+COMMENT ON COLUMN reward_curve.interval_low IS 'lower end of its 95 % interval, by how the groups differ; NULL below three groups or where all agree';
+COMMENT ON COLUMN reward_curve.interval_high IS 'upper end of that interval';
 COMMENT ON COLUMN reward_curve.correctness_mean IS 'mean fraction of asserts passed, 0..1';
 COMMENT ON COLUMN reward_curve.format_mean IS 'mean format score, 0..1';
 COMMENT ON COLUMN reward_curve.solved_fraction IS 'completions that pass every assert, 0..1';

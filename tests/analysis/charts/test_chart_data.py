@@ -241,6 +241,19 @@ def test_the_band_of_the_reward_is_students_interval_over_groups(connection):
     assert row["interval_low"] == pytest.approx(statistics.mean(means) - half, abs=1e-4)
 
 
+def test_the_reward_of_a_bin_is_that_of_its_completions_in_the_view_too(changeable):
+    """Groups of different sizes: half of the completions of every second group are missing."""
+    changeable.execute("DELETE FROM rollouts WHERE member_index > 0 AND group_index % 2 = 1")
+    rows = queries.reward_curve(changeable, ["train-grpo-42"], n_bins=12).records()
+    ends = ("reward_mean", "interval_low", "interval_high")
+    view = stored(
+        changeable, "FROM reward_curve WHERE run_id = 'train-grpo-42' AND step > 0 ORDER BY step"
+    )
+    assert len(rows) == len(view) == 12
+    for drawn, seen in zip(rows, view, strict=True):
+        assert [drawn[end] for end in ends] == pytest.approx([seen[end] for end in ends])
+
+
 def test_the_time_of_a_step_is_the_mean_of_each_phase_over_all_steps(connection):
     seconds = defaultdict(list)
     for row in stored(

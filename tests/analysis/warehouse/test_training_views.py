@@ -31,9 +31,9 @@ def test_the_reward_of_a_step_and_its_interval_over_groups(connection):
     first, second = seen(connection, "SELECT * EXCLUDE (run_id) FROM reward_curve ORDER BY step")
     names = [c[0] for c in connection.execute("FROM reward_curve").description[1:]]
     first, second = dict(zip(names, first, strict=True)), dict(zip(names, second, strict=True))
-    means = [0.15, 0.4, 1.1]
-    mean = sum(means) / 3
-    deviation = math.sqrt(sum((m - mean) ** 2 for m in means) / 2)
+    mean = 4.4 / 7
+    distances = [sum(rewards) - len(rewards) * mean for rewards in groups.values()]
+    deviation = math.sqrt(sum(d * d for d in distances) / 2) / (7 / 3)
     half = seen(connection, "SELECT t_975(2)")[0][0] * deviation / math.sqrt(3)
     assert first == pytest.approx(
         {
@@ -53,6 +53,34 @@ def test_the_reward_of_a_step_and_its_interval_over_groups(connection):
     )
     assert second["interval_low"] is None and second["flat_group_fraction"] == 0
     assert second["reward_mean"] == 0.25 and second["n_groups"] == 1
+
+
+def test_the_band_of_the_reward_is_around_its_line_whatever_the_sizes_of_the_groups(connection):
+    """A band around another mean than the line's can leave the line outside."""
+    for group, n in enumerate((1, 1, 1, 30)):
+        for member in range(n):
+            reward = 1.0 if n == 30 else 0.1 * group
+            put(
+                connection,
+                "rollouts",
+                rollout(group_index=group, member_index=member, reward=reward),
+            )
+    ((mean, low, high),) = seen(
+        connection, "SELECT reward_mean, interval_low, interval_high FROM reward_curve"
+    )
+    assert mean == pytest.approx(30.3 / 33)
+    assert low < mean < high and mean - low == pytest.approx(high - mean)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_groups_that_agree_have_no_band_at_any_scale_of_rewards(connection, scale):
+    for group, step in ((g, s) for g in range(40) for s in (1, 2)):
+        for member, reward in enumerate((0.1, 0.7, 1 / 3)):
+            shifted = reward + (step == 2 and group == 0)
+            row = rollout(step=step, group_index=group, member_index=member, reward=shifted * scale)
+            put(connection, "rollouts", row)
+    ends = "SELECT interval_low IS NULL, interval_high IS NULL FROM reward_curve ORDER BY step"
+    assert seen(connection, ends) == [(True, True), (False, False)]
 
 
 def test_groups_of_equal_means_count_each_and_a_step_without_rewards_has_none(connection):
