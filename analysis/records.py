@@ -173,7 +173,7 @@ class Rollout(Record):
     completion: str = Field(description="text the policy wrote")
     n_prompt_tokens: int | None = Field(description=f"tokens of the prompt, >= 1; {_UNSAID}")
     n_completion_tokens: int | None = Field(
-        description=f"tokens of the completion, >= 0; {_UNSAID}"
+        description=f"tokens of the completion, its end token counted, >= 0; {_UNSAID}"
     )
     truncated: bool | None = Field(description=f"true when the length limit ended it; {_UNSAID}")
     code: str | None = Field(description="extracted program; NULL when none was found")
@@ -288,7 +288,8 @@ class EvalResult(Record):
     n_passed: int | None = Field(description="asserts passed; NULL where imported")
     n_asserts: int | None = Field(description="asserts of the problem; NULL where imported")
     n_completion_tokens: int | None = Field(
-        description="tokens of the completion; NULL for recorded ones"
+        description="tokens of the completion, its end token counted as in rollouts (an API's as its "
+        "server counts; runs of earlier versions on transformers left it out); NULL for recorded ones"
     )
     truncated: bool | None = Field(
         description="true when the length limit ended it; NULL for recorded ones"
@@ -343,7 +344,9 @@ class GapAnswer(Record):
     sample_index: int = Field(description="answer of that kind, from 0")
     prompt: str = Field(description="templated prompt as the policy read it")
     completion: str = Field(description="text the policy wrote")
-    n_completion_tokens: int = Field(description="tokens of the completion, >= 0")
+    n_completion_tokens: int = Field(
+        description="tokens of the completion, its end token counted, >= 0"
+    )
     truncated: bool = Field(description="true when the length limit ended it")
     outcome: str = Field(description="failure class, see rollouts.outcome")
     passed: bool = Field(description="whether every assert passed")

@@ -27,6 +27,7 @@ class Answer:
     prompt: str | None = None
     """Templated prompt; None for an answer that was not sampled here."""
     n_tokens: int | None = None
+    """Its end token counted, whichever engine wrote it."""
     truncated: bool | None = None
 
     @property

@@ -36,7 +36,7 @@ class Generated:
 
     text: str
     n_tokens: int
-    """Without the end-of-text token."""
+    """What the model wrote, its end token counted."""
     truncated: bool
     """True when the length limit ended it."""
 
@@ -97,7 +97,7 @@ def generate_rows(
         n_stop = stopping.n_tokens.get(row) if stopping is not None else None
         kept, has_end = up_to_end(ids[:n_stop], ends)
         truncated = n_stop is None and not has_end
-        answers.append(Generated(answer_text(tokenizer, kept), len(kept), truncated))
+        answers.append(Generated(answer_text(tokenizer, kept), len(kept) + has_end, truncated))
     return answers
 
 

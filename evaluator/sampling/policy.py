@@ -47,7 +47,7 @@ class Sample:
 
     text: str
     n_tokens: int
-    """Tokens of the completion, without the end-of-text token."""
+    """Tokens of the completion, its end token counted."""
     truncated: bool
     """True when the length limit ended it."""
     prompt: str
