@@ -28,7 +28,8 @@ from analysis.statistics.verdict import p_text
 def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
     """Draw pass@1 of each run's evaluations over steps; rows of `queries.eval_curve`.
 
-    Where equal settings have several seeds, a thick line is their mean and thin ones are the runs.
+    Where equal settings have several seeds, thin lines are the runs and a thick one is their mean, at the steps
+    that all of them have: it would jump where one is missing.
     """
     rows = tipped(_dodged(records(result)), "step", "pass_at_1", "counts")
     several = len({row["run_id"] for row in rows}) > len({row["series"] for row in rows})
@@ -45,8 +46,16 @@ def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
     ]
     if several:
         mean = percent("pass_at_1", "pass@1 (% of problems)", zero=False).aggregate("mean")
-        thick = base.mark_line(strokeWidth=3).encode(
-            x=step_axis("step", rows), y=mean, detail="series:N", strokeDash=series(rows)
+        thick = (
+            canvas(_of_every_run(rows))
+            .mark_line(strokeWidth=3)
+            .encode(
+                x=step_axis("step", rows),
+                y=mean,
+                color=algorithm(rows),
+                detail="series:N",
+                strokeDash=series(rows),
+            )
         )
         layers.append(thick)
     sampled = any(row["n_answers"] != row["n"] for row in rows)
@@ -55,7 +64,11 @@ def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
         "pass@1 over training",
         f"n = {span(rows, 'n')} problems an evaluation; {seeds(rows)}"
         + ("; mean over several answers a problem" if sampled else "")
-        + ("; thick: mean of the runs of equal settings" if several else ""),
+        + (
+            "; thick: mean of the runs of equal settings, where all have an evaluation"
+            if several
+            else ""
+        ),
         "bars: 95 % Wilson interval of each evaluation; runs at one step are drawn side by side",
     )
 
@@ -237,6 +250,16 @@ def teacher_gap(result: Result) -> alt.TopLevelMixin:
         f"n = {span(rows, 'n')} problems; {seeds(rows)}; difference from being shown nothing",
         "bars: 95 % interval of the paired difference; pass rates are of greedy answers",
     )
+
+
+def _of_every_run(rows: Rows) -> Rows:
+    """Rows of the steps at which every run of their series has one."""
+    runs: dict[object, set[object]] = {}
+    there: dict[object, set[object]] = {}
+    for row in rows:
+        runs.setdefault(row["series"], set()).add(row["run_id"])
+        there.setdefault((row["series"], row["step"]), set()).add(row["run_id"])
+    return [row for row in rows if there[row["series"], row["step"]] == runs[row["series"]]]
 
 
 def _dodged(rows: Rows) -> Rows:

@@ -137,7 +137,7 @@ def report(
         read_journals(runs_dir, results)
     with connect(results) as connection:
         run_ids = chosen_runs(connection, run_ids)
-        page = build_report(connection, run_ids or None, notes=notes)
+        page = build_report(connection, run_ids or None, notes=notes, runs_dir=runs_dir)
     write_text(output, page)
     echo(f"{output} ({len(page) / 1e6:.1f} MB)")
 
@@ -179,7 +179,7 @@ def watch(
     def build() -> str:
         ingest_journals(runs_dir, results, may_replace=False)
         with connect(results) as connection:
-            return build_report(connection, chosen or None, refresh_s=refresh_s)
+            return build_report(connection, chosen or None, refresh_s=refresh_s, runs_dir=runs_dir)
 
     read_journals(runs_dir, results)
     with connect(results) as connection:

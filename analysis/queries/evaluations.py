@@ -61,15 +61,20 @@ def comparison(
 def solve_matrix(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> Result:
-    """Return a cell a problem and evaluation, of the first run that evaluated on its way."""
+    """Return a cell a problem and evaluation, of the first run that evaluated on its way.
+
+    Of several ways in which it did, such as greedy and sampled, it is the one with most evaluations, else the greedy.
+    """
     return of_runs(
         connection,
         """WITH chosen AS (
-               SELECT run_id FROM evals WHERE {runs} AND step IS NOT NULL
-               GROUP BY run_id HAVING count(*) > 1 ORDER BY count(*) DESC, run_id LIMIT 1)
+               SELECT run_id, unnest(eval_ids) AS eval_id FROM (
+                   SELECT run_id, list(eval_id) AS eval_ids FROM evals WHERE {runs} AND step IS NOT NULL
+                   GROUP BY run_id, dataset, protocol, decoding HAVING count(*) > 1
+                   ORDER BY count(*) DESC, run_id, min(length(eval_id)), decoding LIMIT 1))
            SELECT m.*, r.algorithm, r.seed, name
-           FROM solve_matrix m JOIN runs r USING (run_id) JOIN {names} USING (run_id)
-           WHERE run_id IN (FROM chosen) AND step IS NOT NULL ORDER BY step, task_order(task_id)""",
+           FROM solve_matrix m JOIN chosen USING (run_id, eval_id) JOIN runs r USING (run_id)
+           JOIN {names} USING (run_id) ORDER BY step, task_order(task_id)""",
         run_ids,
     )
 
@@ -192,12 +197,12 @@ def pass_at_k(
                SELECT run_id, max_by(eval_id, coalesce(step, 9223372036854775807)) AS eval_id
                FROM pass_at_k
                WHERE {runs} AND n_samples > 1 GROUP BY run_id)
-           SELECT p.run_id || ' ' || p.eval_id AS series, p.run_id,
+           SELECT p.run_id || ' ' || p.eval_id AS series, name, p.run_id,
                   r.algorithm, r.seed, p.k, p.pass_at_k,
                   p.n_problems, p.n_samples,
-                  p.interval_low, p.interval_high
+                  p.interval_low, p.interval_high, r.dataset, r.protocol
            FROM pass_at_k p JOIN last USING (run_id, eval_id)
-           JOIN eval_curve r USING (run_id, eval_id)
+           JOIN eval_curve r USING (run_id, eval_id) JOIN {names} USING (run_id)
            ORDER BY series, k""",
         run_ids,
     )

@@ -53,7 +53,7 @@ FIGURES = (
     Figure("flips", queries.flips, "flips", section="evaluation"),
     Figure("solve_matrix", queries.solve_matrix, "solve_matrix", section="evaluation"),
     Figure("failure_classes", queries.failure_classes, "failure_classes"),
-    Figure("pass_at_k", queries.pass_at_k, "pass_at_k", section="evaluation"),
+    Figure("pass_at_k", queries.pass_at_k, "pass_at_k", ("dataset", "protocol"), "evaluation"),
     Figure("group_signal", queries.signal, "signal", _TRAIN),
     Figure("teacher_kinds", queries.teacher_kinds, "teacher_kinds"),
     Figure("teacher_gap", queries.teacher_gap, "teacher_gap"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import duckdb
 
 from analysis.queries.arms import arm_names, as_evaluated, run_infos
 from analysis.queries.sql import of_runs
+from analysis.report.markup import count
 from analysis.statistics.conditions import differences, mixed
 from analysis.statistics.verdict import Arm, Evaluated, Finding, judge
 from analysis.task_ids import TaskId, task_id, task_order
@@ -37,12 +39,22 @@ def headline(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
 ) -> tuple[str, list[Finding]]:
     """Return what the last evaluations show as a few sentences, and the findings behind them."""
-    policies = _policies(connection, run_ids)
+    policies, n_board = _policies(connection, run_ids)
     if not policies:
-        return "No evaluation has finished, so nothing can be said about pass@1.", []
-    pairs = _pairs(policies)
+        return (
+            f"{count(n_board, 'evaluation')} without answers, or of an audit: nothing can be compared."
+            if n_board
+            else "No evaluation has finished, so nothing can be said about pass@1."
+        ), []
+    settings = _settings(policies)
+    arms = max(settings, key=lambda each: (bool(_pairs(each)), sum(len(arm.runs) for arm in each)))
+    n_elsewhere = n_board - sum(len(arm.runs) for arm in arms)
+    elsewhere = f" {_ELSEWHERE.format(count(n_elsewhere, 'evaluation'))}" if n_elsewhere else ""
+    pairs = _pairs(arms)
     if not pairs:
-        return _alone(policies[0].row), []
+        (arm,) = arms
+        row = next(each.row for each in policies if each.evaluated is arm.runs[0])
+        return (_of_several(arm) if len(arm.runs) > 1 else _alone(row)) + elsewhere, []
     found = judge(pairs)
     between = [
         finding
@@ -56,28 +68,42 @@ def headline(
     text = " ".join(f"{finding.sentence}." for finding in shown)
     if more:
         text += f" p-values are corrected over these and {more} further comparison(s): `sdpo-bench compare`."
-    return text, found
+    return text + elsewhere, found
 
 
-def _alone(best: dict[str, Any]) -> str:
+_ELSEWHERE = (
+    "Not in these sentences: {} of other problems, another prompt form or other decoding, without answers, "
+    "or of an audit."
+)
+_NO_SECOND = "there is no second policy on the same problems to compare it with."
+
+
+def _alone(row: dict[str, Any]) -> str:
     """What one policy does, where there is no other to compare it with."""
     rate, low, high = (
-        percent(best[name], unit=" %") for name in ("pass_at_1", "interval_low", "interval_high")
+        percent(row[name], unit=" %") for name in ("pass_at_1", "interval_low", "interval_high")
     )
-    solves = f"solves {best['k']} of {best['n']} problems ({rate}"
-    if best["k"] is None:
+    solves = f"solves {row['k']} of {row['n']} problems ({rate}"
+    if row["k"] is None:
         solves = (
-            f"solves a problem of {best['n']} in {rate} of its answers "
-            f"({best['n_passed']} of {best['n_answers']} answers pass"
+            f"solves a problem of {row['n']} in {rate} of its answers "
+            f"({row['n_passed']} of {row['n_answers']} answers pass"
         )
+    return f"{row['label']} {solves}, 95 % interval {low} to {high}); {_NO_SECOND}"
+
+
+def _of_several(arm: Arm) -> str:
+    """What the runs of one policy do, where there is no other: all of them, not the best."""
+    rates = [sum(run.passed.values()) / len(run.passed) for run in arm.runs]
+    mean, low, high = (percent(rate, unit=" %") for rate in (fmean(rates), min(rates), max(rates)))
     return (
-        f"{best['label']} {solves}, 95 % interval {low} to {high}); "
-        "there is no second policy on the same problems to compare it with."
+        f"{arm.label} solves {mean} of {len(arm.task_ids)} problems in the mean of {len(rates)} runs "
+        f"({low} to {high}); {_NO_SECOND}"
     )
 
 
-def _pairs(policies: Sequence[_Policy]) -> list[tuple[Arm, Arm]]:
-    """Which arms are compared: each trained one with the nearest untrained one and that of the first method."""
+def _settings(policies: Sequence[_Policy]) -> list[list[Arm]]:
+    """The arms of each way of evaluating; only those within one can be compared."""
     settings: dict[Hashable, list[_Policy]] = {}
     for policy in policies:
         key = (
@@ -85,8 +111,12 @@ def _pairs(policies: Sequence[_Policy]) -> list[tuple[Arm, Arm]]:
             tuple(sorted(policy.evaluated.passed, key=task_order)),
         )
         settings.setdefault(key, []).append(policy)
-    arms = _arms(max(settings.values(), key=len))
-    arms.sort(key=lambda arm: (_FIRST.get(arm.algorithm, 2), -len(arm.repeats)))
+    return [_arms(each) for each in settings.values()]
+
+
+def _pairs(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
+    """Which arms are compared: each trained one with the nearest untrained one and that of the first method."""
+    arms = sorted(arms, key=lambda arm: (_FIRST.get(arm.algorithm, 2), -len(arm.repeats)))
     untrained = [arm for arm in arms if arm.algorithm is None]
     trained = [arm for arm in arms if arm.algorithm is not None]
     first_method = [arm for arm in trained if arm.algorithm == trained[0].algorithm]
@@ -135,8 +165,8 @@ def _alike(one: _Policy, other: _Policy) -> bool:
 
 def _policies(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None
-) -> list[_Policy]:
-    """The last evaluation of each run with its passes, best first."""
+) -> tuple[list[_Policy], int]:
+    """The last evaluation of each run with its passes, best first; and how many there are, comparable or not."""
     board = of_runs(
         connection,
         """SELECT l.*, c.policy_run_id, c.dataset_sha256 FROM leaderboard l JOIN eval_curve c USING (run_id, eval_id)
@@ -157,7 +187,7 @@ def _policies(
         if key not in passes or row["algorithm"] == "audit":
             continue
         found.append(_Policy(row, as_evaluated(row, infos, passes[key], answers[key])))
-    return found
+    return found, len(board)
 
 
 _PASSES = """

@@ -9,6 +9,8 @@ const TEXTS = ["prompt", "completion", "feedback", "teacher_prompt"];
 let rollouts = [], shown = [], limit = PAGE, current = 0, detailed = "", nStored = 0, longestText = Infinity;
 
 const number = (n) => n.toLocaleString("en");
+// NaN and the infinities come as their names, which JSON has no numbers for.
+const decimal = (n) => typeof n === "number" ? n.toFixed(3) : n;
 // Characters that hide or turn round what stands beside them are shown as their escapes.
 const HIDDEN = /(?![\n\t])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
 const visible = (text) => String(text).replace(HIDDEN, (char) => {
@@ -125,8 +127,8 @@ function about(row) {
   const training = row.source === "training";
   const facts = [row.name, row.step === null ? null : `step ${row.step}`,
     training ? `group ${row.group_index}, completion ${row.member_index}` : `evaluation ${row.eval_id}`,
-    `task ${row.task_id}`, training && row.reward !== null ? `reward ${row.reward.toFixed(3)}` : null,
-    row.advantage === null ? null : `advantage ${row.advantage.toFixed(3)}`,
+    `task ${row.task_id}`, training && row.reward !== null ? `reward ${decimal(row.reward)}` : null,
+    row.advantage === null ? null : `advantage ${decimal(row.advantage)}`,
     row.n_completion_tokens === null ? null : `${row.n_completion_tokens} tokens${row.truncated ? ", cut" : ""}`];
   return facts.filter((fact) => fact !== null).join(" · ");
 }

@@ -21,6 +21,7 @@ from typing import Any
 import duckdb
 
 from analysis import queries
+from analysis.journal.journal import is_being_written
 from analysis.report.chart_markup import figure
 from analysis.report.completions import LONGEST_TEXT, Completions, completions, describe
 from analysis.report.figures import FIGURES, Drawn, draw
@@ -42,6 +43,7 @@ def build_report(
     *,
     refresh_s: int | None = None,
     notes: Sequence[str] = (),
+    runs_dir: Path | None = None,
 ) -> str:
     """Return the page for some runs, or all.
 
@@ -51,6 +53,7 @@ def build_report(
         refresh_s: seconds after which the page asks its server for what has changed; None for a file,
             which asks nobody.
         notes: what a person wants to stand below the verdict, a line each.
+        runs_dir: where the runs' folders are, which tell a running run from a killed one; None where nobody knows.
 
     Raises:
         StoreError: the charts extra is not installed, or the results are damaged.
@@ -61,6 +64,10 @@ def build_report(
     script_sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     board = queries.comparison(connection, run_ids)
     described = _run_rows(connection, run_ids)
+    for run in described:
+        if runs_dir and run["state"] == "running" and (runs_dir / run["run_id"]).is_dir():
+            alive = is_being_written(runs_dir / run["run_id"])
+            run["state"] = "running" if alive else "interrupted"
     parts = {
         "style": _file("report.css"),
         "script": script,
@@ -98,7 +105,7 @@ def _run_rows(
         connection,
         """SELECT name, o.*, r.protocol, r.sandbox, r.git_commit, r.config::VARCHAR AS config
            FROM run_overview o JOIN runs r USING (run_id) JOIN {names} USING (run_id)
-           WHERE {runs} ORDER BY o.created_at, run_id""",
+           WHERE {runs} ORDER BY r.sequence NULLS FIRST, o.created_at, run_id""",
         run_ids,
     ).records()
 
@@ -154,8 +161,8 @@ def _packed(found: Completions) -> str:
 
 
 def _finite(value: object) -> object:
-    """A number that JSON holds: what is not finite is shown as 0."""
-    return 0.0 if isinstance(value, float) and not math.isfinite(value) else value
+    """A value that JSON holds: what is not finite, by its name."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _fill(template: str, parts: Mapping[str, str]) -> str:

@@ -94,6 +94,7 @@ def reproduce(
     try:
         if plan:
             known = stages.known_runs(runs_dir)
+            stages.check_same(todo, known)
             for line in stages.plan_lines(
                 todo, step_s=stages.measured_step_s(gpu_check), known=known
             ):

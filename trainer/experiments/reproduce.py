@@ -50,6 +50,7 @@ class Stage:
     """Optimizer steps; 0 for an evaluation."""
     method: str
     """grpo, sdpo, hybrid, audit or baseline."""
+    model: str
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ class Known:
     run_id: str
     finished: bool
     kind: str
+    steps: int | None = None
+    """Optimizer steps that it was asked for."""
+    model: str | None = None
 
 
 Execute = Callable[[Sequence[str]], int]
@@ -77,7 +81,7 @@ def stages(
     """Return the stages in order: the baseline, each method with each seed, an audit."""
     precision = _precision(configs / "sdpo.yaml", overrides)
     baseline = ("eval", "--model", model, "--base-only", *precision, *eval_options)
-    found = [Stage("reproduce-baseline", baseline, 0, "baseline")]
+    found = [Stage("reproduce-baseline", baseline, 0, "baseline", model)]
     for seed in seeds:
         for method in METHODS:
             file = configs / f"{method}.yaml"
@@ -124,7 +128,7 @@ def _training(
         *("--save_steps", "50", "--label", f"reproduce-{method}-{seed}", *rest),
     )
     words = ("train", method, "--config", str(file), *last_of_each(options))
-    return Stage(f"reproduce-{method}-{seed}", words, steps, method)
+    return Stage(f"reproduce-{method}-{seed}", words, steps, method, model)
 
 
 def run_all(
@@ -133,9 +137,10 @@ def run_all(
     """Run what is not finished.
 
     Raises:
-        StageFailed: a stage ended with another status than 0.
+        StageFailed: a stage ended with another status than 0, or its run is of another model or length.
     """
     known = known_runs(runs_dir)
+    check_same(todo, known)
     for number, stage in enumerate(todo, start=1):
         there = known.get(stage.label)
         if there is not None and there.finished:
@@ -150,6 +155,32 @@ def run_all(
                 f"{stage.label} must end with status 0, got {status}; its words are above, and the same "
                 "command goes on from here"
             )
+
+
+def check_same(todo: Sequence[Stage], known: Mapping[str, Known]) -> None:
+    """Refuse runs of the stages' labels that were asked for another thing: their figures are of that.
+
+    Raises:
+        StageFailed: one is there.
+    """
+    for stage in todo:
+        there = known.get(stage.label)
+        if there is None:
+            continue
+        of_it = f"{there.run_id} is of {there.model!r}"
+        asked = f"{stage.model!r}"
+        if stage.steps and there.steps is not None:
+            of_it, asked = f"{of_it} and {there.steps} steps", f"{asked} and {stage.steps} steps"
+        other_model = there.model is not None and not _is_same_model(there.model, stage.model)
+        if other_model or (stage.steps and there.steps not in (None, stage.steps)):
+            raise StageFailed(
+                f"the runs of one reproduction must be of one model and length, got {asked}, and {of_it}; "
+                "name another --runs-dir, or what that run was given"
+            )
+
+
+def _is_same_model(one: str, other: str) -> bool:
+    return one == other or Path(one).resolve() == Path(other).resolve()
 
 
 def _words(stage: Stage, there: Known | None, runs_dir: Path) -> list[str]:
@@ -167,7 +198,8 @@ def known_runs(runs_dir: Path) -> dict[str, Known]:
     if not runs_dir.is_dir():
         return {}
     query = (
-        "SELECT label, run_id, kind, state FROM run_overview WHERE starts_with(label, 'reproduce-') "
+        "SELECT label, run_id, kind, state, planned_steps, model FROM run_overview "
+        "WHERE starts_with(label, 'reproduce-') "
         "ORDER BY (SELECT sequence FROM runs r WHERE r.run_id = run_overview.run_id) NULLS FIRST, created_at"
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -180,7 +212,13 @@ def known_runs(runs_dir: Path) -> dict[str, Known]:
             )
         rows: list[dict[str, Any]] = json.loads(file.read_text())
     return {
-        row["label"]: Known(row["run_id"], finished=row["state"] == "finished", kind=row["kind"])
+        row["label"]: Known(
+            row["run_id"],
+            finished=row["state"] == "finished",
+            kind=row["kind"],
+            steps=row["planned_steps"],
+            model=row["model"],
+        )
         for row in rows
     }
 
@@ -246,13 +284,15 @@ def plan_lines(
 
 def published_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return ours beside the published figures; `rows` are those of the leaderboard's last evaluations."""
-    lines = ["method    seed  ours                              published (step 200, one seed)"]
+    lines = [
+        "method    seed  step  ours                              published (step 200, one seed)"
+    ]
     for row in rows:
         low, high = 100 * row["interval_low"], 100 * row["interval_high"]
         answers = "" if row["n_answers"] == row["n"] else " answers"
         counted = f"{row['n_passed']} of {row['n_answers']}{answers}"
         ours = f"{100 * row['pass_at_1']:.2f} % ({counted}; {low:.1f} to {high:.1f})"
-        lines.append(
-            f"{row['algorithm']:8}  {row['seed']!s:4}  {ours:32}  {PUBLISHED.get(row['algorithm'], '-')}"
-        )
+        step = "-" if row["step"] is None else str(row["step"])
+        published = PUBLISHED.get(row["algorithm"], "-")
+        lines.append(f"{row['algorithm']:8}  {row['seed']!s:4}  {step:4}  {ours:32}  {published}")
     return [*lines, WHY]

@@ -9,6 +9,7 @@ import pytest
 
 from analysis import queries
 from analysis.charts.training import _laid_out
+from analysis.report.figures import FIGURES
 from analysis.warehouse.warehouse import connect
 from tests.analysis.view_rows import evaluation, put, result
 
@@ -144,6 +145,35 @@ def test_the_solve_matrix_has_a_cell_for_each_problem_and_evaluation_of_one_run(
     assert len({row["run_id"] for row in queries.solve_matrix(connection).records()}) == 1
 
 
+def test_the_solve_matrix_holds_one_of_two_evaluations_at_a_step(changeable):
+    """Two in one cell would hide each other: the greedy ones, where as many were sampled beside them."""
+    for query in (
+        """INSERT INTO evals SELECT * REPLACE (eval_id || '-sampled' AS eval_id, 'sampled' AS decoding)
+           FROM evals WHERE run_id = 'train-sdpo-42'""",
+        """INSERT INTO eval_results SELECT * REPLACE (eval_id || '-sampled' AS eval_id, NOT passed AS passed)
+           FROM eval_results WHERE run_id = 'train-sdpo-42'""",
+    ):
+        changeable.execute(query)
+    rows = queries.solve_matrix(changeable, ["train-sdpo-42"]).records()
+    assert len(rows) == len({(row["step"], row["task_id"]) for row in rows}) == 3 * 60
+    assert not any(row["eval_id"].endswith("-sampled") for row in rows)
+
+
+def test_curves_of_other_problems_are_in_a_figure_of_their_own(changeable):
+    for query in (
+        "INSERT INTO runs SELECT * REPLACE ('other' AS run_id) FROM runs WHERE run_id = 'eval-sampled'",
+        """INSERT INTO evals SELECT * REPLACE ('other' AS run_id, 'easy' AS dataset)
+           FROM evals WHERE run_id = 'eval-sampled'""",
+        """INSERT INTO eval_results SELECT * REPLACE ('other' AS run_id)
+           FROM eval_results WHERE run_id = 'eval-sampled'""",
+    ):
+        changeable.execute(query)
+    names = {row["dataset"]: row["name"] for row in queries.pass_at_k(changeable).records()}
+    assert len(names) == len(set(names.values())) == 2
+    (figure,) = [figure for figure in FIGURES if figure.name == "pass_at_k"]
+    assert set(figure.settings) == {"dataset", "protocol"}
+
+
 def test_groups_without_signal_are_those_of_equal_rewards(connection):
     groups = defaultdict(list)
     for row in stored(connection, "FROM rollouts WHERE run_id = 'train-grpo-42'"):
@@ -198,10 +228,10 @@ def test_several_samples_are_shown_by_their_mean_as_compare_says_it(connection):
 
 @pytest.fixture
 def changeable(recorded, warehouse):
-    """Runs and rollouts of the recorded runs, in a warehouse that a test may change."""
+    """The recorded runs with rollouts and evaluations, in a warehouse that a test may change."""
     warehouse.execute(f"ATTACH '{recorded}/results/results.duckdb' AS made (READ_ONLY)")
     warehouse.begin()
-    for name in ("runs", "rollouts"):
+    for name in ("runs", "rollouts", "evals", "eval_results"):
         warehouse.execute(f"INSERT INTO {name} FROM made.main.{name}")  # noqa: S608
     yield warehouse
     warehouse.rollback()

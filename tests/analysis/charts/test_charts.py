@@ -200,6 +200,21 @@ def test_a_layer_that_allows_no_difference_keeps_the_audits_axis(tmp_path):
     assert spec.count("deviates") == 1 and spec.count("passes") == 2
 
 
+def test_the_mean_of_the_seeds_is_drawn_only_where_all_of_them_have_an_evaluation(connection):
+    """Else the line jumps to another set of seeds where one is missing."""
+    rows = FIGURES[0].query(connection)
+    run, step = (rows.columns.index(name) for name in ("run_id", "step"))
+    kept = [row for row in rows.rows if (row[run], row[step]) != ("train-sdpo-43", 12)]
+    assert len(kept) == len(rows.rows) - 1
+    spec = charts.pass_at_1_over_steps(Result(rows.columns, kept)).to_dict()
+    thick = spec["layer"][-1]
+    assert thick["encoding"]["y"]["aggregate"] == "mean"
+    drawn = {(row["run_id"], row["step"]) for row in thick["data"]["values"]}
+    assert drawn == {
+        (row[run], row[step]) for row in kept if (row[run], row[step]) != ("train-sdpo-42", 12)
+    }
+
+
 def test_seeds_of_an_algorithm_are_drawn_with_their_mean(connection):
     rows = FIGURES[0].query(connection)
     seeds = rows.columns.index("seed")

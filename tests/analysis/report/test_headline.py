@@ -72,6 +72,60 @@ def test_seeds_of_one_algorithm_are_judged_together(store):
     assert text.startswith("sdpo is better than grpo (+")
 
 
+def moved(store, dataset):
+    """Let the newest run's evaluation be of other problems."""
+    store.execute(
+        "UPDATE evals SET dataset = ? WHERE run_id = (SELECT last(run_id) FROM runs)", [dataset]
+    )
+
+
+def test_the_best_of_several_seeds_does_not_speak_for_their_method(store):
+    add_seeds(store, "grpo", 0.5)
+    rates = sorted(
+        rate
+        for (rate,) in store.execute(
+            "SELECT avg(passed::INT) FROM eval_results GROUP BY run_id"
+        ).fetchall()
+    )
+    text, found = headline(store)
+    assert not found
+    assert text == (
+        f"grpo solves {100 * sum(rates) / 3:.1f} % of 60 problems in the mean of 3 runs "
+        f"({100 * rates[0]:.1f} % to {100 * rates[-1]:.1f} %); "
+        "there is no second policy on the same problems to compare it with."
+    )
+
+
+def test_what_can_be_compared_is_not_hidden_by_evaluations_of_other_problems(store):
+    """Two copies on easy problems are no reason to be silent about two methods on others."""
+    add_seeds(store, "grpo", 0.4, seeds=(42,))
+    add_seeds(store, "sdpo", 0.5, seeds=(42,))
+    for words in ("a", "b", "c"):
+        add(store, None, None, 0.95, words=words)
+        moved(store, "easy")
+    text, (found,) = headline(store)
+    assert (found.first, found.second) == ("grpo", "sdpo")
+    assert "Not in these sentences: 3 evaluations of other problems" in text
+
+
+def test_one_policy_beside_other_problems_is_the_one_with_most_runs(store):
+    add_seeds(store, "grpo", 0.4)
+    add(store, None, None, 0.95)
+    moved(store, "easy")
+    text, _ = headline(store)
+    assert text.startswith("grpo solves ")
+    assert "Not in these sentences: 1 evaluation of other problems" in text
+
+
+def test_an_evaluation_without_answers_has_finished_all_the_same(store):
+    add(store, "grpo", 42, 0.5)
+    store.execute("DELETE FROM eval_results")
+    assert headline(store) == (
+        "1 evaluation without answers, or of an audit: nothing can be compared.",
+        [],
+    )
+
+
 def test_no_difference_is_called_one(store):
     add_seeds(store, "grpo", 0.5)
     add_seeds(store, "sdpo", 0.5)

@@ -155,3 +155,31 @@ def test_export_writes_each_table_by_run_and_other_readers_see_the_same(recorded
     assert again.exit_code == 1
     assert "must not exist yet" in again.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["parquet"]
+
+
+def test_a_killed_run_is_not_called_running(tmp_path):
+    """Its last word was that it runs; that of a run whose folder is elsewhere is all that is known."""
+    runs = tmp_path / "runs"
+    for name in ("killed", "elsewhere"):
+        Journal.create(runs, synthetic_info(name))._release()
+    with Journal.create(runs, synthetic_info("alive")) as journal:
+        journal.commit()
+        ingest(runs, tmp_path / "results.duckdb")
+        (runs / "elsewhere").rename(tmp_path / "elsewhere")
+        with connect(tmp_path / "results.duckdb") as connection:
+            page = build_report(connection, runs_dir=runs)
+    table = page[page.index('aria-label="Runs"') :]
+    for state in ("interrupted", "running", "running"):
+        table = table[table.index(f">{state}<") :]
+
+
+def test_a_reward_that_is_no_number_is_not_shown_as_0(tmp_path):
+    with Journal.create(tmp_path / "runs", synthetic_info("r")) as journal:
+        for record in step_records(random.Random(0), step=1, skill=0.5):
+            if isinstance(record, Rollout):
+                record = record.model_copy(update={"reward": float("nan")})
+            journal.append(record)
+    ingest(tmp_path / "runs", tmp_path / "results.duckdb")
+    with connect(tmp_path / "results.duckdb") as connection:
+        rows = packed(build_report(connection))
+    assert {row["reward"] for row in rows} == {"nan"}

@@ -94,6 +94,37 @@ def test_what_is_finished_is_left_and_what_was_cut_off_goes_on(monkeypatch, tmp_
     assert len(ran) == 2 and "done before" in said[0]
 
 
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ({"steps": 10}, "got 'M' and 200 steps, and g is of 'M' and 10 steps"),
+        ({"model": "other"}, "got 'M' and 200 steps, and g is of 'other' and 200 steps"),
+        ({"steps": 10, "finished": False}, "10 steps"),
+    ],
+)
+def test_a_run_of_another_length_or_model_is_not_taken_for_the_stage(
+    monkeypatch, tmp_path, there, said
+):
+    """`reproduce --steps 10` and then 200 would stand beside the published figures of 200."""
+    known = reproduce.Known(
+        **{"run_id": "g", "finished": True, "kind": "train", "steps": 200, "model": "M"} | there
+    )
+    monkeypatch.setattr(reproduce, "known_runs", lambda _: {"reproduce-grpo-42": known})
+    ran = []
+    with pytest.raises(reproduce.StageFailed, match=said):
+        reproduce.run_all(plan(), runs_dir=tmp_path, execute=ran.append, say=print)
+    assert not ran
+
+
+def test_the_same_folder_in_other_words_is_the_same_model(monkeypatch, tmp_path):
+    known = {
+        "reproduce-baseline": reproduce.Known(
+            "b", finished=True, kind="eval", model=f"{tmp_path}/x/../m"
+        )
+    }
+    reproduce.check_same(plan(model=str(tmp_path / "m")), known)
+
+
 def test_a_stage_that_fails_ends_it_with_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(reproduce, "known_runs", lambda _: {})
     with pytest.raises(
@@ -138,9 +169,10 @@ def test_the_plan_counts_hours_of_measured_steps_and_names_the_others(tmp_path):
 def test_ours_stand_beside_the_published_figures():
     row = {
         "algorithm": "sdpo", "seed": 42, "k": 120, "n": 257, "n_passed": 120, "n_answers": 257, "pass_at_1": 120 / 257,
-        "interval_low": 0.41, "interval_high": 0.53,
+        "interval_low": 0.41, "interval_high": 0.53, "step": 20,
     }  # fmt: skip
     head, line, why = reproduce.published_table([row])
+    assert line.split()[:3] == ["sdpo", "42", "20"], "ours need not be of step 200"
     assert "46.69 % (120 of 257; 41.0 to 53.0)" in line and "1.95 % (5 of 257)" in line
     sampled = row | {"k": None, "n_passed": 240, "n_answers": 514}
     assert "(240 of 514 answers; 41.0 to 53.0)" in reproduce.published_table([sampled])[1]
