@@ -13,7 +13,8 @@ import duckdb
 from analysis import queries
 from analysis.installation import install_command
 from analysis.journal.journal import StoreError
-from analysis.render import Result, make_folder, written_whole
+from analysis.render import Result, make_folder, unique, visible, written_whole
+from analysis.words import word
 
 if TYPE_CHECKING:
     import altair
@@ -63,6 +64,8 @@ FIGURES = (
 )
 
 
+_LONGEST_SETTING = 80
+"""Characters of a setting in a figure's text: of a folder the last ones."""
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {"png": {"scale_factor": 2}, "html": {"inline": True}}
 
 
@@ -89,9 +92,24 @@ def draw(
     drawn = []
     for figure in figures:
         result = figure.query(connection, run_ids)
-        for name, rows in _by_setting(figure, result):
-            drawn.append(Drawn(name, figure, rows, _chart_function(figure.chart)(rows)))
+        groups = _by_setting(figure, result)
+        for name, setting, rows in groups:
+            chart = _chart_function(figure.chart)(rows)
+            if len(groups) > 1:  # else nothing tells one from another
+                chart.title.subtitle = [*chart.title.subtitle, _said(figure, setting)]
+            drawn.append(Drawn(name, figure, rows, chart))
     return drawn
+
+
+def _said(figure: Figure, setting: Sequence[object]) -> str:
+    """Of which setting one of several figures of a kind is."""
+    parts = []
+    for name, held in zip(figure.settings, setting, strict=True):
+        if held is not None:
+            shown = visible(str(held), 1000)
+            shown = shown if len(shown) <= _LONGEST_SETTING else "…" + shown[1 - _LONGEST_SETTING :]
+            parts.append(f"{word(name)} {shown}")
+    return f"of these only: {', '.join(parts) or 'no setting is known'}"
 
 
 def save(drawn: Drawn, folder: Path, forms: Sequence[str]) -> list[Path]:
@@ -121,8 +139,8 @@ def save_chart(
     return paths
 
 
-def _by_setting(figure: Figure, result: Result) -> list[tuple[str, Result]]:
-    """Split rows so that only comparable ones share a figure; the first keeps the plain name."""
+def _by_setting(figure: Figure, result: Result) -> list[tuple[str, tuple[object, ...], Result]]:
+    """Split rows so that only comparable ones share a figure: name, setting, rows; the first has the plain name."""
     if not result.rows:
         return []
     places = [result.columns.index(name) for name in figure.settings]
@@ -131,10 +149,11 @@ def _by_setting(figure: Figure, result: Result) -> list[tuple[str, Result]]:
         groups.setdefault(tuple(row[place] for place in places), []).append(row)
     # The setting with most rows is what the runs were made for.
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), str(item[0])))
-    return [
-        (figure.name if i == 0 else f"{figure.name}-{_slug(setting)}", Result(result.columns, rows))
-        for i, (setting, rows) in enumerate(ordered)
-    ]
+    settings = [setting for setting, _ in ordered]
+    slugs = [f"{figure.name}-{_slug(setting)}" for setting in settings[1:]]
+    names = unique([figure.name, *slugs])  # a file of one must not take the place of another's
+    rows = [Result(result.columns, each) for _, each in ordered]
+    return list(zip(names, settings, rows, strict=True))
 
 
 def _slug(setting: Sequence[object]) -> str:

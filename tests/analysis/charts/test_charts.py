@@ -4,6 +4,7 @@ import struct
 import xml.etree.ElementTree as ElementTree
 import zlib
 
+import duckdb
 import pytest
 
 pytest.importorskip("altair")
@@ -224,3 +225,19 @@ def test_seeds_of_an_algorithm_are_drawn_with_their_mean(connection):
         spec = charts.pass_at_1_over_steps(result).to_dict()
         assert ('"aggregate": "mean"' in json.dumps(spec)) is drawn_mean
         assert ("thick: mean" in " ".join(spec["title"]["subtitle"])) is drawn_mean
+
+
+def test_figures_of_several_settings_say_which_and_none_takes_anothers_name(recorded_copy):
+    """Names that differ only behind what a file's name may hold."""
+    long = "x" * 100
+    with duckdb.connect(str(recorded_copy / "results" / "results.duckdb")) as changed:
+        changed.execute(
+            """UPDATE evals SET dataset = CASE run_id WHEN 'train-sdpo-42' THEN $long || 'a'
+               WHEN 'train-sdpo-43' THEN $long || 'b' ELSE dataset END""",
+            {"long": long},
+        )
+        drawn = draw(changed, [FIGURES[0]])
+    assert [each.name.partition("-")[0] for each in drawn] == ["pass_at_1"] * 3
+    assert len({each.name for each in drawn}) == 3
+    said = [each.chart.title.subtitle[-1] for each in drawn]
+    assert len(set(said)) == 3 and all(line.startswith("of these only: dataset ") for line in said)
