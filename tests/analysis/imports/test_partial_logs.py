@@ -1,6 +1,8 @@
 """Logs with gaps, figures of several answers, files whose name alone says what they hold."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -128,3 +130,22 @@ def test_a_mean_over_several_answers_is_no_number_of_problems_solved(tmp_path):
     found = read(tmp_path, "results_x.json", json.dumps(repeated))
     assert [r.table for r in found.records] == ["metrics"]
     assert found.notes == ["mbpp: figures only, no number of problems solved"]
+
+
+def test_a_refused_value_is_one_line_of_the_whole_process(tmp_path):
+    """What is said at the end of an interpreter counts, too."""
+    (tmp_path / "a.csv").write_text("step,loss\n1e20,1\n")
+    words = [
+        "import",
+        str(tmp_path / "a.csv"),
+        "--label",
+        "x",
+        "--runs-dir",
+        str(tmp_path / "runs"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "sdpo_bench", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "an integer must fit 64 bits, got 100000000000000000000" in line
