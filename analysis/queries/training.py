@@ -128,12 +128,12 @@ def audits(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None 
 def failure_classes(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 20
 ) -> Result:
-    """Return how training completions end, by bin of steps."""
+    """Return how training completions end, by bin of steps; an imported log does not tell."""
     return of_runs(
         connection,
         f"""WITH counted AS (
                 SELECT run_id, step, outcome, n FROM failure_classes
-                WHERE source = 'rollouts' AND {{runs}}),
+                WHERE source = 'rollouts' AND outcome <> 'imported' AND {{runs}}),
             extent AS (SELECT greatest(1, ceil(max(step) / {int(n_bins)})) AS width FROM counted)
             SELECT run_id, name, algorithm, seed, outcome,
                    floor((step - 1) / width) * width + 0.5 AS step,

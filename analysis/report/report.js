@@ -9,6 +9,9 @@ const TEXTS = ["prompt", "completion", "feedback", "teacher_prompt"];
 let rollouts = [], shown = [], limit = PAGE, current = 0, detailed = "", nStored = 0, longestText = Infinity;
 
 const number = (n) => n.toLocaleString("en");
+// An imported log of training says of no completion whether it passed.
+const ending = (row) => row.outcome === "passed" ? "passed" :
+  row.outcome === "imported" && row.source === "training" ? "" : "failed";
 // NaN and the infinities come as their names, which JSON has no numbers for.
 const decimal = (n) => typeof n === "number" ? n.toFixed(3) : n;
 // Characters that hide or turn round what stands beside them are shown as their escapes.
@@ -94,7 +97,7 @@ function list() {
     const where = row.source === "training" ? `step ${row.step}` :
       row.step === null ? "evaluation" : `evaluation at step ${row.step}`;
     button.append(
-      element("span", row.outcome, row.outcome === "passed" ? "passed" : "failed"), ` · task ${row.task_id}`,
+      element("span", row.outcome, ending(row)), ` · task ${row.task_id}`,
       element("small", `${row.name} · ${where}`));
     button.addEventListener("click", () => select(i, true));
     item.append(button);
@@ -152,7 +155,7 @@ function described(row, heading) {
       parts.push(element("p", `Cut at ${number(longestText)} characters; the results hold all.`, "muted"));
   };
   const line = element("p", "", "muted");
-  line.append(element("span", row.outcome, row.outcome === "passed" ? "passed" : "failed"), visible(` · ${about(row)}`));
+  line.append(element("span", row.outcome, ending(row)), visible(` · ${about(row)}`));
   parts.push(line);
   block("Completion", row.completion, true);
   if (row.tests.length)

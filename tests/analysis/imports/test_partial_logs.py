@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from analysis.queries import failure_classes
+from analysis.warehouse.warehouse import connect, ingest
 from tests.analysis.imports.runs import query, run_import
 from tests.analysis.imports.test_foreign import read
 from tests.analysis.imports.test_foreign_evals import LM_EVAL_RESULTS, lines, lm_eval_sample
@@ -149,3 +151,12 @@ def test_a_refused_value_is_one_line_of_the_whole_process(tmp_path):
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "an integer must fit 64 bits, got 100000000000000000000" in line
+
+
+def test_how_imported_completions_end_is_not_drawn_since_the_log_does_not_say(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(lines([{"step": 1, "prompt": "p", "completion": "c", "reward": 1.0}]))
+    assert run_import(tmp_path, path, "--label", "x").exit_code == 0
+    ingest(tmp_path / "runs", tmp_path / "results.duckdb")
+    with connect(tmp_path / "results.duckdb") as connection:
+        assert failure_classes(connection).rows == []
