@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,19 @@ FIGURES = (
 
 _LONGEST_SETTING = 80
 """Characters of a setting in a figure's text: of a folder the last ones."""
-_SAVE_OPTIONS: dict[str, dict[str, Any]] = {"png": {"scale_factor": 2}, "html": {"inline": True}}
+
+
+class _NoMarkup(json.JSONEncoder):
+    """JSON within a script of a page: a label or a token that is markup stays text, and ends no script."""
+
+    def encode(self, o: object) -> str:
+        return super().encode(o).replace("<", "\\u003c")  # it stands in strings alone
+
+
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+    "png": {"scale_factor": 2},
+    "html": {"inline": True, "json_kwds": {"cls": _NoMarkup}},
+}
 
 
 @dataclass(frozen=True)

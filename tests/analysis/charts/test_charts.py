@@ -241,3 +241,36 @@ def test_figures_of_several_settings_say_which_and_none_takes_anothers_name(reco
     assert len({each.name for each in drawn}) == 3
     said = [each.chart.title.subtitle[-1] for each in drawn]
     assert len(set(said)) == 3 and all(line.startswith("of these only: dataset ") for line in said)
+
+
+MARKUP = "</script><img src=x onerror=\"document.title='owned'\"><!--"
+
+
+@pytest.fixture
+def owned(recorded_copy, tmp_path):
+    """The pages of figures whose labels and tokens try to be markup."""
+    with duckdb.connect(str(recorded_copy / "results" / "results.duckdb")) as changed:
+        changed.execute("UPDATE runs SET label = $markup", {"markup": MARKUP})
+        changed.execute("UPDATE token_stats SET token = $markup", {"markup": MARKUP})
+        wanted = [f for f in FIGURES if f.name in ("comparison", "token_divergence")]
+        drawn = draw(changed, wanted)
+    assert len(drawn) >= 2
+    return [path for each in drawn for path in save(each, tmp_path / "charts", ["html", "svg"])]
+
+
+def test_text_of_a_run_is_no_markup_in_a_page_of_a_figure(owned):
+    for path in owned:
+        text = path.read_text()
+        assert "owned" in text, "it is shown"
+        assert "<img src=x" not in text and "><!--" not in text
+
+
+@pytest.mark.slow
+def test_a_browser_draws_a_figure_of_markup_and_runs_none_of_it(owned, browser):
+    for path in owned:
+        if path.suffix == ".html":
+            page = browser.new_page()
+            page.goto(path.as_uri())
+            page.wait_for_selector("canvas, svg")
+            assert page.title() != "owned" and page.locator("img").count() == 0
+            page.close()
