@@ -194,7 +194,7 @@ def pass_at_k(
     return of_runs(
         connection,
         """WITH last AS (
-               SELECT run_id, max_by(eval_id, coalesce(step, 9223372036854775807)) AS eval_id
+               SELECT run_id, max_by(eval_id, (coalesce(step, 9223372036854775807), eval_id)) AS eval_id
                FROM pass_at_k
                WHERE {runs} AND n_samples > 1 GROUP BY run_id)
            SELECT p.run_id || ' ' || p.eval_id AS series, name, p.run_id,

@@ -178,11 +178,16 @@ COMMENT ON COLUMN reward_curve.flat_group_fraction IS 'groups of equal rewards, 
 -- Unbiased pass@k of each evaluation: mean over problems of 1 - C(n-c, k) / C(n, k).
 -- Problems with the same counts have the same estimate, and that of k follows from that of k - 1 by one
 -- factor: the work grows with the number of different counts, not with the completions.
+-- It holds for independent tries. Where every problem with fewer tries than another ends with its only pass, trying
+-- ended with the pass, as in `solve`: such an evaluation has no row.
 CREATE VIEW pass_at_k AS
 WITH by_task AS (
-    SELECT run_id, eval_id, task_id, count(*) AS n, count(*) FILTER (passed) AS c
+    SELECT run_id, eval_id, task_id, count(*) AS n, count(*) FILTER (passed) AS c,
+           c = 1 AND arg_max(passed, sample_index) AS ends_with_pass
     FROM eval_results GROUP BY ALL),
-smallest AS (SELECT run_id, eval_id, min(n) AS n_samples FROM by_task GROUP BY ALL),
+smallest AS (
+    SELECT run_id, eval_id, min(n) AS n_samples FROM by_task GROUP BY ALL
+    HAVING min(n) = max(n) OR min(n) FILTER (NOT ends_with_pass) < max(n)),
 alike AS (
     SELECT run_id, eval_id, n_samples, n, c, count(*) AS n_problems
     FROM by_task JOIN smallest USING (run_id, eval_id) GROUP BY ALL),
@@ -202,7 +207,7 @@ FROM (
     LEFT JOIN evals e USING (run_id, eval_id)
     WHERE s.k <= a.n_samples
     GROUP BY ALL);
-COMMENT ON VIEW pass_at_k IS 'unbiased pass@k of each evaluation';
+COMMENT ON VIEW pass_at_k IS 'unbiased pass@k of each evaluation; none of one that ended a problem''s tries with its first pass';
 COMMENT ON COLUMN pass_at_k.run_id IS 'key into runs';
 COMMENT ON COLUMN pass_at_k.eval_id IS 'evaluation within the run';
 COMMENT ON COLUMN pass_at_k.step IS 'optimizer step of the policy; NULL outside training';

@@ -126,3 +126,26 @@ def test_a_million_completions_take_less_than_a_second(connection):
     assert time.process_time() - started < 1.0
     assert len(rows) == 20 * 195
     assert connection.execute("SELECT count(*) FROM eval_results").fetchone()[0] > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("tries", "is_known"),
+    [
+        (["001", "00000", "1"], False),  # solve: up to the first pass, or to the budget
+        (["001", "1"], False),
+        (["1", "1"], True),
+        (["00000", "00001"], True),
+        (["001", "0000", "10"], True),  # one that goes on after its pass
+        (["001", "00000", "00"], True),  # one that ends without one
+    ],
+)
+def test_tries_that_end_with_the_first_pass_have_no_estimate(connection, tries, is_known):
+    """One pass in the n tries that it took is 1 / n, whatever the chance of a pass is."""
+    for task_id, passes in enumerate(tries):
+        connection.execute(
+            "INSERT INTO eval_results BY NAME SELECT 'run' AS run_id, 'final' AS eval_id, "
+            "? AS task_id, i AS sample_index, substr(?, i + 1, 1) = '1' AS passed, '' AS execution_id, "
+            "'' AS completion, '' AS outcome, 0 AS n_passed, 1 AS n_asserts FROM range(?) r(i)",
+            [task_id, passes, len(passes)],
+        )
+    assert bool(estimates(connection)) is is_known
