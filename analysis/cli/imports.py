@@ -14,6 +14,7 @@ from analysis.cli.options import RUNS_DIR, one_line_errors
 from analysis.imports.exported import restore
 from analysis.imports.foreign import read_log
 from analysis.imports.foreign_evals import Imported
+from analysis.imports.log_files import escaped_bytes
 from analysis.journal.journal import StoreError, labelled_runs, same_label
 from analysis.journal.restored import write_restored
 from analysis.provenance import check_label, config_sha256, new_run_id
@@ -163,6 +164,12 @@ def _tell(found: dict[Path, Imported], n_replaced: int) -> None:
             echo(f"warning: {path}: left out: {what}{more}", err=True)
         for note in each.notes:
             echo(f"note: {path}: {note}", err=True)
+        if (at := escaped_bytes(path)) is not None:
+            echo(
+                f"warning: {path}: byte {at} and perhaps others are no UTF-8 and stored as escapes, such as \\xe9; "
+                "save the log as UTF-8 and import it again",
+                err=True,
+            )
     if n_replaced:
         echo(
             f"warning: {n_replaced:,} row(s) have the step and name of a later one, which counts",

@@ -50,6 +50,27 @@ def read_content(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
         return json.loads(path.read_text(encoding=_encoding(path), errors="backslashreplace"))
 
 
+def escaped_bytes(path: Path) -> int | None:
+    """Where the first bytes stand that a text file's encoding does not have: they are read as their escapes.
+
+    None where there are none, and of Parquet.
+    """
+    if path.suffix.lower() == ".parquet":
+        return None
+    at, decoder = 0, codecs.getincrementaldecoder(_encoding(path))()
+    with path.open("rb") as file:
+        while True:
+            part = file.read(1 << 20)
+            held = len(decoder.getstate()[0])
+            try:
+                decoder.decode(part, final=not part)
+            except UnicodeDecodeError as error:
+                return at - held + error.start
+            if not part:
+                return None
+            at += len(part)
+
+
 def _encoding(path: Path) -> str:
     """UTF-16 where the file begins with its mark, as PowerShell and spreadsheets write it; else UTF-8."""
     with path.open("rb") as file:

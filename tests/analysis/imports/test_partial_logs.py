@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from analysis.imports.log_files import escaped_bytes
 from analysis.queries import failure_classes
 from analysis.warehouse.warehouse import connect, ingest
 from tests.analysis.imports.runs import query, run_import
@@ -160,3 +161,28 @@ def test_how_imported_completions_end_is_not_drawn_since_the_log_does_not_say(tm
     ingest(tmp_path / "runs", tmp_path / "results.duckdb")
     with connect(tmp_path / "results.duckdb") as connection:
         assert failure_classes(connection).rows == []
+
+
+@pytest.mark.parametrize(
+    ("content", "at"),
+    [
+        ("step,completion\n1,café\n".encode("latin-1"), 21),
+        (b"x" * ((1 << 20) - 1) + "é".encode(), None),
+        (b"x" * ((1 << 20) - 1) + b"\xc3(", (1 << 20) - 1),
+        ("é".encode() + b"\xc3", 2),
+        ("step\n1\né".encode("utf-16"), None),
+    ],
+)
+def test_where_bytes_are_no_text_is_found(tmp_path, content, at):
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    assert escaped_bytes(path) == at
+
+
+def test_a_log_in_another_encoding_is_told(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes("step,completion\n1,café\n".encode("latin-1"))
+    result = run_import(tmp_path, path, "--label", "x")
+    assert result.exit_code == 0
+    assert "byte 21 and perhaps others are no UTF-8 and stored as escapes" in result.stderr
+    assert query(tmp_path, "SELECT completion FROM rollouts") == [("caf\\xe9",)]
