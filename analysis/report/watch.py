@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis.journal.journal import StoreError
+from analysis.journal.journal import StoreError, is_being_written
 
 ADDRESS = "127.0.0.1"
 _LEAST_REST = 9.0
@@ -70,7 +70,7 @@ class LivePage:
             StoreError: the results cannot be read.
         """
         with self._lock:
-            seen = journal_sizes(self._runs_dir)
+            seen = state_of_runs(self._runs_dir)
             if self._page is not None and (seen == self._seen or self._clock() < self._rest_until):
                 return self._page
             started = self._clock()
@@ -82,14 +82,16 @@ class LivePage:
             return self._page
 
 
-def journal_sizes(runs_dir: Path) -> tuple[tuple[str, int], ...]:
-    """Every journal file with its size: differs when a run has written something.
+def state_of_runs(runs_dir: Path) -> tuple[tuple[str, int], ...]:
+    """Every journal file with its size, every run with whether it is written: differs when one goes on or was killed.
 
     Raises:
         StoreError: the runs folder cannot be read.
     """
     try:
-        found = [(str(path), path.stat().st_size) for path in runs_dir.glob("*/segment-*.jsonl")]
+        files = list(runs_dir.glob("*/segment-*.jsonl"))
+        found = [(str(path), path.stat().st_size) for path in files]
+        found += [(str(run), is_being_written(run)) for run in {path.parent for path in files}]
     except OSError as error:
         raise StoreError(
             f"the runs folder must be readable, got {str(runs_dir)!r} ({error.strerror}); "

@@ -189,3 +189,13 @@ def test_a_signal_ends_it_at_once(recorded, number, status):
     out, _ = process.communicate(timeout=20)
     assert "Traceback" not in out
     assert process.returncode == status
+
+
+def test_the_page_of_a_run_that_is_killed_is_written_anew_though_its_journal_stays(tmp_path):
+    runs = tmp_path / "runs"
+    living = Journal.create(runs, synthetic_info("a"))
+    served = Served(runs)
+    assert served.ask()[1] == served.ask()[1] == "<p>built 1</p>"
+    living._release()  # what the end of its process does
+    served.seconds += 100.0
+    assert served.ask()[1] == served.ask()[1] == "<p>built 2</p>"
