@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +19,10 @@ from analysis.imports.log_files import escaped_bytes
 from analysis.journal.journal import StoreError, labelled_runs, same_label
 from analysis.journal.restored import write_restored
 from analysis.provenance import check_label, config_sha256, new_run_id
-from analysis.records import Eval, EvalResult, Record, RunInfo, RunState
+from analysis.records import Eval, EvalResult, Metric, Record, Rollout, RunInfo, RunState
 from analysis.render import echo, visible
+
+_MOST_RESTARTS = 10
 
 
 @click.command(name="import")
@@ -164,6 +167,12 @@ def _tell(found: dict[Path, Imported], n_replaced: int) -> None:
             echo(f"warning: {path}: left out: {what}{more}", err=True)
         for note in each.notes:
             echo(f"note: {path}: {note}", err=True)
+        if (older := _older_than_restart(each)) is not None:
+            echo(
+                f"warning: {path}: the steps go back as after a restart; rows of steps {older[0]:,} to {older[1]:,} "
+                "were logged before it and stay: take them out of the log if that run did not come so far again",
+                err=True,
+            )
         if (at := escaped_bytes(path)) is not None:
             echo(
                 f"warning: {path}: byte {at} and perhaps others are no UTF-8 and stored as escapes, such as \\xe9; "
@@ -175,6 +184,22 @@ def _tell(found: dict[Path, Imported], n_replaced: int) -> None:
             f"warning: {n_replaced:,} row(s) have the step and name of a later one, which counts",
             err=True,
         )
+
+
+def _older_than_restart(found: Imported) -> tuple[int, int] | None:
+    """First and last step beyond the last one of a log whose steps go back on the way; None where none are left.
+
+    A log in another order than that of time goes back more often than runs are restarted.
+    """
+    steps: dict[str, list[int]] = {}
+    for record in found.records:
+        if isinstance(record, Metric | Rollout):
+            name = record.name if isinstance(record, Metric) else record.table
+            steps.setdefault(name, []).append(record.step)
+    each = max(steps.values(), key=len, default=[])
+    n_back = sum(later < step for step, later in pairwise(each))
+    older = [step for step in each if step > each[-1]]
+    return (min(older), max(older)) if older and n_back <= _MOST_RESTARTS else None
 
 
 def _dataset(found: dict[Path, Imported]) -> str:

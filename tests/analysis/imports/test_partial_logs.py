@@ -186,3 +186,24 @@ def test_a_log_in_another_encoding_is_told(tmp_path):
     assert result.exit_code == 0
     assert "byte 21 and perhaps others are no UTF-8 and stored as escapes" in result.stderr
     assert query(tmp_path, "SELECT completion FROM rollouts") == [("caf\\xe9",)]
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ([1, 2, 3, 4, 2, 3], "rows of steps 4 to 4 were logged before it"),
+        ([1, 2, 3, 4, 5, 1, 2, 1, 2, 3], "rows of steps 4 to 5 were logged before it"),
+        ([1, 2, 3, 2, 3, 4], ""),
+        ([1, 1, 2, 2], ""),
+        (list(range(30, 0, -1)), ""),
+    ],
+)
+def test_steps_of_before_a_restart_that_stay_are_told(tmp_path, steps, said):
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "step,loss,note\n" + "".join(f"{step},0.{at},\n" for at, step in enumerate(steps))
+    )
+    result = run_import(tmp_path, path, "--label", "x")
+    assert result.exit_code == 0, result.output
+    assert said in result.stderr
+    assert bool(said) is ("go back" in result.stderr)
