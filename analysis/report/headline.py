@@ -181,6 +181,9 @@ def _policies(
         passes.setdefault(key, {})[task_id(row["task_id"])] = row["share"]
         answers.setdefault(key, []).append((row["task_id"], row["share"], row["answers"]))
     infos = run_infos(connection)
+    # one that was graded again speaks for its answers; the same answers twice would be two comparisons
+    given_way = {infos[row["run_id"]].config.get("regraded") for row in board}
+    board = [row for row in board if f"{row['run_id']}/{row['eval_id']}" not in given_way]
     found = []
     for row in board:
         key = (row["run_id"], row["eval_id"])

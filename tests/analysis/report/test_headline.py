@@ -187,6 +187,27 @@ def test_runs_on_other_problems_are_left_out(store):
     assert [item.second for item in headline(store)[1]] == ["sdpo"]
 
 
+def test_an_evaluation_that_was_graded_again_gives_way_to_the_later_one(store):
+    add(store, None, 42, 0.5, words="base")
+    add(store, None, 7, 0.2, model="other", words="other")
+    _, before = headline(store)
+    for n, model in enumerate(("qwen", "other")):
+        add(store, None, 42 if n == 0 else 7, 0.5 if n == 0 else 0.2, model=model,
+            words="base" if n == 0 else "other")  # fmt: skip
+    runs = [run for (run,) in store.execute("SELECT run_id FROM runs ORDER BY run_id").fetchall()]
+    assert runs == ["base-42-0", "base-42-2", "base-7-1", "base-7-3"]
+    for old, new in (("base-42-0", "base-42-2"), ("base-7-1", "base-7-3")):
+        config = json.dumps(
+            {"regraded": f"{old}/final", "sampled": {"code_version": "1", "packages": {}}}
+        )
+        store.execute(
+            "UPDATE runs SET config = ?, sandbox = 'other' WHERE run_id = ?", [config, new]
+        )
+    text, found = headline(store)
+    assert len(found) == len(before) == 1 and "Not in these sentences" not in text
+    assert found[0].p == before[0].p
+
+
 def test_a_seed_trained_twice_counts_once(store):
     for words in ("one", "two", "three"):
         add(store, "grpo", 42, 0.2, words=words)
