@@ -46,6 +46,17 @@ logger = logging.getLogger(__name__)
 DISTILLED_ONLY = ("sdpo", "audit")
 """Algorithms without a policy loss beside the distillation."""
 
+_OF_EVERY_TOKEN = ("entropy", "kl")
+_MEANS = {
+    "sequence": _OF_EVERY_TOKEN,
+    "token": (
+        *_OF_EVERY_TOKEN,
+        "cispo_clip_ratio",
+        *(f"clip_ratio/{n}_mean" for n in ("low", "high", "region")),
+    ),
+}
+"""What TRL notes of a micro-batch as a mean over tokens, by the level of its ratios."""
+
 
 class BenchTrainer(RolloutTrainer):
     """GRPO, SDPO, a mixture of both, or a control, on graded groups of completions."""
@@ -100,8 +111,7 @@ class BenchTrainer(RolloutTrainer):
     def _compute_loss(self, model: CausalModel, inputs: dict[str, Any]) -> Tensor:
         """The micro-batch's loss, scaled so that the sum over an optimizer step is the step's mean."""
         if self.algorithm == "grpo":
-            policy_loss: Tensor = super()._compute_loss(model, inputs)
-            return policy_loss
+            return self._trl_loss(model, inputs)
         mask = inputs["completion_mask"].bool()
         if self.algorithm == "sft":
             return self._imitation_loss(model, inputs, mask)
@@ -145,10 +155,20 @@ class BenchTrainer(RolloutTrainer):
             )
         self._terms = terms, mask
         try:
-            loss: Tensor = super()._compute_loss(model, {**inputs, "advantages": advantages})
+            loss = self._trl_loss(model, {**inputs, "advantages": advantages})
         finally:
             self._terms = None
-        self.note("policy/loss", self._of_the_step(loss))
+        self.note_loss("policy/loss", loss)
+        return loss
+
+    def _trl_loss(self, model: CausalModel, inputs: dict[str, Any]) -> Tensor:
+        """TRL's policy loss, with its means over a micro-batch's tokens as parts of the mean over the step's."""
+        loss: Tensor = super()._compute_loss(model, inputs)
+        n_tokens = self.accelerator.gather(inputs["completion_mask"].sum()).sum()
+        share = float(n_tokens / inputs["n_tokens"].clamp_min(1))
+        for name in _MEANS[self.importance_sampling_level]:
+            if values := self._metrics["train"].get(name):
+                values[-1] *= share * int(self.current_gradient_accumulation_steps)
         return loss
 
     def _imitation_loss(
@@ -164,7 +184,7 @@ class BenchTrainer(RolloutTrainer):
                 head=self._head,
                 spec=self.distillation,
             )
-        self.note("entropy", terms.entropy)
+        self.note("entropy", terms.entropy, n_of_step=inputs["n_tokens"])
         passing = mask & inputs["passing"].unsqueeze(1)
         return imitation_loss(
             _placed(terms.logprobs, mask),
@@ -213,18 +233,19 @@ class BenchTrainer(RolloutTrainer):
     ) -> TokenTerms:
         """Weights for the difference between the sampler and this forward pass; shares of them that were clipped."""
         distilled = inputs["distill_mask"].unsqueeze(1).expand_as(mask)[mask]
+        n_distilled = inputs["n_distill_tokens"]
         trainer = terms.logprobs.detach()
         old = inputs.get("old_per_token_logps")
         if old is not None and (clip := self.distillation.importance_clip) is not None:
             clipped = at_the_clip(trainer[distilled], old[mask][distilled], clip=clip)
-            self.note("distill/importance_clipped_fraction", clipped)
+            self.note("distill/importance_clipped_fraction", clipped, n_of_step=n_distilled)
         sampler, clip = inputs.get("sampling_per_token_logps"), self.config.mismatch_clip
         if sampler is None or clip is None:
             return terms
         # the policy that sampled, as this side computes it
         trainer = trainer if old is None else old[mask]
         clipped = at_the_clip(trainer[distilled], sampler[mask][distilled], clip=clip)
-        self.note("distill/mismatch_clipped_fraction", clipped)
+        self.note("distill/mismatch_clipped_fraction", clipped, n_of_step=n_distilled)
         weights = mismatch_weight(trainer, sampler[mask], clip=clip)
         return terms._replace(distill=terms.distill * weights)
 
@@ -248,15 +269,16 @@ class BenchTrainer(RolloutTrainer):
     ) -> Tensor:
         distill_mask = mask & inputs["distill_mask"].unsqueeze(1)
         per_token = _placed(terms.distill, mask)
-        self.note("distill/per_token", per_token[distill_mask])
+        n_distilled = inputs["n_distill_tokens"]
+        self.note("distill/per_token", per_token[distill_mask], n_of_step=n_distilled)
         log_ratio = terms.logprobs.detach() - terms.teacher_logprobs
-        self.note("distill/kl_per_token", log_ratio[distill_mask[mask]])
+        self.note("distill/kl_per_token", log_ratio[distill_mask[mask]], n_of_step=n_distilled)
         self._keep_tokens(terms, inputs, mask)
         per_token = per_token * inputs["problem_weight"].unsqueeze(1)
         if self.algorithm in DISTILLED_ONLY:  # else TRL notes it
-            self.note("entropy", terms.entropy)
+            self.note("entropy", terms.entropy, n_of_step=inputs["n_tokens"])
         loss = self._aggregated(per_token, distill_mask, inputs)
-        self.note("distill/loss", self._of_the_step(loss))
+        self.note_loss("distill/loss", loss)
         return loss
 
     def _aggregated(self, per_token: Tensor, mask: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -304,9 +326,22 @@ class BenchTrainer(RolloutTrainer):
         ):
             self.journal.append(record)
 
-    def _of_the_step(self, loss: Tensor) -> Tensor:
-        """A micro-batch's part of the step's loss, so that TRL's mean over micro-batches is their sum."""
-        return loss.detach() * int(self.current_gradient_accumulation_steps)
+    def note(self, name: str, values: Tensor, *, n_of_step: Tensor) -> None:
+        """Note a value of some tokens, of which the step has `n_of_step`; a step that has none says nothing.
+
+        Each micro-batch adds its part, so that TRL's mean over micro-batches is the mean over the step's tokens.
+        """
+        if n_of_step > 0:
+            total = self.accelerator.gather(values.detach().float().sum()).sum()
+            self._note_part(name, total / n_of_step)
+
+    def note_loss(self, name: str, loss: Tensor) -> None:
+        """Note a micro-batch's part of the step's loss; that of the step is the mean over the processes."""
+        self._note_part(name, self.accelerator.gather(loss.detach().float()).mean())
+
+    def _note_part(self, name: str, part: Tensor) -> None:
+        n_parts = int(self.current_gradient_accumulation_steps)
+        self._metrics["train"][name].append(part.item() * n_parts)
 
     def _features(self, model: CausalModel, rows: Rows) -> Tensor:
         """Hidden states for the lean loss, or logits where the model's head is unusual."""

@@ -39,21 +39,18 @@ def trimmed(batch: MicroBatch) -> MicroBatch:
 def step_counts(
     batches: Sequence[MicroBatch], algorithm: str, gather: Callable[[Tensor], Tensor]
 ) -> dict[str, Tensor]:
-    """What the loss divides by: counts over the step and, through `gather`, all processes."""
+    """What losses and their metrics divide by: counts over the step and, through `gather`, all processes."""
+    masks = [m["completion_mask"] for m in batches]
+    counts = {"n_tokens": sum(mask.sum() for mask in masks)}
     if algorithm == "sft":
-        passing = [(m["completion_mask"] * m["passing"].unsqueeze(1)).sum() for m in batches]
-        return {"n_passing_tokens": gather(torch.stack(passing).sum()).sum()}
-    if algorithm == "grpo":
-        return {}
-    masks = [m["completion_mask"] * m["distill_mask"].unsqueeze(1) for m in batches]
-    counts = torch.stack(
-        [
-            torch.stack([mask.sum() for mask in masks]).sum(),
-            torch.stack([mask.any(dim=1).sum() for mask in masks]).sum(),
-        ]
-    )
-    n_tokens, n_rows = gather(counts).view(-1, 2).sum(dim=0)
-    return {"n_distill_tokens": n_tokens, "n_distill_rows": n_rows}
+        passing = [m["completion_mask"] * m["passing"].unsqueeze(1) for m in batches]
+        counts["n_passing_tokens"] = sum(mask.sum() for mask in passing)
+    elif algorithm != "grpo":
+        taught = [m["completion_mask"] * m["distill_mask"].unsqueeze(1) for m in batches]
+        counts["n_distill_tokens"] = sum(mask.sum() for mask in taught)
+        counts["n_distill_rows"] = sum(mask.any(dim=1).sum() for mask in taught)
+    totals = gather(torch.stack([*counts.values()])).view(-1, len(counts)).sum(dim=0)
+    return dict(zip(counts, totals, strict=True))
 
 
 def _width(mask: Tensor) -> int:

@@ -369,11 +369,6 @@ class RolloutTrainer(BatchTrainer):
 
     # what is said of a step
 
-    def note(self, name: str, values: Tensor) -> None:
-        """Average a per-token value over the micro-batch; a batch without tokens says nothing."""
-        if values.numel():
-            self._metrics["train"][name].append(values.detach().float().mean().item())
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Hand the metrics to TRL's trackers and the journal."""
         # what ends a run with train_runtime sums up this process, not a step

@@ -1,6 +1,7 @@
 """The loss's own arithmetic, each part on a stand-in for the rest of the trainer."""
 
 import math
+from collections import defaultdict
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -45,7 +46,6 @@ def test_a_micro_batchs_part_is_divided_by_what_the_step_counts(aggregation, alg
     inputs = {name: torch.tensor(count) for name, count in counts.items()}
     found = BenchTrainer._aggregated(trainer, PER_TOKEN, MASK, inputs)
     assert found.item() == pytest.approx(expected)
-    assert BenchTrainer._of_the_step(trainer, found).item() == pytest.approx(2 * expected)
 
 
 def test_two_processes_divide_a_count_since_their_gradients_are_averaged():
@@ -53,17 +53,48 @@ def test_two_processes_divide_a_count_since_their_gradients_are_averaged():
     assert float(BenchTrainer._per_process(trainer, torch.tensor(6.0))) == 3.0
 
 
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_what_is_noted_of_micro_batches_averages_to_the_step_of_all_processes(n_processes):
+    """Values 1 to 6 in parts of 1, 3 and 2 over three micro-batches; a second process has the same with 10 more."""
+    metrics = {"train": defaultdict(list)}
+    parts = [torch.tensor(part) for part in ([1.0], [2.0, 3.0, 4.0], [5.0, 6.0])]
+    further = iter([11.0, 12.0 + 13 + 14, 15.0 + 16, 0.0])
+
+    def gather(value):
+        return value if n_processes == 1 else torch.stack([value, torch.tensor(next(further))])
+
+    trainer = SimpleNamespace(
+        accelerator=SimpleNamespace(gather=gather),
+        current_gradient_accumulation_steps=3,
+        _metrics=metrics,
+    )
+    trainer._note_part = lambda name, part: BenchTrainer._note_part(trainer, name, part)
+    for part in parts:
+        BenchTrainer.note(trainer, "a", part, n_of_step=torch.tensor(6 * n_processes))
+    of_a_token = metrics["train"]["a"]
+    assert sum(of_a_token) / len(of_a_token) == pytest.approx(3.5 + 5 * (n_processes - 1))
+
+    BenchTrainer.note(trainer, "none", parts[0][:0], n_of_step=torch.tensor(0))
+    BenchTrainer.note_loss(trainer, "loss", torch.tensor(2.0))
+    assert metrics["train"]["loss"] == [pytest.approx(6.0 / n_processes)]
+    assert set(metrics["train"]) == {"a", "loss"}
+
+
 def corrected(inputs, *, importance_clip=1.5, mismatch_clip=1.5):
     notes = {}
     trainer = SimpleNamespace(
         distillation=SimpleNamespace(importance_clip=importance_clip),
         config=SimpleNamespace(mismatch_clip=mismatch_clip),
-        note=lambda name, values: notes.setdefault(name, values.tolist()),
+        note=lambda name, values, n_of_step: notes.setdefault(name, values.tolist()),
     )
     now = torch.tensor([-1.0, -1.0, -1.0])
     terms = TokenTerms(torch.ones(3), now, now, now)
     mask = torch.tensor([[True, True], [True, False]])
-    rows = {"distill_mask": torch.tensor([True, False]), **inputs}
+    rows = {
+        "distill_mask": torch.tensor([True, False]),
+        "n_distill_tokens": torch.tensor(2),
+        **inputs,
+    }
     return BenchTrainer._corrected(trainer, terms, rows, mask), notes
 
 
@@ -113,10 +144,10 @@ def test_the_distillation_is_of_taught_rows_each_by_its_problems_weight():
     notes = {}
     trainer = SimpleNamespace(
         algorithm="sdpo",
-        note=lambda name, values: notes.setdefault(name, values.tolist()),
+        note=lambda name, values, n_of_step: notes.setdefault(name, values.tolist()),
         _keep_tokens=lambda terms, inputs, mask: notes.setdefault("kept", True),
         _aggregated=lambda per_token, mask, inputs: per_token[mask].sum(),
-        _of_the_step=lambda loss: loss,
+        note_loss=lambda name, loss: notes.setdefault(name, loss.item()),
     )
     mask = torch.tensor([[True, True], [True, False], [True, False]])
     values = torch.tensor([1.0, 2.0, 4.0, 8.0])
@@ -124,6 +155,8 @@ def test_the_distillation_is_of_taught_rows_each_by_its_problems_weight():
     inputs = {
         "distill_mask": torch.tensor([True, False, True]),
         "problem_weight": torch.tensor([0.5, 1.0, 2.0]),
+        "n_tokens": torch.tensor(4),
+        "n_distill_tokens": torch.tensor(3),
     }
     loss = BenchTrainer._distill_loss(trainer, terms, inputs, mask)
     assert loss.item() == 0.5 * (1 + 2) + 2 * 8

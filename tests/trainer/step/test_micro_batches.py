@@ -142,7 +142,7 @@ def test_counts_are_summed_over_the_processes():
     found = step_counts([batch], "sdpo", gather)
     assert (int(found["n_distill_tokens"]), int(found["n_distill_rows"])) == (33, 22)
     assert int(step_counts([batch], "sft", gather)["n_passing_tokens"]) == 22
-    assert step_counts([batch], "grpo", gather) == {}
+    assert step_counts([batch], "grpo", gather) == {"n_tokens": 33}
 
 
 class Gradients(TrainerCallback):

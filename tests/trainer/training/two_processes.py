@@ -25,7 +25,7 @@ def generate(self, prompt_ids, *args, **kwargs):
     completions = []
     for place, ids in enumerate(prompt_ids, start=first):
         generator = random.Random(f"{list(ids)} {place % self.num_generations}")
-        drawn = [generator.randrange(33, 90) for _ in range(N_TOKENS)]
+        drawn = [generator.randrange(33, 90) for _ in range(generator.randrange(N_TOKENS + 1))]
         completions.append([*drawn, self.processing_class.eos_token_id])
     return completions, None
 
