@@ -56,6 +56,7 @@ class SamplingPlan:
             max_new_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,
             top_p=decoding.top_p,
+            filters=decoding.filters,
             seed=decoding.seed,
         )
         return [

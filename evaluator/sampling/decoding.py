@@ -15,6 +15,9 @@ from evaluator.models.lora import ModelError
 from evaluator.models.objects import CausalModel, GenerationSettings, Tokenizer
 from evaluator.models.padding import causal_model, n_embedded
 
+_OF_THE_MACHINE = ("cache_implementation", "disable_compile", "use_cache", "prefill_chunk_size")
+"""Fields that change how a token is computed, and not from what it is drawn."""
+
 
 @dataclass(frozen=True)
 class Filters:
@@ -28,6 +31,19 @@ class Filters:
     """Divides the score of tokens that were there before; 1 leaves them."""
     further: Mapping[str, Any] = field(default_factory=dict)
     """Fields of transformers' GenerationConfig by their own names, asked for by a person."""
+
+    @property
+    def words(self) -> list[str]:
+        """What is set and changes what is drawn, each in words."""
+        own = {
+            "top_k": self.top_k or None,
+            "min_p": self.min_p or None,
+            "repetition_penalty": None
+            if self.repetition_penalty == 1.0
+            else self.repetition_penalty,
+        }
+        said = {**own, **{n: v for n, v in self.further.items() if n not in _OF_THE_MACHINE}}
+        return [f"{name} {value}" for name, value in said.items() if value is not None]
 
 
 def end_ids(model: CausalModel, tokenizer: Tokenizer) -> list[int]:

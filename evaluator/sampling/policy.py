@@ -65,16 +65,22 @@ class Decoding:
     n_samples: int = 1
     """Completions of each problem."""
     seed: int = 42
+    filters: Filters = field(default_factory=Filters)
+    """What narrows sampling further."""
 
     @property
     def name(self) -> str:
         """The decoding in words, as stored with an evaluation."""
         if self.temperature == 0.0:
             return f"greedy, {self.max_new_tokens} tokens"
-        return (
-            f"temperature {self.temperature:g}, top_p {self.top_p:g}, n {self.n_samples}, "
-            f"{self.max_new_tokens} tokens"
-        )
+        said = [
+            f"temperature {self.temperature:g}",
+            f"top_p {self.top_p:g}",
+            *self.filters.words,
+            f"n {self.n_samples}",
+            f"{self.max_new_tokens} tokens",
+        ]
+        return ", ".join(said)
 
 
 def generate(

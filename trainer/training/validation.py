@@ -17,6 +17,7 @@ from sandbox.client import Sandbox
 from trainer.endings.faults import Patience
 from trainer.endings.stop import StopRequest
 from trainer.options.prompting import Asking
+from trainer.rollouts.settings import filters_of
 from trainer.step.loss_trainer import BenchTrainer
 
 DONE = "evaluated.json"
@@ -100,6 +101,7 @@ class Evaluator:
             max_new_tokens=trainer.max_completion_length,
             temperature=trainer.args.temperature,
             top_p=trainer.args.top_p,
+            filters=filters_of(trainer.args),
             n_samples=trainer.config.eval_samples,
             # other numbers at each step: noise that is shared by checkpoints would look like none
             seed=int(trainer.args.seed) + step,

@@ -3,6 +3,7 @@ import shutil
 import pytest
 import torch
 
+from evaluator.sampling.decoding import Filters
 from evaluator.sampling.model import (
     Decoding,
     ModelError,
@@ -235,6 +236,19 @@ def test_on_cuda_attention_is_not_left_to_cudnn(tiny_folder, monkeypatch):
 def test_decoding_names_itself():
     assert Decoding().name == "greedy, 256 tokens"
     assert Decoding(64, 0.7, 0.9, 4).name == "temperature 0.7, top_p 0.9, n 4, 64 tokens"
+    # what is computed in another way is drawn from the same
+    machine = {
+        "disable_compile": True,
+        "cache_implementation": None,
+        "typical_p": 0.9,
+        "top_h": None,
+    }
+    narrow = Filters(top_k=5, repetition_penalty=1.2, further=machine)
+    said = (
+        "temperature 0.7, top_p 0.9, top_k 5, repetition_penalty 1.2, typical_p 0.9, n 4, 64 tokens"
+    )
+    assert Decoding(64, 0.7, 0.9, 4, filters=narrow).name == said
+    assert Decoding(64, 0.7, 0.9, 4, filters=Filters(min_p=0.1)).name.count("min_p 0.1") == 1
 
 
 @pytest.mark.parametrize(

@@ -62,3 +62,28 @@ def test_an_evaluation_whose_rows_a_resume_dropped_is_made_again_however_often_i
     assert [step for step, _ in result.evaluations] == [2]
     rows = Counter(row["eval_id"] for row in Finished(result).rows["evals"])
     assert rows == {"step-0": 1, "step-2": 2}, "one of them before the second attempt"
+
+
+def test_what_narrows_the_rollouts_narrows_the_sampled_answers_of_an_evaluation_too(
+    config_file, hashed_grades, monkeypatch
+):
+    monkeypatch.setattr("evaluator.evaluation.evaluate.grade", hashed_grades.grade)
+    options = parse_options(
+        config_file(
+            evaluate_every=1,
+            eval_dataset="embedded/test",
+            eval_max_problems=2,
+            eval_samples=2,
+            max_completion_length=6,
+            max_steps=1,
+            top_k=3,
+            generation_kwargs={"suppress_tokens": list(range(3, 261))},
+        )
+    )
+    finished = Finished(train("grpo", options, say=lambda _: None))
+    sampled = [row for row in finished.rows["eval_results"] if "sampled" in row["eval_id"]]
+    rows = [*sampled, *finished.rows["rollouts"]]
+    assert len(sampled) == 8 and len(rows) == 16
+    assert all(set(row["completion"]) <= set('!"#') for row in rows), "the first three tokens"
+    said = {row["decoding"] for row in finished.rows["evals"]}
+    assert any("top_k 3, suppress_tokens [3, 4, " in one for one in said)
