@@ -200,8 +200,8 @@ TRAINING_BUGS = (
     Bug(
         "resume",
         "the first whole checkpoint is taken",
-        "return max(whole)[1] if whole else None",
-        "return min(whole)[1] if whole else None",
+        "last = max(whole)[1] if whole else None",
+        "last = min(whole)[1] if whole else None",
     ),
     Bug(
         "resume",

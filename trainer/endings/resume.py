@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from accelerate import PartialState
@@ -18,7 +19,7 @@ from trainer.options.config import Algorithm, ConfigError, Options, parse_option
 EXPERIMENT = "experiment.json"
 """In the run's folder: algorithm, text of the configuration file, command-line options, number of processes."""
 COMPLETE = "complete"
-"""In a checkpoint's folder: written last, so a checkpoint without it was interrupted."""
+"""In a checkpoint's folder: written last, so a checkpoint without it was interrupted. Holds what must be there."""
 
 
 def remember(run_dir: Path, algorithm: Algorithm, options: Options) -> None:
@@ -41,12 +42,16 @@ def recall(run_dir: Path) -> tuple[Algorithm, Options]:
     path = run_dir / EXPERIMENT
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        algorithm, config_text, overrides = (
+            content[name] for name in ("algorithm", "config", "overrides")
+        )
+        began = content.get("n_processes", 1)
+    except (OSError, ValueError, TypeError, LookupError) as error:
         raise ConfigError(
             f"--resume must name the folder of a training run, got {str(run_dir)!r} without a readable "
             f"{EXPERIMENT}; `sdpo-bench runs` lists them"
         ) from error
-    began, now = content.get("n_processes", 1), _n_processes()
+    now = _n_processes()
     if began != now:
         raise ConfigError(
             f"a resumed run must have the {began} process(es) it started with, got {now}: its batches would be "
@@ -54,8 +59,8 @@ def recall(run_dir: Path) -> tuple[Algorithm, Options]:
         )
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
-        config.write_text(content["config"])
-        return content["algorithm"], parse_options(config, content["overrides"])
+        config.write_text(config_text)
+        return algorithm, parse_options(config, overrides)
 
 
 def _n_processes() -> int:
@@ -63,14 +68,61 @@ def _n_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def last_checkpoint(run_dir: Path) -> Path | None:
-    """The newest whole checkpoint, or None where the run has none."""
-    whole = [
+def last_checkpoint(run_dir: Path, *, say: Callable[[str], None] = lambda _: None) -> Path | None:
+    """The newest whole checkpoint, or None where the run has none.
+
+    One that was whole and is not any more is passed over, which `say` is told.
+
+    Raises:
+        ConfigError: there are only such ones.
+    """
+    written = [
         (step, folder)
         for folder in (run_dir / "checkpoints").glob(f"{PREFIX_CHECKPOINT_DIR}-*")
         if (step := checkpoint_step(folder)) is not None and (folder / COMPLETE).exists()
     ]
-    return max(whole)[1] if whole else None
+    damage = {folder: _damage(folder) for _, folder in written}
+    whole = [(step, folder) for step, folder in written if damage[folder] is None]
+    if written and not whole:
+        _, newest = max(written)
+        raise ConfigError(
+            f"a checkpoint must hold {damage[newest]} in {newest}; restore it, or delete the run's checkpoints to "
+            "start again"
+        )
+    last = max(whole)[1] if whole else None
+    for step, folder in sorted(written, reverse=True):
+        if last is None or folder == last:
+            break
+        say(f"checkpoint {step} is passed over: it must hold {damage[folder]}")
+    return last
+
+
+def _damage(folder: Path) -> str | None:
+    """What a marked checkpoint must hold and does not; None where it is whole, or its mark says nothing."""
+    try:
+        text = (folder / COMPLETE).read_text()
+        if not text:  # an earlier version wrote it
+            return None
+        content = json.loads(text)
+        step, sizes = content["step"], dict(content["bytes"])
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        return f"a readable {COMPLETE}, got {type(error).__name__}"
+    if step != checkpoint_step(folder):
+        return f"the state of the step in its name, got that of step {step}"
+    for name, size in sorted(sizes.items()):
+        path = folder / name
+        if not path.is_file():
+            return f"{name}, got none"
+        if path.stat().st_size != size:
+            return f"{name} whole, got {path.stat().st_size} of {size} bytes"
+    return None
+
+
+def unmark_after(run_dir: Path, step: int) -> None:
+    """Let no checkpoint after a step count: their rows are dropped, and their steps are taken again."""
+    for folder in (run_dir / "checkpoints").glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        if (checkpoint_step(folder) or 0) > step:
+            (folder / COMPLETE).unlink(missing_ok=True)
 
 
 def checkpoint_step(folder: Path) -> int | None:
@@ -101,10 +153,14 @@ class MarkComplete(TrainerCallback):
 
 
 def _mark(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
+    sizes = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != COMPLETE:
             _sync(path)
-    _write(folder / COMPLETE, "")
+            if path.suffix != ".md":  # for people, who may edit it
+                sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+    content = {"step": checkpoint_step(folder), "bytes": sizes}
+    _write(folder / COMPLETE, json.dumps(content, indent=1))
 
 
 def _write(path: Path, text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from analysis.records import Record, RunInfo
 from evaluator.sampling.decoding import stored
 from sandbox.client import Sandbox
 from trainer.endings.processes import check_shared
-from trainer.endings.resume import checkpoint_step, last_checkpoint, remember
+from trainer.endings.resume import checkpoint_step, last_checkpoint, remember, unmark_after
 from trainer.options.config import ConfigError, Options
 from trainer.options.own import check_unchanged
 from trainer.rollouts.settings import training_settings
@@ -72,9 +71,9 @@ def new_journal(plan: Plan, loaded: Loaded, sandbox: Sandbox) -> Iterator[Journa
 
 @contextlib.contextmanager
 def resumed_journal(
-    run_dir: Path, checkpoint: Path | None, *, say: Callable[[str], None]
+    run_dir: Path, checkpoint: Path | None, sandbox: Sandbox, *, say: Callable[[str], None]
 ) -> Iterator[Journal]:
-    """Open the journal of an interrupted run, from its checkpoint on.
+    """Open the journal of an interrupted run, from its checkpoint on; say so where another sandbox judges now.
 
     Raises:
         StoreError: it is no run, another process writes it, or its folder cannot be written.
@@ -84,7 +83,10 @@ def resumed_journal(
         yield SilentJournal(run_dir, read_run_info(run_dir))  # type: ignore[misc]
         return
     with Journal.resume(run_dir, step=step) as journal:
+        unmark_after(run_dir, step)
         say(f"resumed after step {step}")
+        if journal.info.sandbox != sandbox.name:
+            say(f"programs were judged by {journal.info.sandbox}, and are by {sandbox.name} now")
         yield journal
 
 
@@ -116,26 +118,47 @@ def _device() -> dict[str, Any]:
     }
 
 
-def checkpoint_of(run_dir: Path, plan: Plan) -> Path | None:
+def checkpoint_of(run_dir: Path, plan: Plan, *, say: Callable[[str], None]) -> Path | None:
     """The checkpoint from which an interrupted run goes on; None where it starts again.
 
     Raises:
-        ConfigError: the model or what a person brought is not what the run began with.
+        ConfigError: the problems, the model or what a person brought is not what the run began with, or there
+            are damaged checkpoints only.
+        StoreError: what the run began with cannot be read.
     """
-    _check_model(run_dir, plan.options)
+    info = read_run_info(run_dir)
+    problems = plan.problems
+    if info.dataset_sha256 not in (None, problems.sha256):
+        raise ConfigError(
+            f"a resumed run must ask the problems it began with, got others in {problems.name}; restore them"
+        )
+    _check_model(info, plan.options)
     check_unchanged(run_dir, plan.own)
-    return last_checkpoint(run_dir)
+    return last_checkpoint(run_dir, say=say)
 
 
-def _check_model(run_dir: Path, options: Options) -> None:
+def check_words(run_dir: Path, loaded: Loaded) -> None:
+    """Refuse to ask the problems of a run in other words than it began with.
+
+    Raises:
+        ConfigError: with one line for the user.
+    """
+    recorded, protocol = read_run_info(run_dir).protocol_sha256, loaded.form.protocol
+    if recorded not in (None, protocol.sha256):
+        raise ConfigError(
+            f"a resumed run must ask in the words it began with, got others in {protocol.name}; restore the prompt "
+            "template"
+        )
+
+
+def _check_model(info: RunInfo, options: Options) -> None:
     """The weights a checkpoint was trained on must be those that are loaded under it.
 
     Raises:
         ConfigError: the model's folder holds other weights than at the run's start.
     """
     name = Path(str(options.model.model_name_or_path))
-    recorded = json.loads((run_dir / "run.json").read_text()).get("model_sha256")
-    if recorded and name.is_dir() and folder_sha256(name) != recorded:
+    if info.model_sha256 and name.is_dir() and folder_sha256(name) != info.model_sha256:
         raise ConfigError(
             f"a resumed run must have the base model it started with, got other weights in {str(name)!r}; "
             "restore them"

@@ -37,7 +37,7 @@ from trainer.training.calibration import calibrate, calibration_of
 from trainer.training.early_end import early_ends
 from trainer.training.loading import Loaded, load
 from trainer.training.plan import Plan, make_plan
-from trainer.training.run_journal import checkpoint_of, new_journal, resumed_journal
+from trainer.training.run_journal import check_words, checkpoint_of, new_journal, resumed_journal
 from trainer.training.validation import Evaluation, Evaluator
 
 Say = Callable[[str], None]
@@ -99,9 +99,11 @@ def train(
     patience = Patience(bench.fault_patience_s, warn or say)
 
     plan = make_plan(algorithm, options)
-    checkpoint = None if run_dir is None else checkpoint_of(run_dir, plan)
+    checkpoint = None if run_dir is None else checkpoint_of(run_dir, plan, say=say)
     calibration = None if checkpoint is not None else calibration_of(options)
     loaded = load(options, plan.problems)
+    if run_dir is not None:
+        check_words(run_dir, loaded)
 
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(open_sandbox(bench.sandbox))
@@ -113,7 +115,7 @@ def train(
         if run_dir is None:
             journal = stack.enter_context(new_journal(plan, loaded, sandbox))
         else:
-            journal = stack.enter_context(resumed_journal(run_dir, checkpoint, say=say))
+            journal = stack.enter_context(resumed_journal(run_dir, checkpoint, sandbox, say=say))
         tell(run_dir=str(journal.run_dir))
         n_problems = len(plan.problems.problems)
         say(f"run {journal.info.run_id}: {algorithm}, {n_problems} problems, {sandbox.name}")

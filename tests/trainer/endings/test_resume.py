@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +16,14 @@ import pytest
 from tests.scale import scaled
 from tests.trainer.killing import bytes_in, check_same
 from tests.trainer.outcomes import outcome
-from trainer.endings.resume import COMPLETE, MarkComplete, last_checkpoint, recall
+from trainer.endings.resume import (
+    COMPLETE,
+    MarkComplete,
+    _mark,
+    last_checkpoint,
+    recall,
+    unmark_after,
+)
 from trainer.options.config import ConfigError
 
 STEPS = 4
@@ -116,6 +125,67 @@ def test_the_last_whole_checkpoint_by_its_number_is_used(tmp_path):
     assert last_checkpoint(tmp_path / "checkpoints") is None
 
 
+def marked(run_dir, step):
+    folder = run_dir / "checkpoints" / f"checkpoint-{step}"
+    (folder / "inner").mkdir(parents=True)
+    for name in ("adapter.safetensors", "inner/optimizer.pt", "README.md"):
+        (folder / name).write_text(f"{name} of {step}")
+    _mark(folder)
+    return folder
+
+
+DAMAGES = {
+    "cut off": (
+        lambda c: (c / "adapter.safetensors").write_text("a"),
+        "adapter.safetensors whole, got 1 of 25 bytes",
+    ),
+    "a file is gone": (
+        lambda c: (c / "inner/optimizer.pt").unlink(),
+        "inner/optimizer.pt, got none",
+    ),
+    "a mark that is cut off": (
+        lambda c: (c / COMPLETE).write_text((c / COMPLETE).read_text()[:20]),
+        "a readable complete, got JSONDecodeError",
+    ),
+    "a mark of something else": (
+        lambda c: (c / COMPLETE).write_text("[1]"),
+        "a readable complete, got TypeError",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "said"), DAMAGES.values(), ids=DAMAGES)
+def test_a_checkpoint_that_is_not_whole_any_more_is_passed_over_and_never_taken_alone(
+    tmp_path, damage, said
+):
+    older, newer = marked(tmp_path, 4), marked(tmp_path, 12)
+    (newer / "README.md").write_text("a person's own words")
+    assert last_checkpoint(tmp_path) == newer
+    lines = []
+    damage(newer)
+    assert last_checkpoint(tmp_path, say=lines.append) == older
+    assert lines == [f"checkpoint 12 is passed over: it must hold {said}"]
+    shutil.rmtree(older)
+    with pytest.raises(ConfigError, match=re.escape(f"must hold {said} in {newer}; restore it")):
+        last_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_under_another_name_is_not_taken_for_a_later_step(tmp_path):
+    older, newer = marked(tmp_path, 4), marked(tmp_path, 12)
+    newer.rename(newer.with_name("checkpoint-20"))
+    lines = []
+    assert last_checkpoint(tmp_path, say=lines.append) == older
+    assert lines == [
+        "checkpoint 20 is passed over: it must hold the state of the step in its name, got that of step 12"
+    ]
+
+
+def test_checkpoints_after_the_one_that_a_run_goes_on_from_count_no_more(tmp_path):
+    folders = [marked(tmp_path, step) for step in (4, 12, 20)]
+    unmark_after(tmp_path, 12)
+    assert [(folder / COMPLETE).exists() for folder in folders] == [True, True, False]
+
+
 def test_a_checkpoint_is_marked_once_all_of_it_is_on_disk(tmp_path, monkeypatch):
     checkpoint = tmp_path / "checkpoint-3"
     (checkpoint / "inner").mkdir(parents=True)
@@ -153,6 +223,7 @@ def test_a_checkpoint_is_marked_once_all_of_it_is_on_disk(tmp_path, monkeypatch)
 def test_a_folder_that_is_no_training_run_is_named(tmp_path):
     with pytest.raises(ConfigError, match="must name the folder of a training run"):
         recall(tmp_path)
-    (tmp_path / "experiment.json").write_text(json.dumps("cut off")[:-1])
-    with pytest.raises(ConfigError, match="readable experiment.json"):
-        recall(tmp_path)
+    for text in (json.dumps("cut off")[:-1], "[]", "{}", '{"algorithm": "sdpo", "config": "a: 1"}'):
+        (tmp_path / "experiment.json").write_text(text)
+        with pytest.raises(ConfigError, match="readable experiment.json"):
+            recall(tmp_path)

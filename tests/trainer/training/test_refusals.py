@@ -1,5 +1,6 @@
 """What is refused leaves nothing: no run's folder, and of a run that is resumed no row more than before."""
 
+import json
 import shutil
 
 import pytest
@@ -98,19 +99,69 @@ def test_a_tokenizer_without_a_template_and_no_solved_examples_leave_no_run(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("missing", ["position-0.pt", "teacher.safetensors"])
-def test_a_checkpoint_that_lacks_something_is_one_line_and_no_row_more(
-    config_file, tmp_path, missing
-):
-    options = parse_options(config_file(save_strategy="steps", save_steps=1))
+def interrupted(config, tmp_path):
+    """The folder of a run that ended after its first step."""
     with pytest.raises(Interrupted):
         train(
-            "sdpo", options, say=lambda _: None, prepare=lambda t: t.add_callback(InterruptAfter(1))
+            "sdpo",
+            parse_options(config),
+            say=lambda _: None,
+            prepare=lambda t: t.add_callback(InterruptAfter(1)),
         )
     (run_dir,) = (tmp_path / "runs").iterdir()
-    (last_checkpoint(run_dir) / missing).unlink()
+    return run_dir
+
+
+def refuses(run_dir, said):
+    """To resume the run is refused in one line, and there is no row more in it than before."""
     before = {p.name: p.stat().st_size for p in run_dir.glob("segment-*")}
-    with pytest.raises(ConfigError, match=f"a checkpoint must hold {missing}") as error:
+    with pytest.raises(USER_ERRORS, match=said) as error:
         resume(run_dir, say=lambda _: None)
     assert "\n" not in str(error.value)
     assert {p.name: p.stat().st_size for p in run_dir.glob("segment-*")} == before
+
+
+@pytest.mark.parametrize("what", ["problems", "words"])
+def test_a_run_does_not_go_on_with_other_problems_or_in_other_words(
+    config_file, tmp_path, hashed_grades, monkeypatch, what
+):
+    problems, words = tmp_path / "own.jsonl", tmp_path / "words.txt"
+    row = {"prompt": "Add two numbers.", "tests": ["assert add(1, 2) == 3"]}
+    problems.write_text("".join(json.dumps({**row, "task_id": n}) + "\n" for n in range(4)))
+    words.write_text("Write {name}: {text}\n{tests}")
+    config = config_file(
+        dataset=str(problems), prompt_template=str(words), save_strategy="steps", save_steps=1
+    )
+    run_dir = interrupted(config, tmp_path)
+    if what == "problems":
+        problems.write_text(problems.read_text().replace('3"]', '4"]'))
+        refuses(run_dir, "must ask the problems it began with, got others in .*; restore them")
+        # the file restored, and another sandbox: that is said, and no ground to refuse
+        problems.write_text(problems.read_text().replace('4"]', '3"]'))
+        monkeypatch.setattr(hashed_grades, "name", "other")
+        lines = []
+        assert resume(run_dir, say=lines.append).n_steps == 2
+        assert "programs were judged by fake, and are by other now" in lines
+    else:
+        words.write_text("Please write {name}: {text}\n{tests}")
+        refuses(
+            run_dir, "must ask in the words it began with, got others in .*; restore the prompt"
+        )
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "optimizer.pt",
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in ("position-0.pt", "teacher.safetensors")
+        ),
+    ],
+)
+def test_a_checkpoint_that_lacks_something_is_one_line_and_no_row_more(
+    config_file, tmp_path, missing
+):
+    run_dir = interrupted(config_file(save_strategy="steps", save_steps=1), tmp_path)
+    (last_checkpoint(run_dir) / missing).unlink()
+    refuses(run_dir, f"a checkpoint must hold {missing}, got none")
