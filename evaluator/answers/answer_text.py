@@ -28,6 +28,9 @@ _MAX_MARKS = 20_000
 _MAX_LINE_CHARS = 4_000
 """On a longer line quotes are not looked for."""
 
+_CHANNELS = ("analysis", "commentary", "thought", "final")
+"""What stands behind the token of a channel and says which."""
+
 _THINKS = r"(?:think|thought|reasoning)"
 _MARK = re.compile(
     rf"""
@@ -118,6 +121,17 @@ def opened_by(prompt: str | None) -> str:
     end = (prompt or "").rstrip()[-100:]
     marks = [mark for mark in _MARK.finditer(end) if mark.lastgroup in ("open", "section")]
     return marks[-1][0] if marks and marks[-1].end() == len(end) else ""
+
+
+def begins_or_ends_thinking(token: str) -> bool:
+    """Whether a token is a tag of thinking, alone or with the name of a channel behind it."""
+    named = (_MARK.match(f"{token}{name}") for name in ("", *_CHANNELS))
+    return any(
+        found is not None
+        and found.end() >= len(token)
+        and found.lastgroup not in ("end", "token", "word")
+        for found in named
+    )
 
 
 def _marks(text: str) -> Iterator[_Mark]:

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from evaluator.answers.answer_text import begins_or_ends_thinking
 from evaluator.models.lora import ModelError
 from evaluator.models.objects import CausalModel, GenerationSettings, Tokenizer
 from evaluator.models.padding import causal_model, n_embedded
@@ -99,11 +101,32 @@ def up_to_end(ids: Sequence[int], ends: Sequence[int]) -> tuple[list[int], bool]
 
 
 def answer_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """Text of tokens without end marks and the like; spaces stay as they are."""
-    text: str = tokenizer.decode(
-        list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
-    return text
+    """Text of tokens without end marks and the like, but with the tags of thinking; spaces stay as they are."""
+    tags = _TAGS.get(tokenizer)
+    if tags is None:
+        tags = _TAGS.setdefault(tokenizer, _tags(tokenizer))
+    parts: list[str] = []
+    at = 0
+    for end, token in [*((n, t) for n, t in enumerate(ids) if t in tags), (len(ids), None)]:
+        text: str = tokenizer.decode(
+            list(ids[at:end]), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        parts += [text, "" if token is None else tags[token]]
+        at = end + 1
+    return "".join(parts)
+
+
+_TAGS: WeakKeyDictionary[Tokenizer, dict[int, str]] = WeakKeyDictionary()
+"""Of each tokenizer the tags of thinking that it would leave out of a text; looked up for every token sampled."""
+
+
+def _tags(tokenizer: Tokenizer) -> dict[int, str]:
+    return {
+        token: text
+        for text, token in tokenizer.get_added_vocab().items()
+        if begins_or_ends_thinking(text)
+        and not tokenizer.decode([token], skip_special_tokens=True).strip()
+    }
 
 
 def generation_settings(

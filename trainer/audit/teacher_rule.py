@@ -71,8 +71,8 @@ def prompt_problem(
 
 
 def _is_answer(attempt: Attempt, rules: TeacherRules) -> bool:
-    """Whether something is left to show: an attempt may be nothing but thought."""
-    return not attempt.text.strip() or bool(_shown(attempt, rules).strip())
+    """Whether something is left to show: an attempt may be empty, or nothing but thought."""
+    return bool(_shown(attempt, rules).strip())
 
 
 def _shown(attempt: Attempt, rules: TeacherRules) -> str:

@@ -29,7 +29,7 @@ from analysis.records import GapAnswer, GapLogprob
 from analysis.statistics.intervals import Interval, mean_interval
 from analysis.statistics.paired import paired_difference
 from analysis.task_ids import TaskId, task_order
-from evaluator.grading.feedback import control_tokens, feedback, neutralise
+from evaluator.grading.feedback import control_tokens, feedback
 from evaluator.problems.mbpp import Problem
 from evaluator.problems.prompt import MBPP
 from evaluator.problems.user_code import UserFunction
@@ -38,7 +38,7 @@ from evaluator.sampling.model import Policy
 from sandbox.client import Sandbox
 from trainer.experiments.reading import answer_logprobs, prompt_ids
 from trainer.options.prompting import Asking
-from trainer.teacher.prompt import Message, TeacherRules
+from trainer.teacher.prompt import Message, TeacherRules, demonstration
 from trainer.teacher.shown import Asked, GradedSample, ask, reprompt
 
 Kind = Literal["nothing", "peer", "reference", "feedback", "wrong", "other"]
@@ -249,7 +249,9 @@ class _Group:
     def _text(self, index: int | None) -> str | None:
         if index is None:
             return None
-        return neutralise(self.own[index].sample.text, special_tokens=self._special)
+        return demonstration(
+            self.own[index].sample.text, special_tokens=self._special, strip_thinking=True
+        )
 
     def _reprompt(
         self, *, solution: str | None = None, feedback: str | None = None

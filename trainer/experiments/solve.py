@@ -45,6 +45,7 @@ from trainer.options.own import Own, load_own
 from trainer.options.prompting import Asking, ask_plainly, asking
 from trainer.rollouts.settings import filters_of
 from trainer.step.loss_trainer import BenchTrainer
+from trainer.teacher.prompt import demonstration
 from trainer.training.train import Say, train
 
 __all__ = ["METHODS", "SolveOptions", "SolveResult", "solve"]
@@ -187,9 +188,10 @@ class _Solver:
         policy = self._loaded()
         special = control_tokens(policy.tokenizer)
         said = feedback(item.grade, special_tokens=special, function=self.own.feedback)
+        own = demonstration(item.answer.completion, special_tokens=special, strip_thinking=True)
         longer = [
             *talk,
-            {"role": "assistant", "content": self.form.answered(item.answer.completion)},
+            {"role": "assistant", "content": self.form.answered(own)},
             {"role": "user", "content": fill(_turn(self.form.protocol), {"feedback": said or ""})},
         ]
         text = prompt_text(policy.tokenizer, longer, policy.chat_template_kwargs)

@@ -9,7 +9,7 @@ from analysis.records import Record, Rollout
 from analysis.reward_hacking.suspects import JudgedAssert, suspicion
 from analysis.task_ids import TaskId
 from analysis.task_ids import task_id as canonical
-from evaluator.grading.feedback import feedback, take_apart, without_unseen
+from evaluator.grading.feedback import feedback
 from evaluator.grading.grade import Grade, grade
 from evaluator.grading.reward import Reward, RewardFunction, reward
 from evaluator.problems.mbpp import Problem
@@ -19,7 +19,7 @@ from evaluator.sampling.completions import gold_answers
 from sandbox.client import Sandbox
 from sandbox.program import Verdict
 from trainer.endings.faults import Patience
-from trainer.teacher.prompt import Attempt, Message, TeacherPrompt
+from trainer.teacher.prompt import Attempt, Message, TeacherPrompt, demonstration
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class GradedRollout:
     feedback: str | None
     """What the sandbox said; None for a passing completion."""
     demonstration: str
-    """The completion as peers may be shown it: text that spells a special token is broken up."""
+    """The completion as peers may be shown it, see `trainer.teacher.prompt.demonstration`."""
 
     @property
     def reference(self) -> str | None:
@@ -67,6 +67,7 @@ class RolloutGrader:
         format_weight: float,
         patience: Patience,
         special_tokens: Sequence[str] = (),
+        strip_thinking: bool = True,
         opening: str = "",
         reward_function: RewardFunction | None = None,
         feedback_function: UserFunction | None = None,
@@ -83,7 +84,7 @@ class RolloutGrader:
         self._sandbox = sandbox
         self._timeout_s = timeout_s
         self._format_weight = format_weight
-        self._special_tokens = tuple(special_tokens)
+        self._special_tokens, self._strip_thinking = tuple(special_tokens), strip_thinking
         self._opening = opening
 
     @property
@@ -133,7 +134,11 @@ class RolloutGrader:
                 grade=g,
                 reward=reward(g, format_weight=self._format_weight, function=self._reward),
                 feedback=feedback(g, special_tokens=self._special_tokens, function=self._feedback),
-                demonstration=_without_special_tokens(g.completion, self._special_tokens),
+                demonstration=demonstration(
+                    g.completion,
+                    special_tokens=self._special_tokens,
+                    strip_thinking=self._strip_thinking,
+                ),
             )
             for g in grades
         ]
@@ -148,13 +153,6 @@ class RolloutGrader:
                 "TRL's order of reward functions has changed"
             )
         return [rollout.reward.format_score for rollout in self.graded]
-
-
-def _without_special_tokens(text: str, special_tokens: Sequence[str]) -> str:
-    """A policy that writes `<|im_end|>` letter by letter must not end a turn of the teacher's prompt."""
-    seen = without_unseen(text)
-    # Characters that show nothing are the answer's own, unless they hold a token together.
-    return take_apart(text if take_apart(seen, special_tokens) == seen else seen, special_tokens)
 
 
 @dataclass(frozen=True)

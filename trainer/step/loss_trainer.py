@@ -333,15 +333,15 @@ class BenchTrainer(RolloutTrainer):
         """
         if n_of_step > 0:
             total = self.accelerator.gather(values.detach().float().sum()).sum()
-            self._note_part(name, total / n_of_step)
+            self._note_part(name, total.item() / n_of_step.item())
 
     def note_loss(self, name: str, loss: Tensor) -> None:
         """Note a micro-batch's part of the step's loss; that of the step is the mean over the processes."""
-        self._note_part(name, self.accelerator.gather(loss.detach().float()).mean())
+        self._note_part(name, self.accelerator.gather(loss.detach().float()).mean().item())
 
-    def _note_part(self, name: str, part: Tensor) -> None:
+    def _note_part(self, name: str, part: float) -> None:
         n_parts = int(self.current_gradient_accumulation_steps)
-        self._metrics["train"][name].append(part.item() * n_parts)
+        self._metrics["train"][name].append(part * n_parts)
 
     def _features(self, model: CausalModel, rows: Rows) -> Tensor:
         """Hidden states for the lean loss, or logits where the model's head is unusual."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evaluator.answers.answer_text import without_thinking
+from evaluator.grading.feedback import take_apart, without_unseen
 
 Message = dict[str, str]
 
@@ -27,7 +28,7 @@ class Attempt:
     """One member of a group, as far as the teacher's prompt depends on it."""
 
     text: str
-    """The completion."""
+    """The completion, as `demonstration` makes it harmless."""
     success: bool
     """Whether its correctness reaches the success threshold (never a weighted sum with a format score)."""
     feedback: str | None
@@ -133,6 +134,26 @@ def teacher_prompts(
     ]
 
 
+def demonstration(text: str, *, special_tokens: Sequence[str], strip_thinking: bool) -> str:
+    """Return a completion as a peer may be shown it: text that spells a special token is broken up.
+
+    A policy that writes `<|im_end|>` letter by letter must not end a turn of the teacher's prompt. Thinking goes
+    first: its tags may be special tokens, and without it two halves of one may come together.
+    """
+    shown = _broken_up(without_thinking(text) if strip_thinking else text, special_tokens)
+    return (
+        shown
+        if shown == text
+        else demonstration(shown, special_tokens=special_tokens, strip_thinking=strip_thinking)
+    )
+
+
+def _broken_up(text: str, special_tokens: Sequence[str]) -> str:
+    seen = without_unseen(text)
+    # Characters that show nothing are the answer's own, unless they hold a token together.
+    return take_apart(text if take_apart(seen, special_tokens) == seen else seen, special_tokens)
+
+
 def coverage(
     groups: Sequence[tuple[Sequence[Attempt], Sequence[TeacherPrompt | None]]], rules: TeacherRules
 ) -> Coverage:
@@ -200,8 +221,8 @@ def _demonstrator(attempts: Sequence[Attempt], index: int, rules: TeacherRules) 
     for member, attempt in enumerate(attempts):
         if rules.exclude_self and member == index:
             continue
-        only_thought = bool(attempt.text.strip()) and not _demonstration(attempt, rules).strip()
-        if attempt.success and not only_thought:
+        # one that is empty, or nothing but thought, shows nothing
+        if attempt.success and _demonstration(attempt, rules).strip():
             return member
     return None
 

@@ -93,6 +93,7 @@ def _grader(plan: Plan, loaded: Loaded, sandbox: Sandbox, patience: Patience) ->
         timeout_s=bench.timeout_s,
         format_weight=bench.format_weight,
         special_tokens=control_tokens(loaded.tokenizer),
+        strip_thinking=bench.strip_thinking,
         opening=opened_by(empty),
         patience=patience,
         reward_function=plan.own.reward,

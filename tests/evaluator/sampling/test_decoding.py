@@ -1,17 +1,22 @@
 """What is drawn follows from our settings; of the model's own generation_config only its end tokens count."""
 
+import re
+
 import pytest
 from transformers import GenerationConfig
 
+from evaluator.answers.extract import extract
 from evaluator.sampling.decoding import (
     Filters,
     alone,
+    answer_text,
     end_ids,
     generation_settings,
     stored,
     up_to_end,
 )
 from evaluator.sampling.policy import generate
+from tests.tiny_model import make_tiny_tokenizer
 
 ASK = [[{"role": "user", "content": "hi"}], [{"role": "user", "content": "hello there"}]]
 
@@ -72,6 +77,32 @@ def test_the_tokenizers_end_and_all_that_the_model_lists_end_an_answer(
     expected = {own, *([] if listed is None else [listed] if isinstance(listed, int) else listed)}
     found = end_ids(tiny_policy.model, tiny_policy.tokenizer)
     assert found[0] == own and set(found) == expected and len(found) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        ("<think>", "</think>"),
+        ("[THINK]", "[/THINK]"),
+        ("<seed:think>", "</seed:think>"),
+        ("◁think▷", "◁/think▷"),
+        ("<|channel|>analysis", "<|channel|>final"),
+        ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ],
+)
+def test_tags_of_thinking_stay_in_the_text_although_they_are_special_tokens(begin, end):
+    tokenizer = make_tiny_tokenizer()
+    tags = [re.sub(r"(?<=>)\w+", "", tag) for tag in (begin, end)]
+    further = ["<|message|>", "<|im_start|>", "<|tool|>", "<s>"]
+    tokenizer.add_special_tokens({"extra_special_tokens": [*dict.fromkeys(tags), *further]})
+    wrong, right = ("\n```python\ndef f(): return " + n + "\n```\n" for n in "12")
+    text = f"<s>{begin}<|message|>{wrong}{end}<|message|><|tool|>{right}<|end|>"
+    ids = tokenizer(text)["input_ids"]
+    assert any(tag not in tokenizer.decode(ids, skip_special_tokens=True) for tag in tags)
+    found = answer_text(tokenizer, ids)
+    assert found == f"{begin}{wrong}{end}{right}"
+    assert extract(found, ["f"]).code == "def f(): return 2"
+    assert answer_text(tokenizer, ids[:3]) in found, "as it goes, token by token"
 
 
 def test_an_answer_goes_to_its_first_end_whichever_that_is():

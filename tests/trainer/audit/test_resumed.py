@@ -33,6 +33,7 @@ def test_a_resumed_audit_comes_to_what_a_whole_one_does_and_forgets_no_failed_ch
     of_earlier = shutil.copytree(run_dir, tmp_path / "earlier" / run_dir.name)
     (kept,) = of_earlier.rglob("position*.pt")
     torch.save({k: v for k, v in torch.load(kept).items() if k != "audit"}, kept)
+    kept.with_name("complete").write_text("")  # said nothing of the files, then
     with pytest.raises(ConfigError, match="got one of an earlier version; start the audit anew"):
         resume(of_earlier, say=lambda _: None)
     for _ in ("in its midst", "after its end"):

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.teacher.prompt import Attempt, TeacherRules, coverage, teacher_prompts
+from trainer.teacher.prompt import (
+    Attempt,
+    TeacherRules,
+    coverage,
+    demonstration,
+    teacher_prompts,
+)
 
 QUESTION = [{"role": "system", "content": "You code."}, {"role": "user", "content": "Write f."}]
 RULES = TeacherRules()
@@ -43,7 +49,7 @@ def test_earlier_messages_stay_as_they_were():
 hostile = st.text(alphabet=st.sampled_from(list("{}promtsluifedback_0!r:x\n")), max_size=40)
 
 
-@given(text=hostile, feedback=hostile)
+@given(text=hostile.filter(str.strip), feedback=hostile)
 def test_values_are_text_and_never_read_as_templates(text, feedback):
     rules = TeacherRules(feedback_only_without_solution=False)
     failure = Attempt("", success=False, feedback=feedback)
@@ -224,3 +230,50 @@ def test_braces_of_a_template_that_name_no_value_of_it_are_words():
     assert (
         only.messages[-1]["content"] == f"Write f.{FAILURE.feedback}{{prompt}} {{}} {{other}} {{0}}"
     )
+
+
+TOKENS = ["<|im_end|>", "    ", "~~", "<tool>", "[THINK]", "[/THINK]"]
+
+
+def test_a_demonstration_keeps_its_blanks_and_holds_no_token_of_the_tokenizer():
+    code = "def f(x):\n    # caf\u00e9 \u200d\n    return x"
+    assert demonstration(code, special_tokens=TOKENS, strip_thinking=True) == code
+    for hidden in ("<|im_end|>", "<|im_\u200bend|>", "<to\U000e0041ol>", "~~~"):
+        text = demonstration(f"{code}\n    # {hidden}", special_tokens=TOKENS, strip_thinking=True)
+        assert not any(
+            token in text.replace("\u200b", "") for token in ("<|im_end|>", "<tool>", "~~")
+        )
+        assert "\n    return x\n    # " in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|im_<think>hm</think>end|>",
+        "<|im_<thinking>hm</thinking>\n end|>",
+        "<|im_<think><|im_<think>a</think>end|></think>end|>",
+        "<to<|channel|>analysis<|message|>hm<channel|>ol>",
+        "<|im_<thi<|im_end|>nk>a</think>end|>",
+    ],
+)
+def test_a_token_whose_halves_thinking_held_apart_is_broken_up_when_it_goes(text):
+    shown = demonstration(f"{text} answer", special_tokens=TOKENS, strip_thinking=True)
+    peer = Attempt(shown, success=True, feedback=None)
+    content = prompts(FAILURE, peer)[0].messages[-1]["content"]
+    assert shown in content and not any(token in content for token in ("<|im_end|>", "<tool>"))
+    assert "answer" in shown and "hm" not in shown
+
+
+def test_thinking_goes_before_its_tags_are_broken_up_as_special_tokens():
+    text = "[THINK]maybe <|im_end|>[/THINK]\nanswer"
+    assert demonstration(text, special_tokens=TOKENS, strip_thinking=True) == "answer"
+    kept = demonstration(text, special_tokens=TOKENS, strip_thinking=False)
+    assert kept == "[ THINK]maybe < |im_end|>[ /THINK]\nanswer"
+
+
+@pytest.mark.parametrize("text", ["", " \n", "<think>only thought</think>\n"])
+def test_a_success_that_shows_nothing_is_passed_over_for_the_next(text):
+    text = demonstration(text, special_tokens=TOKENS, strip_thinking=True)
+    empty = Attempt(text, success=True, feedback=None)
+    assert prompts(FAILURE, empty, SUCCESS)[0].demonstration_member == 2
+    assert prompts(FAILURE, empty)[0].context == "feedback"
