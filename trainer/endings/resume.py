@@ -155,7 +155,7 @@ class MarkComplete(TrainerCallback):
 def _mark(folder: Path) -> None:
     sizes = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != COMPLETE:
+        if path.is_file() and path.name not in (COMPLETE, _part(folder / COMPLETE).name):
             _sync(path)
             if path.suffix != ".md":  # for people, who may edit it
                 sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
@@ -163,8 +163,13 @@ def _mark(folder: Path) -> None:
     _write(folder / COMPLETE, json.dumps(content, indent=1))
 
 
+def _part(path: Path) -> Path:
+    """Where a file stands until it is whole."""
+    return path.with_name(path.name + ".part")
+
+
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
+    part = _part(path)
     part.write_text(text)
     _sync(part)
     part.replace(path)

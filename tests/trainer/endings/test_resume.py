@@ -180,6 +180,13 @@ def test_a_checkpoint_under_another_name_is_not_taken_for_a_later_step(tmp_path)
     ]
 
 
+def test_what_a_full_disk_left_of_an_earlier_try_is_no_part_of_a_checkpoint(tmp_path):
+    folder = marked(tmp_path, 4)
+    (folder / f"{COMPLETE}.part").write_text("cut o")
+    _mark(folder)
+    assert last_checkpoint(tmp_path) == folder
+
+
 def test_checkpoints_after_the_one_that_a_run_goes_on_from_count_no_more(tmp_path):
     folders = [marked(tmp_path, step) for step in (4, 12, 20)]
     unmark_after(tmp_path, 12)
