@@ -144,6 +144,10 @@ def _check_loss(folder: Path, case: Mapping[str, Any]) -> LossCheck:
         arrays = {name: torch.from_numpy(array) for name, array in file.items()}
     _only(_ARRAYS, arrays, "the array")
     _check_shapes(arrays)
+    mask = arrays["response_mask"].bool()
+    if "self_distillation_mask" in arrays:
+        mask = mask & arrays["self_distillation_mask"].bool().unsqueeze(-1)
+    arrays = _without_unread(arrays, mask)
     logits = arrays["student_logits"].requires_grad_()
     per_token = token_losses(
         logits,
@@ -154,21 +158,37 @@ def _check_loss(folder: Path, case: Mapping[str, Any]) -> LossCheck:
     )
     if "rollout_is_weights" in arrays:
         per_token = per_token * arrays["rollout_is_weights"]
-    mask = arrays["response_mask"].bool()
-    if "self_distillation_mask" in arrays:
-        mask = mask & arrays["self_distillation_mask"].bool().unsqueeze(-1)
     aggregate = _chosen(case["config"], "loss_agg_mode", _AGGREGATIONS)
     loss = aggregate(per_token, mask)
     (gradient,) = torch.autograd.grad(loss, logits)
+    read = arrays["read"]
     return LossCheck(
         case=str(case["id"]),
         loss=_deviation(loss, arrays["expected_loss"]),
         loss_tolerance=_tolerance(case, "loss_abs"),
-        per_token=_deviation(per_token, arrays["expected_per_token"]),
+        per_token=_deviation(per_token[read], arrays["expected_per_token"][read]),
         per_token_tolerance=_tolerance(case, "per_token_abs"),
-        gradient=_deviation(gradient, arrays["expected_grad_student_logits"]),
+        gradient=_deviation(gradient[read], arrays["expected_grad_student_logits"][read]),
         gradient_tolerance=_tolerance(case, "grad_abs"),
     )
+
+
+def _without_unread(arrays: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
+    """The arrays with 0 where a token outside the mask holds what is no number: it must not matter.
+
+    `read` among them says which tokens are left to compare.
+    """
+    broken = torch.zeros_like(mask)
+    for name in _OF_A_TOKEN:
+        if name in arrays:
+            broken |= ~arrays[name].isfinite().view(*mask.shape, -1).all(-1)
+    unread = broken & ~mask
+    filled = {
+        name: arrays[name].masked_fill(unread.view(*mask.shape, *[1] * (arrays[name].dim() - 2)), 0)
+        for name in _OF_A_TOKEN
+        if name in arrays
+    }
+    return {**arrays, **filled, "read": ~unread}
 
 
 def _check_shapes(arrays: Mapping[str, Tensor]) -> None:
@@ -206,6 +226,7 @@ _AGGREGATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "seq-mean-token-sum": sequence_sum,
     "seq-mean-token-sum-norm": sequence_sum_norm,
 }
+_OF_A_TOKEN = ("student_logits", "teacher_logits", "old_log_probs", "rollout_is_weights")
 _LOSS_SETTINGS = (
     "mode", "alpha", "distillation_topk", "add_tail", "is_clip", "temperature", "loss_agg_mode", "dtype",
 )  # fmt: skip
@@ -239,7 +260,8 @@ def _distillation(config: Mapping[str, Any]) -> Distillation:
 
 
 def _deviation(actual: Tensor, expected: Tensor) -> float:
-    return float((actual.detach().double() - expected.double()).abs().max())
+    off = (actual.detach().double() - expected.double()).abs()
+    return float(off.max()) if off.numel() else 0.0
 
 
 def _check_prompt(case: Mapping[str, Any], defaults: Mapping[str, Any]) -> PromptCheck:

@@ -223,3 +223,22 @@ def test_no_case_at_all_is_no_agreement(changed, file):
 def test_a_table_that_cannot_be_written_is_said_before_the_work(tmp_path):
     found = CliRunner().invoke(verify, [str(GOLDEN), "--json", str(tmp_path / "none" / "t.json")])
     assert found.exit_code == 1 and found.output.startswith("Error: --json must name a file")
+
+
+@pytest.mark.parametrize("name", ["student_logits", "teacher_logits", "old_log_probs"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_number_counts_in_the_mask_and_never_outside_it(changed, name, value):
+    folder = changed(lambda m: m.update(cases=[c for c in m["cases"] if c["id"] == "p01"]))
+    arrays = dict(np.load(folder / "p01.npz"))
+    taught = arrays["self_distillation_mask"].astype(bool)[:, None]
+    mask = arrays["response_mask"].astype(bool) & taught
+    assert mask.any() and not mask.all()
+    unread = {"expected_per_token": np.nan, "expected_grad_student_logits": 0.0, name: value}
+    for array, filling in unread.items():
+        arrays[array][~mask] = filling
+    np.savez(folder / "p01.npz", **arrays)
+    assert check_losses(folder)[0].passed
+
+    arrays[name][tuple(np.argwhere(mask)[0])] = np.nan
+    np.savez(folder / "p01.npz", **arrays)
+    assert not check_losses(folder)[0].passed
