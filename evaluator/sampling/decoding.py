@@ -106,13 +106,13 @@ def answer_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     if tags is None:
         tags = _TAGS.setdefault(tokenizer, _tags(tokenizer))
     parts: list[str] = []
-    at = 0
+    begin = 0
     for end, token in [*((n, t) for n, t in enumerate(ids) if t in tags), (len(ids), None)]:
         text: str = tokenizer.decode(
-            list(ids[at:end]), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            list(ids[begin:end]), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         parts += [text, "" if token is None else tags[token]]
-        at = end + 1
+        begin = end + 1
     return "".join(parts)
 
 

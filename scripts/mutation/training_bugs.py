@@ -90,10 +90,10 @@ TRAINING_BUGS = (
         "(1.0 - weight) * policy_loss + weight * distill_loss",
     ),
     Bug(
-        "rollouts",
+        "teacher",
         "special tokens stay in a demonstration",
-        "demonstration=_without_special_tokens(g.completion, self._special_tokens)",
-        "demonstration=g.completion",
+        "return take_apart(text if take_apart(seen, special_tokens) == seen else seen, special_tokens)",
+        "return text",
     ),
     Bug(
         "rollouts",
@@ -116,8 +116,8 @@ TRAINING_BUGS = (
     Bug(
         "rollouts",
         "tokens are counted over a micro-batch alone",
-        "torch.stack([mask.sum() for mask in masks]).sum(),",
-        "masks[0].sum(),",
+        'counts["n_distill_tokens"] = sum(mask.sum() for mask in taught)',
+        'counts["n_distill_tokens"] = taught[0].sum()',
     ),
     Bug(
         "rollouts",
@@ -380,7 +380,7 @@ TRAINING_BUGS = (
     Bug(
         "sharing",
         "counts are those of the first process",
-        "n_tokens, n_rows = gather(counts).view(-1, 2).sum(dim=0)",
-        "n_tokens, n_rows = gather(counts).view(-1, 2)[0]",
+        "totals = gather(torch.stack([*counts.values()])).view(-1, len(counts)).sum(dim=0)",
+        "totals = gather(torch.stack([*counts.values()])).view(-1, len(counts))[0]",
     ),
 )
