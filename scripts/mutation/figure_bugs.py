@@ -260,8 +260,8 @@ FIGURE_BUGS = (
     Bug(
         "sql",
         "the interval of the reward is over completions",
-        "avg(reward_mean) - t_half(count(reward_mean), stddev_samp(reward_mean)) AS interval_low",
-        "avg(reward_mean) - t_half(sum(n), stddev_samp(reward_mean)) AS interval_low",
+        "grouped_half(n, total) AS t_half(count(n), count(n) * CASE",
+        "grouped_half(n, total) AS t_half(sum(n), count(n) * CASE",
     ),
     Bug(
         "sql",
