@@ -332,11 +332,11 @@ def labelled_runs(runs_dir: Path, label: str) -> list[RunInfo]:
     return sorted(found, key=lambda info: info.order)
 
 
-def same_label(label: str, earlier: Sequence[RunInfo]) -> str:
+def same_label(label: str, earlier: Sequence[RunInfo], *, option: str = "--label") -> str:
     """Return a line about runs that bear a new run's label already."""
     return (
         f"{len(earlier)} run(s) have the label {label!r} already, the last is {earlier[-1].run_id}; "
-        "compare takes the newest, this one, unless --every-run takes all: give another by --label, "
+        f"compare takes the newest, this one, unless --every-run takes all: give another by {option}, "
         "or name runs"
     )
 

@@ -35,10 +35,8 @@ from sandbox.client import Sandbox, open_sandbox
     show_default=True,
     help="What the new label has behind the old one.",
 )
-@click.option(
-    "--timeout-s",
-    type=command_options.FiniteRange(min=0.0, min_open=True),
-    help="Time limit of each program in seconds.  [default: that of the evaluation]",
+@command_options.timeout_s(
+    default=None, help="Time limit of each program in seconds.  [default: that of the evaluation]"
 )
 @command_options.mbpp_dir()
 @command_options.sandbox()
@@ -63,7 +61,8 @@ def regrade_command(
       sdpo-bench compare grpo-regraded sdpo-regraded
     """
     with one_line_errors(), contextlib.ExitStack() as stack:
-        found = [item for name in names for item in find_evals(runs_dir, name, say=print_note)]
+        named = [item for name in names for item in find_evals(runs_dir, name, say=print_note)]
+        found = list({item.name: item for item in named}.values())
         for item in found:
             _check(item, suffix)
         sets = [_problems(item, mbpp_dir, backend) for item in found]
@@ -117,9 +116,14 @@ def _regrade(
     """Grade, store and say what has changed."""
     limit_s = float(timeout_s or item.info.config.get("timeout_s") or 5.0)
     answers = tuple(stored_answers(problem_set, item))
-    worker = Worker(Work(problem_set, answers, timeout_s=limit_s, check=True), sandbox)
+    # References that fail are what an evaluation of them shows; others were checked unless told not to.
+    unchecked = any(
+        item.info.config.get(key) for key in ("gold", "completions", "skip_harness_check")
+    )
+    work = Work(problem_set, answers, timeout_s=limit_s, check=not unchecked)
+    worker = Worker(work, sandbox)
     info = _describe(item, problem_set, sandbox.name, limit_s, suffix)
-    tell_if_taken(item.run_dir.parent, info.label, print_note)
+    tell_if_taken(item.run_dir.parent, info.label, print_note, option="--suffix")
     assert item.row is not None  # noqa: S101 - find_evals returns finished ones
     with (
         Journal.create(item.run_dir.parent, info) as journal,

@@ -39,11 +39,13 @@ def findable(text: str) -> str:
     return plain.strip().lstrip("-")[-_LONGEST:].strip().lstrip("-") or "unnamed"
 
 
-def tell_if_taken(runs_dir: Path, label: str, say: Callable[[str], None]) -> None:
+def tell_if_taken(
+    runs_dir: Path, label: str, say: Callable[[str], None], *, option: str = "--label"
+) -> None:
     """Say which runs bear a label already, and what `compare` makes of it."""
     earlier = labelled_runs(runs_dir, label)
     if earlier:
-        say(f"warning: {same_label(label, earlier)}")
+        say(f"warning: {same_label(label, earlier, option=option)}")
 
 
 def _last_part(name: str) -> str:

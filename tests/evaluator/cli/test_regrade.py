@@ -164,3 +164,17 @@ def test_what_the_answers_were_drawn_by_still_counts():
     # nor is one that was graded again like one that was not
     again = differences([conditions(regraded(one))], [conditions(one)])
     assert any("code version" in name for name in again)
+
+
+def test_references_that_fail_are_graded_again_and_a_run_that_is_named_twice_once(invoke):
+    rows = [
+        {"task_id": name, "text": "f", "tests": ["assert f(1) == 2"], "reference": code}
+        for name, code in (("good", "def f(x):\n    return x + 1"), ("bad", "def f(x): return x"))
+    ]
+    Path("own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert invoke("eval", "--gold", "--dataset", "own.jsonl").exit_code == 0
+    said = invoke("regrade", "gold", "gold")
+    assert said.exit_code == 0, said.output
+    assert said.stdout.count("gold-regraded: 1 of 2 answers pass, before 1\n") == 1
+    assert len(list(RUNS.iterdir())) == 2
+    assert "give another by --suffix" in invoke("regrade", "gold").stderr
