@@ -95,9 +95,9 @@ def _answer(
     def read(response: dict[str, Any]) -> Answer:
         try:
             choice = response["choices"][0]
-            text = choice["text"] if isinstance(asked, str) else choice["message"]["content"]
+            text = _text(choice["text"] if isinstance(asked, str) else _content(choice["message"]))
             reason = choice.get("finish_reason")
-            n_tokens = (response.get("usage") or {}).get("completion_tokens")
+            usage = response.get("usage")
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(
                 "the server must answer in the OpenAI form with choices, got "
@@ -105,14 +105,38 @@ def _answer(
             ) from error
         return Answer(
             problem=problem,
-            # Some servers send null for an empty completion.
-            completion=text if isinstance(text, str) else "",
+            completion=text,
             sample_index=sample_index,
             prompt=asked if isinstance(asked, str) else asked[-1]["content"],
-            n_tokens=n_tokens if isinstance(n_tokens, int) else None,
+            n_tokens=_n_tokens(usage),
             truncated=reason == "length",
         )
 
     if isinstance(asked, str):
         return servers.ask("completions", {**request, "prompt": asked}, read)
     return servers.ask("chat/completions", {**request, "messages": asked}, read)
+
+
+def _content(message: dict[str, Any]) -> object:
+    """What a message says; one that only calls tools may leave its content out."""
+    return message.get("content") if "tool_calls" in message else message["content"]
+
+
+def _text(content: object) -> str:
+    """The text of a completion, which some servers send in parts, and null where it is empty.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(content, list):
+        # Parts of other types, thinking among them, hold their words under other names.
+        return "".join(_text(part["text"]) for part in content if part["type"] == "text")
+    if content is None or isinstance(content, str):
+        return content or ""
+    raise TypeError("no text")
+
+
+def _n_tokens(usage: object) -> int | None:
+    """The count of tokens, where there is a plausible one."""
+    n = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return n if isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**31 else None

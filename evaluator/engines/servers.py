@@ -124,8 +124,7 @@ class Servers:
         where = " and ".join(f"{server.url}/{path}" for server in self._servers)
         raise ApiError(
             f"the server must answer, got {str(failures[-1])!r} from {where} on each of "
-            f"{self._api.n_tries} tries; what was answered before is kept: go on with --resume when it "
-            "answers again"
+            f"{self._api.n_tries} tries; go on with --resume when it answers again"
         )
 
     def _take(self, asked: list[_Server], failures: list[_Failure], attempt: int) -> _Server | None:
@@ -249,7 +248,10 @@ def _post(api: Api, url: str, body: bytes) -> dict[str, Any]:
     request = urllib.request.Request(url, data=body, headers=headers)  # noqa: S310 - checked
     try:
         with urllib.request.urlopen(request, timeout=api.timeout_s) as response:  # noqa: S310
-            return _decoded(response.read(_MAX_RESPONSE_BYTES + 1), url)
+            body = response.read(_MAX_RESPONSE_BYTES + 1)
+            if response.length and len(body) <= _MAX_RESPONSE_BYTES:
+                raise _Failure(f"an answer that breaks off after {len(body)} bytes")
+            return _decoded(body, url)
     except urllib.error.HTTPError as error:
         with error:
             raise _refusal(error, url) from error
@@ -282,6 +284,7 @@ def _decoded(body: bytes, url: str) -> dict[str, Any]:
         raise _Failure(
             f"the server must answer with a JSON object, got {body[:60]!r} from {url}; "
             "check that --api-base names the API, often with /v1 at its end",
-            final=True,
+            # Where it began as an object, it broke off on the way here: another try can succeed.
+            final=not body.startswith(b"{") or len(body) > _MAX_RESPONSE_BYTES,
         )
     return content

@@ -68,6 +68,52 @@ def test_null_content_is_an_empty_completion(server):
     assert sample(server, problems=PROBLEMS[:1])[0].completion == ""
 
 
+def message(content, **more):
+    """A response whose message holds this."""
+    choice = {"message": {"role": "assistant", **content}, "finish_reason": None}
+    return 200, {}, json.dumps({"choices": [choice], **more}).encode()
+
+
+def test_text_that_comes_in_parts_is_put_together_without_the_thinking(server):
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+        {"type": "text", "text": "def f():"},
+        {"type": "text", "text": " pass"},
+    ]
+    server.script = [message({"content": parts})]
+    assert sample(server, problems=PROBLEMS[:1])[0].completion == "def f(): pass"
+
+
+def test_a_message_that_only_calls_tools_is_an_empty_completion(server):
+    server.script = [message({"tool_calls": [{"id": "a"}]})]
+    assert sample(server, problems=PROBLEMS[:1])[0].completion == ""
+
+
+@pytest.mark.parametrize("content", [5, True, {"text": "x"}, [{"type": "text"}], ["x"]])
+def test_content_that_is_no_text_is_refused_and_not_scored_as_empty(server, content):
+    assert "must answer in the OpenAI form" in failure(
+        server, message({"content": content}), n_requests=1
+    )
+
+
+@pytest.mark.parametrize("count", [10**30, -4, True, "7", None, [1]])
+def test_a_count_of_tokens_that_cannot_be_is_left_out(server, count):
+    server.script = [message({"content": "x"}, usage={"completion_tokens": count})]
+    assert sample(server, problems=PROBLEMS[:1])[0].n_tokens is None
+    server.script = [message({"content": "x"}, usage=[count])]
+    assert sample(server, problems=PROBLEMS[:1])[0].n_tokens is None
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(server):
+    status, headers, body = ok("whole")
+    for script in (
+        (status, {**headers, "Content-Length": str(len(body))}, body[:20]),
+        (status, headers, body[:20]),
+    ):
+        server.script = [script, ok("whole")]
+        assert sample(server, problems=PROBLEMS[:1])[0].completion == "whole"
+
+
 def test_too_many_requests_are_tried_again_after_the_asked_wait(server):
     server.script = [(429, {"Retry-After": "7"}, b""), (503, {}, b""), ok("fine")]
     waits = []
