@@ -103,7 +103,11 @@ gap --resume nope -n 4 --device cpu | got --n-samples as well
 gap --model bare --n-samples 1 | not in the range
 gap --model bare --temperature nan | must be a finite number, got 'nan'
 gap --model bare --seed 99999999999999999999 | not in the range
-eval --gold --timeout-s inf | must be a finite number, got 'inf'
+eval --gold --timeout-s inf | inf is not in the range
+eval --gold --timeout-s nan | must be a finite number, got 'nan'
+eval --gold --timeout-s 1e-9 | is not in the range 0.001<=x<=3600.0
+eval --gold --limit 1000000000000000000000 | must be at most 2147483647
+regrade base --timeout-s 1e300 | is not in the range 0.001<=x<=3600.0
 eval --gold --top-p nan | must be a finite number, got 'nan'
 gap --model bare --feedback nope.py:f | --feedback must name a file that is there
 reproduce --config sdpo --plan | must be named once, got --config
@@ -140,7 +144,7 @@ eval --gold --dataset empty.jsonl | empty.jsonl
 eval --gold --dataset problem.jsonl | problem.jsonl
 eval --gold --mbpp-dir mbpp | must have sha256
 eval --gold --mbpp-dir nope | must be a folder that is there
-eval --gold --limit 0 --dataset embedded/test | limit must be at least 1
+eval --gold --limit 0 --dataset embedded/test | 0 is not in the range x>=1
 eval --gold --limit two | not a valid integer
 eval --adapter nope | must hold a readable adapter_config.json
 eval --model ./nope | existing folder or a hub name

@@ -71,6 +71,21 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class Count(click.IntRange):
+    """A whole number from `min` that can be stored and reached."""
+
+    def convert(self, value: int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Check it."""
+        number = int(super().convert(value, param, ctx))
+        if number > _LARGEST_COUNT:
+            self.fail(f"must be at most {_LARGEST_COUNT}, got {value!r}", param, ctx)
+        return number
+
+
+_LARGEST_COUNT = 2**31 - 1
+# As `sandbox.pool.task.check_timeout_s`; importing that here would load the container pool with the help.
+_TIME_LIMIT_S = FiniteRange(0.001, 3600.0)
+"""What a program's time limit can be."""
 _option = partial(click.option, show_default=True)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -97,7 +112,7 @@ mbpp_dir = partial(
 limit = partial(
     _option,
     "--limit",
-    type=int,
+    type=Count(min=1),
     help="Only that many problems, the lowest task ids first.",
 )
 visible_tests = partial(
@@ -109,11 +124,11 @@ visible_tests = partial(
 max_new_tokens = partial(
     _option,
     "--max-new-tokens",
-    type=click.IntRange(min=1),
+    type=Count(min=1),
     default=256,
     help="Length limit of a completion, in tokens.",
 )
-n_samples = partial(_option, "-n", "--n-samples", type=click.IntRange(min=1), default=1)
+n_samples = partial(_option, "-n", "--n-samples", type=Count(min=1), default=1)
 temperature = partial(
     _option,
     "--temperature",
@@ -131,14 +146,14 @@ seed = partial(
 batch_size = partial(
     _option,
     "--batch-size",
-    type=click.IntRange(min=1),
+    type=Count(min=1),
     default=16,
     help="Completions sampled together.",
 )
 timeout_s = partial(
     _option,
     "--timeout-s",
-    type=FiniteRange(min=0.0, min_open=True),
+    type=_TIME_LIMIT_S,
     default=5.0,
     help="Time limit of each program, in seconds; waiting for a processor does not count.",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from evaluator.cli.terminal import (
     progress_bar,
     write_json,
 )
+from evaluator.engines.api import ApiError
+from evaluator.engines.ray_engine import EngineError
 from evaluator.evaluation.evaluate import record
 from evaluator.evaluation.label import tell_if_taken
 from evaluator.models.named import check_adapter_folder, check_model_name
@@ -40,6 +43,7 @@ from evaluator.problems.prompt import PROTOCOLS, asks_for_programs, asks_to_comp
 from evaluator.problems.user_code import read_template
 from evaluator.results.stored import StoredError, StoredEval, read_evals
 from evaluator.sampling.completions import CompletionsError
+from sandbox.program import SandboxError
 
 EVAL_ID = "final"
 """Name of the one evaluation in a run of this command."""
@@ -177,14 +181,24 @@ def _evaluate(options: EvalOptions, earlier: StoredEval | None) -> None:
                 progress=advance,
             )
         except KeyboardInterrupt as stop:
-            where = "" if options.runs_dir == Path("runs") else f" --runs-dir {options.runs_dir}"
-            raise KeyboardInterrupt(
-                f"`sdpo-bench eval --resume {journal.run_dir.name}{where}` goes on"
-            ) from stop
+            raise KeyboardInterrupt(_goes_on(journal, options)) from stop
+        except (ApiError, EngineError, SandboxError):
+            print_note(f"what was graded before is kept: {_goes_on(journal, options)}")
+            raise
     print_summary(summary, n_in_dataset=len(problem_set.problems))
     print_line(f"Run: {journal.run_dir}")
     if options.json_path is not None:
         write_json(options.json_path, summary.to_json())
+
+
+def _goes_on(journal: Journal, options: EvalOptions) -> str:
+    """What to enter after an interruption."""
+    where = (
+        ""
+        if options.runs_dir == Path("runs")
+        else f" --runs-dir {shlex.quote(str(options.runs_dir))}"
+    )
+    return f"`sdpo-bench eval --resume {journal.run_dir.name}{where}` goes on"
 
 
 def _describe(problem_set: ProblemSet, source: Source, options: EvalOptions) -> RunInfo:

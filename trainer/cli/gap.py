@@ -44,11 +44,11 @@ _OF_THE_PLACE = {"resume", "runs_dir", "json_path", "backend", "device"}
     default="full/train", help="Problems to ask: those that training would show, as in `eval`."
 )
 @command_options.mbpp_dir()
-@command_options.limit(type=click.IntRange(min=3), default=100)
+@command_options.limit(type=command_options.Count(min=3), default=100)
 @command_options.visible_tests(default="all")
 @command_options.max_new_tokens()
 @command_options.n_samples(
-    type=click.IntRange(min=2), default=4, help="Sampled answers of each problem."
+    type=command_options.Count(min=2), default=4, help="Sampled answers of each problem."
 )
 @command_options.temperature(
     type=command_options.FiniteRange(min=0.0, min_open=True),

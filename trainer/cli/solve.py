@@ -46,20 +46,20 @@ _SET_HERE = {
     shell_complete=run_names,
     help="In place of --tasks: the problems that this evaluation did not solve (run id or label).",
 )
-@command_options.limit(type=click.IntRange(min=1), help="Only the first N of these tasks.")
+@command_options.limit(type=command_options.Count(min=1), help="Only the first N of these tasks.")
 @command_options.dataset(
     help="Data set of the tasks, as in `eval`; with --unsolved-by the one that was evaluated."
 )
 @click.option(
     "--budget",
-    type=click.IntRange(min=1),
+    type=command_options.Count(min=1),
     default=64,
     show_default=True,
     help="Completions of each problem for each method; a multiple of num_generations.",
 )
 @click.option(
     "--turns",
-    type=click.IntRange(min=1),
+    type=command_options.Count(min=1),
     default=8,
     show_default=True,
     help="Answers in one conversation of the multi-turn method.",

@@ -63,7 +63,7 @@ class BenchConfig:
     sandbox: str = _option(
         "auto", "where programs run: auto, docker, process, or http://HOST:PORT of a server"
     )
-    timeout_s: float = _option(5.0, "limit of one program, seconds")
+    timeout_s: float = _option(5.0, "limit of one program, seconds, 0.001 to 3600")
 
     # the teacher
     teacher: str = _option("ema", "ema, trust_region, frozen or live; docs/training.md")
@@ -174,7 +174,7 @@ class BenchConfig:
                 f"format_weight must be left out beside a reward of your own, got {self.format_weight!r}; it "
                 "belongs to the shipped one"
             )
-        _require(self.timeout_s > 0.0, "timeout_s", self)
+        _require(0.001 <= self.timeout_s <= 3600.0, "timeout_s", self)
         _require(self.evaluate_every >= 0, "evaluate_every", self)
         _require(self.eval_samples >= 0, "eval_samples", self)
         _require(self.token_stats_every >= 0, "token_stats_every", self)

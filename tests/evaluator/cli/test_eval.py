@@ -146,7 +146,7 @@ def test_altered_dataset_is_one_line(invoke, tmp_path):
 
 
 def test_zero_problems_are_one_line(invoke):
-    refused(invoke("--gold", "--limit", 0), "limit must be at least 1")
+    refused(invoke("--gold", "--limit", 0), "--limit", "0 is not in the range", code=2)
 
 
 def test_unknown_model_folder_is_one_line(invoke):
