@@ -192,6 +192,10 @@ def stored_options(given: EvalOptions, config: Mapping[str, Any]) -> EvalOptions
     for name in ("adapter", "completions", "mbpp_dir", "chat_template", "prompt_template"):
         if stored.get(name) is not None:
             stored[name] = Path(stored[name])
+    # It decides the random numbers: another one is taken only where it is asked for.
+    source = click.get_current_context().get_parameter_source("batch_size")
+    if "batch_size" in config and source is not ParameterSource.COMMANDLINE:
+        stored["batch_size"] = config["batch_size"]
     before = stored.get("api_base") or ()
     stored["api_base"] = (before,) if isinstance(before, str) else tuple(before)
     if given.api_base:

@@ -38,16 +38,24 @@ class SamplingPlan:
             ModelError: the prompts do not fit the model or its tokenizer.
         """
         self._policy, self._protocol, self._decoding = policy, protocol, decoding
-        self._wanted = wanted(problems, decoding, done)
-        self.batches: list[Batch] = plan_batches(
+        # A batch's place decides its random numbers: what is left of a plan must keep the places of the whole,
+        # or samples after a resumption repeat those before it.
+        self._wanted = wanted(problems, decoding, ())
+        self._done = frozenset(done)
+        batches = plan_batches(
             policy,
             [conversation(problem, protocol, tuple(shots)) for problem, _ in self._wanted],
             max_new_tokens=decoding.max_new_tokens,
             batch_size=batch_size,
         )
+        self.batches: list[Batch] = [b for b in batches if any(map(self._is_missing, b.indices))]
+
+    def _is_missing(self, at: int) -> bool:
+        problem, sample_index = self._wanted[at]
+        return (problem.task_id, sample_index) not in self._done
 
     def answers(self, index: int) -> list[Answer]:
-        """Sample one batch."""
+        """Sample one batch, whole where only a part of it is missing, and return what is missing."""
         batch, decoding = self.batches[index], self._decoding
         samples = sample_batch(
             self._policy,
@@ -69,6 +77,7 @@ class SamplingPlan:
                 truncated=sample.truncated,
             )
             for at, sample in sorted(samples.items())
+            if self._is_missing(at)
         ]
 
 
