@@ -31,7 +31,7 @@ _OF_THE_PLACE = {
     "engine",
     "ray_address",
 }
-"""Options that say where and how fast: a resumed run takes them from its command line, the batch size if it is there."""
+"""Options that say where and how fast: a resumed run takes them anew, the batch size if it is named."""
 
 
 @dataclass(frozen=True)
