@@ -39,7 +39,12 @@ from evaluator.evaluation.label import tell_if_taken
 from evaluator.models.named import check_adapter_folder, check_model_name
 from evaluator.problems.mbpp import load_problems
 from evaluator.problems.problem import DatasetError, ProblemSet
-from evaluator.problems.prompt import PROTOCOLS, asks_for_programs, asks_to_complete
+from evaluator.problems.prompt import (
+    PROTOCOLS,
+    asks_for_programs,
+    asks_to_complete,
+    check_protocol,
+)
 from evaluator.problems.user_code import read_template
 from evaluator.results.stored import StoredError, StoredEval, read_evals
 from evaluator.sampling.completions import CompletionsError
@@ -160,6 +165,8 @@ def _evaluate(options: EvalOptions, earlier: StoredEval | None) -> None:
         whole_programs=asks_for_programs(problem_set.problems),
         completes=asks_to_complete(problem_set.problems),
     )
+    if options.scores_a_model and options.protocol_name is not None:
+        check_protocol(options.protocol, problem_set.problems)
     with contextlib.ExitStack() as stack:
         source = open_source(options, problem_set, earlier, stack)
         info = _describe(problem_set, source, options)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from evaluator.problems.mbpp import Problem, load_problems
+from evaluator.problems.problem import DatasetError
 
 VisibleTests = Literal["all", "first", "none"]
 """Which asserts the prompt shows; grading always uses all of them."""
@@ -179,6 +180,24 @@ def asks_to_complete(problems: Iterable[Problem]) -> bool:
     """Whether each of the problems is the beginning of a function, as HumanEval's are."""
     beginnings = [problem.beginning for problem in problems]
     return bool(beginnings) and all(beginnings)
+
+
+def check_protocol(protocol: Protocol, problems: Sequence[Problem]) -> None:
+    """Refuse a prompt form that has no words for one of the problems.
+
+    Raises:
+        DatasetError: it completes functions and a problem begins none, or it asks for functions and a problem is
+            about input and output.
+    """
+    complete = protocol == COMPLETE_FUNCTION
+    functions = "cases" not in protocol.templates
+    for problem in problems:
+        if (complete and not problem.beginning) or (functions and problem.cases):
+            wanted = "begin a function" if complete else "ask for a function"
+            raise DatasetError(
+                f"problems of the prompt form {protocol.name!r} must {wanted}, got task {problem.task_id!r} that "
+                "does not; leave --protocol out, and the form is chosen for the problems"
+            )
 
 
 def usual_protocol(problems: Sequence[Problem], visible_tests: VisibleTests | None) -> Protocol:

@@ -108,6 +108,21 @@ def test_a_model_is_sampled_and_its_identity_stored(invoke, tiny_folder):
     assert (info["protocol"], info["label"], info["seed"]) == ("mbpp", "t", 42)
 
 
+def test_a_prompt_form_that_has_no_words_for_a_problem_is_refused(invoke, tiny_folder, tmp_path):
+    model = ("--model", tiny_folder, "--device", "cpu")
+    refused(
+        invoke(*model, "--protocol", "human-eval"), "'human-eval'", "begin a function", "task 2"
+    )
+    problems = tmp_path / "io.jsonl"
+    row = {"task_id": "add", "prompt": "Add.", "cases": [{"input": "1 2", "output": "3"}]}
+    problems.write_text(json.dumps(row) + "\n")
+    for form in ("mbpp", "mbpp-name", "description-only"):
+        told = refused(
+            invoke(*model, "--protocol", form, dataset=str(problems)), "ask for a function", "'add'"
+        )
+        assert "leave --protocol out" in told
+
+
 def test_visible_tests_choose_the_protocol(invoke, tiny_folder):
     options = ("--model", tiny_folder, "--limit", 1, "--max-new-tokens", 2)
     assert "mbpp-first" in invoke(*options, "--visible-tests", "first").stdout
