@@ -182,8 +182,8 @@ def _evaluated(info: RunInfo) -> dict[str, object]:
         found["chat_template_kwargs"] = settings["chat_template_kwargs"] or {}
     packages: Mapping[str, str] = info.packages
     if isinstance(sampled := settings.get("sampled"), Mapping):  # its answers were graded again
-        found["code version"] = f"{sampled['code_version']}, graded by {info.code_version}"
-        packages = sampled["packages"]
+        found["code version"] = f"{sampled.get('code_version')}, graded by {info.code_version}"
+        packages = sampled.get("packages") or {}
     found |= {f"version of {name}": packages.get(name) for name in SAMPLING_PACKAGES}
     if info.kind == "eval":  # else these are of the training
         found["problems"] = _content(info.dataset, info.dataset_sha256)

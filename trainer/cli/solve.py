@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from trainer.experiments.solve import SolveResult
 
 
-# Long because it lists every option of the help, in its order.
 _SET_HERE = {
     "max_steps": "--budget",
     "gradient_accumulation_steps": "--budget and num_generations",
@@ -31,6 +30,7 @@ _SET_HERE = {
 """Options that the command sets for each of its runs, and what a person gives in their place."""
 
 
+# Long because it lists every option of the help, in its order.
 @click.command("solve", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.option(
     "--config",

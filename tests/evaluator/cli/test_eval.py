@@ -10,24 +10,8 @@ from evaluator.engines import worker
 from evaluator.problems.mbpp import load_problems
 from sandbox.program import SandboxError
 from sdpo_bench import main
-from tests.evaluator.conftest import FakeSandbox
 
 PROBLEMS = load_problems("embedded/test").problems
-
-
-@pytest.fixture
-def invoke(tmp_path, monkeypatch):
-    """Call `sdpo-bench eval` with a sandbox of trusted answers and its own folder."""
-    monkeypatch.setattr(sources, "open_sandbox", lambda backend: FakeSandbox())
-    monkeypatch.delenv("MBPP_DIR", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-
-    def call(*options, dataset="embedded/test"):
-        words = ["eval", "--dataset", dataset, *map(str, options)]
-        return CliRunner().invoke(main, words, catch_exceptions=False)
-
-    return call
 
 
 def refused(result, *words, code=1):
@@ -274,74 +258,6 @@ def test_help_shows_an_example_and_defaults():
     text = " ".join(text.split())
     assert "Example:" in text
     assert "[default: sanitized/test]" in text
-
-
-def interrupted(invoke, monkeypatch, tiny_folder):
-    """A run that is stopped from the keyboard after its first batch of four."""
-
-    class Stopping(FakeSandbox):
-        n_runs = 0
-
-        def run(self, programs):
-            self.n_runs += 1
-            if self.n_runs == 2:
-                raise KeyboardInterrupt
-            return super().run(programs)
-
-    stopping = Stopping()
-    monkeypatch.setattr(sources, "open_sandbox", lambda backend: stopping)
-    monkeypatch.setattr(worker, "check_harness", lambda *a, **k: None)
-    # A tokenizer of bytes writes no code, so answers are made up for it.
-    answers = iter(range(100))
-    monkeypatch.setattr(
-        "evaluator.sampling.batches.sample_batch",
-        lambda policy, batch, **options: scripted(batch, answers),
-    )
-    result = invoke("--model", tiny_folder, "--limit", 10, "--batch-size", 4, "--label", "cut")
-    assert result.exit_code == 130 and "--resume" in result.stderr
-    monkeypatch.setattr(sources, "open_sandbox", lambda backend: FakeSandbox())
-    (run,) = Path("runs").iterdir()
-    return run
-
-
-def scripted(batch, numbers):
-    from evaluator.sampling.policy import Sample
-
-    return {
-        i: Sample(f"```\nnumber = {next(numbers)}\n```", 3, False, "asked") for i in batch.indices
-    }
-
-
-def stored_answers(run):
-    from evaluator.results.stored import read_evals
-
-    (item,) = read_evals(run)
-    return item, {key: row.completion for key, row in item.results.items()}
-
-
-def test_an_interrupted_run_goes_on_where_it_stopped(invoke, monkeypatch, tiny_folder):
-    run = interrupted(invoke, monkeypatch, tiny_folder)
-    item, before = stored_answers(run)
-    assert item.row is None
-    assert len(before) == 4
-    result = CliRunner().invoke(main, ["eval", "--resume", run.name], catch_exceptions=False)
-    assert result.exit_code == 0
-    assert "0/10" in result.stdout
-    item, after = stored_answers(run)
-    assert item.row.n == 10
-    assert {key: after[key] for key in before} == before
-    assert len(set(after.values())) == 10
-
-
-def test_half_a_line_of_a_killed_run_is_sampled_again(invoke, monkeypatch, tiny_folder):
-    run = interrupted(invoke, monkeypatch, tiny_folder)
-    (segment,) = run.glob("segment-*")
-    lines = segment.read_bytes().split(b"\n")
-    cut = next(i for i, line in enumerate(lines) if b'"task_id":27' in line)
-    segment.write_bytes(b"\n".join(lines[:cut]) + b"\n" + lines[cut][:40])
-    result = CliRunner().invoke(main, ["eval", "--resume", run.name], catch_exceptions=False)
-    assert result.exit_code == 0
-    assert stored_answers(run)[0].row.n == 10
 
 
 def test_a_finished_run_is_not_resumed(invoke):

@@ -152,6 +152,11 @@ def test_graded_again_alike_evaluations_of_two_sandboxes_can_be_compared():
     assert regraded(regraded(one)).config["sampled"] == regraded(one).config["sampled"]
 
 
+def test_a_run_that_says_half_of_what_sampled_it_is_still_compared():
+    half = evaluation(1, "docker sha256:a", "2.1").model_copy(update={"config": {"sampled": {}}})
+    assert differences([conditions(half)], [conditions(half)]) == ()
+
+
 def test_what_the_answers_were_drawn_by_still_counts():
     one, other = evaluation(1, "docker sha256:a", "2.1"), evaluation(2, "docker sha256:a", "2.2")
     other = other.model_copy(update={"git_commit": "e" * 40})

@@ -125,6 +125,14 @@ def test_the_last_whole_checkpoint_by_its_number_is_used(tmp_path):
     assert last_checkpoint(tmp_path / "checkpoints") is None
 
 
+def test_one_that_was_interrupted_is_no_damage_and_alone_the_run_starts_again(tmp_path):
+    (tmp_path / "checkpoints" / "checkpoint-5").mkdir(parents=True)
+    lines = []
+    assert last_checkpoint(tmp_path, say=lines.append) is None
+    older = marked(tmp_path, 4)
+    assert last_checkpoint(tmp_path, say=lines.append) == older and lines == []
+
+
 def marked(run_dir, step):
     folder = run_dir / "checkpoints" / f"checkpoint-{step}"
     (folder / "inner").mkdir(parents=True)
