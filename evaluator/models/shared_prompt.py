@@ -172,7 +172,7 @@ def _agrees(model: CausalModel) -> bool:
     ids = example(model, 12)
     ids = torch.cat([ids, ids.flip(1)])
     n_prefix, n_gap = 7, 3
-    prefixes, mask = ids[:, :n_prefix].clone(), torch.ones_like(ids[:, :n_prefix])
+    prefixes, mask = ids[:, :n_prefix], torch.ones_like(ids[:, :n_prefix])
     prefixes[1, :n_gap], mask[1, :n_gap] = filler(model), 0
     of_rows = torch.tensor([0, 1, 0, 1], device=ids.device)
     tails = torch.cat([ids[:, n_prefix:], ids[:, n_prefix:].flip(1)])

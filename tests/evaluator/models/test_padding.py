@@ -1,8 +1,18 @@
 """What is tried on a model, and what it is tried against."""
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 
-from evaluator.models.padding import _counted, _tolerance, causal_model, example, undisturbed
+from evaluator.models.padding import (
+    _counted,
+    _tolerance,
+    causal_model,
+    example,
+    filler,
+    undisturbed,
+)
 
 
 def test_an_example_is_one_row_of_different_tokens_that_the_model_has(tiny_policy):
@@ -45,3 +55,11 @@ def test_only_an_adapters_wrapper_is_taken_off():
     assert causal_model(plain) is plain
     plain.peft_config = {}
     assert causal_model(plain) == "inner"
+
+
+@pytest.mark.parametrize(("named", "used"), [(3, 3), (7, 7), (8, 0), (-1, 0), (None, 0), (0, 0)])
+def test_a_place_that_is_not_read_is_filled_with_a_token_that_the_model_has(named, used):
+    embeddings = torch.nn.Embedding(8, 2)
+    config = SimpleNamespace(pad_token_id=named)
+    model = SimpleNamespace(config=config, get_input_embeddings=lambda: embeddings)
+    assert filler(model) == used
