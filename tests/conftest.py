@@ -76,8 +76,10 @@ def tiny_folder(tmp_path_factory):
     return make_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
-def pytest_collection_finish():
+def pytest_collection_finish(session):
     """Leave what was imported out of garbage collections: each run of a trainer asks for a whole one."""
+    if any("trainer" in item.path.parts for item in session.items):
+        import trainer.training.assemble  # noqa: F401 - and all that it needs of TRL
     gc.collect()
     gc.freeze()
 

@@ -1,4 +1,4 @@
-"""A tiny random Llama with a byte-level tokenizer and a chat template, made without a network."""
+"""A tiny random Llama with a small byte-level BPE and a chat template, made without a network."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
+_TEXT = Path(__file__).parent.parent / "evaluator/problems/embedded/problems.jsonl"
+
 SPECIAL_TOKENS = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 
 
 def make_tiny_model(
     folder: Path, *, width: int = 32, n_layers: int = 2, seed: int = 0, chat_template: bool = True
 ) -> Path:
-    """Write model and tokenizer to the folder; about 30,000 parameters and 261 tokens."""
+    """Write model and tokenizer to the folder; about 35,000 parameters and 517 tokens."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -44,15 +46,19 @@ def make_tiny_model(
 
 
 def make_tiny_tokenizer(*, chat_template: bool = True):
-    """Return a tokenizer whose tokens are the 256 bytes and the special tokens."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    """Return a tokenizer of the 256 bytes, 256 pieces of the embedded problems' text and the special tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {char: index for index, char in enumerate(alphabet)}
-    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    inner.train_from_iterator(_TEXT.read_text(encoding="utf-8").splitlines(), trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=inner,
         pad_token=SPECIAL_TOKENS[0],
@@ -72,7 +78,7 @@ def make_tiny_qwen(folder: Path, *, seed: int = 0) -> Path:
 
     tokenizer = make_tiny_tokenizer()
     config = Qwen2Config(
-        vocab_size=320,
+        vocab_size=576,
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,

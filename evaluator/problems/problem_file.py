@@ -30,6 +30,7 @@ IO = "io"
 """Split of the embedded problems whose tests are input and output."""
 
 
+@functools.cache
 def load_embedded(split: str) -> ProblemSet:
     """Load the problems that come with this package; `io` are those of whole programs."""
     folder = Path(__file__).parent / "embedded"

@@ -1,5 +1,6 @@
 import functools
 import gc
+import json
 
 import pytest
 import yaml
@@ -11,7 +12,12 @@ from tests.trainer.fakes import HashSandbox
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
+    """A tiny model that ends at any of A to H: its completions are of many lengths."""
     folder = make_tiny_model(tmp_path_factory.mktemp("tiny"))
+    path = folder / "generation_config.json"
+    own = json.loads(path.read_text())
+    own["eos_token_id"] = [own["eos_token_id"], *range(32, 40)]
+    path.write_text(json.dumps(own))
     gc.freeze()  # the modules of a model are imported where the first one is made
     return folder
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -111,23 +112,29 @@ def known_options() -> set[str] | None:
         ModuleNotFoundError: a package of the extra `train` is not installed.
     """
     names = {"config"}
-    for package, file, name in _CLASSES:
-        spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None:
-            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
-        try:
-            tree = ast.parse((Path(spec.origin).parent / file).read_text(encoding="utf-8"))
-        except (OSError, SyntaxError):
+    for place in _CLASSES:
+        found = _fields(*place)
+        if found is None:
             return None
-        found = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
-        if not found:
-            return None
-        names |= {
-            node.target.id
-            for node in found[0].body
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-        }
+        names |= found
     return names
+
+
+@functools.cache
+def _fields(package: str, file: str, name: str) -> frozenset[str] | None:
+    """The fields of a class that is not imported; None where it is not there."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+    try:
+        tree = ast.parse((Path(spec.origin).parent / file).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError):
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            declared = (one.target for one in node.body if isinstance(one, ast.AnnAssign))
+            return frozenset(target.id for target in declared if isinstance(target, ast.Name))
+    return None
 
 
 def read_mapping(config: Path, given: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -24,9 +25,9 @@ def wrong_in_file(part: type, content: Mapping[str, Any]) -> str | None:
 
 
 def _wrong(part: type, given: Mapping[str, Any]) -> str | None:
-    hints = typing.get_type_hints(part)
+    kinds_of = _kinds_of(part)
     for field in dataclasses.fields(part):
-        kinds, value = _kinds(hints[field.name]), given.get(field.name, field.default)
+        kinds, value = kinds_of[field.name], given.get(field.name, field.default)
         if field.name == "scale_rewards" and isinstance(value, bool):  # which TRL documents
             continue
         if kinds and value != field.default and not _is_of(value, kinds):
@@ -35,6 +36,11 @@ def _wrong(part: type, given: Mapping[str, Any]) -> str | None:
                 advice = "YAML reads no, off, yes and on as true and false: put the word in quotes"
             return f"{field.name} must be {_words(kinds)}, got {value!r}; {advice}"
     return None
+
+
+@functools.cache
+def _kinds_of(part: type) -> dict[str, set[Any]]:
+    return {name: _kinds(hint) for name, hint in typing.get_type_hints(part).items()}
 
 
 def _is_of(value: object, kinds: set[Any]) -> bool:

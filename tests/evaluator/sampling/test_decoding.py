@@ -21,7 +21,7 @@ from tests.tiny_model import make_tiny_tokenizer
 ASK = [[{"role": "user", "content": "hi"}], [{"role": "user", "content": "hello there"}]]
 
 LEAKING = {
-    "repetition_penalty": 1.5, "no_repeat_ngram_size": 1, "suppress_tokens": list(range(200)),
+    "repetition_penalty": 0.01, "no_repeat_ngram_size": 1, "suppress_tokens": list(range(200)),
     "begin_suppress_tokens": list(range(200)), "min_new_tokens": 18, "bad_words_ids": [[70], [71]],
     "exponential_decay_length_penalty": [1, 1.5], "sequence_bias": [[[70], 50.0]], "forced_eos_token_id": 1,
     "forced_bos_token_id": 70, "encoder_repetition_penalty": 2.0, "num_beams": 2, "do_sample": True,
@@ -55,7 +55,7 @@ def test_no_field_of_the_models_own_generation_config_changes_what_is_drawn(
     [
         Filters(top_k=1),
         Filters(min_p=0.99),
-        Filters(repetition_penalty=9.0),
+        Filters(repetition_penalty=0.01),
         Filters(further={"suppress_tokens": list(range(128))}),
     ],
 )

@@ -75,7 +75,7 @@ def runs(tmp_path, kind):
 
 
 def test_each_method_has_the_same_budget_and_ends_at_its_first_pass(solve, one_in, tmp_path):
-    one_in(10)
+    one_in(16)
     result = solve("--tasks", "1,2,3", "--budget", "12", "--turns", "3")
     assert "discovery@12" in result.stdout
     assert "best-of-n and sdpo: not distinguishable" in result.stdout

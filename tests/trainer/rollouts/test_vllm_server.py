@@ -84,7 +84,7 @@ class VllmServer:
 
     def choice(self, prompt, place):
         draw = random.Random(f"{prompt} {place}")
-        ids = [*(draw.randrange(33, 90) for _ in range(N_TOKENS)), TOKENIZER.eos_token_id]
+        ids = [*(draw.randrange(40, 90) for _ in range(N_TOKENS)), TOKENIZER.eos_token_id]
         names = [f"token_id:{token}" for token in ids]
         logprobs = {
             "tokens": names,

@@ -97,7 +97,7 @@ def test_a_plain_prompt_begins_with_the_tokenizers_own_tokens_and_ends_where_the
     tokenizer = with_own_tokens(single)
     policy = tiny_policy_of(tokenizer)
     (batch,) = plan_batches(policy, ["def f"], max_new_tokens=1, batch_size=1)
-    assert tokenizer.convert_ids_to_tokens(list(batch.token_ids[0])) == [*first, *"defĠf"]
+    assert tokenizer.convert_ids_to_tokens(list(batch.token_ids[0])) == [*first, "def", "Ġf"]
     tokenizer.chat_template = plain_template(tokenizer, MBPP_3SHOT)
     trained = tokenizer.apply_chat_template(
         [{"role": "user", "content": "def f"}], add_generation_prompt=False, return_dict=True
@@ -148,7 +148,7 @@ def test_a_padding_or_end_token_that_only_the_tokenizer_has_is_never_given_to_th
 def test_a_token_of_the_prompts_that_only_the_tokenizer_has_is_one_line(
     model_without, config_file, hashed_grades
 ):
-    folder, message = model_without("template"), r"got '<\|who\|>' with id 261 for a model of 261;"
+    folder, message = model_without("template"), r"got '<\|who\|>' with id 517 for a model of 517;"
     options = parse_options(config_file(model_name_or_path=str(folder)))
     with pytest.raises(ModelError, match=message):
         train("sdpo", options, say=lambda _: None)

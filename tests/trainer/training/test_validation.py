@@ -77,7 +77,7 @@ def test_what_narrows_the_rollouts_narrows_the_sampled_answers_of_an_evaluation_
             max_completion_length=6,
             max_steps=1,
             top_k=3,
-            generation_kwargs={"suppress_tokens": list(range(3, 261))},
+            generation_kwargs={"suppress_tokens": list(range(3, 517))},
         )
     )
     finished = Finished(train("grpo", options, say=lambda _: None))
