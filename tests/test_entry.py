@@ -93,6 +93,7 @@ def test_a_file_that_another_package_wrote_over_is_named_with_its_owner(tmp_path
 # which encoding
 
 
+@pytest.mark.slow
 def test_no_command_ends_in_a_traceback_where_the_terminal_knows_ascii_alone(tmp_path):
     (tmp_path / "größe.yaml").write_text("# für 雪\nmodle: 1\n", encoding="utf-8")
     words = ["eval", "--gold", "--dataset", "embedded/test", "--limit", "2", "--sandbox", "process"]

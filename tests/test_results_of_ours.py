@@ -8,6 +8,7 @@ import pytest
 from scripts.results_page import PAGE, ROWS, written
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_block_prints_what_the_published_rows_say():
     text = PAGE.read_text()

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.turns import in_turn, of_other_turns
+from tests.turns import LONG_IN, in_turn, of_other_turns
 
 
 @pytest.fixture
@@ -65,11 +65,11 @@ def test_only_the_variants_of_long_tests_wait_and_each_test_has_its_own_turn(ten
     assert waiting.isdisjoint(others)
 
 
-def test_long_tests_run_in_one_of_three_turns_with_their_variant_of_that_turn(tenth):
+def test_long_tests_run_in_one_of_a_few_turns_with_their_variant_of_that_turn(tenth):
     whole = [item(f"tests/a.py::test_{x}", "slow", "long") for x in "abcd"]
     variants = [item(f"tests/a.py::test_v[{i}]", "slow", "long") for i in range(20)]
     seen = []
-    for number in range(300, 303):
+    for number in range(300, 300 + LONG_IN):
         tenth(number)
         run = set(whole + variants) - of_other_turns([*whole, *variants])
         seen += sorted({i.nodeid.partition("[")[0] for i in run})
@@ -81,7 +81,7 @@ def test_long_tests_run_in_one_of_three_turns_with_their_variant_of_that_turn(te
 def test_every_variant_of_a_long_test_has_its_turn(tenth, n):
     variants = [item(f"tests/a.py::test_v[{i}]", "slow", "long") for i in range(n)]
     seen = set()
-    for number in range(60, 90):
+    for number in range(60, 60 + 10 * LONG_IN):
         tenth(number)
         seen |= set(variants) - of_other_turns(variants)
     assert seen == set(variants)

@@ -1,7 +1,7 @@
 """Whose turn it is: where SDPO_BENCH_SCALE is below 1, a run takes that share of a long test's variants.
 
 SDPO_BENCH_TURN, a number, says which: each number has the variants after those of the number before, so that all come
-round. Of the tests that are marked `long`, each number has a third. `.ci/run` counts the commits. At a scale of 1,
+round. Of the tests that are marked `long`, each number has a fifth. `.ci/run` counts the commits. At a scale of 1,
 which is the default, everything runs.
 """
 
@@ -11,7 +11,7 @@ from itertools import groupby
 
 TAKES_TURNS = ("slow", "unsloth")
 """Markers of the tests whose variants take turns."""
-LONG_IN = 3
+LONG_IN = 5
 """Turns in which all long tests have run."""
 NEED_EACH_OTHER = "tests/test_docs_run.py::test_a_command_of_the_docs"
 """These lines run in the docs' order, each on what those before it made."""

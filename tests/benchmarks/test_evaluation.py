@@ -39,6 +39,7 @@ def test_a_clock_adds_up():
     assert clock.wall_s > 0
 
 
+@pytest.mark.long
 @pytest.mark.alone
 @pytest.mark.slow
 def test_overhead_is_the_whole_less_its_parts(tiny_folder, tmp_path, monkeypatch):

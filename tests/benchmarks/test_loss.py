@@ -8,6 +8,7 @@ ROUNDING = 3e-6
 """A log-probability of -10 is known to 1e-6 in float32, and so are the factors of the gradient."""
 
 
+@pytest.mark.long
 @pytest.mark.alone
 @pytest.mark.slow
 def test_the_forms_agree_and_ours_holds_less():

@@ -111,6 +111,7 @@ def test_a_short_soak_grows_nothing(monkeypatch):
     assert "nothing grew\n" in run.output or "grew: CPU time\n" in run.output
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.docker
 def test_the_benchmark_measures_every_way(tmp_path):

@@ -94,6 +94,7 @@ def test_annotations_words_and_required_arguments_are_left_alone(source):
     assert edits(source) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_mutant_is_another_text_that_is_still_python(choice, every):
     for mutant in [mutant for mutants in choice.values() for mutant in mutants][::every]:
@@ -230,6 +231,7 @@ def worker(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_worker_says_which_test_kills_and_what_each_test_runs(worker):
     def job(text=None, **more):
         files = {} if text is None else {"pack/double.py": f"def double(x):\n    {text}\n"}

@@ -26,10 +26,13 @@ ESTIMATES = {
     "teacher_kinds": "interval_low",
 }
 
-SOME_IN_PIXELS = [
-    pytest.param(figure.name, marks=() if i % 5 == 0 else pytest.mark.slow)
-    for i, figure in enumerate(FIGURES)
-]
+SOME_DRAWN, SOME_IN_PIXELS = (
+    [
+        pytest.param(figure.name, marks=() if i % every == 0 else pytest.mark.slow)
+        for i, figure in enumerate(FIGURES)
+    ]
+    for every in (3, 5)
+)
 """What each shows is tested on its SVG, the other form of one drawing."""
 
 
@@ -86,7 +89,7 @@ def test_quantities_on_axes_have_units(drawn, name):
     assert all("(" in title or title in plain for title in titles)
 
 
-@pytest.mark.parametrize("name", [figure.name for figure in FIGURES])
+@pytest.mark.parametrize("name", SOME_DRAWN)
 def test_a_picture_has_every_row_and_title(drawn, name, tmp_path):
     (svg,) = save(drawn[name], tmp_path, ["svg"])
     root = ElementTree.parse(svg)  # noqa: S314
@@ -160,6 +163,7 @@ def test_plots_writes_png_and_svg_for_the_runs_asked(recorded, tmp_path):
     assert "a run must be in the results, got 'no-such-run'" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_run_of_one_step_and_one_group_can_be_drawn(tmp_path):
     """Intervals of a single value do not exist; the figure is drawn without them."""
     from analysis.warehouse.warehouse import ingest
@@ -258,6 +262,7 @@ def owned(recorded_copy, tmp_path):
     return [path for each in drawn for path in save(each, tmp_path / "charts", ["html", "svg"])]
 
 
+@pytest.mark.slow
 def test_text_of_a_run_is_no_markup_in_a_page_of_a_figure(owned):
     for path in owned:
         text = path.read_text()

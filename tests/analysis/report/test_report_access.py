@@ -172,6 +172,7 @@ def test_long_and_hostile_output_stays_in_its_place_and_is_shown_as_it_is(open_p
     assert "\u202e" not in shown and "\x1b" not in shown
 
 
+@pytest.mark.long
 def test_pages_of_no_run_one_run_and_fifty_can_be_read(open_page, tmp_path):
     folders = {name: tmp_path / name for name in ("none", "one", "untested", "tested", "fifty")}
     for folder in folders.values():

@@ -96,6 +96,7 @@ def test_fifty_kills_of_writer_and_ingester_lose_nothing_acknowledged(tmp_path, 
     assert acknowledged <= stored
 
 
+@pytest.mark.slow
 def test_an_ingester_killed_at_random_moments_leaves_a_whole_file(recorded_copy, tmp_path, results):
     runs, rng = recorded_copy / "runs", random.Random(3)
     ingest(runs, results)
@@ -114,6 +115,7 @@ def test_an_ingester_killed_at_random_moments_leaves_a_whole_file(recorded_copy,
     assert not list(results.parent.glob(".ingest-*"))
 
 
+@pytest.mark.slow
 def test_writers_ingesters_and_a_reader_at_once(tmp_path, results):
     """Two writers and two ingesters run while a reader keeps the first file open."""
     runs = tmp_path / "runs"

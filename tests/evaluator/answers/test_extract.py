@@ -125,7 +125,7 @@ UNITS = [
     "\t```\n",
     "a.b[",
 ]
-N_QUICK = 5
+N_QUICK = 2
 
 
 @pytest.mark.parametrize(

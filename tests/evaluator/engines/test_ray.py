@@ -96,6 +96,7 @@ def test_the_cluster_gives_the_rows_of_the_local_engine_in_its_order(cluster, ti
     assert content(found) == content(local_batches(work))
 
 
+@pytest.mark.long
 def test_a_node_killed_in_the_middle_costs_nothing_and_doubles_nothing(cluster, tmp_path):
     answers = slow_answers()
     work, told, killed = Work(PROBLEMS, answers), [], []

@@ -273,6 +273,7 @@ def three(tmp_path):
     return [write_run(tmp_path / "runs", label, {1}, 4) for label in ("x", "x", "y")]
 
 
+@pytest.mark.slow
 def test_report_and_plots_take_what_compare_takes(tmp_path, three):
     pytest.importorskip("altair")
     names = ["x,y", f"{three[0]}/final", "y"]

@@ -76,6 +76,7 @@ def test_a_signal_finishes_what_runs_and_ends_with_status_0(number):
             remote.run(numbered(1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["process", pytest.param("docker", marks=pytest.mark.docker)])
 def test_a_server_killed_in_the_middle_of_batches_costs_time_and_no_verdict(backend):
     n, found = 400, []

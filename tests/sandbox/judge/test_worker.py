@@ -83,7 +83,7 @@ COSTLY = [
 @pytest.mark.parametrize(
     ("source", "shipped"),
     [
-        pytest.param(source, shipped, marks=pytest.mark.slow if number % 3 else ())
+        pytest.param(source, shipped, marks=pytest.mark.slow if number % 6 else ())
         for number, (source, *shipped) in enumerate(COSTLY)
     ],
 )

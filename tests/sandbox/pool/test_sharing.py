@@ -250,6 +250,7 @@ def crowded():
     os.sched_setaffinity(0, before)
 
 
+@pytest.mark.slow
 @pytest.mark.alone
 def test_a_starved_program_is_run_again_with_more_time_to_wait(crowded, monkeypatch):
     monkeypatch.setattr(exchange, "STARVATION_FACTOR", 1)
@@ -259,6 +260,7 @@ def test_a_starved_program_is_run_again_with_more_time_to_wait(crowded, monkeypa
     assert crowded.health.n_starved == 1 and crowded.health.n_lost == 0
 
 
+@pytest.mark.slow
 def test_a_program_that_never_ends_times_out_on_a_busy_machine_too(crowded):
     code = "def f(x):\n    while True: pass\n"
     program = Program(code, ("assert f(1) == 2",), ("f",), timeout_s=0.2)

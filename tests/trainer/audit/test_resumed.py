@@ -12,6 +12,7 @@ from trainer.training.train import resume, train
 pytestmark = pytest.mark.usefixtures("hashed_grades")
 
 
+@pytest.mark.slow
 def test_a_resumed_audit_comes_to_what_a_whole_one_does_and_forgets_no_failed_check(
     config_file, tmp_path
 ):

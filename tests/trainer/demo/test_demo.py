@@ -26,6 +26,7 @@ def _contents(folder):
     }
 
 
+@pytest.mark.slow
 def test_a_warm_start_leaves_nothing_where_it_is_interrupted_and_gives_the_same_bytes_again(
     tmp_path,
 ):

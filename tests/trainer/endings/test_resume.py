@@ -99,6 +99,7 @@ def test_a_run_killed_at_its_first_checkpoint_and_at_random_moments_ends_as_if_i
     assert n_killed > n_random / 2
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_sigterm_to_the_command_saves_leaves_with_its_status_and_goes_on(config, tmp_path):

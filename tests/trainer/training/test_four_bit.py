@@ -120,6 +120,7 @@ def test_no_4_bit_layer_may_pack_its_weights_for_a_kernel_without_gradients(tiny
     assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
 
 
+@pytest.mark.slow
 def test_at_the_benchmarks_learning_rate_the_trained_weights_move(run):
     kept = {}
 

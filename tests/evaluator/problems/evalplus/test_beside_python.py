@@ -208,6 +208,7 @@ def test_values_that_lie_about_themselves_are_not_close(read, sandbox):
     ] == []
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_attacks_achieve_nothing_against_closeness(sandbox):
