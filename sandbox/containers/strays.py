@@ -63,7 +63,10 @@ class SocketFolder:
 def _locked_folder() -> tuple[Path, int]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # somebody took it for a stray before it was open
         # A file system without locks: then nobody takes the folder for a stray, nor removes one.
         with contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)

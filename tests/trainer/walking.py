@@ -46,7 +46,7 @@ OF_A_TEACHER: dict[str, list[Any]] = {
     "exclude_self": [False], "strip_thinking": [False], "use_feedback": [False],
     "feedback_only_without_solution": [False], "max_teacher_prompt_tokens": [1, 400],
     "support": ["full", "topk_renormalised", "sampled"], "divergence": ["forward_kl", "reverse_kl"],
-    "alpha": [0.1], "distill_top_k": [1, 261, 1000], "importance_clip": [None, 1.0], "mismatch_clip": [None],
+    "alpha": [0.1], "distill_top_k": [1, 517, 1000], "importance_clip": [None, 1.0], "mismatch_clip": [None],
     "aggregation": ["sequence_mean", "sequence_sum", "sequence_sum_norm", "reference"],
 }  # fmt: skip
 OF_ONE: dict[str, dict[str, list[Any]]] = {

@@ -11,7 +11,7 @@ from evaluator.sampling.generate import generate_rows
 from tests.tiny_model import make_tiny_tokenizer
 
 SHAPE = {
-    "vocab_size": 261, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "vocab_size": 517, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 128, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2,
 }  # fmt: skip
 

@@ -94,6 +94,20 @@ def test_a_folder_that_is_taken_for_a_stray_before_it_is_locked_is_made_again(
     folder.close()
 
 
+def test_a_folder_that_is_taken_for_a_stray_before_it_is_open_is_made_again(temporary, monkeypatch):
+    made, mkdtemp = [], tempfile.mkdtemp
+
+    def sweep_first(**options):
+        made.append(mkdtemp(**options))
+        assert len(made) > 1 or strays.remove_folders() == 1
+        return made[-1]
+
+    monkeypatch.setattr("sandbox.containers.strays.tempfile.mkdtemp", sweep_first)
+    folder = strays.SocketFolder()
+    assert [str(folder.path)] == made[1:] and folder.path.exists()
+    folder.close()
+
+
 def test_a_process_is_gone_when_it_has_ended_and_not_before():
     here = strays.this_process()
     assert not strays.is_gone(here)

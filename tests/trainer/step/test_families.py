@@ -28,7 +28,7 @@ SAME = 1e-4
 """Float32 logits of size 10 over two layers."""
 
 SMALL = {
-    "vocab_size": 261, "hidden_size": 32, "n_embd": 32, "d_model": 32, "word_embed_proj_dim": 32,
+    "vocab_size": 517, "hidden_size": 32, "n_embd": 32, "d_model": 32, "word_embed_proj_dim": 32,
     "num_hidden_layers": 2, "n_layer": 2, "num_layers": 2, "decoder_layers": 2, "encoder_layers": 2,
     "num_attention_heads": 4, "n_head": 4, "num_heads": 4, "decoder_attention_heads": 4,
     "encoder_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "rotary_dim": 8,
