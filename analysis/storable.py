@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, dataclass_transform
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from analysis.task_ids import task_id
@@ -43,6 +43,12 @@ def _refusal(error: ValueError) -> PydanticCustomError:
     return PydanticCustomError("value_error", "{reason}", {"reason": str(error)})
 
 
+def column(description: str, **options: Any) -> Any:  # noqa: ANN401 - as pydantic's Field
+    """Declare a field: what its column holds, with unit and range; `options` are those of pydantic's Field."""
+    return Field(description=description, **options)
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(column,))
 class Row(BaseModel):
     """Something that is stored: frozen, strict about names, safe to write as UTF-8 JSON."""
 
