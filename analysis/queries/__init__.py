@@ -1,6 +1,6 @@
 """One function a question: connection in, rows out. Charts and the command line use the same ones.
 
-Public: `sql.run_query`, `evaluations.leaderboard, eval_curve, comparison, flips, solve_matrix, pass_at_k`,
+Public: `sql.run_query`, `evaluations.eval_curve, comparison, flips, solve_matrix, pass_at_k`,
 `training.reward_curve, failure_classes, audits`, `cost.runs_overview, step_time`.
 """
 
@@ -9,12 +9,11 @@ from analysis.queries.evaluations import (
     comparison,
     eval_curve,
     flips,
-    leaderboard,
     pass_at_k,
     solve_matrix,
     teacher_gap,
 )
-from analysis.queries.sql import NAMES, of_runs, refused, run_query
+from analysis.queries.sql import NAMES, Runs, of_runs, refused, run_query
 from analysis.queries.training import (
     audits,
     failure_classes,
@@ -27,12 +26,12 @@ from analysis.queries.training import (
 
 __all__ = [
     "NAMES",
+    "Runs",
     "audits",
     "comparison",
     "eval_curve",
     "failure_classes",
     "flips",
-    "leaderboard",
     "of_runs",
     "pass_at_k",
     "refused",

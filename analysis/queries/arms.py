@@ -6,9 +6,9 @@ import json
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import duckdb
+from duckdb import DuckDBPyConnection as Connection
 
-from analysis.queries.sql import of_runs
+from analysis.queries.sql import Runs, of_runs
 from analysis.records import RunInfo
 from analysis.render import Result
 from analysis.statistics.conditions import Conditions, conditions, mixed
@@ -45,9 +45,7 @@ def _joined(labels: Sequence[str]) -> str:
     return ",".join(each[:_MOST_LABELS]) + (f" and {more} more" if more > 0 else "")
 
 
-def run_infos(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
-) -> dict[str, RunInfo]:
+def run_infos(connection: Connection, run_ids: Runs = None) -> dict[str, RunInfo]:
     """What each run stores of itself, by its id; the oldest first.
 
     Raises:
@@ -103,9 +101,7 @@ def as_evaluated(
     return Evaluated(shares, repeat, tuple(answers), under)
 
 
-def pooled_by_arm(
-    connection: duckdb.DuckDBPyConnection, query: str, run_ids: Sequence[str] | None
-) -> Result:
+def pooled_by_arm(connection: Connection, query: str, run_ids: Runs) -> Result:
     """Run a query that joins `{arms}`: the training runs with the name of their arm in `series`.
 
     Raises:
@@ -122,9 +118,7 @@ def pooled_by_arm(
     )
 
 
-def series(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
-) -> Mapping[str, str]:
+def series(connection: Connection, run_ids: Runs = None) -> Mapping[str, str]:
     """The name of each training run's arm, by the id of the run.
 
     That is the algorithm where it has one arm, else the labels of the runs.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from duckdb import DuckDBPyConnection as Connection
 
-import duckdb
-
-from analysis.queries.sql import of_runs, run_query
+from analysis.queries.sql import Runs, of_runs, run_query
 from analysis.render import Result
 
 
-def runs_overview(connection: duckdb.DuckDBPyConnection) -> Result:
+def runs_overview(connection: Connection) -> Result:
     """Return one row a run: state, progress, headline."""
     return run_query(
         connection,
@@ -20,9 +18,7 @@ def runs_overview(connection: duckdb.DuckDBPyConnection) -> Result:
     )
 
 
-def step_time(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
-) -> Result:
+def step_time(connection: Connection, run_ids: Runs = None) -> Result:
     """Return the mean time of each phase over all steps; a rare phase counts as often as it comes."""
     return of_runs(
         connection,
@@ -38,9 +34,7 @@ def step_time(
     )
 
 
-def sandbox_latency(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
-) -> Result:
+def sandbox_latency(connection: Connection, run_ids: Runs = None) -> Result:
     """Return the distribution of execution times of each run, at each percentile."""
     return of_runs(
         connection,

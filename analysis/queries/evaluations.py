@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import duckdb
+from duckdb import DuckDBPyConnection as Connection
 
 from analysis.queries.arms import as_evaluated, run_infos, series
-from analysis.queries.sql import of_runs, run_query
+from analysis.queries.sql import Runs, of_runs
 from analysis.records import RunInfo
 from analysis.render import Result
 from analysis.statistics.conditions import differences, listed
@@ -16,14 +16,7 @@ from analysis.statistics.verdict import Arm, judge
 from analysis.task_ids import task_id
 
 
-def leaderboard(connection: duckdb.DuckDBPyConnection) -> Result:
-    """Return the last evaluation of each run, best first."""
-    return run_query(connection, "FROM leaderboard")
-
-
-def eval_curve(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
-) -> Result:
+def eval_curve(connection: Connection, run_ids: Runs = None) -> Result:
     """Return pass@1 of each training run's evaluations, by step; mean@n where completions were sampled."""
     found = of_runs(
         connection,
@@ -40,9 +33,7 @@ def eval_curve(
     )
 
 
-def comparison(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
-) -> Result:
+def comparison(connection: Connection, run_ids: Runs = None) -> Result:
     """Return each policy's last evaluation, with a name and its counts as text.
 
     Where several completions were sampled pass@1 is their mean, as `eval` and `compare` say it, not that of the first.
@@ -58,9 +49,7 @@ def comparison(
     )
 
 
-def solve_matrix(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
-) -> Result:
+def solve_matrix(connection: Connection, run_ids: Runs = None) -> Result:
     """Return a cell a problem and evaluation, of the first run that evaluated on its way.
 
     Of several ways in which it did, such as greedy and sampled, it is the one with most evaluations, else the greedy.
@@ -79,7 +68,7 @@ def solve_matrix(
     )
 
 
-def flips(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None) -> Result:
+def flips(connection: Connection, run_ids: Runs = None) -> Result:
     """Return gained, lost and unchanged problems between two policies' last evaluations.
 
     Two runs of one model are compared with each other, GRPO with SDPO of one seed where there are several; one run,
@@ -160,7 +149,7 @@ def _differences(pair: Mapping[str, Any], infos: Mapping[str, RunInfo]) -> tuple
 
 
 def _tested(
-    connection: duckdb.DuckDBPyConnection, pair: Mapping[str, Any], infos: Mapping[str, RunInfo]
+    connection: Connection, pair: Mapping[str, Any], infos: Mapping[str, RunInfo]
 ) -> tuple[float | None, str | None]:
     """McNemar's p-value of two evaluations; else why the judge of differences would not compare them."""
     arms = []
@@ -187,9 +176,7 @@ def _tested(
     return (None, finding.spoilt) if finding.spoilt else (finding.p, None)
 
 
-def pass_at_k(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
-) -> Result:
+def pass_at_k(connection: Connection, run_ids: Runs = None) -> Result:
     """Return pass@k of each run's last evaluation that has several completions a problem."""
     return of_runs(
         connection,
@@ -208,9 +195,7 @@ def pass_at_k(
     )
 
 
-def teacher_gap(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
-) -> Result:
+def teacher_gap(connection: Connection, run_ids: Runs = None) -> Result:
     """Return what each untrained model gains where something is shown beside the problem."""
     return of_runs(
         connection,

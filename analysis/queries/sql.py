@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import duckdb
+from duckdb import DuckDBPyConnection as Connection
 
 from analysis.journal.journal import StoreError
 from analysis.render import Result, unique, visible
 from analysis.warehouse.state import is_damage
 
+Runs: TypeAlias = Sequence[str] | None
+"""Ids of the runs that a question is about; None for all."""
 NAMES = """(SELECT run_id, label || CASE WHEN count(*) OVER (PARTITION BY label) > 1
                 THEN ' ' || right(run_id, 6) ELSE '' END AS name FROM runs)"""
 """What people call each run, told apart where they call two the same."""
 
 
-def run_query(connection: duckdb.DuckDBPyConnection, query: str) -> Result:
+def run_query(connection: Connection, query: str) -> Result:
     """Run SQL and fetch all rows of its last statement.
 
     Raises:
@@ -69,9 +73,9 @@ def refused(error: duckdb.Error) -> StoreError:
 
 
 def of_runs(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     query: str,
-    run_ids: Sequence[str] | None,
+    run_ids: Runs,
     *,
     column: str = "run_id",
     **values: Sequence[str],

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import duckdb
+from duckdb import DuckDBPyConnection as Connection
 
 from analysis.queries.arms import pooled_by_arm
-from analysis.queries.sql import of_runs
+from analysis.queries.sql import Runs, of_runs
 from analysis.render import Result
 
 _SEEDS = "string_agg(DISTINCT seed::VARCHAR, ', ' ORDER BY seed::VARCHAR)"
 """The seeds that were pooled, as text."""
 
 
-def reward_curve(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 20
-) -> Result:
+def reward_curve(connection: Connection, run_ids: Runs = None, *, n_bins: int = 20) -> Result:
     """Return training reward by bin of steps: the mean over completions, its interval over groups, seeds pooled.
 
     One step has a handful of groups; a bin pools enough of them to show a trend. A run whose completions
@@ -51,9 +49,7 @@ def reward_curve(
     )
 
 
-def sdpo_internals(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 50
-) -> Result:
+def sdpo_internals(connection: Connection, run_ids: Runs = None, *, n_bins: int = 50) -> Result:
     """Return teacher coverage and the `distill/` metrics by bin of steps; equal curves once."""
     found = of_runs(
         connection,
@@ -113,7 +109,7 @@ def _equal(first: Mapping[Any, float], second: Mapping[Any, float]) -> bool:
     )
 
 
-def audits(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None) -> Result:
+def audits(connection: Connection, run_ids: Runs = None) -> Result:
     """Return the largest difference of each audit layer at each step."""
     return of_runs(
         connection,
@@ -125,9 +121,7 @@ def audits(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None 
     )
 
 
-def failure_classes(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 20
-) -> Result:
+def failure_classes(connection: Connection, run_ids: Runs = None, *, n_bins: int = 20) -> Result:
     """Return how training completions end, by bin of steps; an imported log does not tell."""
     return of_runs(
         connection,
@@ -145,9 +139,7 @@ def failure_classes(
     )
 
 
-def signal(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None, *, n_bins: int = 20
-) -> Result:
+def signal(connection: Connection, run_ids: Runs = None, *, n_bins: int = 20) -> Result:
     """Return the share of groups with equal rewards, seeds of an arm pooled, with Wilson intervals."""
     return pooled_by_arm(
         connection,
@@ -169,9 +161,7 @@ def signal(
     )
 
 
-def teacher_kinds(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
-) -> Result:
+def teacher_kinds(connection: Connection, run_ids: Runs = None) -> Result:
     """Return reward by what the teacher was shown: the mean over completions, its interval over groups.
 
     A group's completions share their problem: each counts by its distance from the mean, summed within its
@@ -196,9 +186,7 @@ def teacher_kinds(
     )
 
 
-def token_divergence(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
-) -> Result:
+def token_divergence(connection: Connection, run_ids: Runs = None) -> Result:
     """Return the sampled tokens of the completion on which teacher and student differ most."""
     return of_runs(
         connection,

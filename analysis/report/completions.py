@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import duckdb
+from duckdb import DuckDBPyConnection as Connection
 
-from analysis.queries import of_runs
+from analysis.queries import Runs, of_runs
 from analysis.render import Result
 from analysis.report.markup import count
 
@@ -38,9 +37,7 @@ class Completions:
         return self.n_rollouts + self.n_evaluated + self.n_other
 
 
-def completions(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None
-) -> Completions:
+def completions(connection: Connection, run_ids: Runs) -> Completions:
     """Return the completions for the browser.
 
     Raises:
@@ -64,8 +61,8 @@ def completions(
 
 
 def _kept(
-    connection: duckdb.DuckDBPyConnection,
-    run_ids: Sequence[str] | None,
+    connection: Connection,
+    run_ids: Runs,
     last: str,
     *,
     share: float,

@@ -7,13 +7,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
-import duckdb
+from duckdb import DuckDBPyConnection as Connection
 
 from analysis import queries
 from analysis.installation import install_command
 from analysis.journal.journal import StoreError
+from analysis.queries import Runs
 from analysis.render import Result, make_folder, unique, visible, written_whole
 from analysis.words import word
 
@@ -21,22 +22,12 @@ if TYPE_CHECKING:
     import altair
 
 
-class Query(Protocol):
-    """A question about some runs, or all."""
-
-    def __call__(
-        self, connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
-    ) -> Result:
-        """Return the rows that the figure shows."""
-        ...
-
-
 @dataclass(frozen=True)
 class Figure:
     """One figure: its file name, the rows it shows, and the function of `charts` that draws them."""
 
     name: str
-    query: Query
+    query: Callable[[Connection, Runs], Result]
     chart: str
     settings: tuple[str, ...] = ()
     """Columns whose values must agree within a figure: each combination gets one of its own."""
@@ -93,9 +84,9 @@ class Drawn:
 
 
 def draw(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     figures: Sequence[Figure],
-    run_ids: Sequence[str] | None = None,
+    run_ids: Runs = None,
 ) -> list[Drawn]:
     """Draw the figures that have rows.
 

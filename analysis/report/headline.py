@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-import duckdb
+from duckdb import DuckDBPyConnection as Connection
 
 from analysis.queries.arms import arm_names, as_evaluated, run_infos
-from analysis.queries.sql import of_runs
+from analysis.queries.sql import Runs, of_runs
 from analysis.report.markup import count
 from analysis.statistics.conditions import differences, mixed
 from analysis.statistics.verdict import Arm, Evaluated, Finding, judge
@@ -35,9 +35,7 @@ class _Policy:
         return self.evaluated.conditions.algorithm
 
 
-def headline(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None = None
-) -> tuple[str, list[Finding]]:
+def headline(connection: Connection, run_ids: Runs = None) -> tuple[str, list[Finding]]:
     """Return what the last evaluations show as a few sentences, and the findings behind them."""
     policies, n_board = _policies(connection, run_ids)
     if not policies:
@@ -163,9 +161,7 @@ def _alike(one: _Policy, other: _Policy) -> bool:
     return not mixed([one.evaluated.conditions, other.evaluated.conditions])
 
 
-def _policies(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None
-) -> tuple[list[_Policy], int]:
+def _policies(connection: Connection, run_ids: Runs) -> tuple[list[_Policy], int]:
     """The last evaluation of each run with its passes, best first; and how many there are, comparable or not."""
     board = of_runs(
         connection,

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
+from duckdb import DuckDBPyConnection as Connection
 
 from analysis import queries
 from analysis.journal.journal import is_being_written
@@ -38,8 +38,8 @@ _NO_RUN = "No run is recorded. `sdpo-bench demo` makes a first set, `sdpo-bench 
 
 
 def build_report(
-    connection: duckdb.DuckDBPyConnection,
-    run_ids: Sequence[str] | None = None,
+    connection: Connection,
+    run_ids: queries.Runs = None,
     *,
     refresh_s: int | None = None,
     notes: Sequence[str] = (),
@@ -97,9 +97,7 @@ def _file(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
 
 
-def _run_rows(
-    connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str] | None
-) -> list[dict[str, Any]]:
+def _run_rows(connection: Connection, run_ids: queries.Runs) -> list[dict[str, Any]]:
     """The runs with their states and configurations."""
     return queries.of_runs(
         connection,
