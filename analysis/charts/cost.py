@@ -10,8 +10,8 @@ from analysis.charts.style import (
     algorithm,
     canvas,
     finish,
+    log_axis,
     percent,
-    powers_of_ten,
     records,
     seeds,
     span,
@@ -46,8 +46,7 @@ def sandbox_latency(result: Result) -> alt.TopLevelMixin:
         "x": alt.X(
             "wall_ms:Q",
             title="wall-clock time of an execution (milliseconds)",
-            scale=alt.Scale(type="log"),
-            axis=alt.Axis(values=powers_of_ten([row["wall_ms"] for row in rows]), format=",.3~f"),
+            **log_axis([row["wall_ms"] for row in rows], ",.3~f"),
         ),
         "y": percent("fraction", "executions at most that long (%)"),
         "color": algorithm(rows),
@@ -76,7 +75,6 @@ def bench_growth(result: Result) -> alt.TopLevelMixin:
         for row in records(result)
         for column, (name, scale) in shown.items()
     ]
-    ticks = powers_of_ten([row["seconds"] for row in rows])
     chart = (
         canvas(rows)
         .mark_line(point=True, strokeWidth=2.2)
@@ -84,16 +82,12 @@ def bench_growth(result: Result) -> alt.TopLevelMixin:
             x=alt.X(
                 "n_rollouts:Q",
                 title="rollouts in the results (count)",
-                scale=alt.Scale(type="log"),
-                axis=alt.Axis(
-                    values=powers_of_ten([row["n_rollouts"] for row in rows]), format=","
-                ),
+                **log_axis([row["n_rollouts"] for row in rows], ","),
             ),
             y=alt.Y(
                 "seconds:Q",
                 title="wall-clock time (seconds)",
-                scale=alt.Scale(type="log"),
-                axis=alt.Axis(values=ticks, format="~g"),
+                **log_axis([row["seconds"] for row in rows], "~g"),
             ),
             color=alt.Color("work:N", title=None, scale=alt.Scale(range=OUTCOME_COLOURS)),
         )

@@ -11,6 +11,8 @@ from analysis.charts.style import (
     Rows,
     algorithm,
     canvas,
+    ends,
+    estimates,
     finish,
     percent,
     records,
@@ -36,28 +38,18 @@ def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
     base = canvas(rows).encode(x=step_axis("position", rows), color=algorithm(rows))
     y = percent("pass_at_1", "pass@1 (% of problems)", zero=False)
     layers = [
-        base.mark_rule(opacity=0.3 if several else 0.55, strokeWidth=1.5).encode(
-            y=percent("interval_low", "pass@1 (% of problems)", zero=False), y2="interval_high:Q"
-        ),
+        base.mark_rule(opacity=0.3 if several else 0.55, strokeWidth=1.5).encode(**ends(y)),
         base.mark_line(strokeWidth=1 if several else 2.2, opacity=0.4 if several else 1).encode(
             y=y, detail="run_id:N", strokeDash=series(rows)
         ),
         base.mark_point(filled=True, size=30 if several else 60, opacity=1).encode(y=y, **TIP),
     ]
     if several:
-        mean = percent("pass_at_1", "pass@1 (% of problems)", zero=False).aggregate("mean")
-        thick = (
-            canvas(_of_every_run(rows))
-            .mark_line(strokeWidth=3)
-            .encode(
-                x=step_axis("step", rows),
-                y=mean,
-                color=algorithm(rows),
-                detail="series:N",
-                strokeDash=series(rows),
-            )
+        means = canvas(_of_every_run(rows)).encode(
+            x=step_axis("step", rows), y=y.aggregate("mean"), color=algorithm(rows)
         )
-        layers.append(thick)
+        thick = means.mark_line(strokeWidth=3)
+        layers.append(thick.encode(detail="series:N", strokeDash=series(rows)))
     sampled = any(row["n_answers"] != row["n"] for row in rows)
     return finish(
         alt.layer(*layers),
@@ -152,11 +144,7 @@ def pass_at_k(result: Result) -> alt.TopLevelMixin:
     y = percent("pass_at_k", "pass@k (% of problems)", zero=False)
     return finish(
         alt.layer(
-            base.mark_area(opacity=0.12).encode(
-                y=percent("interval_low", "pass@k (% of problems)", zero=False),
-                y2="interval_high:Q",
-                strokeDash=SOLID,
-            ),
+            base.mark_area(opacity=0.12).encode(**ends(y), strokeDash=SOLID),
             base.mark_line(strokeWidth=2.2).encode(y=y),
             base.mark_point(filled=True, size=40, opacity=1).encode(y=y, **TIP),
         ),
@@ -184,13 +172,7 @@ def comparison(result: Result) -> alt.TopLevelMixin:
         x="pass_at_1:Q", text="counts:N"
     )
     return finish(
-        alt.layer(
-            base.mark_rule(strokeWidth=2.5).encode(
-                x=alt.X("interval_low:Q", title="pass@1 (% of problems)"), x2="interval_high:Q"
-            ),
-            base.mark_point(filled=True, size=90, opacity=1).encode(x=x, **TIP),
-            label,
-        ),
+        estimates(base, x, width=2.5, size=90) + label,
         "Every policy's last evaluation",
         f"n = {span(rows, 'n')} problems; {seeds(rows)}; bars: 95 % Wilson interval",
         "intervals that overlap do not decide a comparison: the paired test on flips does",
@@ -232,18 +214,10 @@ def teacher_gap(result: Result) -> alt.TopLevelMixin:
                 scale=alt.Scale(range=["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#6b7280"]),
             ),
         )
-        x = alt.X("difference:Q", title=title)
-        panels.append(
-            alt.layer(
-                base.mark_rule(strokeWidth=2).encode(
-                    x=alt.X("interval_low:Q", title=title), x2="interval_high:Q"
-                ),
-                base.mark_point(filled=True, size=60, opacity=1).encode(x=x, **TIP),
-                canvas([{"zero": 0}], width=190, height=height)
-                .mark_rule(color=INK, strokeDash=[3, 3])
-                .encode(x=alt.X("zero:Q", title=title)),
-            )
-        )
+        zero = canvas([{"zero": 0}], width=190, height=height)
+        zero = zero.mark_rule(color=INK, strokeDash=[3, 3])
+        zero = zero.encode(x=alt.X("zero:Q", title=title))
+        panels.append(estimates(base, alt.X("difference:Q", title=title)) + zero)
     return finish(
         alt.hconcat(*panels),
         "What a model gains before training where something is shown beside the problem",

@@ -99,6 +99,12 @@ def _whole_ticks(steps: list[float]) -> list[int]:
     return list(range(-(-low // gap) * gap, high + 1, gap))
 
 
+def log_axis(values: list[float], form: str) -> dict[str, Any]:
+    """Settings of a log axis over some values, with its ticks at powers of ten."""
+    axis = alt.Axis(values=powers_of_ten(values), format=form)
+    return {"scale": alt.Scale(type="log"), "axis": axis}
+
+
 def powers_of_ten(values: list[float]) -> list[float]:
     """Powers of ten that enclose the positive ones of some values: the ticks of a log axis."""
     positive = [value for value in values if value > 0] or [1.0]
@@ -109,6 +115,27 @@ def powers_of_ten(values: list[float]) -> list[float]:
 def percent(field: str, title: str, *, zero: bool = True) -> alt.Y:
     """Axis of a fraction, shown in percent."""
     return alt.Y(f"{field}:Q", title=title, axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=zero))
+
+
+def ends(of: alt.X | alt.Y) -> dict[str, Any]:
+    """Both ends of the interval of an estimate, on the estimate's axis."""
+    low = of.copy(deep=False)
+    low.shorthand = "interval_low:Q"
+    name = "x" if isinstance(of, alt.X) else "y"
+    return {name: low, f"{name}2": "interval_high:Q"}
+
+
+def estimates(base: alt.Chart, x: alt.X, *, width: float = 2, size: int = 60) -> alt.LayerChart:
+    """Estimates as points on lines that are their intervals."""
+    points = base.mark_point(filled=True, size=size, opacity=1).encode(x=x, **TIP)
+    return base.mark_rule(strokeWidth=width).encode(**ends(x)) + points
+
+
+def curves(rows: Rows, y: alt.Y) -> alt.LayerChart:
+    """A line over the steps for each arm, in the band of its interval."""
+    base = canvas(rows).encode(x=step_axis("step", rows), color=algorithm(rows), detail="series:N")
+    lines = base.mark_line(strokeWidth=2.2).encode(y=y, strokeDash=series(rows))
+    return base.mark_area(opacity=0.15).encode(**ends(y)) + lines + spots(base.encode(y=y))
 
 
 def algorithm(rows: Rows, *, legend: bool = True) -> alt.Color:

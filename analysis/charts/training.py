@@ -14,13 +14,14 @@ from analysis.charts.style import (
     Rows,
     algorithm,
     canvas,
+    curves,
+    estimates,
     finish,
     percent,
     powers_of_ten,
     records,
     seed,
     seeds,
-    series,
     span,
     spots,
     step_axis,
@@ -37,7 +38,6 @@ _CODE_FONT = "Liberation Mono, DejaVu Sans Mono, monospace"
 def training_reward(result: Result) -> alt.TopLevelMixin:
     """Draw training reward over steps; rows of `queries.reward_curve`."""
     rows = tipped(records(result), "series", "step", "reward_mean", "n_completions", "n_groups")
-    base = canvas(rows).encode(x=step_axis("step", rows), color=algorithm(rows), detail="series:N")
     y = alt.Y("reward_mean:Q", title="mean reward (points)", scale=alt.Scale(zero=False))
     sampled = any(row["n_completions"] for row in rows)
     n = (
@@ -46,14 +46,7 @@ def training_reward(result: Result) -> alt.TopLevelMixin:
         else "as the log gives it"
     )
     return finish(
-        alt.layer(
-            base.mark_area(opacity=0.15).encode(
-                y=alt.Y("interval_low:Q", title="mean reward (points)"),
-                y2="interval_high:Q",
-            ),
-            base.mark_line(strokeWidth=2.2).encode(y=y, strokeDash=series(rows)),
-            spots(base.encode(y=y)),
-        ),
+        curves(rows, y),
         "Reward in training",
         f"{n}; {seeds(rows)}",
         "seeds of equal settings pooled; bands: 95 % interval of the mean, over groups: a group shares its problem",
@@ -159,18 +152,8 @@ def failure_classes(result: Result) -> alt.TopLevelMixin:
 def signal(result: Result) -> alt.TopLevelMixin:
     """Draw the share of groups without a signal for GRPO; rows of `queries.signal`."""
     rows = tipped(records(result), "series", "step", "flat_fraction", "n_groups")
-    base = canvas(rows).encode(x=step_axis("step", rows), color=algorithm(rows), detail="series:N")
-    title = "groups of equal rewards (%)"
-    y = percent("flat_fraction", title)
     return finish(
-        alt.layer(
-            base.mark_area(opacity=0.15).encode(
-                y=percent("interval_low", title),
-                y2="interval_high:Q",
-            ),
-            base.mark_line(strokeWidth=2.2).encode(y=y, strokeDash=series(rows)),
-            spots(base.encode(y=y)),
-        ),
+        curves(rows, percent("flat_fraction", "groups of equal rewards (%)")),
         "Groups that teach GRPO nothing",
         f"n = {span(rows, 'n_groups')} groups a point; {seeds(rows)}",
         "all completions of such a group got one reward; seeds of equal settings pooled; bands: 95 % Wilson interval",
@@ -188,12 +171,7 @@ def teacher_kinds(result: Result) -> alt.TopLevelMixin:
     )
     x = alt.X("reward_mean:Q", title="mean reward (points)", scale=alt.Scale(zero=True))
     return finish(
-        alt.layer(
-            base.mark_rule(strokeWidth=2).encode(
-                x=alt.X("interval_low:Q", title="mean reward (points)"), x2="interval_high:Q"
-            ),
-            base.mark_point(filled=True, size=60, opacity=1).encode(x=x, **TIP),
-        ),
+        estimates(base, x),
         "Reward by what the teacher was shown",
         f"n = {sum(row['n'] for row in rows):,} completions; {seeds(rows)}",
         "bars: 95 % interval of the mean, over groups: a group shares its problem",
