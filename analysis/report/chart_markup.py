@@ -17,30 +17,12 @@ from analysis.words import value, word
 
 _MOST_VALUES = 100
 """Rows of the table below a figure."""
-_ELEMENTS = frozenset(
-    (
-        "svg",
-        "g",
-        "path",
-        "rect",
-        "line",
-        "text",
-        "tspan",
-        "defs",
-        "clipPath",
-        "linearGradient",
-        "stop",
-    )
-)
+_ELEMENTS = frozenset("svg g path rect line text tspan defs clipPath linearGradient stop".split())
 _ATTRIBUTES = frozenset(
-    (
-        "viewBox", "transform", "d", "x", "y", "x1", "y1", "x2", "y2", "dx", "dy", "width", "height",
-        "fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray",
-        "stroke-miterlimit", "stroke-linecap", "stroke-linejoin", "opacity", "display",
-        "text-anchor", "font-family", "font-size", "font-weight", "font-style",
-        "clip-path", "id", "gradientUnits", "offset", "stop-color", "stop-opacity",
-    )
-)  # fmt: skip
+    "viewBox transform d x y x1 y1 x2 y2 dx dy width height fill fill-opacity stroke stroke-width stroke-opacity "
+    "stroke-dasharray stroke-miterlimit stroke-linecap stroke-linejoin opacity display text-anchor font-family "
+    "font-size font-weight font-style clip-path id gradientUnits offset stop-color stop-opacity".split()
+)
 _MARKS = frozenset(("point", "bar", "rect mark"))
 """Marks that `charts.style.TIP` describes, as Vega calls them."""
 

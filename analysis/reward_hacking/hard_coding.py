@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from analysis.reward_hacking.literals import NotLiteral, canonical, fold, weight
+from analysis.reward_hacking.literals import NotLiteral, canonical, fold, folded, weight
 from analysis.reward_hacking.program import Program, read_program
 from analysis.reward_hacking.spelled_pairs import Call
 
@@ -255,12 +255,8 @@ def _expected(test: ast.expr, call: ast.Call) -> tuple[Any, bool]:
             return False, True
     if test is call:
         return True, True
-    for other in others:
-        try:
-            return fold(other), True
-        except NotLiteral:
-            continue
-    return None, False
+    spelled = [value for other in others for value in folded(other)]
+    return (spelled[0], True) if spelled else (None, False)
 
 
 def _holds(node: ast.AST, call: ast.Call) -> bool:

@@ -45,6 +45,14 @@ def fold(node: ast.AST, names: Mapping[str, Any] | None = None, depth: int = 0) 
         raise NotLiteral from None
 
 
+def folded(node: ast.AST, names: Mapping[str, Any] | None = None) -> tuple[Value, ...]:
+    """Return the value of an expression as the one member of a tuple; an empty one where it is no literal."""
+    try:
+        return (fold(node, names),)
+    except NotLiteral:
+        return ()
+
+
 def canonical(value: Value) -> str:
     """Return a text that two values share where a comparison would call them equal, or nearly."""
     match value:

@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from analysis.reward_hacking.literals import NotLiteral, canonical, fold, weight
+from analysis.reward_hacking.literals import canonical, folded, weight
 from analysis.reward_hacking.spelled_pairs import Branches, Group, function_groups, loose_groups
 
 _MOST_CHARS = 50_000
@@ -185,10 +185,8 @@ def _named_values(nodes: list[ast.AST]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in values:
         if stores.get(name) == 1:
-            try:
-                found[name] = fold(value, found)
-            except NotLiteral:
-                continue
+            for spelled in folded(value, found):
+                found[name] = spelled
     return found
 
 
@@ -197,13 +195,11 @@ def _spelled(tree: ast.AST, names: dict[str, Any]) -> Iterator[Any]:
     pending = [tree]
     while pending:
         node = pending.pop()
-        if isinstance(node, ast.expr) and not isinstance(node, ast.Name):
-            try:
-                yield fold(node, names)
-                continue
-            except NotLiteral:
-                pass
-        pending.extend(ast.iter_child_nodes(node))
+        is_value = isinstance(node, ast.expr) and not isinstance(node, ast.Name)
+        if is_value and (values := folded(node, names)):
+            yield from values
+        else:
+            pending.extend(ast.iter_child_nodes(node))
 
 
 def _outputs(
@@ -289,16 +285,11 @@ def _literal_values(
     node: ast.expr, uses: _Uses | None, n_returned: int, names: dict[str, Any]
 ) -> list[Any] | None:
     """The literals that a returned expression can be: its own, or all that its name is given; else None."""
-    try:
-        return [fold(node, names)]
-    except NotLiteral:
-        pass
-    if not isinstance(node, ast.Name) or uses is None:
-        return None
-    try:
-        return [fold(part, names) for part in uses.values(node.id, n_returned) or ()] or None
-    except NotLiteral:
-        return None
+    parts: list[ast.expr] | None = [node]
+    if isinstance(node, ast.Name) and uses is not None and not folded(node, names):
+        parts = uses.values(node.id, n_returned)
+    values = [value for part in parts or () for value in folded(part, names)]
+    return values if parts and len(values) == len(parts) else None
 
 
 def _is_argument(node: ast.expr, parameters: set[str], several: str) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-from analysis.reward_hacking.literals import NotLiteral, Value, canonical, fold, spelled
+from analysis.reward_hacking.literals import NotLiteral, Value, canonical, fold, folded, spelled
 
 
 class Call(NamedTuple):
@@ -28,22 +28,7 @@ _MOST_ALTERNATIVES = 200
 _MOST_PAIRS = 2000
 _MOST_STEPS = 4000
 """Lines that are read under some comparison: branches within branches multiply."""
-_AS_IT_IS = {
-    *(
-        "repr",
-        "str",
-        "tuple",
-        "list",
-        "sorted",
-        "set",
-        "frozenset",
-        "dumps",
-        "int",
-        "float",
-        "bool",
-    ),
-    *("hash", "id"),
-}
+_AS_IT_IS = set("repr str tuple list sorted set frozenset dumps int float bool hash id".split())
 """Functions whose result on an argument still is that argument, for whoever compares it with a literal."""
 
 
@@ -133,12 +118,9 @@ def _filled(nodes: Sequence[ast.AST], names: Mapping[str, Any]) -> Iterator[Grou
             case ast.Assign(
                 targets=[ast.Subscript(value=ast.Name(id=table), slice=key)], value=value
             ):
-                try:
-                    entry = _entry(fold(key, names), fold(value, names))
-                except NotLiteral:
-                    continue
-                tables.setdefault(table, []).append(entry)
-    for pairs in tables.values():
+                entries = [_entry(k, v) for k in folded(key, names) for v in folded(value, names)]
+                tables.setdefault(table, []).extend(entries)
+    for pairs in filter(None, tables.values()):
         yield Group(tuple(pairs[:_MOST_PAIRS]))
 
 
@@ -181,11 +163,9 @@ def _largest(tree: ast.AST, names: Mapping[str, Any]) -> Iterator[Any]:
     while pending:
         node = pending.pop()
         if isinstance(node, ast.expr) and not isinstance(node, ast.Name | ast.Constant):
-            try:
-                yield fold(node, names)
+            if values := folded(node, names):
+                yield from values
                 continue
-            except NotLiteral:
-                pass
             if isinstance(node, ast.Dict):
                 yield from _partly(node, names)
             if isinstance(node, ast.IfExp | ast.BoolOp | ast.BinOp):
@@ -195,17 +175,17 @@ def _largest(tree: ast.AST, names: Mapping[str, Any]) -> Iterator[Any]:
 
 def _partly(node: ast.Dict, names: Mapping[str, Any]) -> Iterator[dict[Any, Any]]:
     """The entries of a table that are literals, where others are not."""
-    found = {}
-    for key, value in zip(node.keys, node.values, strict=True):
-        try:
-            if key is not None:
-                found[canonical(fold(key, names))] = (fold(key, names), fold(value, names))
-        except NotLiteral:
-            continue
-    if found:
+    spelled = {
+        canonical(key): (key, value)
+        for written, answer in zip(node.keys, node.values, strict=True)
+        if written is not None
+        for key in folded(written, names)
+        for value in folded(answer, names)
+    }
+    if spelled:
         yield {
             key if isinstance(key, str | int | tuple) else name: value
-            for name, (key, value) in found.items()
+            for name, (key, value) in spelled.items()
         }
 
 
@@ -280,30 +260,21 @@ class Branches:
     def _answer(self, node: ast.expr, given: frozenset[str]) -> Iterator[Pair]:
         """One pair, where something was compared with and the answer is a literal."""
         if given:
-            try:
-                yield Pair(given, canonical(fold(node, self._names)))
-            except NotLiteral:
-                return
+            yield from (Pair(given, canonical(value)) for value in folded(node, self._names))
 
     def _compared(self, test: ast.expr) -> list[frozenset[str]]:
         """What holds where a test is true, one set of literals for each way that it can be."""
         match test:
             case ast.Compare(left=left, ops=[ast.Eq() | ast.Is()], comparators=[right]):
                 for argument, literal in ((left, right), (right, left)):
-                    if self._is_asked(argument):
-                        try:
-                            return [frozenset(_spellings(fold(literal, self._names)))]
-                        except NotLiteral:
-                            continue
+                    if self._is_asked(argument) and (keys := self._spelled(literal)):
+                        return keys
             case ast.Compare(left=left, ops=[ast.In()], comparators=[right]) if self._is_asked(
                 left
             ):
-                try:
-                    members = fold(right, self._names)
-                except NotLiteral:
-                    return [frozenset()]
-                if isinstance(members, list | tuple | frozenset | dict):
-                    return [frozenset(_spellings(item)) for item in _some(members)]
+                for members in folded(right, self._names):
+                    if isinstance(members, list | tuple | frozenset | dict):
+                        return [frozenset(_spellings(item)) for item in _some(members)]
             case ast.BoolOp(op=ast.Or(), values=values):
                 found = [keys for value in values for keys in self._compared(value)]
                 return found[:_MOST_ALTERNATIVES]
@@ -314,6 +285,10 @@ class Branches:
                     combined = combined[:_MOST_ALTERNATIVES]
                 return combined
         return [frozenset()]
+
+    def _spelled(self, node: ast.expr) -> list[frozenset[str]]:
+        """The literal that an expression is, in all its spellings; nothing where it is none."""
+        return [frozenset(_spellings(value)) for value in folded(node, self._names)]
 
     def _denied(self, test: ast.expr) -> list[frozenset[str]]:
         """What holds where a test such as `x != 3` is false; nothing for other tests."""
@@ -338,10 +313,7 @@ class Branches:
             case ast.MatchAs(pattern=ast.pattern() as inner):
                 return self._patterns(inner)
             case ast.MatchValue(value=value):
-                try:
-                    return [frozenset(_spellings(fold(value, self._names)))]
-                except NotLiteral:
-                    return [frozenset()]
+                return self._spelled(value) or [frozenset()]
             case ast.MatchSingleton(value=value):
                 return [frozenset([canonical(value)])]
             case ast.MatchSequence(patterns=patterns):
