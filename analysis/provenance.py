@@ -286,10 +286,7 @@ def _git(root: Path, *arguments: str) -> str | None:
     """Output of one git command; None where it fails or git is absent."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments],
-            capture_output=True,
-            check=True,
-            timeout=20,
+            ["git", "-C", str(root), *arguments], capture_output=True, check=True, timeout=20
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -199,10 +199,7 @@ def token_divergence(result: Result) -> alt.TopLevelMixin:
         **TIP,
     )
     texts = base.mark_text(align="left", font=_CODE_FONT, fontSize=11.5).encode(
-        x=alt.X("text_start:Q", axis=None, scale=chars),
-        y=y,
-        text="shown:N",
-        color=alt.value(INK),
+        x=alt.X("text_start:Q", axis=None, scale=chars), y=y, text="shown:N", color=alt.value(INK)
     )
     return finish(
         alt.layer(marks, texts),

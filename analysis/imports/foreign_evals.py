@@ -54,12 +54,7 @@ class Answer(NamedTuple):
 
 
 def evaluation(
-    eval_id: str,
-    answers: Iterable[Answer],
-    *,
-    label: str,
-    dataset: str,
-    decoding: str = _UNSAID,
+    eval_id: str, answers: Iterable[Answer], *, label: str, dataset: str, decoding: str = _UNSAID
 ) -> Iterable[Record]:
     """Yield the rows of one evaluation: each answer, then the summary of the first ones."""
     seen: dict[TaskId, int] = {}

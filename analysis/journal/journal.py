@@ -29,14 +29,7 @@ from pydantic import ValidationError
 
 from analysis.journal.durable import open_file, sync_folder, write_durably
 from analysis.journal.lines import HEADER_TABLE, encode
-from analysis.records import (
-    SCHEMA_VERSION,
-    Record,
-    Rewind,
-    RunInfo,
-    RunState,
-    SegmentHeader,
-)
+from analysis.records import SCHEMA_VERSION, Record, Rewind, RunInfo, RunState, SegmentHeader
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,199}")
 _SEQUENCE = re.compile(rb'"sequence": ?(\d{1,15})\b')

@@ -13,12 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from analysis.journal.durable import sync_folder, write_durably
-from analysis.journal.journal import (
-    StoreError,
-    checked_run_id,
-    lock_run,
-    next_sequence,
-)
+from analysis.journal.journal import StoreError, checked_run_id, lock_run, next_sequence
 from analysis.journal.lines import HEADER_TABLE, encode
 from analysis.records import SCHEMA_VERSION, Record, RunInfo, SegmentHeader
 
@@ -26,11 +21,7 @@ _LONG_AGO_S = 60
 
 
 def write_restored(
-    runs_dir: Path,
-    info: RunInfo,
-    rows: Iterable[tuple[int, Record]],
-    *,
-    host: str = "restored",
+    runs_dir: Path, info: RunInfo, rows: Iterable[tuple[int, Record]], *, host: str = "restored"
 ) -> int:
     """Write `runs_dir/<run_id>/` with run.json and one segment an attempt; returns the number of rows.
 

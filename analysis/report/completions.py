@@ -60,13 +60,7 @@ def completions(connection: Connection, run_ids: Runs) -> Completions:
     return Completions(rows, n_rollouts, n_kept, n_evaluated, n_evaluated_kept, n_other)
 
 
-def _kept(
-    connection: Connection,
-    run_ids: Runs,
-    last: str,
-    *,
-    share: float,
-) -> Result:
+def _kept(connection: Connection, run_ids: Runs, last: str, *, share: float) -> Result:
     """The completions of a page: of training a share (0..1) of the steps of all runs, evenly, and at least one."""
     up_to = f"floor(place * {share!r}::DOUBLE + {1 - share + 1e-9!r}::DOUBLE)"
     return of_runs(

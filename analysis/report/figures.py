@@ -83,11 +83,7 @@ class Drawn:
     chart: altair.TopLevelMixin
 
 
-def draw(
-    connection: Connection,
-    figures: Sequence[Figure],
-    run_ids: Runs = None,
-) -> list[Drawn]:
+def draw(connection: Connection, figures: Sequence[Figure], run_ids: Runs = None) -> list[Drawn]:
     """Draw the figures that have rows.
 
     Raises:

@@ -6,7 +6,6 @@ DuckDB parses the rows, a batch at a time, so that memory does not grow with the
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,24 +22,15 @@ class Replaces(Exception):
     """A row replaces or undoes one of the base, which is only read."""
 
 
-@dataclass(frozen=True)
-class Base:
-    """A results file, attached for reading, that the rows being loaded continue."""
-
-    alias: str
-    split: frozenset[str]
-    """Runs that are loaded now and have rows in the base too."""
-
-
 class Batch:
     """Rows on their way into the warehouse: one temporary file a table, merged when there is enough."""
 
     def __init__(
-        self, connection: DuckDBPyConnection, staging: Path, base: Base | None = None
+        self, connection: DuckDBPyConnection, staging: Path, split: frozenset[str] | None = None
     ) -> None:
-        """Stage in a folder; with `base`, refuse rows that replace some of it."""
+        """Stage in a folder; refuse rows that replace some of the base's of the runs of `split`."""
         self.connection = connection
-        self._base = base
+        self._split = split
         self._folder = staging / "rows"
         self._files: dict[str, BinaryIO] = {}
         self._longest = 0
@@ -87,8 +77,8 @@ class Batch:
             [str(rows)],
         )
         key = ", ".join(f'"{name}"' for name in table.key)
-        if self._base and self._base.split:
-            self._refuse_replacing(table, key, self._base)
+        if self._split:
+            self._refuse_replacing(table, key, self._split)
         same = " AND ".join(f'old."{name}" = staged."{name}"' for name in table.key)
         staged_same = " AND ".join(f'staged."{name}" = last."{name}"' for name in table.key)
         self.connection.execute(
@@ -103,12 +93,12 @@ class Batch:
         )
         self.connection.execute("DROP TABLE staged")
 
-    def _refuse_replacing(self, table: Table, key: str, base: Base) -> None:
+    def _refuse_replacing(self, table: Table, key: str, split: frozenset[str]) -> None:
         """Stop where a staged row has the key of a row of the base."""
         found = self.connection.execute(
-            f"""SELECT 1 FROM {base.alias}.main."{table.name}" SEMI JOIN staged USING ({key})
+            f"""SELECT 1 FROM base.main."{table.name}" SEMI JOIN staged USING ({key})
                 WHERE run_id IN (SELECT unnest($1)) LIMIT 1""",  # noqa: S608 - our own names
-            [sorted(base.split)],
+            [sorted(split)],
         ).fetchall()
         if found:
             raise Replaces

@@ -20,7 +20,7 @@ from analysis.journal.journal import StoreError, read_run_info, segments
 from analysis.journal.lines import HEADER_TABLE, Damage, Line, scan
 from analysis.records import RECORDS, RunInfo, SegmentHeader
 from analysis.reward_hacking.suspects import examine
-from analysis.warehouse.batches import Base, Batch, Replaces
+from analysis.warehouse.batches import Batch, Replaces
 from analysis.warehouse.tables import DAMAGES, JOURNAL_FILES, record_tables, run_table
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ def load(
     sources: list[RunSource],
     staging: Path,
     *,
-    base: Base | None = None,
+    split: frozenset[str] | None = None,
 ) -> Loaded:
     """Read the sources into an open transaction of the warehouse.
 
@@ -127,7 +127,8 @@ def load(
         connection: to a warehouse, writable.
         sources: from `plan`.
         staging: a folder for temporary files.
-        base: what the rows continue; None where the warehouse holds everything.
+        split: the runs of a results file, attached as `base`, that the rows continue; None where the warehouse
+            holds everything.
 
     Raises:
         Replaces: a row replaces or undoes one of the base.
@@ -135,11 +136,11 @@ def load(
         duckdb.Error: DuckDB could not take the rows.
     """
     loaded = Loaded()
-    batch = Batch(connection, staging, base)
+    batch = Batch(connection, staging, split)
     for source in sources:
         run_id = source.info.run_id
         if source.restart:
-            if base and run_id in base.split:
+            if split and run_id in split:
                 raise Replaces
             for name in (*record_tables(), JOURNAL_FILES.name, DAMAGES.name):
                 connection.execute(f'DELETE FROM "{name}" WHERE run_id = ?', [run_id])  # noqa: S608
@@ -150,7 +151,7 @@ def load(
     batch.merge()
     for source in sources:
         run_id = source.info.run_id
-        if base and run_id in base.split:
+        if split and run_id in split:
             # The base's rewinds are applied to all it holds, and what came later they do not concern.
             if connection.execute("FROM rewinds WHERE run_id = ?", [run_id]).fetchall():
                 raise Replaces

@@ -13,22 +13,20 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections import defaultdict
 from pathlib import Path
 
 import duckdb
 
-from analysis.warehouse.batches import Base
 from analysis.warehouse.load import Loaded, RunSource, load
 from analysis.warehouse.ownership import lock_path, remember
 from analysis.warehouse.tables import (
-    INSERT_WAREHOUSE,
     JOURNAL_FILES,
     VIEWS_SQL,
+    insert_warehouse,
+    quoted,
     row_tables,
     schema_sha256,
     tables_sql,
-    warehouse_row,
 )
 
 MOST_COPIED_BYTES = 32 << 20
@@ -48,13 +46,12 @@ def recent_path(results: Path) -> Path:
 
 def read_bytes(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, int]]:
     """How far each journal was read: run id -> file name -> bytes."""
-    done: dict[str, dict[str, int]] = defaultdict(dict)
-    for (run_id,) in connection.execute("SELECT run_id FROM runs").fetchall():
-        done[run_id] = {}
+    runs = connection.execute("SELECT run_id FROM runs").fetchall()
+    done: dict[str, dict[str, int]] = {run_id: {} for (run_id,) in runs}
     files = connection.execute("SELECT run_id, file, n_bytes FROM journal_files").fetchall()
     for run_id, file, n_bytes in files:
-        done[run_id][file] = n_bytes
-    return dict(done)
+        done.setdefault(run_id, {})[file] = n_bytes
+    return done
 
 
 def read_recent(results: Path, generation: str) -> dict[str, dict[str, int]] | None:
@@ -103,13 +100,13 @@ def extend_recent(
         shutil.copyfile(path, copy)
     with duckdb.connect(str(copy), config=config) as connection:
         connection.execute(QUIET)
-        connection.execute(f"ATTACH {_quoted(results)} AS base (READ_ONLY)")
+        connection.execute(f"ATTACH {quoted(results)} AS base (READ_ONLY)")
         connection.execute("BEGIN")
         if not continued:
             connection.execute(tables_sql())
-            connection.execute(INSERT_WAREHOUSE, warehouse_row(generation))
+            insert_warehouse(connection, generation)
         split = frozenset(source.info.run_id for source in sources) & in_base
-        loaded = load(connection, sources, folder, base=Base("base", split))
+        loaded = load(connection, sources, folder, split=split)
         connection.execute("COMMIT")
         connection.execute("CHECKPOINT")
     remember(copy, lock_path(results))
@@ -124,55 +121,51 @@ def fold_recent(connection: duckdb.DuckDBPyConnection) -> None:
         duckdb.Error: the file is damaged.
     """
     connection.execute(
-        f"""DELETE FROM {JOURNAL_FILES.name} f USING recent.{JOURNAL_FILES.name} r
-            WHERE f.run_id = r.run_id AND f.file = r.file"""  # noqa: S608 - our own names
+        """DELETE FROM journal_files f USING recent.journal_files r
+           WHERE f.run_id = r.run_id AND f.file = r.file"""
     )
     for name in (*row_tables(), JOURNAL_FILES.name):
         connection.execute(f'INSERT INTO "{name}" FROM recent."{name}"')
 
 
-def attach_recent(
-    connection: duckdb.DuckDBPyConnection, results: Path, *, alias: str, generation: str
-) -> bool:
-    """Attach the recent rows, if there are some that continue this generation of the large file.
+def attach_recent(connection: duckdb.DuckDBPyConnection, results: Path, generation: str) -> bool:
+    """Attach the recent rows as `recent`, if there are some that continue this generation of the large file.
 
     Raises:
         duckdb.Error: the file is damaged.
     """
     path = recent_path(results)
-    short = duckdb.IOException("Corrupt: the file of recent rows is shorter than the blocks in use")
     for _ in range(_MOST_LOOKS):
         if not path.exists():
             return False
         try:
-            connection.execute(f"ATTACH {_quoted(path)} AS {alias} (READ_ONLY)")
-            continues = _continues(connection, generation, lead=f"{alias}.main.")
-            if continues and _is_whole(connection, alias, path):
+            connection.execute(f"ATTACH {quoted(path)} AS recent (READ_ONLY)")
+            continues = _continues(connection, generation, lead="recent.main.")
+            if continues and _is_whole(connection, path):
                 return True
         except duckdb.IOException as error:
             # without a file it was folded in meanwhile
             if path.exists() and "enough bytes" not in str(error):
                 raise
             continues = True
-        connection.execute(f"DETACH DATABASE IF EXISTS {alias}")
+        connection.execute("DETACH DATABASE IF EXISTS recent")
         if not continues:
             return False
         # replaced meanwhile, or a file system that shows the new file in the length of the old one
         time.sleep(_LOOK_AGAIN_S)
-    raise short
+    raise duckdb.IOException("Corrupt: the file of recent rows is shorter than the blocks in use")
 
 
-def show_together(connection: duckdb.DuckDBPyConnection, *, base: str, recent: str) -> None:
-    """Make every table and view name of this connection show the rows of both files."""
+def show_together(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make every table and view name of this connection show the rows of both files, `results` and `recent`."""
     for name in row_tables():
         connection.execute(
-            f"""CREATE VIEW "{name}" AS FROM {base}.main."{name}"
-                UNION ALL FROM {recent}.main."{name}" """
+            f'CREATE VIEW "{name}" AS FROM results.main."{name}" UNION ALL FROM recent.main."{name}"'
         )
     connection.execute(
-        f"""CREATE VIEW {JOURNAL_FILES.name} AS FROM {recent}.main.{JOURNAL_FILES.name}
-            UNION ALL FROM {base}.main.{JOURNAL_FILES.name}
-            ANTI JOIN {recent}.main.{JOURNAL_FILES.name} USING (run_id, file)"""
+        """CREATE VIEW journal_files AS FROM recent.main.journal_files
+           UNION ALL FROM results.main.journal_files
+           ANTI JOIN recent.main.journal_files USING (run_id, file)"""
     )
     lines = VIEWS_SQL.read_text(encoding="utf-8").splitlines()
     # The comments stand in the large file; to add them to each connection takes longer than a query.
@@ -187,18 +180,12 @@ def _continues(connection: duckdb.DuckDBPyConnection, generation: str, *, lead: 
     return bool(rows == [(schema_sha256(), generation)])
 
 
-def _is_whole(connection: duckdb.DuckDBPyConnection, alias: str, path: Path) -> bool:
+def _is_whole(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
     """Whether every block in use is in the file: else a query ends in an error as it reads the missing one."""
     used = connection.execute(
-        "SELECT used_blocks * block_size FROM pragma_database_size() WHERE database_name = ?",
-        [alias],
+        "SELECT used_blocks * block_size FROM pragma_database_size() WHERE database_name = 'recent'"
     ).fetchall()
     try:
         return bool(path.stat().st_size >= used[0][0])
     except FileNotFoundError:
         return False
-
-
-def _quoted(path: Path) -> str:
-    """A path as a SQL string."""
-    return "'" + str(path).replace("'", "''") + "'"

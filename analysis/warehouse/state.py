@@ -84,22 +84,6 @@ def damaged(path: Path, error: duckdb.Error, command: str) -> StoreError:
     )
 
 
-def earlier(results: Path, command: str) -> StoreError:
-    """Return the refusal of an earlier version's file."""
-    return StoreError(
-        f"a results file must be of this version, got {str(results)!r} of an earlier one; "
-        f"run `{command}`, which builds it anew from the journals"
-    )
-
-
-def newer(results: Path, command: str) -> StoreError:
-    """Return the refusal of a later version's file."""
-    return StoreError(
-        f"a results file must be of this version, got {str(results)!r} of a later one; upgrade "
-        f"sdpo-bench, name another file by --results, or build one with `{command}`"
-    )
-
-
 def ingest_command(runs_dir: Path | None, results: Path, *flags: str) -> str:
     """Return the command line that ingests these, naming what is not as usual.
 

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from duckdb import DuckDBPyConnection
 from pydantic.fields import FieldInfo
 
 from analysis.records import RECORDS, Row, RunInfo
@@ -67,14 +68,10 @@ class Table:
     @property
     def comments(self) -> str:
         """The statements that say what the table and its columns hold."""
-        statements = [
-            f'COMMENT ON TABLE "{self.name}" IS {_literal(self.comment)}',
-        ]
-        statements += [
-            f'COMMENT ON COLUMN "{self.name}"."{column.name}" IS {_literal(column.comment)}'
+        return f'COMMENT ON TABLE "{self.name}" IS {quoted(self.comment)};\n' + "".join(
+            f'COMMENT ON COLUMN "{self.name}"."{column.name}" IS {quoted(column.comment)};\n'
             for column in self.columns
-        ]
-        return ";\n".join(statements) + ";\n"
+        )
 
 
 _RUN_ID = Column("run_id", "VARCHAR", "key into runs")
@@ -169,12 +166,10 @@ def schema_sha256() -> str:
     return hashlib.sha256(schema_sql().encode()).hexdigest()
 
 
-INSERT_WAREHOUSE = "INSERT INTO warehouse VALUES (?, ?, ?, ?)"
-
-
-def warehouse_row(generation: str) -> list[str | int]:
-    """Return the one row of the table `warehouse`, for INSERT_WAREHOUSE."""
-    return [APPLICATION, FORM, schema_sha256(), generation]
+def insert_warehouse(connection: DuckDBPyConnection, generation: str) -> None:
+    """Add the one row of the table `warehouse`."""
+    row = [APPLICATION, FORM, schema_sha256(), generation]
+    connection.execute("INSERT INTO warehouse VALUES (?, ?, ?, ?)", row)
 
 
 def _columns(row: type[Row]) -> tuple[Column, ...]:
@@ -207,6 +202,6 @@ def _summary(row: type[Row]) -> str:
     return (row.__doc__ or "").strip().splitlines()[0]
 
 
-def _literal(text: str) -> str:
-    """Quote text as a SQL string."""
-    return "'" + text.replace("'", "''") + "'"
+def quoted(text: str | Path) -> str:
+    """Return text as a SQL string."""
+    return "'" + str(text).replace("'", "''") + "'"

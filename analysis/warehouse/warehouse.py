@@ -44,19 +44,16 @@ from analysis.warehouse.recent import (
 from analysis.warehouse.state import (
     State,
     damaged,
-    earlier,
     first_line,
     ingest_command,
     is_damage,
-    newer,
     read_state,
 )
-from analysis.warehouse.tables import INSERT_WAREHOUSE, schema_sha256, schema_sql, warehouse_row
+from analysis.warehouse.tables import insert_warehouse, quoted, schema_sha256, schema_sql
 
 _STORAGE_VERSION = "v1.4.0"
 """Without it the widespread command line shell (1.5) cannot open the file."""
 
-_LIMITS: dict[str, str | bool] = {"memory_limit": "1GB", "autoinstall_known_extensions": False}
 _MOST_TRIES = 100
 """Times that a reader looks again because the files were replaced while it opened them."""
 
@@ -138,11 +135,7 @@ def connect(results: Path) -> duckdb.DuckDBPyConnection:
     results = _followed(results)
     try:
         for _ in range(_MOST_TRIES):
-            with (
-                results.open("rb") as file,
-                no_writer(results),
-                no_writer(recent_path(results)),
-            ):
+            with results.open("rb") as file, no_writer(results), no_writer(recent_path(results)):
                 connection = _open(results)
                 is_open = _attach(connection, results)
                 if is_open or os.path.samestat(os.fstat(file.fileno()), results.stat()):
@@ -169,8 +162,7 @@ def _open(results: Path) -> duckdb.DuckDBPyConnection:
     """
     connection = duckdb.connect(config={"autoinstall_known_extensions": False})
     try:
-        quoted = str(results).replace("'", "''")
-        connection.execute(f"ATTACH '{quoted}' AS results (READ_ONLY)")
+        connection.execute(f"ATTACH {quoted(results)} AS results (READ_ONLY)")
         connection.execute("USE results")
         connection.execute(QUIET)
     except duckdb.Error:
@@ -185,10 +177,10 @@ def _attach(connection: duckdb.DuckDBPyConnection, results: Path) -> bool:
         rows = connection.execute("SELECT generation FROM results.main.warehouse").fetchall()
     except (duckdb.CatalogException, duckdb.BinderException):
         rows = []  # of an earlier form: the next ingest builds it anew
-    if not rows or not attach_recent(connection, results, alias="recent", generation=rows[0][0]):
+    if not rows or not attach_recent(connection, results, rows[0][0]):
         return False
     connection.execute("USE memory")
-    show_together(connection, base="results", recent="recent")
+    show_together(connection)
     connection.execute("SET search_path = 'memory.main,results.main'")
     return True
 
@@ -223,7 +215,13 @@ def _ingest(
     standing(recent_path(results), lock_path(results))  # refuses what is none of ours
     remove_stale(results)
     if found_there is Standing.NEWER:
-        return _replace_newer(runs_dir, results, report)
+        if not rebuild:
+            raise StoreError(
+                f"a results file must be of this version, got {str(results)!r} of a later one; upgrade "
+                "sdpo-bench, name another file by --results, or build one with "
+                f"`{ingest_command(runs_dir, results, '--rebuild')}`"
+            )
+        return _build_anew(runs_dir, results, report, ".newer")
     state = None
     if found_there is not Standing.ABSENT:
         try:
@@ -234,7 +232,10 @@ def _ingest(
         report.rebuilt = "there was none"
     if state and not rebuild and state.schema_sha256 != schema_sha256():
         if not may_replace:
-            raise earlier(results, ingest_command(runs_dir, results))
+            raise StoreError(
+                f"a results file must be of this version, got {str(results)!r} of an earlier one; "
+                f"run `{ingest_command(runs_dir, results)}`, which builds it anew from the journals"
+            )
         report.rebuilt = "it was built by another version"
     found = plan(runs_dir, state.read_bytes if state and not report.rebuilt else {})
     report.problems += found.problems
@@ -283,31 +284,20 @@ def _extend(found: Plan, results: Path, report: IngestReport, state: State) -> b
 def _replace_damaged(
     runs_dir: Path, results: Path, error: duckdb.Error, *, may_replace: bool
 ) -> IngestReport:
-    """Build anew from the journals, and keep the damaged file aside: it may hold more than they.
-
-    Raises:
-        StoreError: nothing may be replaced.
-    """
+    """Build anew, or refuse where nothing may be replaced."""
     if not may_replace:
         raise damaged(results, error, ingest_command(runs_dir, results)) from error
     report = IngestReport(rebuilt=f"the file was damaged ({first_line(error)})")
+    return _build_anew(runs_dir, results, report, ".damaged")
+
+
+def _build_anew(
+    runs_dir: Path, results: Path, report: IngestReport, set_aside: str
+) -> IngestReport:
+    """Build from all journals; what was there gets a name with that suffix, since it may hold more than they."""
     found = plan(runs_dir, {})
     report.problems += found.problems
-    with_care(found, partial(_build, found, results, report, set_aside=".damaged"))
-    return report
-
-
-def _replace_newer(runs_dir: Path, results: Path, report: IngestReport) -> IngestReport:
-    """Build anew where that was asked for, and keep the file of the later version aside.
-
-    Raises:
-        StoreError: nobody asked for it.
-    """
-    if not report.rebuilt:
-        raise newer(results, ingest_command(runs_dir, results, "--rebuild"))
-    found = plan(runs_dir, {})
-    report.problems += found.problems
-    with_care(found, partial(_build, found, results, report, set_aside=".newer"))
+    with_care(found, partial(_build, found, results, report, set_aside=set_aside))
     return report
 
 
@@ -333,15 +323,14 @@ def _build(
         with duckdb.connect(str(copy), config=_config(folder)) as connection:
             connection.execute(QUIET)
             if fold and not report.rebuilt:
-                quoted = str(recent).replace("'", "''")
-                connection.execute(f"ATTACH '{quoted}' AS recent (READ_ONLY)")
+                connection.execute(f"ATTACH {quoted(recent)} AS recent (READ_ONLY)")
             connection.execute("BEGIN")
             if report.rebuilt:
                 connection.execute(schema_sql())
             elif fold:
                 fold_recent(connection)
             connection.execute("DELETE FROM warehouse")
-            connection.execute(INSERT_WAREHOUSE, warehouse_row(secrets.token_hex(8)))
+            insert_warehouse(connection, secrets.token_hex(8))
             loaded = load(connection, found.sources, Path(folder))
             connection.execute("COMMIT")
             connection.execute("CHECKPOINT")
@@ -362,7 +351,8 @@ def _config(folder: str) -> dict[str, str | bool]:
     return {
         "storage_compatibility_version": _STORAGE_VERSION,
         "temp_directory": folder,
-        **_LIMITS,
+        "memory_limit": "1GB",
+        "autoinstall_known_extensions": False,
     }
 
 
