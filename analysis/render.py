@@ -212,6 +212,11 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text."""
+    return str(error).strip().partition("\n")[0]
+
+
 def make_folder(folder: Path) -> None:
     """Make the folder of an output, and its parents, before the work that fills it.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, dataclass_transform
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from analysis.task_ids import task_id
@@ -33,6 +33,12 @@ def storable(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold goes i
         case int() if value not in _INT64:
             raise ValueError(f"an integer must fit 64 bits, got {value!r}; bound it")
     return value
+
+
+def invalid(error: ValidationError) -> str:
+    """Return where the first value of a row that cannot be stored stands, and what is wrong with it."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the whole file'}: {first['msg']}"
 
 
 def _refusal(error: ValueError) -> PydanticCustomError:

@@ -15,7 +15,8 @@ from analysis.journal.journal import StoreError, checked_run_id
 from analysis.journal.restored import write_restored
 from analysis.provenance import check_label
 from analysis.records import RECORDS, Record, Row, RunInfo
-from analysis.render import visible
+from analysis.render import first_line, visible
+from analysis.storable import invalid
 from analysis.warehouse.tables import record_tables, run_table
 
 _ROWS_AT_ONCE = 1000
@@ -57,27 +58,19 @@ def restore(folder: Path, runs_dir: Path) -> Restored:
                 try:
                     found.written.append((info.run_id, write_restored(runs_dir, info, rows)))
                 except ValidationError as error:
-                    found.left_out.append(f"{info.run_id}: {_reason(error)}")
+                    found.left_out.append(f"{info.run_id}: {visible(invalid(error), 200)}")
     except duckdb.Error as error:
-        raise _no_export(folder, str(error)) from error
+        raise _no_export(folder, first_line(error)) from error
     if found.left_out and not found.written and not found.present:
         raise _no_export(folder, found.left_out[0])
     return found
 
 
-def _reason(error: ValidationError) -> str:
-    """What is wrong with a row, in one line."""
-    first = error.errors()[0]
-    return visible(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)
-
-
 def _no_export(folder: Path, reason: str) -> StoreError:
-    """Say in one line why a folder cannot be read back."""
-    line = visible(reason.strip().partition("\n")[0], 200)
     inside = [str(path.parent) for path in sorted(folder.glob(f"*/{run_table().name}"))]
     return StoreError(
         f"a folder to restore must be one that `sdpo-bench export` of this version or an earlier one wrote, "
-        f"got {str(folder)!r} ({line}); name {' or '.join(inside[:5]) or 'another'}"
+        f"got {str(folder)!r} ({visible(reason, 200)}); name {' or '.join(inside[:5]) or 'another'}"
     )
 
 
@@ -95,7 +88,8 @@ def _runs(connection: duckdb.DuckDBPyConnection, folder: Path, found: Restored) 
             info = RunInfo.model_validate(row)
             checked_run_id(info.run_id)
         except ValidationError as error:
-            found.left_out.append(f"{visible(str(row.get('run_id')), 80)}: {_reason(error)}")
+            named = visible(str(row.get("run_id")), 80)
+            found.left_out.append(f"{named}: {visible(invalid(error), 200)}")
             continue
         except StoreError as error:
             found.left_out.append(visible(str(error), 300))

@@ -23,6 +23,7 @@ from analysis.imports.foreign_evals import (
     is_lm_eval_sample,
     lm_eval_results,
     lm_eval_samples,
+    logged,
 )
 from analysis.imports.log_files import read_content, read_table
 from analysis.journal.journal import StoreError
@@ -254,7 +255,8 @@ def _completions(path: Path, table: Result, names: dict[str, int], step: int) ->
         found.notes.append(f"reward is {summed}: the log does not say how the run weighted them")
     for at, group, member, row in _grouped(path, table, names, step):
         found.records.append(
-            Rollout(
+            logged(
+                Rollout,
                 step=at,
                 group_index=group,
                 member_index=member,
@@ -262,21 +264,10 @@ def _completions(path: Path, table: Result, names: dict[str, int], step: int) ->
                 task_id=_id(_cell(row, names, "task_id")),
                 prompt=_text(_cell(row, names, "prompt")),
                 completion=_text(row[names["completion"]]),
-                n_prompt_tokens=None,
-                n_completion_tokens=None,
-                truncated=None,
-                code=None,
                 outcome="imported",
-                n_passed=None,
-                n_asserts=None,
-                correctness=None,
-                format_score=None,
                 reward=_reward(row, names, rewards),
                 advantage=_present(_cell(row, names, "advantage")),
-                feedback=None,
-                demonstration_member=None,
                 feedback_used=False,
-                teacher_prompt=None,
             )
         )
     return found

@@ -12,13 +12,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from analysis.journal.journal import StoreError
 from analysis.records import Eval, EvalResult, Metric, Record
 from analysis.render import visible
 from analysis.statistics.intervals import wilson
 from analysis.task_ids import TaskId
+
+R = TypeVar("R", bound=Record)
 
 _UNSAID = "imported"
 _VERDICTS = ("pass_at_1", "pass@1", "exact_match", "acc")
@@ -53,6 +55,11 @@ class Answer(NamedTuple):
     prompt: str | None = None
 
 
+def logged(kind: type[R], **told: object) -> R:
+    """Return a row of which a log tells only this; the rest is NULL."""
+    return kind.model_validate({**dict.fromkeys(kind.model_fields), **told})
+
+
 def evaluation(
     eval_id: str, answers: Iterable[Answer], *, label: str, dataset: str, decoding: str = _UNSAID
 ) -> Iterable[Record]:
@@ -62,21 +69,16 @@ def evaluation(
     for answer in answers:
         sample = seen[answer.task_id] = seen.get(answer.task_id, -1) + 1
         n_passed += answer.passed and sample == 0
-        yield EvalResult(
+        yield logged(
+            EvalResult,
             eval_id=eval_id,
             task_id=answer.task_id,
             sample_index=sample,
             execution_id=f"imported-{eval_id}-{answer.task_id}-{sample}",
             prompt=answer.prompt,
             completion=answer.completion,
-            code=None,
             outcome=answer.outcome or ("passed" if answer.passed else "imported"),
             passed=answer.passed,
-            n_passed=None,
-            n_asserts=None,
-            n_completion_tokens=None,
-            truncated=None,
-            feedback=None,
         )
     yield _summary(eval_id, n_passed, len(seen), label=label, dataset=dataset, decoding=decoding)
 
@@ -206,9 +208,9 @@ def evalplus_results(
 
 def _summary(eval_id: str, k: int, n: int, *, label: str, dataset: str, decoding: str) -> Eval:
     interval = wilson(k, n)
-    return Eval(
+    return logged(
+        Eval,
         eval_id=eval_id,
-        step=None,
         label=label,
         dataset=dataset,
         protocol="imported",
@@ -217,7 +219,6 @@ def _summary(eval_id: str, k: int, n: int, *, label: str, dataset: str, decoding
         k=k,
         interval_low=interval.low,
         interval_high=interval.high,
-        wall_s=None,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from analysis.journal.journal import StoreError
-from analysis.render import Result, visible
+from analysis.render import Result, first_line, visible
 
 
 def read_table(path: Path) -> Result:
@@ -88,9 +88,9 @@ def _one_line(path: Path) -> Iterator[None]:
             f"a log must be readable, got {str(path)!r} ({error.strerror}); name another"
         ) from error
     except (ValueError, RecursionError, csv.Error, duckdb.Error) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = visible(first_line(error), 200)
         raise StoreError(
-            f"a log must be whole, got {str(path)!r} ({visible(reason, 200)}); export it again"
+            f"a log must be whole, got {str(path)!r} ({reason}); export it again"
         ) from error
 
 

@@ -30,6 +30,7 @@ from pydantic import ValidationError
 from analysis.journal.durable import open_file, sync_folder, write_durably
 from analysis.journal.lines import HEADER_TABLE, encode
 from analysis.records import SCHEMA_VERSION, Record, Rewind, RunInfo, RunState, SegmentHeader
+from analysis.storable import invalid
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,199}")
 _SEQUENCE = re.compile(rb'"sequence": ?(\d{1,15})\b')
@@ -294,11 +295,9 @@ def read_run_info(run_dir: Path) -> RunInfo:
             "name the folder of a run"
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole file"
         raise StoreError(
             f"run.json must describe a run in schema version {SCHEMA_VERSION} or earlier, "
-            f"got {str(path)!r} ({where}: {first['msg']}); restore it or upgrade sdpo-bench"
+            f"got {str(path)!r} ({invalid(error)}); restore it or upgrade sdpo-bench"
         ) from error
     if not _RUN_ID.fullmatch(info.run_id):
         raise StoreError(

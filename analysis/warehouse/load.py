@@ -20,6 +20,7 @@ from analysis.journal.journal import StoreError, read_run_info, segments
 from analysis.journal.lines import HEADER_TABLE, Damage, Line, scan
 from analysis.records import RECORDS, RunInfo, SegmentHeader
 from analysis.reward_hacking.suspects import examine
+from analysis.storable import invalid
 from analysis.warehouse.batches import Batch, Replaces
 from analysis.warehouse.tables import DAMAGES, JOURNAL_FILES, record_tables, run_table
 
@@ -203,10 +204,9 @@ def _form_problem(path: Path) -> str | None:
     try:
         SegmentHeader.model_validate_json(first.row)
     except ValidationError as error:
-        reason = error.errors()[0]
         return (
             f"a journal must be in a form that this program reads, got {str(path)!r} "
-            f"({reason['loc'][0]}: {reason['msg']}); upgrade sdpo-bench"
+            f"({invalid(error)}); upgrade sdpo-bench"
         )
     return None
 

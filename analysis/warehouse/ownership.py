@@ -22,6 +22,7 @@ from pathlib import Path
 import duckdb
 
 from analysis.journal.journal import StoreError
+from analysis.render import first_line
 from analysis.warehouse.tables import APPLICATION, FORM, JOURNAL_FILES, WAREHOUSE
 
 _FIRST_BLOCK_BYTES = 4096
@@ -72,8 +73,8 @@ def standing(path: Path, lock: Path) -> Standing:
         return _by_its_table(path)
     except duckdb.Error as error:
         if _digest(first_block) not in _remembered(lock):
-            reason = str(error).strip().partition("\n")[0]
-            raise _foreign(path, f"a DuckDB file that cannot be read: {reason}") from error
+            what = f"a DuckDB file that cannot be read: {first_line(error)}"
+            raise _foreign(path, what) from error
         return Standing.NEWER if _NEWER_DUCKDB.search(str(error)) else Standing.DAMAGED
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 
 from analysis.journal.journal import StoreError
+from analysis.render import first_line
 from analysis.warehouse.ownership import move_aside
 from analysis.warehouse.recent import read_bytes, read_recent, recent_path
 
@@ -107,8 +108,3 @@ def is_damage(error: duckdb.Error) -> bool:
     return any(
         sign in str(error) for sign in ("checksum", "Corrupt", "Could not read enough bytes")
     )
-
-
-def first_line(error: Exception) -> str:
-    """First line of an error's text."""
-    return str(error).strip().partition("\n")[0]

@@ -19,6 +19,7 @@ from pathlib import Path
 import duckdb
 
 from analysis.journal.journal import StoreError
+from analysis.render import first_line
 from analysis.warehouse.batches import Replaces
 from analysis.warehouse.load import Loaded, Plan, load, plan, with_care
 from analysis.warehouse.ownership import (
@@ -44,7 +45,6 @@ from analysis.warehouse.recent import (
 from analysis.warehouse.state import (
     State,
     damaged,
-    first_line,
     ingest_command,
     is_damage,
     read_state,
