@@ -195,6 +195,12 @@ def config_sha256(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's content. OSError: it could not be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def folder_sha256(folder: Path, pattern: str = "*.safetensors") -> str | None:
     """Return the sha256 over names and contents of matching files; None where none match.
 
@@ -204,10 +210,7 @@ def folder_sha256(folder: Path, pattern: str = "*.safetensors") -> str | None:
     digest = hashlib.sha256()
     files = sorted(folder.glob(pattern))
     for path in files:
-        with path.open("rb") as file:
-            digest.update(
-                f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
-            )
+        digest.update(f"{path.name}\0{file_sha256(path)}\n".encode())
     return digest.hexdigest() if files else None
 
 
@@ -217,20 +220,16 @@ def artifact_records(run_dir: Path, folder: Path, *, kind: str, step: int | None
     Raises:
         OSError: a file could not be read.
     """
-    records = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        records.append(
-            Artifact(
-                path=path.relative_to(run_dir).as_posix(),
-                kind=kind,
-                step=step,
-                n_bytes=path.stat().st_size,
-                sha256=digest,
-            )
+    return [
+        Artifact(
+            path=path.relative_to(run_dir).as_posix(),
+            kind=kind,
+            step=step,
+            n_bytes=path.stat().st_size,
+            sha256=file_sha256(path),
         )
-    return records
+        for path in sorted(path for path in folder.rglob("*") if path.is_file())
+    ]
 
 
 def git_state() -> GitState:

@@ -10,11 +10,11 @@ import contextlib
 import csv
 import errno
 import fcntl
+import io
 import json
 import os
 import re
 import secrets
-import shutil
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from analysis.journal.durable import output_place
+from analysis.journal.durable import output_place, remove, remove_abandoned
 from analysis.journal.journal import StoreError
 from analysis.words import short
 
@@ -93,7 +93,6 @@ def fits(result: Result, width: int) -> bool:
 
 
 def _grid_width(rows: Sequence[Sequence[str]]) -> int:
-    """Characters of a line of a table."""
     return sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True))
 
 
@@ -102,28 +101,15 @@ def to_csv(result: Result, *, escape_formulas: bool = False) -> str:
 
     With `escape_formulas` a text that a spreadsheet would run as a formula gets an apostrophe before it.
     """
-    escape = _no_formula if escape_formulas else _as_it_is
-    lines = _Lines()
+    lines = io.StringIO()
     # With this end of line the writer quotes a cell that holds CR alone; else a reader would see two rows.
     writer = csv.writer(lines, lineterminator="\r\n")
-    writer.writerow([escape(name) for name in result.columns])
-    writer.writerows([escape(value) for value in row] for row in result.rows)
-    return "".join(lines.written)
-
-
-class _Lines:
-    """What a CSV writer writes, a line a call, with LF at its end."""
-
-    def __init__(self) -> None:
-        self.written: list[str] = []
-
-    def write(self, line: str) -> None:
-        """Take one line."""
-        self.written.append(line.removesuffix("\r\n") + "\n")
-
-
-def _as_it_is(value: object) -> object:
-    return value
+    for row in (result.columns, *result.rows):
+        writer.writerow(map(_no_formula, row) if escape_formulas else row)
+        lines.seek(lines.tell() - len("\r\n"))
+        lines.write("\n")
+        lines.truncate()
+    return lines.getvalue()
 
 
 def _no_formula(value: object) -> object:
@@ -142,11 +128,7 @@ def to_json(result: Result) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
+    """Write a file whole or not at all. StoreError: it cannot be written."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -174,7 +156,9 @@ def written_whole(path: Path, *, folder: bool = False, suffix: str = "") -> Iter
     try:
         if folder:
             path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path, suffix)
+        remove_abandoned(
+            path.parent, rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(suffix)}"
+        )
         temporary.mkdir() if folder else temporary.touch()
         descriptor = os.open(temporary, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # says that its writer lives
@@ -183,33 +167,9 @@ def written_whole(path: Path, *, folder: bool = False, suffix: str = "") -> Iter
     except OSError as error:
         raise unwritable(named, error) from error
     finally:
-        _remove(temporary)
+        remove(temporary)
         if descriptor is not None:
             os.close(descriptor)
-
-
-def _remove_leftovers(path: Path, suffix: str) -> None:
-    """Remove temporary outputs of this name whose writers are gone: nobody holds their lock."""
-    of_this = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(suffix)}")
-    for name in os.listdir(path.parent or "."):
-        if not of_this.fullmatch(name):
-            continue
-        with contextlib.suppress(OSError):  # held, or removed by another process meanwhile
-            descriptor = os.open(path.with_name(name), os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(path.with_name(name))
-            finally:
-                os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink()
 
 
 def first_line(error: Exception) -> str:
@@ -349,10 +309,7 @@ def _plain(value: object) -> object:
         case None | bool() | int() | str():
             return value
         case float():
-            finite = value == value and abs(value) != float("inf")
-            return (
-                value if finite else {"nan": "NaN", "inf": "Infinity"}.get(str(value), "-Infinity")
-            )
+            return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}.get(str(value), value)
         case dict():
             return {str(key): _plain(item) for key, item in value.items()}
         case list() | tuple():

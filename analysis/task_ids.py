@@ -40,24 +40,18 @@ def checked_task_id(value: object) -> TaskId:
     """
     found = task_id(value.strip() if isinstance(value, str) else value)
     if isinstance(found, str):
-        parts = found.split("/")
-        if not 0 < len(found) <= MAX_CHARS or not _TEXT.fullmatch(found):
-            raise ValueError(_refused(found))
-        if any(part.strip() in ("", ".", "..") for part in parts):
-            raise ValueError(_refused(found))
+        empty = any(part.strip() in ("", ".", "..") for part in found.split("/"))
+        if empty or len(found) > MAX_CHARS or not _TEXT.fullmatch(found):
+            shown = found if len(found) <= 60 else f"{found[:57]}..."
+            raise ValueError(
+                f"a task id must be an integer or a name of 1 to {MAX_CHARS} letters, digits and . _ - : / between "
+                f"them, got {shown!a}; rename it"
+            )
     elif not 0 <= found < 10**18:
         raise ValueError(
             f"a task id must be an integer from 0 below 10**18, got {found!r:.40}; rename it"
         )
     return found
-
-
-def _refused(text: str) -> str:
-    shown = text if len(text) <= 60 else f"{text[:57]}..."
-    return (
-        f"a task id must be an integer or a name of 1 to {MAX_CHARS} letters, digits and . _ - : / between "
-        f"them, got {shown!a}; rename it"
-    )
 
 
 def task_order(value: TaskId) -> str:

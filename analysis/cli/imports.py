@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -18,7 +17,7 @@ from analysis.imports.foreign_evals import Imported
 from analysis.imports.log_files import escaped_bytes
 from analysis.journal.journal import StoreError, labelled_runs, same_label
 from analysis.journal.restored import write_restored
-from analysis.provenance import check_label, config_sha256, new_run_id
+from analysis.provenance import check_label, config_sha256, file_sha256, new_run_id
 from analysis.records import Eval, EvalResult, Metric, Record, Rollout, RunInfo, RunState
 from analysis.render import echo, visible
 
@@ -81,7 +80,11 @@ def import_command(
     are_evals = all(each.form == "evaluation" for each in found.values())
     kind: Literal["eval", "train"] = "eval" if are_evals else "train"
     now = datetime.now(UTC)
-    config = {"imported": [_source(path, each) for path, each in found.items()]}
+    sources = [
+        {"file": path.name, "sha256": file_sha256(path), "form": each.form}
+        for path, each in found.items()
+    ]
+    config = {"imported": sources}
     info = RunInfo(
         run_id=new_run_id("import", algorithm, label, started=now),
         kind=kind,
@@ -134,11 +137,7 @@ def restore_command(*, folder: Path, runs_dir: Path) -> None:
 
 
 def _replaced(found: dict[Path, Imported]) -> int:
-    """Count the rows that give way to other ones of the same key.
-
-    Raises:
-        StoreError: answers of two files would be one evaluation.
-    """
+    """Count the rows that give way to others of their key. StoreError: two files answer one evaluation."""
     held: dict[tuple[object, ...], tuple[Record, Path]] = {}
     n_replaced = 0
     for path, each in found.items():
@@ -156,7 +155,6 @@ def _replaced(found: dict[Path, Imported]) -> int:
 
 
 def _tell(found: dict[Path, Imported], n_replaced: int) -> None:
-    """Say what became of each file, and of rows that gave way to others."""
     for path, each in found.items():
         # the summary of an evaluation is ours; of a results file it is all there is
         rows = [row for row in each.records if not isinstance(row, Eval)] or each.records
@@ -212,9 +210,3 @@ def _model(found: dict[Path, Imported]) -> str | None:
     """The model that a file names; None where none does or two differ."""
     named = {each.model for each in found.values() if each.model}
     return named.pop() if len(named) == 1 else None
-
-
-def _source(path: Path, found: Imported) -> dict[str, object]:
-    """Where rows came from."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"file": path.name, "sha256": digest, "form": found.form}

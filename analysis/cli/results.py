@@ -246,11 +246,7 @@ def export(
 
 
 def _read_query(file: Any) -> str:  # noqa: ANN401 - an open text file
-    """Read a query whole.
-
-    Raises:
-        StoreError: it is no text.
-    """
+    """Read a query whole. StoreError: it is no text."""
     try:
         return str(file.read())
     except UnicodeDecodeError as error:

@@ -37,7 +37,6 @@ def print_runs(result: Result, *, console: Console | None = None) -> None:
 
 
 def _figures(record: dict[str, Any]) -> dict[str, str]:
-    """What the first line of a run shows."""
     of = f"/{record['of']}" if record["of"] is not None else ""
     return {
         "label": visible(record["label"], 40),
@@ -61,6 +60,5 @@ def _solved(record: dict[str, Any]) -> str:
 
 
 def _print(console: Console, row: dict[str, str], widths: dict[str, int], style: str = "") -> None:
-    """Print one line of columns."""
     cells = (visible(text, widths[head]).ljust(widths[head]) for head, text in row.items())
     console.print(Text(_GAP.join(cells).rstrip(), style=style), no_wrap=True, overflow="ellipsis")

@@ -96,11 +96,7 @@ def read_log(
 
 
 def _of_one_run(path: Path, table: Result, run: str | None) -> Result:
-    """Take the names of runs off the columns of a chart's export, and its envelopes away.
-
-    Raises:
-        StoreError: it shows several runs and none is chosen, or not the chosen one.
-    """
+    """Take the names of runs off the columns of a chart's export, and its envelopes away. StoreError: which run?"""
     names = [name.strip() for name in table.columns]
     plain = [name for name in names if not name.endswith(_ENVELOPE)]
     runs = dict.fromkeys(name.rpartition(_OF_RUN)[0] for name in plain if _OF_RUN in name)
@@ -136,12 +132,11 @@ def _of_one_run(path: Path, table: Result, run: str | None) -> Result:
 
 
 def _is_envelope(name: str, plain: Sequence[str]) -> bool:
-    """Whether a column is the envelope of another one."""
     return name.endswith(_ENVELOPE) and name[: -len(_ENVELOPE[0])] in plain
 
 
 def _columns(table: Result, kept: Sequence[int], names: Sequence[str]) -> Result:
-    """Some columns of a table under other names; rows that hold nothing in them but a step are dropped."""
+    """Some columns of a table under other names."""
     rows = [tuple(row[i] for i in kept) for row in table.rows]
     return Result(tuple(names), rows)
 
@@ -374,7 +369,6 @@ def _id(value: object) -> TaskId | None:
 
 
 def _step_of(path: Path, value: object, row: int) -> int:
-    """The optimizer step of a row."""
     step = _integer(value)
     if step is None or step < 0:
         raise StoreError(
@@ -385,6 +379,5 @@ def _step_of(path: Path, value: object, row: int) -> int:
 
 
 def _flag(value: object) -> bool | None:
-    """True or false, in the ways that logs say it."""
     text = str(value).strip().lower()
     return True if text in _TRUE else False if text in _FALSE else None

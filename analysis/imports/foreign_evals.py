@@ -256,7 +256,6 @@ def _n_repeats(content: Mapping[str, Any], task: str) -> int:
 
 
 def _model(content: Mapping[str, Any]) -> str | None:
-    """The model that lm-eval names."""
     if isinstance(name := content.get("model_name"), str) and name:
         return name
     config = content.get("config")
@@ -315,7 +314,6 @@ def _prompt(arguments: object) -> str | None:
 
 
 def _task_id(doc: object) -> int | None:
-    """Number of a problem as its data set gives it."""
     return _number_in(doc["task_id"]) if isinstance(doc, dict) and "task_id" in doc else None
 
 

@@ -41,11 +41,7 @@ def read_table(path: Path) -> Result:
 
 
 def read_content(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    """Return what a JSON file holds.
-
-    Raises:
-        StoreError: it cannot be read or is not whole.
-    """
+    """Return what a JSON file holds. StoreError: it cannot be read or is not whole."""
     with _one_line(path):
         return json.loads(path.read_text(encoding=_encoding(path), errors="backslashreplace"))
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
+import re
+import shutil
 import stat
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +23,29 @@ def write_durably(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     temporary.rename(path)
     sync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def remove_abandoned(folder: Path, names: str, *, older_than_s: float = 0.0) -> None:
+    """Remove temporary files and folders whose names match and whose writers are gone: nobody holds their lock."""
+    for path in (folder / name for name in filter(re.compile(names).fullmatch, os.listdir(folder))):
+        with contextlib.suppress(OSError):  # held, or removed by another process meanwhile
+            if time.time() - path.stat().st_mtime < older_than_s:
+                continue
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(path)
+            finally:
+                os.close(descriptor)
 
 
 def open_file(path: Path) -> BinaryIO:

@@ -60,8 +60,7 @@ class Journal:
         """Make `runs_dir/<run_id>/` with its run.json, all at once, and open the first segment.
 
         Raises:
-            StoreError: the run exists, its id is no plain file name, or the folder cannot be
-            written.
+            StoreError: the run exists, its id is no plain file name, or the folder cannot be written.
         """
         run_dir = runs_dir / checked_run_id(info.run_id)
         # Filled beside its place and renamed: a run's folder never stands without its run.json.
@@ -244,7 +243,6 @@ class Journal:
             error.add_note(str(store_error))
 
     def _release(self) -> None:
-        """Close the segment and drop the run's lock."""
         for fd in (self._fd, self._lock_fd):
             if fd is not None:
                 os.close(fd)
@@ -266,11 +264,7 @@ os.register_at_fork(after_in_child=_leave_locks_to_parent)
 
 
 def checked_run_id(run_id: str) -> str:
-    """Return a run's id, which names its folder.
-
-    Raises:
-        StoreError: it is no plain file name.
-    """
+    """Return a run's id, which names its folder. StoreError: it is no plain file name."""
     if not _RUN_ID.fullmatch(run_id):
         raise StoreError(
             "a run id must be at most 200 letters, digits and any of ._+=-, "
@@ -345,11 +339,7 @@ def next_sequence(runs_dir: Path) -> int:
 
 
 def segments(run_dir: Path) -> list[tuple[int, Path]]:
-    """(attempt, file) of each segment of a run, in order of attempt.
-
-    Raises:
-        OSError: the folder could not be read.
-    """
+    """(attempt, file) of each segment of a run, in order of attempt. OSError: the folder could not be read."""
     matches = ((_SEGMENT.fullmatch(path.name), path) for path in run_dir.iterdir())
     return sorted((int(match[1]), path) for match, path in matches if match)
 

@@ -78,7 +78,6 @@ def scan(path: Path, start: int = 0) -> Iterator[Line | Damage]:
 
 
 def _decode(path: Path, raw: bytes, offset: int, end: int) -> Line | Damage:
-    """Take one complete line apart."""
     name_end = raw.find(b'"', len(_HEAD))
     crc_start = name_end + len(_CRC)
     row_start = crc_start + 8 + len(_ROW)
@@ -98,5 +97,4 @@ def _decode(path: Path, raw: bytes, offset: int, end: int) -> Line | Damage:
 
 
 def _checksum(name: bytes, row: bytes) -> int:
-    """CRC-32 of the table's name followed by the row."""
     return zlib.crc32(row, zlib.crc32(name))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
-from analysis.journal.durable import sync_folder, write_durably
+from analysis.journal.durable import remove_abandoned, sync_folder, write_durably
 from analysis.journal.journal import StoreError, checked_run_id, lock_run, next_sequence
 from analysis.journal.lines import HEADER_TABLE, encode
 from analysis.records import SCHEMA_VERSION, Record, RunInfo, SegmentHeader
@@ -28,7 +26,7 @@ def write_restored(
     The run counts as the newest of the folder.
 
     Args:
-        runs_dir: folder of the runs' folders; made where it is missing.
+        runs_dir: made where it is missing.
         info: what run.json says.
         rows: (attempt, record), by ascending attempt.
         host: what stands for the machine that wrote the rows.
@@ -45,7 +43,9 @@ def write_restored(
     n_rows, lock_fd = 0, None
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(runs_dir, info.run_id)
+        # what was left of this run, and long ago of others: at first a run's folder has no lock yet
+        remove_abandoned(runs_dir, rf"\.new-{re.escape(info.run_id)}-[0-9a-f]{{8}}")
+        remove_abandoned(runs_dir, r"\.new-.+-[0-9a-f]{8}", older_than_s=_LONG_AGO_S)
         info = info.model_copy(update={"sequence": next_sequence(runs_dir)})
         staged.mkdir()
         lock_fd = lock_run(staged)  # says that its writer lives
@@ -65,19 +65,6 @@ def write_restored(
         if lock_fd is not None:
             os.close(lock_fd)
     return n_rows
-
-
-def _remove_leftovers(runs_dir: Path, run_id: str) -> None:
-    """Remove what was left of this run, and long ago of others, where the writer was killed: nobody holds its lock."""
-    of_this = re.compile(re.escape(f".new-{run_id}-") + "[0-9a-f]{8}")
-    for name in filter(re.compile(r"\.new-.+-[0-9a-f]{8}").fullmatch, os.listdir(runs_dir)):
-        with contextlib.suppress(OSError, StoreError):
-            age_s = time.time() - (runs_dir / name).stat().st_mtime
-            if not of_this.fullmatch(name) and age_s < _LONG_AGO_S:  # it may not have its lock yet
-                continue
-            lock_fd = lock_run(runs_dir / name)
-            shutil.rmtree(runs_dir / name, ignore_errors=True)
-            os.close(lock_fd)
 
 
 def _write_segment(

@@ -1,4 +1,7 @@
-"""Which runs are repeats of each other: alike in all that may move a figure but the seed."""
+"""Which runs are repeats of each other: alike in all that may move a figure but the seed.
+
+What asks the results raises StoreError where their file cannot be read.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,9 @@ from duckdb import DuckDBPyConnection as Connection
 from analysis.queries.sql import Runs, of_runs
 from analysis.records import RunInfo
 from analysis.render import Result
-from analysis.statistics.conditions import Conditions, conditions, mixed
+from analysis.statistics.conditions import Conditions, conditions, listed, mixed
 from analysis.statistics.verdict import Evaluated
 from analysis.task_ids import TaskId
-
-_MOST_LABELS = 4
 
 
 def arm_names(
@@ -29,7 +30,7 @@ def arm_names(
         run_ids: a run of each arm, which tells arms of the same labels apart.
     """
     names = [
-        method if methods.count(method) == 1 else _joined(each)
+        method if methods.count(method) == 1 else listed(sorted(set(each)), apart=",")
         for method, each in zip(methods, labels, strict=True)
     ]
     return [
@@ -38,38 +39,17 @@ def arm_names(
     ]
 
 
-def _joined(labels: Sequence[str]) -> str:
-    """Labels in one word, of many the first ones."""
-    each = sorted(set(labels))
-    more = len(each) - _MOST_LABELS
-    return ",".join(each[:_MOST_LABELS]) + (f" and {more} more" if more > 0 else "")
-
-
 def run_infos(connection: Connection, run_ids: Runs = None) -> dict[str, RunInfo]:
-    """What each run stores of itself, by its id; the oldest first.
-
-    Raises:
-        StoreError: the results file cannot be read.
-    """
+    """What each run stores of itself, by its id; the oldest first."""
+    columns = ", ".join(RunInfo.model_fields.keys() - {"schema_version"})
     rows = of_runs(
         connection,
-        """SELECT run_id, kind, algorithm, label, created_at::VARCHAR AS created_at,
-                  config::VARCHAR AS config, config_sha256, seed, model, model_sha256, adapter, dataset,
-                  dataset_sha256, protocol, protocol_sha256, sandbox, reward_function, reward_sha256, feedback_function,
-                  feedback_sha256, chat_template_sha256, git_commit, git_dirty, git_diff,
-                  packages::VARCHAR AS packages, hardware::VARCHAR AS hardware
-           FROM runs WHERE {runs} ORDER BY created_at, run_id""",
+        f"SELECT {columns} FROM runs WHERE {{runs}} ORDER BY created_at, run_id",  # noqa: S608
         run_ids,
     ).records()
+    mappings = ("config", "packages", "hardware")
     return {
-        row["run_id"]: RunInfo(
-            **{
-                **row,
-                "config": json.loads(row["config"]),
-                "packages": json.loads(row["packages"] or "{}"),
-                "hardware": json.loads(row["hardware"] or "{}"),
-            }
-        )
+        row["run_id"]: RunInfo(**row | {name: json.loads(row[name] or "{}") for name in mappings})
         for row in rows
     }
 
@@ -102,11 +82,7 @@ def as_evaluated(
 
 
 def pooled_by_arm(connection: Connection, query: str, run_ids: Runs) -> Result:
-    """Run a query that joins `{arms}`: the training runs with the name of their arm in `series`.
-
-    Raises:
-        StoreError: the results file cannot be read.
-    """
+    """Run a query that joins `{arms}`: the training runs with the name of their arm in `series`."""
     names = series(connection, run_ids)
     arms = "(SELECT unnest($arm_runs) AS run_id, unnest($arm_names) AS series)"
     return of_runs(
@@ -119,13 +95,7 @@ def pooled_by_arm(connection: Connection, query: str, run_ids: Runs) -> Result:
 
 
 def series(connection: Connection, run_ids: Runs = None) -> Mapping[str, str]:
-    """The name of each training run's arm, by the id of the run.
-
-    That is the algorithm where it has one arm, else the labels of the runs.
-
-    Raises:
-        StoreError: the results file cannot be read.
-    """
+    """The name of each training run's arm by the run's id: its algorithm, or its labels where that has several arms."""
     groups: list[tuple[Conditions, list[RunInfo]]] = []
     for info in run_infos(connection, run_ids).values():
         if info.algorithm is None and info.kind != "train":

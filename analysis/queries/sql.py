@@ -41,11 +41,7 @@ def run_query(connection: Connection, query: str) -> Result:
 
 
 def check_text(text: str, what: str) -> None:
-    """Refuse text that DuckDB cannot take: bytes of a command line that are no UTF-8.
-
-    Raises:
-        StoreError: with one line for the user.
-    """
+    """Refuse, by a StoreError, text that DuckDB cannot take: bytes of a command line that are no UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -28,11 +28,7 @@ _MARKS = frozenset(("point", "bar", "rect mark"))
 
 
 def figure(drawn: Drawn) -> str:
-    """A chart as markup.
-
-    Raises:
-        StoreError: the charts extra is not installed.
-    """
+    """A chart as markup. StoreError: the charts extra is not installed."""
     from analysis.charts import parts
 
     chart = parts(drawn.chart)
@@ -46,12 +42,7 @@ def figure(drawn: Drawn) -> str:
 
 
 def inline(svg: str, *, lead: str) -> str:
-    """An SVG of ours as an element of a page.
-
-    Args:
-        svg: what the renderer wrote.
-        lead: parts its ids from those of other SVGs.
-    """
+    """An SVG of the renderer as an element of a page; `lead` parts its ids from those of other SVGs."""
     root = ElementTree.fromstring(svg)  # noqa: S314 - the renderer's own
     for ground in [child for child in root if child.tag.endswith("}rect")]:
         root.remove(

@@ -38,11 +38,7 @@ class Completions:
 
 
 def completions(connection: Connection, run_ids: Runs) -> Completions:
-    """Return the completions for the browser.
-
-    Raises:
-        StoreError: the results are damaged.
-    """
+    """Return the completions for the browser. StoreError: the results are damaged."""
     last = "SEMI JOIN leaderboard USING (run_id, eval_id)"
     counts = of_runs(
         connection,

@@ -84,11 +84,7 @@ class Drawn:
 
 
 def draw(connection: Connection, figures: Sequence[Figure], run_ids: Runs = None) -> list[Drawn]:
-    """Draw the figures that have rows.
-
-    Raises:
-        StoreError: the charts extra is not installed.
-    """
+    """Draw the figures that have rows. StoreError: the charts extra is not installed."""
     drawn = []
     for figure in figures:
         result = figure.query(connection, run_ids)

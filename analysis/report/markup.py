@@ -38,11 +38,7 @@ def table(
 ) -> str:
     """A table in a region that scrolls where it is wide or tall; the first cell of a row names it.
 
-    Args:
-        names: of the columns.
-        rows: cells, as people read them.
-        label: what a screen reader calls the region.
-        numbers: columns that hold numbers.
+    A screen reader calls the region by its `label`; `numbers` are the columns that hold numbers.
     """
 
     def line(cells: Sequence[object], *, head: bool) -> str:

@@ -93,7 +93,6 @@ _SECTIONS = ("evaluation", "training", "cost")
 
 
 def _file(name: str) -> str:
-    """A part of the page as it lies beside this file."""
     return (_HERE / name).read_text(encoding="utf-8")
 
 
@@ -109,7 +108,6 @@ def _run_rows(connection: Connection, run_ids: queries.Runs) -> list[dict[str, A
 
 
 def _about(n_runs: int, found: Completions) -> str:
-    """What the page is of."""
     written = f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
     if not n_runs:
         return f"{_NO_RUN} {written}"
@@ -120,7 +118,6 @@ def _about(n_runs: int, found: Completions) -> str:
 
 
 def _figures(drawn: Sequence[Drawn], section: str) -> str:
-    """The figures of a section."""
     mine = [figure(each) for each in drawn if each.figure.section == section]
     return "".join(mine) or '<p class="muted">No rows for these figures.</p>'
 

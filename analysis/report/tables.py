@@ -9,6 +9,7 @@ from typing import Any
 
 from analysis.render import Result
 from analysis.report.markup import count, folded, table
+from analysis.statistics.conditions import listed
 from analysis.words import value
 
 _OF_THE_RUN = ("algorithm", "seed", "model", "dataset", "protocol", "sandbox", "git_commit")
@@ -84,7 +85,7 @@ def settings(described: Sequence[Run]) -> str:
         elif len(held) == len(flats):
             same.append((key, found.pop()))
         else:
-            partly.append((key, found.pop(), _named(held)))
+            partly.append((key, found.pop(), listed(held, 6)))
     parts = [_differing(names, flats, differing)]
     if partly:
         title = (
@@ -143,20 +144,12 @@ def _interval(row: Run) -> str:
 
 
 def _written(setting: object) -> str:
-    """A setting's value as text."""
     return (
         "none" if setting is None else setting if isinstance(setting, str) else json.dumps(setting)
     )
 
 
-def _named(names: Sequence[str], most: int = 6) -> str:
-    """Some names, the rest counted."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
-
-
 def _step(run: Run) -> str:
-    """How far a run is."""
     if run["last_step"] is None:
         return ""
     planned = "" if run["planned_steps"] is None else f" of {run['planned_steps']:,}"

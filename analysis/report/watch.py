@@ -41,7 +41,10 @@ class Page(NamedTuple):
 
 
 class LivePage:
-    """The page for what the journals have now, written anew when it is asked for and they have grown."""
+    """The page for what the journals have now, written anew when it is asked for and they have grown.
+
+    `build` brings the results up to date and returns the page; `clock` gives seconds that only grow.
+    """
 
     def __init__(
         self,
@@ -50,13 +53,6 @@ class LivePage:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Build nothing yet.
-
-        Args:
-            runs_dir: folder of the runs' folders.
-            build: brings the results up to date and returns the page.
-            clock: seconds that only grow.
-        """
         self._runs_dir, self._build, self._clock = runs_dir, build, clock
         self._lock = threading.Lock()
         self._page: Page | None = None
@@ -101,11 +97,7 @@ def state_of_runs(runs_dir: Path) -> tuple[tuple[str, int], ...]:
 
 
 def make_server(page: LivePage, port: int) -> ThreadingHTTPServer:
-    """Bind the port on this machine only; `serve_forever` of what is returned answers.
-
-    Args:
-        page: what is served at /.
-        port: 1 to 65535, or 0 for a free one.
+    """Bind a port, or any free one for 0, on this machine only; `serve_forever` of what is returned serves the page.
 
     Raises:
         StoreError: the port is taken or not allowed.

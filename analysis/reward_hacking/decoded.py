@@ -23,13 +23,7 @@ _CODECS = {"rot13", "rot_13", "hex", "base64", "utf-8", "utf8", "ascii", "latin-
 
 
 def decoded(name: str, values: list[Any]) -> Any:  # noqa: ANN401 - any literal
-    """Return what a decoding function gives for some values.
-
-    Raises:
-        LookupError: it is none.
-        ValueError: it takes no such value.
-        TypeError: likewise.
-    """
+    """Return what a decoding function gives. LookupError: it is none; ValueError, TypeError: it takes others."""
     if name == "decode" and len(values) == 2 and values[1] in _CODECS:  # codecs.decode
         return codecs.decode(values[0], values[1])
     if len(values) != 1:
@@ -38,13 +32,7 @@ def decoded(name: str, values: list[Any]) -> Any:  # noqa: ANN401 - any literal
 
 
 def rewritten(name: str, text: Any, values: list[Any]) -> Any:  # noqa: ANN401 - any literal
-    """Return a text or bytes as a method of it writes them.
-
-    Raises:
-        LookupError: the method is none of those.
-        ValueError: it takes no such value.
-        TypeError: likewise.
-    """
+    """Return a text or bytes as a method of it writes them; raises as `decoded` does."""
     codec = name in ("decode", "encode")
     if name not in _METHODS or not isinstance(text, str | bytes) or len(values) > codec:
         raise LookupError(name)

@@ -218,11 +218,7 @@ def _spelled(text: str, depth: int) -> Value:
 
 
 def spelled(text: str) -> Value:
-    """Return the value that a text spells.
-
-    Raises:
-        NotLiteral: it spells none.
-    """
+    """Return the value that a text spells. NotLiteral: it spells none."""
     if len(text) > _LONGEST_TEXT:
         raise NotLiteral
     try:

@@ -205,7 +205,6 @@ def _spelled(tree: ast.AST, names: dict[str, Any]) -> Iterator[Any]:
 def _outputs(
     function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, names: dict[str, Any]
 ) -> Outputs:
-    """Find what a function can return."""
     arguments = function.args
     parameters = {a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
     several = arguments.vararg.arg if arguments.vararg else ""

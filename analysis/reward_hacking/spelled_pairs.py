@@ -346,11 +346,7 @@ class Branches:
 
 
 def _pattern_value(pattern: ast.pattern, names: Mapping[str, Any]) -> Value:
-    """The value that a pattern without variables stands for.
-
-    Raises:
-        NotLiteral: it has one.
-    """
+    """The value that a pattern without variables stands for. NotLiteral: it has one."""
     match pattern:
         case ast.MatchValue(value=value):
             return fold(value, names)

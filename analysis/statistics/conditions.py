@@ -46,7 +46,6 @@ SAMPLING_PACKAGES = ("torch", "transformers")
 """Whose versions decide what an answer is drawn from."""
 _FIRST = ("runs", "model", "adapter", "training problems", "learning_rate", "max_steps", "step")
 """Differences that are named before the others."""
-_MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -142,11 +141,10 @@ def _evaluated_otherwise(policies: Sequence[Conditions], *, but: set[str]) -> li
     return [f"evaluated with {_described(name, told[name])}" for name in _in_order(differing)]
 
 
-def listed(named: Sequence[str]) -> str:
-    """Some differences as text, the rest counted."""
-    more = len(named) - _MOST_NAMED
-    shown = ", ".join(named[:_MOST_NAMED])
-    return f"{shown} and {more} more" if more > 0 else shown
+def listed(names: Sequence[str], most: int = 4, apart: str = ", ") -> str:
+    """Some names, the rest counted."""
+    more = len(names) - most
+    return apart.join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _described(name: str, sides: Sequence[Mapping[str, str]]) -> str:

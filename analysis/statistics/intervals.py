@@ -20,11 +20,7 @@ class Interval(NamedTuple):
 
 
 def wilson(k: int, n: int, *, confidence: float = 0.95) -> Interval:
-    """Return the Wilson interval of a pass rate k/n, 0..1.
-
-    Raises:
-        ValueError: k is not between 0 and n, or n is 0.
-    """
+    """Return the Wilson interval of a pass rate k/n, 0..1. ValueError: k is not between 0 and n, or n is 0."""
     if not 0 <= k <= n or n == 0:
         raise ValueError(f"k must lie between 0 and n >= 1, got {k!r} of {n!r}; count again")
     return _wilson(k / n, n, confidence)

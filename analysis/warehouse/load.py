@@ -257,7 +257,6 @@ def _is_row(line: Line) -> bool:
 
 
 def _insert_run(connection: DuckDBPyConnection, info: RunInfo) -> None:
-    """Add the row of `runs`."""
     row = info.model_dump(mode="json")
     values = [
         json.dumps(row[column.name]) if column.sql_type == "JSON" else row[column.name]

@@ -115,12 +115,7 @@ def remove_stale(results: Path) -> None:
 
 
 def _by_its_table(path: Path) -> Standing:
-    """Ask a DuckDB file who wrote it.
-
-    Raises:
-        StoreError: another program.
-        duckdb.Error: it cannot be read.
-    """
+    """Ask a DuckDB file who wrote it. StoreError: another program; duckdb.Error: it cannot be read."""
     with duckdb.connect(str(path), read_only=True) as connection:
         of_warehouse = _columns(connection, WAREHOUSE.name)
         if not {"application", "form"} <= of_warehouse:

@@ -55,11 +55,7 @@ def read_bytes(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, int
 
 
 def read_recent(results: Path, generation: str) -> dict[str, dict[str, int]] | None:
-    """How far the journals were read beyond the large file; None where nothing continues it.
-
-    Raises:
-        duckdb.Error: the file is damaged.
-    """
+    """How far the journals were read beyond the large file; None where nothing continues it. duckdb.Error: damage."""
     path = recent_path(results)
     if not path.exists():
         return None
@@ -84,16 +80,13 @@ def extend_recent(
     Args:
         results: the large file; only read.
         generation: of the large file.
-        sources: what is unread.
+        sources: what is unread, from `plan`.
         in_base: runs that the large file has rows of.
         continued: whether the file of recent rows is there and continues this generation.
         folder: for temporary files, on the same file system.
         config: settings of the database.
 
-    Raises:
-        Replaces: a row replaces or undoes one of the large file; nothing was changed.
-        OSError: a journal could not be read or the folder not written.
-        duckdb.Error: DuckDB could not take the rows.
+    Raises as `load` does; nothing was changed then.
     """
     path, copy = recent_path(results), folder / "recent.duckdb"
     if continued:
@@ -115,11 +108,7 @@ def extend_recent(
 
 
 def fold_recent(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add the recent rows, attached as `recent`, to an open transaction of a copy of the large file.
-
-    Raises:
-        duckdb.Error: the file is damaged.
-    """
+    """Add the recent rows, attached as `recent`, to an open transaction of a copy. duckdb.Error: damage."""
     connection.execute(
         """DELETE FROM journal_files f USING recent.journal_files r
            WHERE f.run_id = r.run_id AND f.file = r.file"""
@@ -129,11 +118,7 @@ def fold_recent(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def attach_recent(connection: duckdb.DuckDBPyConnection, results: Path, generation: str) -> bool:
-    """Attach the recent rows as `recent`, if there are some that continue this generation of the large file.
-
-    Raises:
-        duckdb.Error: the file is damaged.
-    """
+    """Attach the recent rows, if some continue this generation of the large file, as `recent`. duckdb.Error: damage."""
     path = recent_path(results)
     for _ in range(_MOST_LOOKS):
         if not path.exists():

@@ -156,7 +156,6 @@ def schema_sql() -> str:
 
 
 def _tables() -> tuple[Table, ...]:
-    """Every table."""
     return (run_table(), *record_tables().values(), JOURNAL_FILES, DAMAGES, WAREHOUSE)
 
 

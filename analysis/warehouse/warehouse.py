@@ -85,7 +85,7 @@ def ingest(
     """Bring the results file up to date with the journals; a second ingester waits for the first.
 
     Args:
-        runs_dir: folder of the runs' folders.
+        runs_dir: where the journals are.
         results: the DuckDB file; made where it is missing. Where a link leads, the file is written there.
         rebuild: read every journal from its start instead of what is unread.
         fold: write everything into the one file, however large, and none beside it.
@@ -155,11 +155,7 @@ def connect(results: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _open(results: Path) -> duckdb.DuckDBPyConnection:
-    """Attach the large file to a database in memory.
-
-    Raises:
-        duckdb.Error: it is damaged or no DuckDB file.
-    """
+    """Attach the large file to a database in memory. duckdb.Error: it is damaged or no DuckDB file."""
     connection = duckdb.connect(config={"autoinstall_known_extensions": False})
     try:
         connection.execute(f"ATTACH {quoted(results)} AS results (READ_ONLY)")
@@ -186,11 +182,7 @@ def _attach(connection: duckdb.DuckDBPyConnection, results: Path) -> bool:
 
 
 def _followed(results: Path) -> Path:
-    """Where a link leads, so that the file there is replaced and not the link.
-
-    Raises:
-        StoreError: it leads nowhere, or to what is no file: to open a pipe would wait for ever.
-    """
+    """Where a link leads: that file is replaced, not the link. StoreError: no file, such as a pipe that never ends."""
     try:
         str(results).encode()  # DuckDB takes no other name
         followed = results.resolve()
@@ -347,7 +339,6 @@ def _build(
 
 
 def _config(folder: str) -> dict[str, str | bool]:
-    """Settings of a database that is written."""
     return {
         "storage_compatibility_version": _STORAGE_VERSION,
         "temp_directory": folder,
@@ -357,18 +348,13 @@ def _config(folder: str) -> dict[str, str | bool]:
 
 
 def _count(report: IngestReport, found: Plan, loaded: Loaded) -> None:
-    """Add what a load did to the report."""
     report.n_runs, report.n_rows = len(found.sources), loaded.n_rows
     report.n_bytes = loaded.n_bytes
     report.problems += loaded.problems
 
 
 def _check_vanished(state: State | None, found: Plan, report: IngestReport, rebuild: str) -> None:
-    """Keep rows whose journals are gone: the results file may be all that is left of them.
-
-    Raises:
-        StoreError: the file has to be rebuilt, which would lose such rows, and nobody asked for it.
-    """
+    """Keep rows whose journals are gone: nothing else may be left of them. StoreError: a rebuild would lose them."""
     if not (vanished := sorted(set(state.read_bytes) - found.run_ids) if state else []):
         return
     names = ", ".join(vanished[:3]) + (", ..." if len(vanished) > 3 else "")
