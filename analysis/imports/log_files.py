@@ -17,11 +17,7 @@ from analysis.render import Result, first_line, visible
 
 
 def read_table(path: Path) -> Result:
-    """Return the rows of a file, by its ending.
-
-    Raises:
-        StoreError: it is of no known form, cannot be read, is not whole or has no rows.
-    """
+    """Return the rows of a file, by its ending. StoreError: unknown form, not readable, not whole, or no rows."""
     readers: dict[str, Callable[[Path], Result]] = {
         ".csv": _read_csv,
         ".parquet": _read_parquet,
@@ -53,18 +49,12 @@ def escaped_bytes(path: Path) -> int | None:
     """
     if path.suffix.lower() == ".parquet":
         return None
-    at, decoder = 0, codecs.getincrementaldecoder(_encoding(path))()
-    with path.open("rb") as file:
-        while True:
-            part = file.read(1 << 20)
-            held = len(decoder.getstate()[0])
-            try:
-                decoder.decode(part, final=not part)
-            except UnicodeDecodeError as error:
-                return at - held + error.start
-            if not part:
-                return None
-            at += len(part)
+    encoding = _encoding(path).removesuffix("-sig")  # with it Python counts from behind the mark
+    try:
+        path.read_bytes().decode(encoding)
+    except UnicodeDecodeError as error:
+        return error.start
+    return None
 
 
 def _encoding(path: Path) -> str:

@@ -170,6 +170,7 @@ def test_how_imported_completions_end_is_not_drawn_since_the_log_does_not_say(tm
         (b"x" * ((1 << 20) - 1) + "é".encode(), None),
         (b"x" * ((1 << 20) - 1) + b"\xc3(", (1 << 20) - 1),
         ("é".encode() + b"\xc3", 2),
+        ("step\n1\n".encode("utf-8-sig") + b"\xe9", 10),
         ("step\n1\né".encode("utf-16"), None),
     ],
 )
