@@ -23,7 +23,7 @@ from analysis.render import Result
 
 def step_time(result: Result) -> alt.TopLevelMixin:
     """Draw where the time of a step goes; rows of `queries.step_time`."""
-    rows = tipped(records(result), "phase", "seconds_mean", "n_steps")
+    rows = tipped(result, "phase", "seconds_mean", "n_steps")
     chart = (
         canvas(rows, width=560, height=max(70, 30 * len({row["run_id"] for row in rows})))
         .mark_bar(height=20)
@@ -41,7 +41,7 @@ def step_time(result: Result) -> alt.TopLevelMixin:
 
 def sandbox_latency(result: Result) -> alt.TopLevelMixin:
     """Draw the distribution of execution times; rows of `queries.sandbox_latency`."""
-    rows = tipped(records(result), "fraction", "wall_ms", "n")
+    rows = tipped(result, "fraction", "wall_ms", "n")
     shared = {
         "x": alt.X(
             "wall_ms:Q",

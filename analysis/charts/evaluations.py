@@ -67,7 +67,7 @@ def pass_at_1_over_steps(result: Result) -> alt.TopLevelMixin:
 
 def solve_matrix(result: Result) -> alt.TopLevelMixin:
     """Draw which evaluation solves which problem; rows of `queries.solve_matrix` for one run."""
-    rows = tipped(records(result), "task_id", "step", "n_solved", "n_samples")
+    rows = tipped(result, "task_id", "step", "n_solved", "n_samples")
     n_tasks = len({row["task_id"] for row in rows})
     chart = (
         canvas(rows, width=600, height=max(60, 26 * len({row["eval_id"] for row in rows})))
@@ -98,7 +98,7 @@ def solve_matrix(result: Result) -> alt.TopLevelMixin:
 
 def flips(result: Result) -> alt.TopLevelMixin:
     """Draw problems gained and lost between two evaluations; rows of `queries.flips`."""
-    rows = tipped(records(result), "change", "n", "task_ids")
+    rows = tipped(result, "change", "n", "task_ids")
     bars = (
         canvas(rows, width=520, height=140)
         .mark_bar(height=26, cornerRadius=2)
@@ -132,7 +132,7 @@ def flips(result: Result) -> alt.TopLevelMixin:
 
 def pass_at_k(result: Result) -> alt.TopLevelMixin:
     """Draw pass@k over k; rows of `queries.pass_at_k`."""
-    rows = tipped(records(result), "k", "pass_at_k", "n_problems", "n_samples")
+    rows = tipped(result, "k", "pass_at_k", "n_problems", "n_samples")
     ks = sorted({row["k"] for row in rows})
     ticks = {"values": ks, "format": "d"} if len(ks) <= 16 else {"tickMinStep": 1}
     base = canvas(rows).encode(
@@ -157,7 +157,7 @@ def pass_at_k(result: Result) -> alt.TopLevelMixin:
 
 def comparison(result: Result) -> alt.TopLevelMixin:
     """Draw pass@1 of each policy as a forest plot; rows of `queries.comparison`."""
-    rows = tipped(records(result), "pass_at_1", "counts", "model")
+    rows = tipped(result, "pass_at_1", "counts", "model")
     base = canvas(rows, width=560, height=max(80, 30 * len(rows))).encode(
         y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(grid=False, labelLimit=320)),
         color=algorithm(rows, legend=False),
@@ -181,9 +181,7 @@ def comparison(result: Result) -> alt.TopLevelMixin:
 
 def teacher_gap(result: Result) -> alt.TopLevelMixin:
     """Draw what being shown something changes before training; rows of `queries.teacher_gap`."""
-    rows = tipped(
-        records(result), "model", "shown", "measure", "nothing", "value", "difference", "n"
-    )
+    rows = tipped(result, "model", "shown", "measure", "nothing", "value", "difference", "n")
     titles = {
         "pass_rate": "pass rate (fraction of problems)",
         "passing_logprob": "log p, passing (nats a token)",

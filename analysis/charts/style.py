@@ -55,8 +55,9 @@ def records(result: Result) -> Rows:
     ]
 
 
-def tipped(rows: Rows, *fields: str) -> Rows:
+def tipped(rows: Rows | Result, *fields: str) -> Rows:
     """Rows with what a pointer on their mark shows: who, then the fields, each with its name."""
+    rows = records(rows) if isinstance(rows, Result) else rows
     return [{**row, "tip": said(row, fields)} for row in rows]
 
 

@@ -31,13 +31,14 @@ from analysis.render import Result, visible
 
 _LINE_CHARS, _CHAR_PX, _LINE_PX = 72, 7, 20
 """A line of the heatmap over a completion's text: characters, and the size of one in pixels."""
+_OF_A_TOKEN = ("divergence", "student_logprob", "teacher_logprob")
 _MOST_LARGE_PANELS = 12
 _CODE_FONT = "Liberation Mono, DejaVu Sans Mono, monospace"
 
 
 def training_reward(result: Result) -> alt.TopLevelMixin:
     """Draw training reward over steps; rows of `queries.reward_curve`."""
-    rows = tipped(records(result), "series", "step", "reward_mean", "n_completions", "n_groups")
+    rows = tipped(result, "series", "step", "reward_mean", "n_completions", "n_groups")
     y = alt.Y("reward_mean:Q", title="mean reward (points)", scale=alt.Scale(zero=False))
     sampled = any(row["n_completions"] for row in rows)
     n = (
@@ -55,7 +56,7 @@ def training_reward(result: Result) -> alt.TopLevelMixin:
 
 def sdpo_internals(result: Result) -> alt.TopLevelMixin:
     """Draw what the distillation does, a panel a quantity; rows of `queries.sdpo_internals`."""
-    rows = tipped(records(result), "step", "quantity", "value", "unit")
+    rows = tipped(result, "step", "quantity", "value", "unit")
     panels = []
     for quantity in dict.fromkeys(row["quantity"] for row in rows):
         mine = [row for row in rows if row["quantity"] == quantity]
@@ -151,7 +152,7 @@ def failure_classes(result: Result) -> alt.TopLevelMixin:
 
 def signal(result: Result) -> alt.TopLevelMixin:
     """Draw the share of groups without a signal for GRPO; rows of `queries.signal`."""
-    rows = tipped(records(result), "series", "step", "flat_fraction", "n_groups")
+    rows = tipped(result, "series", "step", "flat_fraction", "n_groups")
     return finish(
         curves(rows, percent("flat_fraction", "groups of equal rewards (%)")),
         "Groups that teach GRPO nothing",
@@ -162,7 +163,7 @@ def signal(result: Result) -> alt.TopLevelMixin:
 
 def teacher_kinds(result: Result) -> alt.TopLevelMixin:
     """Draw reward by what the teacher was shown; rows of `queries.teacher_kinds`."""
-    rows = tipped(records(result), "teacher_kind", "reward_mean", "n", "n_groups")
+    rows = tipped(result, "teacher_kind", "reward_mean", "n", "n_groups")
     base = canvas(rows, width=460, height=max(90, 34 * len({r["teacher_kind"] for r in rows})))
     base = base.encode(
         y=alt.Y("teacher_kind:N", title=None, axis=alt.Axis(grid=False)),
@@ -181,9 +182,7 @@ def teacher_kinds(result: Result) -> alt.TopLevelMixin:
 def token_divergence(result: Result) -> alt.TopLevelMixin:
     """Draw where teacher and student differ over a completion's text; `queries.token_divergence`."""
     first = records(result)[0]
-    cells = tipped(
-        _laid_out(result.records()), "shown", "divergence", "student_logprob", "teacher_logprob"
-    )
+    cells = tipped(_laid_out(result.records()), "shown", *_OF_A_TOKEN)
     n_lines = 1 + max(cell["line"] for cell in cells)
     width = (_LINE_CHARS + 1) * _CHAR_PX
     base = canvas(cells, width=width, height=_LINE_PX * n_lines)
@@ -230,9 +229,7 @@ def _laid_out(tokens: Rows) -> Rows:
                         "end": column + len(text),
                         "text_start": column + indent,
                         "shown": text.strip(" "),
-                        "divergence": token["divergence"],
-                        "student_logprob": token["student_logprob"],
-                        "teacher_logprob": token["teacher_logprob"],
+                        **{name: token[name] for name in _OF_A_TOKEN},
                     }
                 )
             column += len(text)
