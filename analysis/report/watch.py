@@ -60,11 +60,7 @@ class LivePage:
         self._rest_until = 0.0
 
     def current(self) -> Page:
-        """Return the page, at most a moment old; one caller builds, the others wait for it.
-
-        Raises:
-            StoreError: the results cannot be read.
-        """
+        """Return the page, a moment old at most; one caller builds, the others wait. StoreError: unreadable results."""
         with self._lock:
             seen = state_of_runs(self._runs_dir)
             if self._page is not None and (seen == self._seen or self._clock() < self._rest_until):
@@ -135,50 +131,39 @@ class _Handler(BaseHTTPRequestHandler):
     """Seconds that a connection may say nothing."""
 
     def do_GET(self) -> None:
-        """Send the page."""
-        self._answer(with_body=True)
-
-    def do_HEAD(self) -> None:
-        """Send what GET would, without the page."""
-        self._answer(with_body=False)
-
-    def _answer(self, *, with_body: bool) -> None:
+        """Send the page; to HEAD all but the page itself."""
         if self.headers.get("Host", "").lower() not in self.server.hosts():
-            self._send(
-                HTTPStatus.MISDIRECTED_REQUEST,
-                f"the host must be {self.server.hosts()[0]}\n",
-                with_body=with_body,
-            )
+            why = f"the host must be {self.server.hosts()[0]}"
+            self._refuse(HTTPStatus.MISDIRECTED_REQUEST, why)
             return
         if self.path != "/":
-            self._send(HTTPStatus.NOT_FOUND, "there is only /\n", with_body=with_body)
+            self._refuse(HTTPStatus.NOT_FOUND, "there is only /")
             return
         try:
             page = self.server.page.current()
         except StoreError as error:
-            self._send(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n", with_body=with_body)
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
             return
         if self.headers.get("If-None-Match") == page.tag:
-            self._headers(HTTPStatus.NOT_MODIFIED, {"ETag": page.tag}, n_bytes=None)
-            return
-        self._headers(HTTPStatus.OK, {"ETag": page.tag}, n_bytes=len(page.content))
-        if with_body:
-            self.wfile.write(page.content)
+            self._send(HTTPStatus.NOT_MODIFIED, {"ETag": page.tag}, None)
+        else:
+            self._send(HTTPStatus.OK, {"ETag": page.tag}, page.content)
 
-    def _send(self, status: HTTPStatus, text: str, *, with_body: bool) -> None:
-        content = text.encode("utf-8", "backslashreplace")
+    do_HEAD = do_GET
+
+    def _refuse(self, status: HTTPStatus, why: str) -> None:
         plain = {"Content-Type": "text/plain; charset=utf-8"}
-        self._headers(status, plain, n_bytes=len(content))
-        if with_body:
-            self.wfile.write(content)
+        self._send(status, plain, f"{why}\n".encode("utf-8", "backslashreplace"))
 
-    def _headers(self, status: HTTPStatus, more: dict[str, str], *, n_bytes: int | None) -> None:
+    def _send(self, status: HTTPStatus, more: dict[str, str], content: bytes | None) -> None:
         self.send_response(status)
         for name, value in (_HEADERS | more).items():
             self.send_header(name, value)
-        if n_bytes is not None:
-            self.send_header("Content-Length", str(n_bytes))
+        if content is not None:
+            self.send_header("Content-Length", str(len(content)))
         self.end_headers()
+        if content and self.command == "GET":
+            self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: a request's text is not ours to print on a terminal."""
