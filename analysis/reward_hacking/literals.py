@@ -7,12 +7,13 @@ executed: what is folded here is bounded, and every other expression is no liter
 from __future__ import annotations
 
 import ast
+import base64
+import binascii
+import codecs
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
-
-from analysis.reward_hacking.decoded import decoded, rewritten
 
 Value: TypeAlias = Any
 """What a program spells: any value of Python's literals."""
@@ -26,17 +27,26 @@ _KINDS: dict[str, Any] = {
     kind.__name__: kind for kind in (int, float, str, repr, bool, list, tuple, set, frozenset, dict)
 }
 
+_METHODS = set("decode encode upper lower title capitalize swapcase strip lstrip rstrip".split())
+"""Methods of a text that write it in another way, and make it no longer."""
+_DECODERS: dict[str, Callable[[Any], Any]] = {
+    "b64decode": base64.b64decode,
+    "urlsafe_b64decode": base64.urlsafe_b64decode,
+    "b32decode": base64.b32decode,
+    "b16decode": base64.b16decode,
+    "unhexlify": binascii.unhexlify,
+    "fromhex": bytes.fromhex,
+}
+"""Functions of one argument, by the name that they have in whatever module or class."""
+_CODECS = {"rot13", "rot_13", "hex", "base64", "utf-8", "utf8", "ascii", "latin-1"}
+
 
 class NotLiteral(Exception):
     """The expression is no value that is spelled out."""
 
 
 def fold(node: ast.AST, names: Mapping[str, Any] | None = None, depth: int = 0) -> Value:
-    """Return the value of an expression that needs nothing but itself and named values.
-
-    Raises:
-        NotLiteral: it needs more, or is too large to be looked at.
-    """
+    """Return the value of an expression over itself and named values. NotLiteral: it needs more, or is too large."""
     if depth > _DEEPEST:
         raise NotLiteral
     try:
@@ -192,12 +202,31 @@ def _call(node: ast.Call, names: Mapping[str, Any], depth: int) -> Value:
         case ast.Attribute(value=whole, attr="join") if len(values) == 1:
             return fold(whole, names, depth).join(values[0])
         case ast.Attribute(value=ast.Name(id=module), attr=name) if module not in names:
-            return decoded(name, values)
+            return _decoded(name, values)
         case ast.Name(id=name):
-            return decoded(name, values)
+            return _decoded(name, values)
         case ast.Attribute(value=whole, attr=name) if not node.keywords:
-            return rewritten(name, fold(whole, names, depth), values)
+            return _rewritten(name, fold(whole, names, depth), values)
     raise NotLiteral
+
+
+def _decoded(name: str, values: list[Any]) -> Any:  # noqa: ANN401 - any literal
+    """Return what a decoding function gives. LookupError: it is none; ValueError, TypeError: it takes others."""
+    if name == "decode" and len(values) == 2 and values[1] in _CODECS:  # codecs.decode
+        return codecs.decode(values[0], values[1])
+    if len(values) != 1:
+        raise LookupError(name)
+    return _DECODERS[name](values[0])
+
+
+def _rewritten(name: str, text: Any, values: list[Any]) -> Any:  # noqa: ANN401 - any literal
+    """Return a text or bytes as a method of it writes them; raises as `_decoded` does."""
+    codec = name in ("decode", "encode")
+    if name not in _METHODS or not isinstance(text, str | bytes) or len(values) > codec:
+        raise LookupError(name)
+    if codec and values and values[0] not in _CODECS - {"hex", "base64"}:
+        raise LookupError(name)
+    return getattr(text, name)(*values)
 
 
 def _convert(name: str, *values: Value) -> Value:

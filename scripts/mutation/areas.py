@@ -175,7 +175,6 @@ AREAS = (
     Area(
         "suspects",
         files=(
-            "analysis/reward_hacking/decoded.py",
             "analysis/reward_hacking/hard_coding.py",
             "analysis/reward_hacking/literals.py",
             "analysis/reward_hacking/program.py",
