@@ -40,10 +40,8 @@ def install_command(extra: str) -> str:
     """
     root = checkout()
     if root is not None:
-        lock, project = (
-            shlex.quote(str(root / "requirements.lock")),
-            shlex.quote(f"{root}[{extra}]" if extra else str(root)),
-        )
+        lock = shlex.quote(str(root / "requirements.lock"))
+        project = shlex.quote(f"{root}[{extra}]" if extra else str(root))
         return f"{_installer()} --constraint {lock} --editable {project}"
     return f"{_installer()} {' '.join(map(shlex.quote, requirements(extra)))}"
 

@@ -343,19 +343,5 @@ class Artifact(Record):
     sha256: str | None = column("of its content; NULL where not computed", default=None)
 
 
-RECORDS: tuple[type[Record], ...] = (
-    RunState,
-    Rewind,
-    Metric,
-    Rollout,
-    ExecutionRow,
-    TestResult,
-    Eval,
-    EvalResult,
-    Audit,
-    TokenStat,
-    GapAnswer,
-    GapLogprob,
-    Artifact,
-)
-"""Every table that journals hold, apart from `runs`."""
+RECORDS: tuple[type[Record], ...] = tuple(Record.__subclasses__())
+"""Every table that journals hold, apart from `runs`, in the order in which they stand above."""

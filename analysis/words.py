@@ -54,9 +54,8 @@ def value(row: Mapping[str, Any], column: str) -> str:
     found = row[column]
     if found is None:
         return ""
-    if isinstance(found, bool) or not isinstance(found, int | float) or column in _NUMBERS_OF:
-        return str(found)
-    if not math.isfinite(found):
+    is_number = isinstance(found, int | float) and not isinstance(found, bool)
+    if not is_number or column in _NUMBERS_OF or not math.isfinite(found):
         return str(found)
     if column in _FRACTIONS or (column in _INTERVAL and not _FRACTIONS.isdisjoint(row)):
         return percent(found, unit=" %")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -83,10 +82,10 @@ def plots(
     with connect(results) as connection:
         run_ids = chosen_runs(connection, run_ids)
         drawn = draw(connection, figures, run_ids or None)
-    rows: list[tuple[Any, ...]] = []
-    for figure in drawn:
-        paths = save(figure, output_dir, forms)
-        rows.append((figure.name, len(figure.rows.rows), ", ".join(map(str, paths))))
+    rows = [
+        (each.name, len(each.rows.rows), ", ".join(map(str, save(each, output_dir, forms))))
+        for each in drawn
+    ]
     result = Result(("figure", "n_rows", "files"), rows)
     if json_file:
         write_text(json_file, to_json(result))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import click
-import duckdb
+from duckdb import DuckDBPyConnection
 
 from analysis.journal.durable import check_output
 from analysis.journal.journal import StoreError
@@ -88,11 +88,7 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def read_journals(runs_dir: Path, results: Path, *, fold: bool = False) -> None:
-    """Add what the journals have to the results, for a command that reads; say what was amiss.
-
-    Raises:
-        StoreError: the results cannot be extended as they are; nothing was replaced.
-    """
+    """Bring the results up to date for a command that reads; say what was amiss. StoreError: nothing was replaced."""
     say(ingest(runs_dir, results, fold=fold, may_replace=False))
 
 
@@ -102,9 +98,7 @@ def say(report: IngestReport) -> None:
         echo(f"warning: {visible(line, 1000)}", err=True)
 
 
-def chosen_runs(
-    connection: duckdb.DuckDBPyConnection, names: Sequence[str], *, tell: bool = True
-) -> tuple[str, ...]:
+def chosen_runs(connection: DuckDBPyConnection, names: Sequence[str]) -> tuple[str, ...]:
     """Return the runs that names stand for: what `compare` takes, ids, `run/evaluation`, labels, with commas.
 
     Of several runs with one label it is the newest, and a line says so.
@@ -126,7 +120,7 @@ def chosen_runs(
         if name in ids or not labelled and name.partition("/")[0] in ids:
             run_id = name if name in ids else name.partition("/")[0]
             chosen[run_id] = None
-            if tell and (others := [run for run in labelled if run != run_id]):
+            if others := [run for run in labelled if run != run_id]:
                 echo(
                     f"note: {name!r} is the id of a run, which was taken, and the label of {others[-1]}: "
                     "name that by its id",
@@ -139,7 +133,7 @@ def chosen_runs(
                 f"a run must be in the results, got {name!r}; name it by its id or label, "
                 f"there are: {some or 'none'}"
             )
-        if len(labelled) > 1 and tell:
+        if len(labelled) > 1:
             echo(
                 f"note: {name!r} is the label of {len(labelled)} runs: took the newest, "
                 f"{labelled[-1]}; name runs to take others",

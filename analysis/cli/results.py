@@ -196,14 +196,11 @@ def runs(runs_dir: Path, results: Path, *, ingest_first: bool, json_file: Path |
         read_journals(runs_dir, results)
     with connect(results) as connection:
         result = runs_overview(connection)
-    state, run_id = result.columns.index("state"), result.columns.index("run_id")
-    rows = []
-    for row in result.rows:
-        cells = list(row)
-        if cells[state] == "running" and not is_being_written(runs_dir / cells[run_id]):
-            cells[state] = "interrupted"
-        rows.append(tuple(cells))
-    result = Result(result.columns, rows)
+    rows = result.records()
+    for row in rows:
+        if row["state"] == "running" and not is_being_written(runs_dir / row["run_id"]):
+            row["state"] = "interrupted"
+    result = Result(result.columns, [tuple(row.values()) for row in rows])
     if json_file:
         write_text(json_file, to_json(result))
     if not rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+from duckdb import DuckDBPyConnection as Connection
 from pydantic import ValidationError
 
 from analysis.journal.journal import StoreError, checked_run_id
@@ -74,7 +76,7 @@ def _no_export(folder: Path, reason: str) -> StoreError:
     )
 
 
-def _runs(connection: duckdb.DuckDBPyConnection, folder: Path, found: Restored) -> list[RunInfo]:
+def _runs(connection: Connection, folder: Path, found: Restored) -> list[RunInfo]:
     """The runs of an export that can be stored, the oldest first."""
     for path in folder.glob("*/**/*.parquet"):
         if not path.is_file():  # to open a pipe would wait for ever
@@ -105,9 +107,7 @@ def _runs(connection: duckdb.DuckDBPyConnection, folder: Path, found: Restored) 
     return sorted(infos, key=lambda info: info.order)
 
 
-def _records(
-    connection: duckdb.DuckDBPyConnection, folder: Path, run_id: str
-) -> Iterator[tuple[int, Record]]:
+def _records(connection: Connection, folder: Path, run_id: str) -> Iterator[tuple[int, Record]]:
     """The rows of a run with their attempts, by ascending attempt."""
     kinds = [kind for kind in RECORDS if (folder / kind.table).is_dir()]
     attempts: set[int] = set()
@@ -123,16 +123,11 @@ def _records(
 
 def _files(folder: Path, table: str) -> str:
     """The pattern of a table's files, whether one or one a run. A folder's name may hold signs of a pattern."""
-    escaped = "".join(f"[{sign}]" if sign in "*?[" else sign for sign in str(folder / table))
-    return f"{escaped}/**/*.parquet"
+    return f"{glob.escape(str(folder / table))}/**/*.parquet"
 
 
 def _read(
-    connection: duckdb.DuckDBPyConnection,
-    folder: Path,
-    table: str,
-    kind: type[Row],
-    **where: str | int,
+    connection: Connection, folder: Path, table: str, kind: type[Row], **where: str | int
 ) -> Iterator[dict[str, Any]]:
     """The rows of a table as what `kind` takes."""
     known = {

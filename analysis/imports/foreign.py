@@ -32,10 +32,8 @@ from analysis.render import Result, visible
 from analysis.task_ids import TaskId, checked_task_id
 
 _STEP = ("step", "global_step", "train/global_step", "_step", "trainer/global_step")
-_TRUE, _FALSE = (
-    {"true", "1", "1.0", "yes", "pass", "passed"},
-    {"false", "0", "0.0", "no", "fail", "failed"},
-)
+_TRUE = {"true", "1", "1.0", "yes", "pass", "passed"}
+_FALSE = {"false", "0", "0.0", "no", "fail", "failed"}
 _NAME = ("name", "tag", "metric", "key")
 """The column of a metric's name where each row is one metric."""
 _NO_METRIC = (
@@ -96,7 +94,7 @@ def read_log(
 
 
 def _of_one_run(path: Path, table: Result, run: str | None) -> Result:
-    """Take the names of runs off the columns of a chart's export, and its envelopes away. StoreError: which run?"""
+    """Take the names of runs off the columns of a chart's export, and its envelopes away. StoreError: no one run."""
     names = [name.strip() for name in table.columns]
     plain = [name for name in names if not name.endswith(_ENVELOPE)]
     runs = dict.fromkeys(name.rpartition(_OF_RUN)[0] for name in plain if _OF_RUN in name)

@@ -103,11 +103,7 @@ def is_lm_eval_sample(row: Mapping[str, Any]) -> bool:
 def lm_eval_results(
     path: Path, content: Mapping[str, Any], *, label: str, dataset: str | None
 ) -> Imported:
-    """Read `results_*.json`: each figure as a metric, and the counts where they are whole numbers.
-
-    Raises:
-        StoreError: it holds no figures.
-    """
+    """Read `results_*.json`: each figure as a metric, whole numbers as counts. StoreError: it holds no figures."""
     found = Imported("evaluation", model=_model(content))
     tasks = {name: row for name, row in content["results"].items() if isinstance(row, dict)}
     for task, figures in tasks.items():
@@ -126,7 +122,9 @@ def lm_eval_results(
             if metric in _VERDICTS and eval_id not in counted and n:
                 if 0 <= k <= n and math.isclose(k / n, value, abs_tol=1e-9):
                     counted.add(eval_id)
-                    named = _dataset(dataset, task, n_tasks=len(tasks))
+                    named = (
+                        dataset if dataset and len(tasks) == 1 else f"{dataset or 'lm-eval'}/{task}"
+                    )
                     read_by = _decoding(chosen)
                     found.records.append(
                         _summary(eval_id, k, n, label=label, dataset=named, decoding=read_by)
@@ -141,11 +139,7 @@ def lm_eval_results(
 def lm_eval_samples(
     path: Path, rows: Sequence[Mapping[str, Any]], *, label: str, dataset: str | None
 ) -> Imported:
-    """Read `samples_*.jsonl`: each answer with its verdict; one evaluation for each filter.
-
-    Raises:
-        StoreError: an answer has no verdict, or one for several responses.
-    """
+    """Read `samples_*.jsonl`: answers with verdicts, an evaluation a filter. StoreError: not one verdict each."""
     named = _SAMPLES_NAME.fullmatch(path.stem)
     task = named[1] if named else path.stem
     found = Imported("evaluation")
@@ -175,11 +169,7 @@ def lm_eval_samples(
 def evalplus_results(
     path: Path, content: Mapping[str, Any], *, label: str, dataset: str | None
 ) -> Imported:
-    """Read evalplus' results: what passes its base tests, and what passes those of plus as well.
-
-    Raises:
-        StoreError: a problem's name holds no number.
-    """
+    """Read evalplus' results: what passes base, and what passes plus, too. StoreError: a problem has no number."""
     first = str(next(iter(content["eval"])))
     named = dataset or f"evalplus/{first.partition('/')[0].lower()}"
     found = Imported("evaluation")
@@ -230,13 +220,6 @@ def _eval_id(task: str, chosen: str) -> str:
 def _decoding(chosen: str) -> str:
     """What took the answer out of the text: figures of two filters are two figures of one evaluation."""
     return _UNSAID if chosen in ("", "none") else f"{_UNSAID}, {chosen[:100]}"
-
-
-def _dataset(given: str | None, task: str, *, n_tasks: int) -> str:
-    """Name a task's problem set; several tasks of one file are several sets."""
-    if given is None:
-        return f"lm-eval/{task}"
-    return given if n_tasks == 1 else f"{given}/{task}"
 
 
 def _n_samples(content: Mapping[str, Any], task: str) -> int | None:

@@ -22,12 +22,9 @@ from analysis.task_ids import TaskId
 def arm_names(
     methods: Sequence[str], labels: Sequence[Sequence[str]], run_ids: Sequence[str]
 ) -> list[str]:
-    """A name for each arm that no other has: its method, else the labels of its runs.
+    """A name for each arm that no other has: its method, else its runs' labels in the form that `compare` takes.
 
-    Args:
-        methods: of each arm.
-        labels: of the runs of each arm; they are given in the form that `compare` takes.
-        run_ids: a run of each arm, which tells arms of the same labels apart.
+    `run_ids` is a run of each arm, which tells arms of the same labels apart.
     """
     names = [
         method if methods.count(method) == 1 else listed(sorted(set(each)), apart=",")
@@ -60,13 +57,9 @@ def as_evaluated(
     shares: Mapping[TaskId, float],
     answers: Sequence[Hashable],
 ) -> Evaluated:
-    """An evaluation as the verdict reads it.
+    """An evaluation, a row of the view `eval_curve`, as the verdict reads it.
 
-    Args:
-        row: of the view `eval_curve`.
-        infos: of `run_infos`.
-        shares: task id -> share of its completions that pass.
-        answers: what tells the answers from those of another evaluation.
+    `shares` is the share of completions that pass by task id; `answers` tell it from another evaluation.
     """
     info = infos[row["policy_run_id"]]
     repeat: Hashable = info.seed if info.algorithm else (info.model, info.adapter, info.seed)

@@ -97,7 +97,7 @@ def flips(connection: Connection, run_ids: Runs = None) -> Result:
            ORDER BY array_position(['gained', 'lost', 'solved by both', 'solved by neither'], change)
         """,
         None,
-        pair=[pair[name] for name in ("run_a", "eval_a", "run_b", "eval_b")],
+        pair=[pair[name] for name in ("run_id_a", "eval_a", "run_id_b", "eval_b")],
     )
     said = {name: pair[name] for name in _OF_THE_PAIR} | {"p_value": p_value, "no_test": no_test}
     return Result((*found.columns, *said), [(*row, *said.values()) for row in found.rows])
@@ -109,10 +109,10 @@ WITH ordered AS (
     SELECT *, row_number() OVER (PARTITION BY run_id ORDER BY step) AS nth,
            row_number() OVER (PARTITION BY run_id ORDER BY step DESC NULLS FIRST) AS back
     FROM eval_curve WHERE {runs} AND k IS NOT NULL)
-SELECT a.run_id AS run_a, a.eval_id AS eval_a, a.policy_run_id AS policy_a, a.step AS step_a,
+SELECT a.run_id AS run_id_a, a.eval_id AS eval_a, a.policy_run_id AS policy_run_id_a, a.step AS step_a,
        a.dataset_sha256 AS dataset_sha256_a, a.algorithm AS algorithm_a,
        a.label || coalesce(' @ ' || a.step, '') AS name_a,
-       b.run_id AS run_b, b.eval_id AS eval_b, b.policy_run_id AS policy_b, b.step AS step_b,
+       b.run_id AS run_id_b, b.eval_id AS eval_b, b.policy_run_id AS policy_run_id_b, b.step AS step_b,
        b.dataset_sha256 AS dataset_sha256_b, b.label || coalesce(' @ ' || b.step, '') AS name_b,
        b.algorithm, b.seed, b.dataset, b.protocol, b.decoding
 FROM ordered a JOIN ordered b
@@ -122,27 +122,20 @@ FROM ordered a JOIN ordered b
  AND (a.run_id = b.run_id AND a.nth = 1 AND a.eval_id <> b.eval_id
       OR a.run_id <> b.run_id AND a.back = 1 AND a.seed IS NOT DISTINCT FROM b.seed)
 ORDER BY a.run_id = b.run_id, (a.algorithm = 'grpo') DESC,
-         (b.algorithm = 'sdpo') DESC, a.created_at, run_a, run_b LIMIT 100
+         (b.algorithm = 'sdpo') DESC, a.created_at, run_id_a, run_id_b LIMIT 100
 """
 """Of many pairs the first hundred, among which one that can be tested is looked for."""
 
 
 def _side(pair: Mapping[str, Any], side: str) -> dict[str, Any]:
     """What `as_evaluated` reads of one evaluation of a pair."""
-    names = ("run", "policy", "step", "dataset_sha256")
-    run, policy, step, content = (pair[f"{name}_{side}"] for name in names)
-    return {
-        "run_id": run,
-        "policy_run_id": policy,
-        "step": step,
-        "dataset": pair["dataset"],
-        "dataset_sha256": content,
-    }
+    names = ("run_id", "policy_run_id", "step", "dataset_sha256")
+    return {name: pair[f"{name}_{side}"] for name in names} | {"dataset": pair["dataset"]}
 
 
 def _differences(pair: Mapping[str, Any], infos: Mapping[str, RunInfo]) -> tuple[str, ...]:
     """What two evaluations differ in beside the algorithm, without a look at their rows."""
-    if pair["run_a"] == pair["run_b"]:  # that its steps differ is what is asked
+    if pair["run_id_a"] == pair["run_id_b"]:  # that its steps differ is what is asked
         return ()
     first, second = (as_evaluated(_side(pair, side), infos, {}, ()).conditions for side in "ab")
     return differences([first], [second])
@@ -160,7 +153,7 @@ def _tested(
                WHERE run_id = $evaluation[1] AND eval_id = $evaluation[2]
                ORDER BY task_order(task_id)""",
             None,
-            evaluation=[pair[f"run_{side}"], pair[f"eval_{side}"]],
+            evaluation=[pair[f"run_id_{side}"], pair[f"eval_{side}"]],
         ).rows
         shares = {task_id(name): float(passed) for name, passed, _ in rows}
         evaluated = as_evaluated(_side(pair, side), infos, shares, rows)
@@ -169,7 +162,7 @@ def _tested(
     if not first.task_ids or first.task_ids != second.task_ids:
         return None, "they were asked other problems"
     (finding,) = judge([(first, second)])
-    if pair["run_a"] == pair["run_b"]:  # that its steps differ is what is asked
+    if pair["run_id_a"] == pair["run_id_b"]:  # that its steps differ is what is asked
         return finding.p, None
     if finding.differs:
         return None, f"they differ in more than the algorithm: {listed(finding.differs)}"

@@ -20,11 +20,7 @@ NAMES = """(SELECT run_id, label || CASE WHEN count(*) OVER (PARTITION BY label)
 
 
 def run_query(connection: Connection, query: str) -> Result:
-    """Run SQL and fetch all rows of its last statement.
-
-    Raises:
-        StoreError: DuckDB refuses it, the message is DuckDB's first line; or a value cannot be shown as it is.
-    """
+    """Run SQL and fetch all rows of its last statement. StoreError: DuckDB refuses it, or Python has no such value."""
     check_text(query, "a query")
     try:
         cursor = connection.execute(query)

@@ -149,12 +149,9 @@ def listed(names: Sequence[str], most: int = 4, apart: str = ", ") -> str:
 
 def _described(name: str, sides: Sequence[Mapping[str, str]]) -> str:
     """A difference with its values, each once."""
-    values = [_short(each.get(name, "not set")) for each in sides]
-    return f"{name} ({', '.join(dict.fromkeys(values))})"
-
-
-def _short(value: str) -> str:
-    return value if len(value) <= 60 else f"{value[:57]}..."
+    values = (each.get(name, "not set") for each in sides)
+    shown = (value if len(value) <= 60 else f"{value[:57]}..." for value in values)
+    return f"{name} ({', '.join(dict.fromkeys(shown))})"
 
 
 def _in_order(names: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ cannot tell what another seed would have done.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -121,7 +121,7 @@ class Finding:
     """What differs beside the algorithm."""
     spoilt: str = ""
     """Why the sides are no two policies to compare; empty where they are."""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     p_adjusted: float = 1.0
     """After Holm's correction over all comparisons made together."""
 
@@ -217,11 +217,7 @@ class Finding:
 
 
 def judge(pairs: Sequence[tuple[Arm, Arm]]) -> list[Finding]:
-    """Compare each second arm with its first, Holm-corrected over all pairs.
-
-    Raises:
-        ValueError: the arms of a pair were not evaluated on the same problems.
-    """
+    """Compare each second arm with its first, Holm-corrected over all pairs. ValueError: not the same problems."""
     found = [_judge_two(first, second) for first, second in pairs]
     tested = [finding.p for finding in found if not finding.spoilt]
     adjusted = iter(holm(tested))
