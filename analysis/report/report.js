@@ -74,12 +74,8 @@ function writeAddress() {
 function filter(wanted) {
   const value = Object.fromEntries(FILTERS.map((id) => [id, byId(id).value.trim()]));
   const text = value.text.toLowerCase();
-  shown = rollouts.filter((row) =>
-    (!value.run || row.run_id === value.run) &&
-    (!value.source || row.source === value.source) &&
-    (!value.step || String(row.step) === value.step) &&
-    (!value.task || String(row.task_id) === value.task) &&
-    (!value.outcome || row.outcome === value.outcome) &&
+  const chosen = [...CHOICES, ["task", "task_id"]].filter(([id]) => value[id]);
+  shown = rollouts.filter((row) => chosen.every(([id, field]) => String(row[field]) === value[id]) &&
     (!text || TEXTS.some((name) => row[name] && row[name].toLowerCase().includes(text))));
   const index = Math.max(0, wanted ? shown.findIndex((row) => keyOf(row) === wanted) : 0);
   limit = Math.max(PAGE, index + 1);
@@ -122,7 +118,8 @@ function select(index, focus) {
   });
   if (focus) buttons[index]?.focus();
   const key = keyOf(shown[index]) ?? "";
-  if (key !== detailed || !key) detail(shown[index]); // what is read stays where it was scrolled to
+  if (key !== detailed || !key) // what is read stays where it was scrolled to
+    byId("detail").replaceChildren(...(key ? described(shown[index], "h3") : []));
   detailed = key;
 }
 
@@ -134,10 +131,6 @@ function about(row) {
     row.advantage === null ? null : `advantage ${decimal(row.advantage)}`,
     row.n_completion_tokens === null ? null : `${row.n_completion_tokens} tokens${row.truncated ? ", cut" : ""}`];
   return facts.filter((fact) => fact !== null).join(" · ");
-}
-
-function detail(row) {
-  byId("detail").replaceChildren(...(row ? described(row, "h3") : []));
 }
 
 // All that a completion has, with headings of a level.
