@@ -71,11 +71,7 @@ class Weights:
 
 
 def weights_of(model: str, adapter: str | None = None) -> Weights:
-    """Describe the weights of a model, by name or folder, and the adapter on it.
-
-    Raises:
-        OSError: a file of the folder could not be read.
-    """
+    """Describe a model's weights, by name or folder, and the adapter on it. OSError: a file is unreadable."""
     folder = Path(model)
     return Weights(model, folder_sha256(folder) if folder.is_dir() else None, adapter)
 
@@ -201,25 +197,17 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_sha256(folder: Path, pattern: str = "*.safetensors") -> str | None:
-    """Return the sha256 over names and contents of matching files; None where none match.
-
-    Raises:
-        OSError: a file could not be read.
-    """
+def folder_sha256(folder: Path) -> str | None:
+    """Return the sha256 over names and contents of the *.safetensors; None for none. OSError: one is unreadable."""
     digest = hashlib.sha256()
-    files = sorted(folder.glob(pattern))
+    files = sorted(folder.glob("*.safetensors"))
     for path in files:
         digest.update(f"{path.name}\0{file_sha256(path)}\n".encode())
     return digest.hexdigest() if files else None
 
 
 def artifact_records(run_dir: Path, folder: Path, *, kind: str, step: int | None) -> list[Artifact]:
-    """Return a row for each file of a folder within the run's folder, with its size and sha256.
-
-    Raises:
-        OSError: a file could not be read.
-    """
+    """Return a row for each file of a folder within the run's folder. OSError: one could not be read."""
     return [
         Artifact(
             path=path.relative_to(run_dir).as_posix(),

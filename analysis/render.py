@@ -89,11 +89,8 @@ def print_table(result: Result, *, max_rows: int = 100, console: Console | None 
 def fits(result: Result, width: int) -> bool:
     """Whether rows fit so many characters as a table whose cells are whole."""
     cells = [[_cell(value) for value in row] for row in result.rows]
-    return _grid_width([list(result.columns), *cells]) <= width
-
-
-def _grid_width(rows: Sequence[Sequence[str]]) -> int:
-    return sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True))
+    columns = zip(result.columns, *cells, strict=True)
+    return sum(max(map(len, column)) + 2 for column in columns) <= width
 
 
 def to_csv(result: Result, *, escape_formulas: bool = False) -> str:
@@ -178,11 +175,7 @@ def first_line(error: Exception) -> str:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of an output, and its parents, before the work that fills it.
-
-    Raises:
-        StoreError: it cannot be had, or takes no files.
-    """
+    """Make the folder of an output before the work that fills it. StoreError: it cannot be had, or takes no files."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):

@@ -18,11 +18,7 @@ _WIDTH = 19
 
 
 def task_id(value: object) -> TaskId:
-    """Return an id in its one form: a text of decimal digits is the integer.
-
-    Raises:
-        ValueError: neither an integer nor a text.
-    """
+    """Return an id in its one form: a text of decimal digits is the integer. ValueError: no integer and no text."""
     if isinstance(value, str):
         return int(value) if _INTEGER.fullmatch(value) and value != "-0" else value
     if isinstance(value, int) and not isinstance(value, bool):

@@ -94,10 +94,8 @@ class Journal:
     def resume(cls, run_dir: Path, *, step: int | None = None) -> Self:
         """Open a further segment of an existing run.
 
-        Args:
-            run_dir: the run's folder.
-            step: optimizer step of the checkpoint that is continued; what earlier attempts wrote about later
-                steps no longer counts. None keeps every row.
+        `step` is the optimizer step of the checkpoint that is continued: what earlier attempts wrote about later
+        steps no longer counts. None keeps every row.
 
         Raises:
             StoreError: no such run, another process writes it, or the folder cannot be written.
@@ -202,11 +200,7 @@ class Journal:
         self.append(RunState(attempt=self.attempt, state=state, changed_at=_now(), error=error))
 
     def close(self) -> None:
-        """Commit and close; a second call does nothing.
-
-        Raises:
-            StoreError: the last batch could not be written; the file is closed all the same.
-        """
+        """Commit and close; a second call does nothing. StoreError: the last batch is not written, the file closed."""
         if self._fd is None:
             return
         try:
@@ -274,11 +268,7 @@ def checked_run_id(run_id: str) -> str:
 
 
 def read_run_info(run_dir: Path) -> RunInfo:
-    """Read `run.json` of a run.
-
-    Raises:
-        StoreError: there is none, it is damaged, or a newer version of this program wrote it.
-    """
+    """Read `run.json` of a run. StoreError: there is none, it is damaged, or of a newer version."""
     path = run_dir / "run.json"
     try:
         with open_file(path) as file:
@@ -356,12 +346,7 @@ def is_being_written(run_dir: Path) -> bool:
 
 
 def lock_run(run_dir: Path, mode: int = fcntl.LOCK_EX) -> int:
-    """Take the run's lock; returns the descriptor that holds it.
-
-    Raises:
-        StoreError: another process has it.
-        OSError: the folder could not be opened.
-    """
+    """Take the run's lock; returns its descriptor. StoreError: another process has it; OSError: unreadable."""
     fd = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(fd, mode | fcntl.LOCK_NB)

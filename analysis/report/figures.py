@@ -109,22 +109,14 @@ def _said(figure: Figure, setting: Sequence[object]) -> str:
 
 
 def save(drawn: Drawn, folder: Path, forms: Sequence[str]) -> list[Path]:
-    """Write a figure as `<name>.<form>` for each form: png, svg, html or json.
-
-    Raises:
-        StoreError: the folder cannot be written.
-    """
+    """Write a figure as `<name>.<form>`, form png, svg, html or json. StoreError: the folder cannot be written."""
     return save_chart(drawn.chart, drawn.name, folder, forms)
 
 
 def save_chart(
     chart: altair.TopLevelMixin, name: str, folder: Path, forms: Sequence[str]
 ) -> list[Path]:
-    """Write a chart as `<name>.<form>` for each form, each file whole or not at all.
-
-    Raises:
-        StoreError: the folder cannot be written.
-    """
+    """Write a chart as `<name>.<form>` for each form, each file whole. StoreError: the folder cannot be written."""
     make_folder(folder)
     paths = []
     for form in forms:

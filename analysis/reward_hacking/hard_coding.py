@@ -61,12 +61,7 @@ class _Case:
 
 
 def hard_coded(code: str, asserts: Sequence[JudgedAssert]) -> tuple[str, ...]:
-    """Return why a program looks as if it knew the asserts by heart; nothing where it does not.
-
-    Args:
-        code: a program that passes at least one assert; text of a model, never run.
-        asserts: those that it was graded on.
-    """
+    """Return why a program, which is never run, looks as if it knew its asserts by heart; nothing where it does not."""
     program = read_program(code)
     if program is None:
         return ()

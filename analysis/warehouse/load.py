@@ -76,11 +76,7 @@ def with_care(found: Plan, write: Callable[[], T]) -> T:
 
 
 def plan(runs_dir: Path, read_bytes: Mapping[str, Mapping[str, int]]) -> Plan:
-    """Find what is unread under a runs folder.
-
-    Args:
-        runs_dir: folder of the runs' folders.
-        read_bytes: what the warehouse has: run id -> file name -> bytes read.
+    """Find what is unread under a runs folder; `read_bytes`, by run id and file name, is what the warehouse has.
 
     Raises:
         OSError: the runs folder could not be read.
@@ -122,14 +118,10 @@ def load(
     *,
     split: frozenset[str] | None = None,
 ) -> Loaded:
-    """Read the sources into an open transaction of the warehouse.
+    """Read the sources of a plan into an open transaction of the warehouse, staged in a folder for temporary files.
 
-    Args:
-        connection: to a warehouse, writable.
-        sources: from `plan`.
-        staging: a folder for temporary files.
-        split: the runs of a results file, attached as `base`, that the rows continue; None where the warehouse
-            holds everything.
+    `split` are those runs that have rows in a results file, attached as `base`, which these rows continue; None
+    where the warehouse holds everything.
 
     Raises:
         Replaces: a row replaces or undoes one of the base.

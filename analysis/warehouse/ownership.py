@@ -44,11 +44,7 @@ class Standing(enum.Enum):
 
 
 def standing(path: Path, lock: Path) -> Standing:
-    """Return what stands at a path.
-
-    Args:
-        path: of a results file, or of the recent rows beside it.
-        lock: the lock file that remembers what this program wrote.
+    """Return what stands at the place of a results file, or of its recent rows; `lock` remembers what was written.
 
     Raises:
         StoreError: it is none of ours, or nobody can say: it must not be touched.
@@ -79,11 +75,7 @@ def standing(path: Path, lock: Path) -> Standing:
 
 
 def remember(path: Path, lock: Path) -> None:
-    """Note in the lock file that a new file, not yet in its place, is ours; earlier ones stay noted.
-
-    Raises:
-        OSError: the lock file cannot be written.
-    """
+    """Note in the lock file that a file not yet in its place is ours, as earlier ones are. OSError: unwritable."""
     with path.open("rb") as file:
         digest = _digest(file.read(_FIRST_BLOCK_BYTES))
     digests = [digest, *(other for other in _remembered(lock) if other != digest)]

@@ -80,7 +80,7 @@ def extend_recent(
     Args:
         results: the large file; only read.
         generation: of the large file.
-        sources: what is unread, from `plan`.
+        sources: what is unread.
         in_base: runs that the large file has rows of.
         continued: whether the file of recent rows is there and continues this generation.
         folder: for temporary files, on the same file system.

@@ -88,10 +88,7 @@ def damaged(path: Path, error: duckdb.Error, command: str) -> StoreError:
 def ingest_command(runs_dir: Path | None, results: Path, *flags: str) -> str:
     """Return the command line that ingests these, naming what is not as usual.
 
-    Args:
-        runs_dir: None where only the file is known: its neighbour of the same name, if there is one.
-        results: the DuckDB file.
-        flags: further options.
+    Where only the file is known, the runs folder is its neighbour of the same name, if there is one.
     """
     if runs_dir is None and results.with_suffix("").is_dir():
         runs_dir = results.with_suffix("")

@@ -42,13 +42,7 @@ from analysis.warehouse.recent import (
     recent_path,
     show_together,
 )
-from analysis.warehouse.state import (
-    State,
-    damaged,
-    ingest_command,
-    is_damage,
-    read_state,
-)
+from analysis.warehouse.state import State, damaged, ingest_command, is_damage, read_state
 from analysis.warehouse.tables import insert_warehouse, quoted, schema_sha256, schema_sql
 
 _STORAGE_VERSION = "v1.4.0"
@@ -182,7 +176,7 @@ def _attach(connection: duckdb.DuckDBPyConnection, results: Path) -> bool:
 
 
 def _followed(results: Path) -> Path:
-    """Where a link leads: that file is replaced, not the link. StoreError: no file, such as a pipe that never ends."""
+    """Where a link leads: that file is replaced, not the link. StoreError: it is no file, such as a pipe."""
     try:
         str(results).encode()  # DuckDB takes no other name
         followed = results.resolve()
