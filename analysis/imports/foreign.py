@@ -94,7 +94,7 @@ def read_log(
 
 
 def _of_one_run(path: Path, table: Result, run: str | None) -> Result:
-    """Take the names of runs off the columns of a chart's export, and its envelopes away. StoreError: no one run."""
+    """Take the names of runs off a chart's columns, and its envelopes away. StoreError: it is unclear of which run."""
     names = [name.strip() for name in table.columns]
     plain = [name for name in names if not name.endswith(_ENVELOPE)]
     runs = dict.fromkeys(name.rpartition(_OF_RUN)[0] for name in plain if _OF_RUN in name)

@@ -139,7 +139,7 @@ def lm_eval_results(
 def lm_eval_samples(
     path: Path, rows: Sequence[Mapping[str, Any]], *, label: str, dataset: str | None
 ) -> Imported:
-    """Read `samples_*.jsonl`: answers with verdicts, an evaluation a filter. StoreError: not one verdict each."""
+    """Read `samples_*.jsonl`: answers with verdicts, an evaluation a filter. StoreError: one has none, or several."""
     named = _SAMPLES_NAME.fullmatch(path.stem)
     task = named[1] if named else path.stem
     found = Imported("evaluation")
