@@ -6,7 +6,6 @@ import sys
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import click
 
@@ -77,8 +76,6 @@ def import_command(
     n_replaced = _replaced(found)
     if earlier := labelled_runs(runs_dir, label):
         echo(f"warning: {same_label(label, earlier)}", err=True)
-    are_evals = all(each.form == "evaluation" for each in found.values())
-    kind: Literal["eval", "train"] = "eval" if are_evals else "train"
     now = datetime.now(UTC)
     sources = [
         {"file": path.name, "sha256": file_sha256(path), "form": each.form}
@@ -87,7 +84,7 @@ def import_command(
     config = {"imported": sources}
     info = RunInfo(
         run_id=new_run_id("import", algorithm, label, started=now),
-        kind=kind,
+        kind="eval" if all(each.form == "evaluation" for each in found.values()) else "train",
         algorithm=algorithm,
         label=label,
         created_at=now.isoformat(timespec="milliseconds"),
