@@ -23,6 +23,17 @@ _DATA = frozenset(
 )
 """Builtins that return no function."""
 
+_DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_IMPORTS = ast.Import | ast.ImportFrom
+_BINDS = (
+    _DEFINITIONS | _IMPORTS | ast.arg | ast.ExceptHandler | ast.MatchAs | ast.MatchStar | ast.MatchMapping
+)  # fmt: skip
+_STEPS = (
+    ast.Assign | ast.AugAssign | ast.AnnAssign | ast.If | ast.While | ast.For | ast.Match | ast.Try | ast.Break
+    | ast.Continue
+)  # fmt: skip
+"""Statements that by themselves answer nothing."""
+
 _DOING = ast.Call | ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr
 _DATA_NODES = (
     ast.Constant | ast.JoinedStr | ast.List | ast.Tuple | ast.Dict | ast.Set | ast.ListComp | ast.SetComp
@@ -91,7 +102,7 @@ def declarations(tree: ast.Module, name: str) -> list[ast.stmt]:
         and not (isinstance(node, ast.ImportFrom) and node.module == "__future__")
         and not (
             node.name == name
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            if isinstance(node, _DEFINITIONS)
             else any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
         )
     ]
@@ -107,19 +118,10 @@ def is_stub(body: list[ast.stmt]) -> bool:
 
 def _could_answer(node: ast.stmt) -> bool:
     """Whether a statement, without those inside it, returns a value or changes something outside."""
-    if _does_nothing(node):
+    if _does_nothing(node) or isinstance(node, _DEFINITIONS):
         return False
-    match node:
-        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-            return False
-        case (
-            ast.Assign() | ast.AugAssign() | ast.AnnAssign() | ast.If() | ast.While() | ast.Match()
-        ):
-            pass
-        case ast.For() | ast.Try() | ast.Break() | ast.Continue():
-            pass
-        case _:
-            return True
+    if not isinstance(node, _STEPS):
+        return True
     own = (child for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr))
     return any(_reaches_out(part) for child in own for part in ast.walk(child))
 
@@ -149,13 +151,8 @@ def _does_nothing(node: ast.stmt) -> bool:
     return False
 
 
-def is_all_code(tree: ast.Module) -> bool:
-    """Whether a module that parses holds no line of prose: `Sure` and `Note: this` are Python too."""
-    return not any_prose(tree.body)
-
-
 def any_prose(body: Iterable[ast.stmt]) -> bool:
-    """Whether one of some statements does nothing in Python, and says something in English."""
+    """Whether one of some statements is a line of prose: `Sure` and `Note: this` are Python too."""
     return any(map(_reads_as_prose, body))
 
 
@@ -177,9 +174,14 @@ def _reads_as_prose(node: ast.stmt) -> bool:
     return False
 
 
-def bound_by(node: ast.stmt) -> set[str]:
-    """Names that one top-level statement binds."""
-    return {name for part in _top_level([node]) for name in _targets(part)}
+def top_level_names(body: Iterable[ast.stmt], *, imports: bool = True) -> set[str]:
+    """Names that some statements of a module's top level bind; without `imports` what they define alone."""
+    return {
+        name
+        for node in _top_level(body)
+        if imports or not isinstance(node, _IMPORTS)
+        for name in _targets(node)
+    }
 
 
 def _certainty(node: ast.stmt, name: str, tree: ast.Module) -> Defined:
@@ -206,12 +208,8 @@ def _callable(value: ast.expr, name: str, tree: ast.Module) -> Defined:
     match value:
         case ast.Lambda():
             return Defined.WHOLLY
-        case ast.Name(id=other):
-            return (
-                Defined.WHOLLY
-                if other != name and other in _bound(tree) | _BUILTINS
-                else Defined.POSSIBLY
-            )
+        case ast.Name(id=other) if other != name and other in _names(tree)[1] | _BUILTINS:
+            return Defined.WHOLLY
         case ast.Attribute():
             return Defined.WHOLLY
         case ast.Call(func=ast.Name(id=called)) if called == name or called in _DATA:
@@ -228,30 +226,20 @@ def _top_level(body: Iterable[ast.AST]) -> Iterator[ast.stmt]:
         node = pending.pop()
         if isinstance(node, ast.stmt):
             yield node
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr):
+        if not isinstance(node, _DEFINITIONS | ast.expr):
             pending.extend(ast.iter_child_nodes(node))
 
 
 def _targets(node: ast.stmt) -> Iterator[str]:
     """Names that a statement itself binds."""
-    match node:
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            yield name
-        case ast.Import() | ast.ImportFrom():
-            yield from (alias.asname or alias.name.split(".")[0] for alias in node.names)
-        case _:
-            for child in ast.iter_child_nodes(node):
-                if not isinstance(child, ast.stmt):
-                    yield from (
-                        part.id
-                        for part in ast.walk(child)
-                        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
-                    )
-
-
-def _bound(tree: ast.Module) -> set[str]:
-    """Names that a program binds in any scope."""
-    return _names(tree)[1]
+    if isinstance(node, _DEFINITIONS | _IMPORTS):
+        yield from _bound_by(node)
+        return
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr | ast.withitem):
+            for part in ast.walk(child):
+                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                    yield part.id
 
 
 def _names(tree: ast.Module) -> tuple[set[str], set[str]]:
@@ -269,12 +257,6 @@ def _names(tree: ast.Module) -> tuple[set[str], set[str]]:
     if "*" in bound:  # `from x import *` may bind anything
         bound |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     return used, bound
-
-
-_BINDS = (
-    ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.arg | ast.Import | ast.ImportFrom | ast.ExceptHandler
-    | ast.MatchAs | ast.MatchStar | ast.MatchMapping
-)  # fmt: skip
 
 
 def _bound_by(node: ast.AST) -> Iterator[str]:

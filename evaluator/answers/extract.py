@@ -30,13 +30,13 @@ from evaluator.answers.blocks import Block, split_blocks
 from evaluator.answers.definition import (
     MAX_CODE_CHARS,
     Defined,
-    bound_by,
+    any_prose,
     declarations,
     defined,
-    is_all_code,
     looks_defined,
     missing_names,
     parse,
+    top_level_names,
 )
 from evaluator.answers.function_body import completed, returns
 from evaluator.answers.unwrapped import (
@@ -238,7 +238,7 @@ class _Reading:
             return
         text = block.text if typed else unquoted(block.text)
         tree = self._parsed(text)
-        if tree is not None and is_all_code(tree):
+        if tree is not None and not any_prose(tree.body):
             if block.fenced or _DEFINITION.search(text) or _IMPORT.search(text):
                 yield _Candidate(text, block.fenced, block.closed)
             return
@@ -332,10 +332,7 @@ def _begins_as_code(code: str) -> bool:
 def _helpers(others: Sequence[tuple[str, ast.Module]], name: str, missing: Collection[str]) -> str:
     """Statements of other candidates that bind missing names, and those that these need in turn."""
     kept: dict[int, list[ast.stmt]] = {}
-    binds = [
-        {bound for node in declarations(tree, name) for bound in bound_by(node)}
-        for _, tree in others
-    ]
+    binds = [top_level_names(declarations(tree, name)) for _, tree in others]
     anything = next((i for i, names in enumerate(binds) if "*" in names), None)
     pending, seen = list(missing), set(missing)
     while pending:

@@ -23,14 +23,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from analysis.task_ids import checked_task_id
-from evaluator.problems.problem import (
-    Problem,
-    called_names,
-    find_callables,
-    lf,
-    needed_imports,
-    top_level_names,
-)
+from evaluator.answers.definition import top_level_names
+from evaluator.problems.problem import Problem, called_names, find_callables, lf, needed_imports
 from evaluator.problems.row_file import ALIASES, KNOWN, misnamed
 from sandbox.judge.asserts import parse
 from sandbox.program import Case, Comparison
@@ -308,9 +302,9 @@ class _Row:
                     "the asserts must call a function that the reference defines, got none"
                 )
             return found
-        elsewhere = set(dir(builtins)) | set(top_level_names(ast.parse(setup), imports=True))
-        for line in imports:
-            elsewhere |= set(top_level_names(ast.parse(line), imports=True))
+        elsewhere = set(dir(builtins)).union(
+            *(top_level_names(ast.parse(text).body) for text in (setup, *imports))
+        )
         found = tuple(dict.fromkeys(n for n in called_names(readable) if n not in elsewhere))
         if not found:
             self.faults.append(
@@ -387,4 +381,4 @@ def _takes_three(tree: ast.Module) -> bool:
         if isinstance(node, ast.FunctionDef) and node.name == "check":
             least = len(node.args.args) - len(node.args.defaults)
             return node.args.vararg is not None or least <= 3 <= len(node.args.args)
-    return "check" in set(top_level_names(tree))
+    return "check" in top_level_names(tree.body, imports=False)

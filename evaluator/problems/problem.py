@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from analysis.task_ids import TaskId, task_id, task_order
+from evaluator.answers.definition import top_level_names
 from evaluator.answers.function_body import function_beginning
 from sandbox.program import EXACT, Case, Comparison
 
@@ -103,7 +104,7 @@ def find_callables(reference: str, asserts: Sequence[str], setup_code: str = "")
     Raises:
         SyntaxError: one of the texts is no Python.
     """
-    defined = set(top_level_names(ast.parse(reference)))
+    defined = top_level_names(ast.parse(reference).body, imports=False)
     called = called_names((*asserts, setup_code))
     return tuple(dict.fromkeys(name for name in called if name in defined))
 
@@ -171,9 +172,7 @@ def needed_imports(
     candidate that does not need `sys` must not fail for it.
     """
     given = [text.strip() for text in imports if text.strip()]
-    bound = set(dir(builtins))
-    for text in given:
-        bound.update(top_level_names(ast.parse(text), imports=True))
+    bound = set(dir(builtins)).union(*(top_level_names(ast.parse(text).body) for text in given))
     used = {
         node.id
         for text in asserts
@@ -182,30 +181,11 @@ def needed_imports(
     }
     for statement in ast.parse(reference).body:
         if isinstance(statement, ast.Import | ast.ImportFrom):
-            names = {alias.asname or alias.name.split(".")[0] for alias in statement.names}
+            names = top_level_names([statement])
             if names & (used - bound):
                 given.append(ast.unparse(statement))
                 bound |= names
     return tuple(given)
-
-
-def top_level_names(tree: ast.Module, *, imports: bool = False) -> Iterator[str]:
-    """Names that a module's top level defines: functions, classes, assignments."""
-    pending: list[ast.AST] = list(tree.body)
-    while pending:
-        node = pending.pop()
-        match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                yield node.name
-            case ast.Import() | ast.ImportFrom():
-                if imports:
-                    yield from (alias.asname or alias.name.split(".")[0] for alias in node.names)
-            case ast.Name(id=name, ctx=ast.Store()):
-                yield name
-            case ast.Lambda():
-                pass
-            case _:
-                pending.extend(ast.iter_child_nodes(node))
 
 
 def _preorder(tree: ast.AST) -> Iterator[ast.AST]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from evaluator.answers.extract import is_complete, parse
-from evaluator.problems.problem import Problem, top_level_names
+from evaluator.answers.definition import parse, top_level_names
+from evaluator.answers.extract import is_complete
+from evaluator.problems.problem import Problem
 from evaluator.problems.prompt import Protocol
 
 
@@ -17,7 +18,7 @@ def stop_rule(problem: Problem, protocol: Protocol) -> Callable[[str], bool]:
         name
         for text in (*problem.imports, problem.setup_code)
         if (tree := parse(text)) is not None
-        for name in top_level_names(tree, imports=True)
+        for name in top_level_names(tree.body)
     }
     return lambda text: is_complete(text, problem.callables, lent)
 
