@@ -45,9 +45,11 @@ class Defined(enum.IntEnum):
     """How surely a program defines a function."""
 
     NOT = 0
-    POSSIBLY = 1
+    LOOKS = 1
+    """It reads as if it did, and is no Python."""
+    POSSIBLY = 2
     """A stub without a body, or a value of which only running it would say whether it can be called."""
-    WHOLLY = 2
+    WHOLLY = 3
 
 
 def parse(code: str) -> ast.Module | None:

@@ -19,7 +19,6 @@ A chosen program that lacks a name gets the statements of other blocks that defi
 from __future__ import annotations
 
 import ast
-import enum
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -66,8 +65,6 @@ _MAX_TURNS = 8
 _DEFINITION = re.compile(
     r"^(?:(?:async[ \t]+)?def|class)[ \t]+\w|^\w+[ \t]*(?::[^=\n]*)?=[^=]", re.MULTILINE
 )
-
-
 _IMPORT = re.compile(r"^(?:import|from)[ \t]", re.MULTILINE)
 _READS = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\(0|\bos\.read\(0")
 """Ways in which a whole program reads its input."""
@@ -145,23 +142,6 @@ def is_complete(completion: str, callables: Sequence[str], lent: Collection[str]
     )
 
 
-class _Rank(enum.IntEnum):
-    """How good a candidate is."""
-
-    NONE = 0
-    LOOKS = 1
-    """It reads as if it defined the tested function and is no Python."""
-    POSSIBLY = 2
-    WHOLLY = 3
-
-
-_RANKS = {
-    Defined.NOT: _Rank.NONE,
-    Defined.POSSIBLY: _Rank.POSSIBLY,
-    Defined.WHOLLY: _Rank.WHOLLY,
-}
-
-
 class _Reading:
     """The candidates in one turn of the answer, and the chosen one."""
 
@@ -181,14 +161,14 @@ class _Reading:
     def is_likely(self) -> bool:
         """Whether the chosen candidate is Python and may define the function."""
         return self.chosen is not None and (
-            self.chosen.completed or self._rank(self.chosen) >= _Rank.POSSIBLY
+            self.chosen.completed or self._rank(self.chosen) >= Defined.POSSIBLY
         )
 
     def has_closed_program(self, lent: Collection[str]) -> bool:
         """Whether a closed fenced block is a whole program, and the answer so far binds all names that it needs."""
         looking = self._looking if self.chosen is None else [*self._looking, self.chosen]
         closed = (c for c in looking if c.fenced and c.closed and not c.cited)
-        if not any(self._rank(candidate) is _Rank.WHOLLY for candidate in closed):
+        if not any(self._rank(candidate) is Defined.WHOLLY for candidate in closed):
             return False
         chosen = self._parsed(self.chosen.code) if self.chosen is not None else None
         if chosen is not None and not missing_names(chosen, self._callables).difference(lent):
@@ -258,14 +238,13 @@ class _Reading:
             and not is_dressed(self._text)
         ):
             return looking[0]  # the common case needs no parsing
-        whole = self._last_whole(looking)
-        if whole is not None:
-            return whole
-        body = self._body(blocks, beginning) if beginning else None
-        if body is not None:
+        for candidate in reversed(looking):
+            if self._rank(candidate) is Defined.WHOLLY:
+                return candidate
+        if beginning and (body := self._body(blocks, beginning)) is not None:
             return body
         for candidate in self._second_looks(blocks) if self._name else ():
-            if self._rank(candidate) is _Rank.WHOLLY:
+            if self._rank(candidate) is Defined.WHOLLY:
                 return candidate
         if looking:
             return max(reversed(looking), key=self._rank)
@@ -289,10 +268,6 @@ class _Reading:
                 found = found or candidate
         return found
 
-    def _last_whole(self, candidates: Sequence[_Candidate]) -> _Candidate | None:
-        """The last candidate that defines the function."""
-        return next((c for c in reversed(candidates) if self._rank(c) is _Rank.WHOLLY), None)
-
     def _second_looks(self, blocks: Sequence[Block]) -> Iterator[_Candidate]:
         """Candidates that count where there is no better one, the best first."""
         budget = 4 * MAX_CODE_CHARS
@@ -308,12 +283,12 @@ class _Reading:
         for code in reversed(list(in_a_line(self._text, self._name))):
             yield _Candidate(code, fenced=False, closed=True)
 
-    def _rank(self, candidate: _Candidate) -> _Rank:
-        """How good a candidate is that may define the function."""
+    def _rank(self, candidate: _Candidate) -> Defined:
+        """How surely a candidate defines the function."""
         tree = self._parsed(candidate.code)
         if tree is None:
-            return _Rank.LOOKS if looks_defined(candidate.code, self._name) else _Rank.NONE
-        return _RANKS[defined(tree, self._name)]
+            return Defined.LOOKS if looks_defined(candidate.code, self._name) else Defined.NOT
+        return defined(tree, self._name)
 
     def _parsed(self, code: str) -> ast.Module | None:
         """The syntax tree of a candidate, as long as the budget lasts."""
