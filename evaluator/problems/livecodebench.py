@@ -15,15 +15,11 @@ import json
 import pickletools
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from analysis.task_ids import checked_task_id
-from evaluator.problems.own_row import (
-    MAX_INPUT_CHARS,
-    MAX_OUTPUT_CHARS,
-    RowError,
-    is_unicode,
-)
+from evaluator.problems.own_row import MAX_INPUT_CHARS, MAX_OUTPUT_CHARS, RowError, plain_text
 from evaluator.problems.problem import Problem, lf
 from sandbox.program import Case, Comparison
 
@@ -38,18 +34,12 @@ _LONGEST_S = 60.0
 _BLANKS = Comparison(tolerance=0.0, indent=False)
 """Lines are stripped, and numbers are equal by value."""
 
-IMPORTS = tuple(
-    f"from {name} import *"
-    for name in (
-        "string re datetime collections heapq bisect copy math random statistics itertools functools operator"
-        " io sys json builtins typing"
-    ).split()
-) + tuple(
-    f"import {name}"
-    for name in (
-        "string re datetime collections heapq bisect copy math random statistics itertools functools operator"
-        " io sys json"
-    ).split()
+_MODULES = (
+    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json"
+).split()
+IMPORTS = (
+    *(f"from {name} import *" for name in (*_MODULES, "builtins", "typing")),
+    *(f"import {name}" for name in _MODULES),
 )
 """What an answer may use without importing it, in the order of LiveCodeBench."""
 
@@ -68,53 +58,36 @@ def problem_of(values: Mapping[str, Any]) -> Problem:
     try:
         name = checked_task_id(str(values["question_id"]))
     except ValueError as error:
-        raise RowError([str(error).replace("a task id", "question_id", 1)]) from error
+        raise RowError(str(error).replace("a task id", "question_id", 1)) from error
     public = _tests("public_test_cases", values["public_test_cases"])
     private = _tests("private_test_cases", values.get("private_test_cases") or "[]")
-    kinds = {test["testtype"] for test in (*public, *private)}
+    tests = (*public, *private)
+    kinds = {test["testtype"] for test in tests}
     if len(kinds) != 1:
         raise RowError(
-            [f"its tests must be of one kind, stdin or functional, got {sorted(kinds) or 'none'}"]
+            f"its tests must be of one kind, stdin or functional, got {sorted(kinds) or 'none'}"
         )
-    text = _text("question_content", values["question_content"])
-    tags = tuple(str(values[key]) for key in ("difficulty", "platform") if values.get(key))
-    if kinds == {"stdin"}:
-        return Problem(
-            task_id=name,
-            text=text,
-            asserts=(),
-            setup_code="",
-            imports=IMPORTS,
-            reference="",
-            callables=(),
-            n_hidden=len(private),
-            tags=tags,
-            cases=tuple(_case(test) for test in (*public, *private)),
-            comparison=_BLANKS,
-            time_limit_s=_TIME_LIMIT_S,
-        )
-    function = _function(values.get("metadata"))
-    starter = _text("starter_code", values.get("starter_code") or "")
-    begin = f"\n\nComplete this class:\n\n```python\n{starter}\n```" if starter else ""
-    return Problem(
+    problem = Problem(
         task_id=name,
-        text=text + begin,
-        asserts=tuple(_assert(function, test) for test in (*public, *private)),
-        setup_code="",
+        text=plain_text("question_content", values["question_content"]).strip(),
         imports=IMPORTS,
-        reference="",
-        callables=("Solution",),
         n_hidden=len(private),
-        tags=tags,
-        # Its asserts are judged in one run of the program.
-        time_limit_s=min(_LONGEST_S, _TIME_LIMIT_S * (len(public) + len(private))),
+        tags=tuple(str(values[key]) for key in ("difficulty", "platform") if values.get(key)),
     )
-
-
-def _text(column: str, value: object) -> str:
-    if not isinstance(value, str) or "\0" in value or not is_unicode(value):
-        raise RowError([f"{column} must be Unicode text without NUL, got {value!a:.60}"])
-    return lf(value).strip()
+    if kinds == {"stdin"}:
+        cases = tuple(Case(lf(test["input"]), lf(test["output"])) for test in tests)
+        return replace(problem, cases=cases, comparison=_BLANKS, time_limit_s=_TIME_LIMIT_S)
+    function = _function(values.get("metadata"))
+    starter = plain_text("starter_code", values.get("starter_code") or "").strip()
+    begin = f"\n\nComplete this class:\n\n```python\n{starter}\n```" if starter else ""
+    return replace(
+        problem,
+        text=problem.text + begin,
+        asserts=tuple(_assert(function, test) for test in tests),
+        callables=("Solution",),
+        # Its asserts are judged in one run of the program.
+        time_limit_s=min(_LONGEST_S, _TIME_LIMIT_S * len(tests)),
+    )
 
 
 def _tests(column: str, value: object) -> list[dict[str, str]]:
@@ -126,20 +99,18 @@ def _tests(column: str, value: object) -> list[dict[str, str]]:
         except (ValueError, RecursionError):
             content = _unpacked(column, value)
     if not isinstance(content, list):
-        raise RowError([f"{column} must be a list of tests, got {type(content).__name__}"])
+        raise RowError(f"{column} must be a list of tests, got {type(content).__name__}")
     for test in content:
         match test:
             case {"input": str(given), "output": str(expected), "testtype": "stdin" | "functional"}:
                 if len(given) > MAX_INPUT_CHARS or len(expected) > MAX_OUTPUT_CHARS:
                     raise RowError(
-                        [
-                            f"a test of {column} must have at most {MAX_INPUT_CHARS} characters of input and "
-                            f"{MAX_OUTPUT_CHARS} of output, got {len(given)} and {len(expected)}"
-                        ]
+                        f"a test of {column} must have at most {MAX_INPUT_CHARS} characters of input and "
+                        f"{MAX_OUTPUT_CHARS} of output, got {len(given)} and {len(expected)}"
                     )
             case _:
                 raise RowError(
-                    [f"each of {column} must have input, output and testtype, got {test!r:.80}"]
+                    f"each of {column} must have input, output and testtype, got {test!r:.80}"
                 )
     return content
 
@@ -150,15 +121,13 @@ def _unpacked(column: str, value: str) -> object:
         inflater = zlib.decompressobj()
         data = inflater.decompress(packed, _MAX_BYTES)
         if inflater.unconsumed_tail:
-            raise RowError([f"{column} must hold at most {_MAX_BYTES} bytes, got more"])
+            raise RowError(f"{column} must hold at most {_MAX_BYTES} bytes, got more")
         return json.loads(_pickled_text(data))
     except (binascii.Error, zlib.error, ValueError, RecursionError) as error:
         if isinstance(error, RowError):
             raise
         raise RowError(
-            [
-                f"{column} must be JSON, or JSON pickled, compressed and in base 64, got {error!s:.80}"
-            ]
+            f"{column} must be JSON, or JSON pickled, compressed and in base 64, got {error!s:.80}"
         ) from error
 
 
@@ -185,10 +154,6 @@ def _pickled_text(data: bytes) -> str:
     return texts[0]
 
 
-def _case(test: Mapping[str, str]) -> Case:
-    return Case(lf(test["input"]), lf(test["output"]))
-
-
 def _function(metadata: object) -> str:
     """Name of the method that the tests call."""
     if isinstance(metadata, str):
@@ -198,7 +163,7 @@ def _function(metadata: object) -> str:
             metadata = None
     name = metadata.get("func_name") if isinstance(metadata, dict) else None
     if not isinstance(name, str) or not name.isidentifier():
-        raise RowError([f"metadata must name func_name, got {metadata!r:.80}"])
+        raise RowError(f"metadata must name func_name, got {metadata!r:.80}")
     return name
 
 
@@ -212,7 +177,7 @@ def _assert(function: str, test: Mapping[str, str]) -> str:
         expected = json.loads(test["output"])
     except (ValueError, RecursionError) as error:
         raise RowError(
-            [f"a functional test must hold its arguments and result as JSON, got {error!s:.80}"]
+            f"a functional test must hold its arguments and result as JSON, got {error!s:.80}"
         ) from error
     given = ", ".join(map(_literal, arguments))
     call = f"Solution().{function}({given})"
@@ -231,5 +196,5 @@ def _literal(value: object) -> str:
     try:
         ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise RowError([f"a functional test must hold finite values, got {text[:60]}"]) from error
+        raise RowError(f"a functional test must hold finite values, got {text[:60]}") from error
     return text

@@ -19,7 +19,7 @@ import ast
 import builtins
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from analysis.task_ids import checked_task_id
@@ -42,9 +42,9 @@ MAX_INPUT_CHARS = 15_000_000
 class RowError(ValueError):
     """What keeps a row from being a problem, all of it."""
 
-    def __init__(self, faults: Sequence[str]) -> None:
+    def __init__(self, *faults: str) -> None:
         super().__init__(faults[0])
-        self.faults = tuple(faults)
+        self.faults = faults
 
 
 def problem_of(values: Mapping[str, Any]) -> Problem:
@@ -56,12 +56,12 @@ def problem_of(values: Mapping[str, Any]) -> Problem:
     if not any(name in values for name in KNOWN):
         shown = ", ".join(sorted(values)[:6]) or "none"
         raise RowError(
-            [f"it must have task_id, text and tests or cases, got the columns {shown:.200}"]
+            f"it must have task_id, text and tests or cases, got the columns {shown:.200}"
         )
     row = _Row(values)
     problem = row.problem()
     if row.faults:
-        raise RowError(row.faults)
+        raise RowError(*row.faults)
     return problem
 
 
@@ -100,7 +100,8 @@ class _Row:
         shown, unshown = self._cases("cases"), self._cases("hidden_cases")
         reference, setup = self._code("reference"), self._code("setup")
         imports, tags = self._lines("imports"), self._tags()
-        self._need("text", text)
+        if not text:
+            self.faults.append("text must say what is asked, got none")
         asserts, cases = (*visible, *hidden), (*shown, *unshown)
         self._check_kind(asserts, cases)
         sources = [("reference", reference), ("setup", setup), *(("imports", i) for i in imports)]
@@ -134,10 +135,6 @@ class _Row:
     def _cell(self, field: str) -> Any:  # noqa: ANN401 - whatever the file holds
         """The value of the first filled column."""
         return next((self._values[n] for n in ALIASES[field] if n in self._values), None)
-
-    def _need(self, field: str, value: str) -> None:
-        if not value:
-            self.faults.append(f"{field} must say what is asked, got none")
 
     # cells
 
@@ -174,7 +171,7 @@ class _Row:
                 f"{field} must hold no NUL, got one at character {text.index(chr(0))}"
             )
             return ""
-        if not is_unicode(text):
+        if not _is_unicode(text):
             self.faults.append(f"{field} must be Unicode text, got half of a surrogate pair")
             return ""
         return text
@@ -337,7 +334,18 @@ class _Row:
                 )
 
 
-def is_unicode(text: str) -> bool:
+def plain_text(column: str, value: object) -> str:
+    """Return a cell of text with LF line ends.
+
+    Raises:
+        RowError: it is none that can be stored, sent and read.
+    """
+    if not isinstance(value, str) or "\0" in value or not _is_unicode(value):
+        raise RowError(f"{column} must be Unicode text without NUL, got {value!a:.60}")
+    return lf(value)
+
+
+def _is_unicode(text: str) -> bool:
     """Whether UTF-8 can hold a text: JSON can spell half of a pair that no tokenizer and no file takes."""
     try:
         text.encode()
@@ -355,12 +363,6 @@ def _python_fault(source: str) -> str | None:
     except (ValueError, RecursionError, MemoryError) as error:
         return str(error)[:80] or type(error).__name__
     return None
-
-
-def described(faults: Sequence[str]) -> Iterator[str]:
-    """Each fault once, on one line, bounded."""
-    for fault in dict.fromkeys(faults):
-        yield " ".join(fault.split())[:400]
 
 
 def _read_list(text: str) -> Any:  # noqa: ANN401 - whatever the text holds

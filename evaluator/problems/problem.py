@@ -27,15 +27,15 @@ class Problem:
 
     task_id: TaskId
     text: str
-    asserts: tuple[str, ...]
+    asserts: tuple[str, ...] = ()
     """What grades an answer, the hidden ones last; empty where `cases` do."""
-    setup_code: str
+    setup_code: str = ""
     """Statements run after the candidate and before the asserts."""
-    imports: tuple[str, ...]
+    imports: tuple[str, ...] = ()
     """Statements that the asserts need, for example `import math`."""
-    reference: str
+    reference: str = ""
     """A solution; empty where there is none."""
-    callables: tuple[str, ...]
+    callables: tuple[str, ...] = ()
     """Names that an answer defines and the asserts call; the first is the tested function."""
     challenge_asserts: tuple[str, ...] = ()
     reference_cpu_s: float = 0.0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,8 +13,7 @@ from analysis.task_ids import TaskId
 from evaluator.problems import livecodebench
 from evaluator.problems.evalplus import rows as evalplus
 from evaluator.problems.evalplus.expected import expected_values
-from evaluator.problems.json_lines import read_json_lines
-from evaluator.problems.own_row import RowError, content_of, described, problem_of
+from evaluator.problems.own_row import RowError, content_of, problem_of
 from evaluator.problems.problem import (
     DatasetError,
     Problem,
@@ -36,10 +36,7 @@ def load_embedded(split: str) -> ProblemSet:
     folder = Path(__file__).parent / "embedded"
     if split == IO:
         return _set(f"embedded/{split}", read_problems(folder / "io.jsonl"), source="embedded")
-    rows = [
-        row
-        for _, row in read_json_lines(folder / "problems.jsonl", what="problem", error=DatasetError)
-    ]
+    rows = [json.loads(line) for line in (folder / "problems.jsonl").read_bytes().splitlines()]
     normalised = [normalised_row(row) for row in rows]
     chosen = [
         row for row, raw in zip(normalised, rows, strict=True) if split in ("all", raw["split"])
@@ -151,25 +148,30 @@ def _with_expected(rows: Sequence[ReadRow | _Asked], sandbox: Sandbox | str) -> 
         if isinstance(row, _Asked):
             try:
                 problem, left_out = evalplus.problem_of(row.row, next(answered))
-                row = ReadRow(row.place, problem, left_out=tuple(described(left_out)))
+                row = ReadRow(row.place, problem, left_out=_lines(left_out))
             except RowError as error:
-                row = ReadRow(row.place, None, tuple(described(error.faults)))
+                row = ReadRow(row.place, None, _lines(error.faults))
         read.append(row)
     return read
 
 
 def _read(row: FileRow) -> ReadRow | _Asked:
     """One row as a problem of its form."""
-    if row.fault is not None:
-        return ReadRow(row.place, None, tuple(described([row.fault])))
     try:
+        if row.fault is not None:
+            raise RowError(row.fault)
         if livecodebench.is_row(row.values):
             return ReadRow(row.place, livecodebench.problem_of(row.values))
         if evalplus.is_row(row.values):
             return _Asked(row.place, evalplus.read_row(row.values))
         return ReadRow(row.place, problem_of(row.values))
     except RowError as error:
-        return ReadRow(row.place, None, tuple(described(error.faults)))
+        return ReadRow(row.place, None, _lines(error.faults))
+
+
+def _lines(faults: Iterable[str]) -> tuple[str, ...]:
+    """Each fault once, on one line, bounded."""
+    return tuple(" ".join(fault.split())[:400] for fault in dict.fromkeys(faults))
 
 
 def _set(name: str, problems: Sequence[Problem], *, source: str) -> ProblemSet:

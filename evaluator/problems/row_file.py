@@ -12,8 +12,8 @@ import io
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class FileRow:
 
     place: str
     """e.g. `line 3` of JSON lines, `row 3` of a table, counted from 1 without the heading."""
-    values: Mapping[str, Any]
+    values: Mapping[str, Any] = field(default_factory=dict)
     """By column; a cell that is missing or empty is left out."""
     fault: str | None = None
     """Why it could not be read; there are no values then."""
@@ -90,7 +90,7 @@ def read_rows(path: Path) -> list[FileRow]:
     """
     readers: dict[str, Callable[[Path], Iterator[FileRow]]] = {
         ".jsonl": _json_lines,
-        ".gz": _packed_json_lines,
+        ".gz": _json_lines,
         ".ndjson": _json_lines,
         ".json": _json_array,
         ".csv": _csv,
@@ -121,11 +121,8 @@ def _row(place: str, values: Mapping[Any, Any]) -> FileRow:
     kept = {str(name).strip(): value for name, value in values.items() if not _is_empty(value)}
     for name, value in kept.items():
         if isinstance(value, str) and len(value) > MAX_CELL_CHARS:
-            return FileRow(
-                place,
-                {},
-                f"{name} must hold at most {MAX_CELL_CHARS} characters, got {len(value)}",
-            )
+            fault = f"{name} must hold at most {MAX_CELL_CHARS} characters, got {len(value)}"
+            return FileRow(place, fault=fault)
     return FileRow(place, kept)
 
 
@@ -154,7 +151,7 @@ def _is_empty(value: object) -> bool:
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
-def _text(path: Path, content: bytes, place: Callable[[int], str]) -> str:
+def _text(path: Path, content: bytes, first_line: int = 1) -> str:
     """UTF-8 text, with or without its mark.
 
     Raises:
@@ -170,14 +167,14 @@ def _text(path: Path, content: bytes, place: Callable[[int], str]) -> str:
             raise DatasetError(
                 f"a problem file must be text, got a packed one, {str(path)!r}; unpack it"
             ) from error
-        line = content.count(b"\n", 0, error.start) + 1
+        line = first_line + content.count(b"\n", 0, error.start)
         raise DatasetError(
-            f"a problem file must be UTF-8, got {what} in {place(line)} of {str(path)!r}; save it as UTF-8"
+            f"a problem file must be UTF-8, got {what} in line {line} of {str(path)!r}; save it as UTF-8"
         ) from error
 
 
-def _packed_json_lines(path: Path) -> Iterator[FileRow]:
-    """One object a line, all compressed by gzip."""
+def _unpacked(path: Path) -> bytes:
+    """The content of a file that gzip compressed."""
     try:
         with gzip.open(path) as file:
             content = file.read(MAX_UNPACKED_BYTES + 1)
@@ -189,29 +186,26 @@ def _packed_json_lines(path: Path) -> Iterator[FileRow]:
         raise DatasetError(
             f"a packed file must hold at most {MAX_UNPACKED_BYTES} bytes, got more in {str(path)!r}; split it"
         )
-    yield from _lines_of_json(path, content)
+    return content
 
 
 def _json_lines(path: Path) -> Iterator[FileRow]:
-    """One object a line."""
-    yield from _lines_of_json(path, path.read_bytes())
-
-
-def _lines_of_json(path: Path, content: bytes) -> Iterator[FileRow]:
+    """One object a line, all compressed by gzip where the name says so."""
+    content = _unpacked(path) if path.suffix.lower() == ".gz" else path.read_bytes()
     # Not text lines: a lone carriage return or a line separator within a string ends no object.
     for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip() in (b"", b"\xef\xbb\xbf"):
             continue
         place = f"line {number}"
         try:
-            value = json.loads(_text(path, line, lambda _, place=place: place))  # type: ignore[misc]
+            value = json.loads(_text(path, line, number))
         except DatasetError as error:
             if number == 1:
                 raise  # the whole file is of another encoding
-            yield FileRow(place, {}, f"it must be UTF-8, got {str(error.__cause__)[:80]}")
+            yield FileRow(place, fault=f"it must be UTF-8, got {str(error.__cause__)[:80]}")
         # Deeply nested brackets exhaust the parser's stack.
         except (ValueError, RecursionError) as error:
-            yield FileRow(place, {}, f"it must hold one JSON object, got {str(error)[:100]}")
+            yield FileRow(place, fault=f"it must hold one JSON object, got {str(error)[:100]}")
         else:
             yield _of_object(place, value)
 
@@ -220,13 +214,14 @@ def _of_object(place: str, value: object) -> FileRow:
     """The row of what JSON held there."""
     if not isinstance(value, dict):
         array = "; an array belongs in a file that ends in .json" if isinstance(value, list) else ""
-        return FileRow(place, {}, f"it must be one JSON object, got {type(value).__name__}{array}")
+        fault = f"it must be one JSON object, got {type(value).__name__}{array}"
+        return FileRow(place, fault=fault)
     return _row(place, value)
 
 
 def _json_array(path: Path) -> Iterator[FileRow]:
     """An array of objects; also JSON lines under another name."""
-    text = _text(path, path.read_bytes(), lambda line: f"line {line}")
+    text = _text(path, path.read_bytes())
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -257,7 +252,7 @@ def _shown(content: object) -> str:
 
 def _csv(path: Path) -> Iterator[FileRow]:
     """A table with a heading, cells parted by commas."""
-    text = _text(path, path.read_bytes(), lambda line: f"line {line}")
+    text = _text(path, path.read_bytes())
     csv.field_size_limit(2 * MAX_CELL_CHARS)
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     columns: list[str] | None = None
@@ -272,11 +267,8 @@ def _csv(path: Path) -> Iterator[FileRow]:
                 continue
             number += 1
             if len(cells) != len(columns):
-                yield FileRow(
-                    f"row {number}",
-                    {},
-                    f"it must have {len(columns)} cells as the heading has, got {len(cells)}",
-                )
+                fault = f"it must have {len(columns)} cells as the heading has, got {len(cells)}"
+                yield FileRow(f"row {number}", fault=fault)
             else:
                 yield _row(f"row {number}", dict(zip(columns, cells, strict=True)))
     except csv.Error as error:
@@ -305,19 +297,15 @@ def _check_heading(columns: list[str], path: Path) -> None:
         )
 
 
-def _parquet(path: Path) -> Iterator[FileRow]:
-    """A Parquet file."""
-    path.open("rb").close()  # DuckDB would call a missing file many things
-    yield from _parquet_rows(path, [path])
-
-
-def _parquet_rows(path: Path, files: list[Path]) -> Iterator[FileRow]:
+def _parquet(path: Path, files: Sequence[Path] = ()) -> Iterator[FileRow]:
+    """A Parquet file, or those of a folder."""
     import duckdb  # only this form needs it
 
     number = 0
     try:
         with duckdb.connect() as connection:
-            for file in files:
+            for file in files or [path]:
+                file.open("rb").close()  # DuckDB would call a missing file many things
                 cursor = connection.execute("FROM read_parquet(?)", [_literal_path(file)])
                 columns = [column[0] for column in cursor.description or ()]
                 for cells in cursor.fetchall():
@@ -352,7 +340,7 @@ def _folder(path: Path) -> Iterator[FileRow]:
             f"a folder of problems must be one that datasets saved, or hold .parquet files, got {str(path)!r}; "
             "name a file"
         )
-    yield from _parquet_rows(path, files)
+    yield from _parquet(path, files)
 
 
 def _saved_rows(path: Path) -> Iterator[FileRow]:

@@ -161,17 +161,14 @@ def read_template(path: Path, *, option: str) -> str:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserCodeError(
-            f"{option} must name a readable file, got {str(path)!r} ({error.strerror}); correct its path"
-        ) from error
     except UnicodeDecodeError as error:
         raise UserCodeError(
             f"{option} must name a UTF-8 file, got {str(path)!r} ({error.reason}); save it as UTF-8"
         ) from error
-    except ValueError as error:  # a NUL in the name
+    except (OSError, ValueError) as error:  # the second of a NUL in the name
+        reason = getattr(error, "strerror", error)
         raise UserCodeError(
-            f"{option} must name a readable file, got {str(path)!r} ({error}); correct its path"
+            f"{option} must name a readable file, got {str(path)!r} ({reason}); correct its path"
         ) from error
     if not text.strip() or len(text) > MAX_TEMPLATE_CHARS or "\0" in text:
         raise UserCodeError(

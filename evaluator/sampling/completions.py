@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from analysis.task_ids import TaskId, checked_task_id, task_order
 from evaluator.answers.answer_text import opened_by
-from evaluator.problems.json_lines import read_json_lines
 from evaluator.problems.mbpp import Problem, ProblemSet
 
 
@@ -57,7 +58,7 @@ def read_completions(path: Path, problem_set: ProblemSet) -> list[Answer]:
     by_id = {problem.task_id: problem for problem in problem_set.problems}
     answers: list[Answer] = []
     lines_by_key: dict[tuple[TaskId, int], int] = {}
-    for number, row in read_json_lines(path, what="completions", error=CompletionsError):
+    for number, row in _json_lines(path):
         completion = row.get("completion", row.get("solution"))
         sample_index = row.get("sample_index", 0)
         where = f"{str(path)!r} line {number}"
@@ -93,6 +94,38 @@ def read_completions(path: Path, problem_set: ProblemSet) -> list[Answer]:
     return sorted(
         answers, key=lambda answer: (task_order(answer.problem.task_id), answer.sample_index)
     )
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number, from 1, and object of each line that is not blank.
+
+    Raises:
+        CompletionsError: the file or a line cannot be read.
+    """
+    try:
+        # Not text lines: a lone carriage return or a line separator within a string ends no object.
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise CompletionsError(
+            f"the completions file must be readable, got {str(path)!r} ({error.strerror}); correct its name"
+        ) from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        # Deeply nested brackets exhaust the parser's stack.
+        except (ValueError, RecursionError) as error:
+            raise CompletionsError(
+                f"each line must hold one JSON object, got {str(path)!r} line {number} "
+                f"({str(error)[:100]}); mend or remove it"
+            ) from error
+        if not isinstance(row, dict):
+            raise CompletionsError(
+                f"each line must hold one JSON object, got {type(row).__name__} at {str(path)!r} "
+                f"line {number}; mend or remove it"
+            )
+        yield number, row
 
 
 def _id(value: object) -> TaskId | None:

@@ -10,6 +10,7 @@ Source: https://github.com/evalplus/evalplus, release 0.3.1.
 from __future__ import annotations
 
 import ast
+import contextlib
 import math
 import textwrap
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from evaluator.problems.evalplus.expected import BUILDERS, Answered, Question
 from evaluator.problems.evalplus.inputs import arguments_of
 from evaluator.problems.evalplus.literals import NoLiteral, literal
 from evaluator.problems.human_eval import preamble
-from evaluator.problems.own_row import MAX_TESTS, RowError, is_unicode
+from evaluator.problems.own_row import MAX_TESTS, RowError, plain_text
 from evaluator.problems.problem import Problem, lf
 
 _COLUMNS = {"task_id", "prompt", "entry_point", "canonical_solution", "base_input"}
@@ -91,13 +92,13 @@ def read_row(values: Mapping[str, Any]) -> Row:
     try:
         task_id = checked_task_id(values["task_id"])
     except ValueError as error:
-        raise RowError([str(error).replace("a task id", "task_id", 1)]) from error
-    prompt, solution = _code("prompt", values), _code("canonical_solution", values)
+        raise RowError(str(error).replace("a task id", "task_id", 1)) from error
+    prompt, solution = (plain_text(name, values[name]) for name in ("prompt", "canonical_solution"))
     function = values["entry_point"]
     if not isinstance(function, str) or not function.isidentifier():
-        raise RowError([f"entry_point must be the name of a function, got {function!r:.60}"])
+        raise RowError(f"entry_point must be the name of a function, got {function!r:.60}")
     if function in _TAKEN:
-        raise RowError([f"entry_point must be no name that asserts need, got {function!r}"])
+        raise RowError(f"entry_point must be no name that asserts need, got {function!r}")
     described = _docstring(prompt)
     reference = solution.strip("\n") if described is not None else prompt + solution
     tree = _parsed("prompt and canonical_solution", reference)
@@ -107,7 +108,7 @@ def read_row(values: Mapping[str, Any]) -> Row:
     groups = tuple(_calls(name, values.get(name), task, left_out) for name in _GROUPS)
     if not any(groups):
         said = left_out[0] if left_out else "none"
-        raise RowError([f"it must have an input that can be written down, got {said}"])
+        raise RowError(f"it must have an input that can be written down, got {said}")
     return Row(
         task_id=task_id,
         text=(prompt if described is None else described).strip(),
@@ -129,7 +130,7 @@ def problem_of(row: Row, answered: Answered) -> tuple[Problem, tuple[str, ...]]:
         RowError: no input is left.
     """
     if answered.fault:
-        raise RowError([answered.fault])
+        raise RowError(answered.fault)
     values = iter(answered.values)
     left_out = list(row.left_out)
     groups = []
@@ -146,13 +147,12 @@ def problem_of(row: Row, answered: Answered) -> tuple[Problem, tuple[str, ...]]:
         groups.append(list(zip(places, asserts, strict=True)))
     groups = _bounded(groups, left_out)
     if not any(groups):
-        raise RowError([f"it must have an input with an expected value, got {left_out[0]}"])
+        raise RowError(f"it must have an input with an expected value, got {left_out[0]}")
     visible, hidden = ([text for _, text in group] for group in groups)
     problem = Problem(
         task_id=row.task_id,
         text=row.text,
         asserts=(*visible, *hidden),
-        setup_code="",
         imports=row.imports,
         reference=row.reference,
         callables=(row.function,),
@@ -198,29 +198,19 @@ _RELEASES = (
 """Files, and where evalplus 0.3.1 takes them from."""
 
 
-def _code(column: str, values: Mapping[str, Any]) -> str:
-    value = values[column]
-    if not isinstance(value, str) or "\0" in value or not is_unicode(value):
-        raise RowError([f"{column} must be Unicode text without NUL, got {value!a:.60}"])
-    return lf(value)
-
-
 def _parsed(what: str, source: str) -> ast.Module:
     try:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise RowError([f"{what} must be Python, got {str(error)[:100]}"]) from error
+        raise RowError(f"{what} must be Python, got {str(error)[:100]}") from error
 
 
 def _docstring(prompt: str) -> str | None:
     """The text of a prompt that is nothing but one, as MBPP+ has it; None of another."""
-    try:
-        body = ast.parse(prompt.strip()).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    match body:
-        case [ast.Expr(value=ast.Constant(value=str(text)))]:
-            return text
+    with contextlib.suppress(RowError):
+        match _parsed("prompt", prompt.strip()).body:
+            case [ast.Expr(value=ast.Constant(value=str(text)))]:
+                return text
     return None
 
 
@@ -229,7 +219,7 @@ def _definition(tree: ast.Module, function: str) -> ast.FunctionDef:
     found = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == function]
     if not found:
         raise RowError(
-            [f"canonical_solution must define entry_point as a function, got no {function!r:.60}"]
+            f"canonical_solution must define entry_point as a function, got no {function!r:.60}"
         )
     return found[-1]
 
@@ -248,18 +238,18 @@ def _calls(column: str, inputs: object, task: int | None, left_out: list[str]) -
         return ()
     if not isinstance(inputs, list) or len(inputs) > MAX_TESTS:
         raise RowError(
-            [f"{column} must be a list of at most {MAX_TESTS} inputs, got {type(inputs).__name__}"]
+            f"{column} must be a list of at most {MAX_TESTS} inputs, got {type(inputs).__name__}"
         )
     calls = []
     for number, given in enumerate(inputs, start=1):
         place = f"{column} {number}"
         if not isinstance(given, list):
-            raise RowError([f"{place} must be a list of arguments, got {type(given).__name__}"])
+            raise RowError(f"{place} must be a list of arguments, got {type(given).__name__}")
         try:
             arguments = tuple(arguments_of(task, given))
         except (TypeError, ValueError, IndexError, AttributeError) as error:
             raise RowError(
-                [f"{place} must be arguments of task {task}, got {str(error)[:100]}"]
+                f"{place} must be arguments of task {task}, got {str(error)[:100]}"
             ) from error
         try:
             calls.append(_Call(place, arguments, literal(arguments)))
@@ -272,7 +262,7 @@ def _tolerance(value: object) -> float:
     if value is None:
         return 0.0
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise RowError([f"atol must be a number from 0, got {value!r:.60}"])
+        raise RowError(f"atol must be a number from 0, got {value!r:.60}")
     return float(value)
 
 
@@ -281,7 +271,7 @@ def _contract(value: object, function: ast.FunctionDef) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise RowError([f"contract must be text, got {type(value).__name__}"])
+        raise RowError(f"contract must be text, got {type(value).__name__}")
     body = _parsed("contract", textwrap.dedent(lf(value).expandtabs())).body
     if not body:
         return ""
