@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Literal
 
@@ -33,43 +34,38 @@ class Protocol:
     """Task ids of solved examples that come first, in this order."""
     stop: tuple[str, ...] = ()
     """A completion ends before the first of these texts."""
-    sha256: str = field(init=False)
-    """Of everything above: two runs with one sha256 asked in the same words."""
 
     def __post_init__(self) -> None:
-        """Freeze the templates and compute the sha256."""
-        templates = dict(self.templates)
-        content = [
-            self.name,
-            self.version,
-            templates,
-            self.visible_tests,
-            self.chat,
-            self.shots,
-            self.stop,
-        ]
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        object.__setattr__(self, "templates", MappingProxyType(templates))
-        object.__setattr__(self, "sha256", hashlib.sha256(text.encode()).hexdigest())
+        """Freeze the templates."""
+        object.__setattr__(self, "templates", MappingProxyType(dict(self.templates)))
+
+    @property
+    def _content(self) -> tuple[object, ...]:
+        """All fields, with templates that can be written down."""
+        words = (self.name, self.version, dict(self.templates), self.visible_tests)
+        return (*words, self.chat, self.shots, self.stop)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of all fields: two runs with one sha256 asked in the same words."""
+        text = json.dumps(self._content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def __reduce__(self) -> tuple[type[Protocol], tuple[object, ...]]:
         """Travel to other nodes as what it was made from: a mapping that is read-only cannot be pickled."""
-        made_from = (self.name, self.version, dict(self.templates), self.visible_tests)
-        return Protocol, (*made_from, self.chat, self.shots, self.stop)
+        return Protocol, self._content
 
 
 MBPP = Protocol(
     "mbpp",
     version=1,
-    templates={
-        "user": "{text}\n\nYour code should pass these tests:\n\n{tests}\n\n" + _ASK,
-    },
+    templates={"user": "{text}\n\nYour code should pass these tests:\n\n{tests}\n\n" + _ASK},
 )
 MBPP_FIRST = Protocol(
     "mbpp-first",
     version=1,
     templates={
-        "user": "{text}\n\nYour code should pass tests like this one:\n\n{tests}\n\n" + _ASK,
+        "user": "{text}\n\nYour code should pass tests like this one:\n\n{tests}\n\n" + _ASK
     },
     visible_tests="first",
 )
@@ -136,22 +132,11 @@ IO_NAME = _whole_program("io-none", "", "none")
 
 _IO_BY_VISIBLE_TESTS = {"all": IO, "first": IO_FIRST, "none": IO_NAME}
 
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {
-        protocol.name: protocol
-        for protocol in (
-            MBPP,
-            MBPP_FIRST,
-            MBPP_NAME,
-            MBPP_3SHOT,
-            DESCRIPTION_ONLY,
-            COMPLETE_FUNCTION,
-            IO,
-            IO_FIRST,
-            IO_NAME,
-        )
-    }
+_ALL = (
+    *(MBPP, MBPP_FIRST, MBPP_NAME, MBPP_3SHOT, DESCRIPTION_ONLY, COMPLETE_FUNCTION),
+    *(IO, IO_FIRST, IO_NAME),
 )
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({protocol.name: protocol for protocol in _ALL})
 
 Conversation = list[dict[str, str]]
 """Chat messages with `role` and `content`; the last is the user's."""
@@ -224,9 +209,9 @@ def conversation(
         return [{"role": "user", "content": _user_text(problem, protocol)}]
     parts = []
     for shot in shots:
-        parts.append(_task_text(shot, protocol))
+        parts.append(fill(protocol.templates["task"], _values(shot, protocol)))
         parts.append(fill(protocol.templates["solution"], {"code": shot.reference.rstrip()}))
-    return "".join((*parts, _task_text(problem, protocol)))
+    return "".join((*parts, fill(protocol.templates["task"], _values(problem, protocol))))
 
 
 def load_shots(protocol: Protocol, **load_options: object) -> tuple[Problem, ...]:
@@ -237,10 +222,8 @@ def load_shots(protocol: Protocol, **load_options: object) -> tuple[Problem, ...
     """
     if not protocol.shots:
         return ()
-    by_id = {
-        problem.task_id: problem
-        for problem in load_problems("full/prompt", **load_options).problems  # type: ignore[arg-type]
-    }
+    prompt = load_problems("full/prompt", **load_options).problems  # type: ignore[arg-type]
+    by_id = {problem.task_id: problem for problem in prompt}
     return tuple(by_id[task_id] for task_id in protocol.shots)
 
 
@@ -267,9 +250,9 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 def visible(problem: Problem, visible_tests: VisibleTests) -> str:
     """Return the asserts that a prompt shows, after the setup code they rely on, or the cases; never hidden ones."""
-    n_shown = {"all": problem.n_visible, "first": min(1, problem.n_visible), "none": 0}[
-        visible_tests
-    ]
+    n_shown = min(
+        {"all": problem.n_visible, "first": 1, "none": 0}[visible_tests], problem.n_visible
+    )
     if problem.cases:
         return "\n\n".join(
             f"Input:\n{case.stdin.rstrip()}\nOutput:\n{case.expected.rstrip()}"
@@ -284,18 +267,11 @@ def _user_text(problem: Problem, protocol: Protocol) -> str:
     """Content of the one user message of a chat protocol."""
     values = _values(problem, protocol)
     kind = "cases" if problem.cases and "cases" in protocol.templates else "user"
-    if not values["tests"] and protocol in (
-        *_BY_VISIBLE_TESTS.values(),
-        *_IO_BY_VISIBLE_TESTS.values(),
-    ):
+    usual = (*_BY_VISIBLE_TESTS.values(), *_IO_BY_VISIBLE_TESTS.values())
+    if not values["tests"] and protocol in usual:
         # All of its tests are hidden: words that announce some would announce nothing.
         return fill(IO_NAME.templates[kind], values)
     return fill(protocol.templates[kind], values)
-
-
-def _task_text(problem: Problem, protocol: Protocol) -> str:
-    """One task of a plain-text protocol, up to where its solution begins."""
-    return fill(protocol.templates["task"], _values(problem, protocol))
 
 
 def _values(problem: Problem, protocol: Protocol) -> dict[str, str]:
