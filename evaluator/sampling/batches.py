@@ -56,17 +56,9 @@ class SamplingPlan:
 
     def answers(self, index: int) -> list[Answer]:
         """Sample one batch, whole where only a part of it is missing, and return what is missing."""
-        batch, decoding = self.batches[index], self._decoding
-        samples = sample_batch(
-            self._policy,
-            batch,
-            stop={at: stop_rule(self._wanted[at][0], self._protocol) for at in batch.indices},
-            max_new_tokens=decoding.max_new_tokens,
-            temperature=decoding.temperature,
-            top_p=decoding.top_p,
-            filters=decoding.filters,
-            seed=decoding.seed,
-        )
+        batch = self.batches[index]
+        rules = {at: stop_rule(self._wanted[at][0], self._protocol) for at in batch.indices}
+        samples = sample_batch(self._policy, batch, decoding=self._decoding, stop=rules)
         return [
             Answer(
                 problem=self._wanted[at][0],

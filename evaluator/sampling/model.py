@@ -19,7 +19,7 @@ from evaluator.models.named import check_model_name
 from evaluator.models.objects import CausalModel, Tokenizer
 from evaluator.models.unsloth_loader import CPU_SWITCH, load_with_unsloth
 from evaluator.problems.user_code import set_chat_template
-from evaluator.sampling.policy import Decoding, Policy, Sample, generate, generate_batches
+from evaluator.sampling.policy import Decoding, Policy, Sample, generate
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,6 @@ __all__ = [
     "Sample",
     "choose_device",
     "generate",
-    "generate_batches",
     "load_base",
     "load_policy",
 ]

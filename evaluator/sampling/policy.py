@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from evaluator.answers.answer_text import opened_by
 from evaluator.models.context_length import context_length
@@ -13,7 +13,10 @@ from evaluator.models.lora import ModelError
 from evaluator.models.objects import CausalModel, Tokenizer
 from evaluator.problems.user_code import check_chat_template
 from evaluator.sampling.decoding import Filters, check_tokens
-from evaluator.sampling.generate import StopRule, generate_rows
+from evaluator.sampling.generate import Generated, StopRule, generate_rows
+
+Asked: TypeAlias = Sequence[dict[str, str]] | str
+"""Chat messages, or plain text that is read as it stands."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,9 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(Generated):
     """One sampled completion."""
 
-    text: str
-    n_tokens: int
-    """Tokens of the completion, its end token counted."""
-    truncated: bool
-    """True when the length limit ended it."""
     prompt: str
     """The templated prompt as the policy read it."""
 
@@ -85,7 +83,7 @@ class Decoding:
 
 def generate(
     policy: Policy,
-    conversations: Sequence[Sequence[dict[str, str]] | str],
+    conversations: Sequence[Asked],
     *,
     max_new_tokens: int = 256,
     temperature: float = 0.0,
@@ -115,50 +113,16 @@ def generate(
     Raises:
         ModelError: no chat template, or a prompt that does not fit the context.
     """
+    decoding = Decoding(max_new_tokens, temperature, top_p, seed=seed, filters=filters or Filters())
+    rules = None if stop is None else dict(enumerate(stop))
     samples: dict[int, Sample] = {}
-    for batch in generate_batches(
-        policy,
-        conversations,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        filters=filters,
-        batch_size=batch_size,
-        seed=seed,
-        stop=stop,
-    ):
-        samples.update(batch)
-        if progress is not None:
-            progress(len(batch))
-    return [samples[index] for index in range(len(conversations))]
-
-
-def generate_batches(
-    policy: Policy,
-    conversations: Sequence[Sequence[dict[str, str]] | str],
-    *,
-    max_new_tokens: int,
-    temperature: float,
-    top_p: float,
-    batch_size: int,
-    seed: int,
-    filters: Filters | None = None,
-    stop: Sequence[StopRule] | None = None,
-) -> Iterator[dict[int, Sample]]:
-    """Yield completions batch by batch, by index of their conversation; see `generate`."""
     for batch in plan_batches(
         policy, conversations, max_new_tokens=max_new_tokens, batch_size=batch_size
     ):
-        yield sample_batch(
-            policy,
-            batch,
-            stop=None if stop is None else {index: stop[index] for index in batch.indices},
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            filters=filters,
-            seed=seed,
-        )
+        samples.update(sample_batch(policy, batch, decoding=decoding, stop=rules))
+        if progress is not None:
+            progress(len(batch.indices))
+    return [samples[index] for index in range(len(conversations))]
 
 
 @dataclass(frozen=True)
@@ -175,7 +139,7 @@ class Batch:
 
 def plan_batches(
     policy: Policy,
-    conversations: Sequence[Sequence[dict[str, str]] | str],
+    conversations: Sequence[Asked],
     *,
     max_new_tokens: int,
     batch_size: int,
@@ -202,18 +166,12 @@ def plan_batches(
     ]
     check_tokens(policy.model, tokenizer, token_ids)
     _check_context(policy, token_ids, max_new_tokens)
-    order = sorted(range(len(prompts)), key=lambda index: (-len(token_ids[index]), index))
+    order = sorted(range(len(prompts)), key=lambda index: -len(token_ids[index]))
     plan = []
     for position in range(0, len(order), batch_size):
-        chosen = order[position : position + batch_size]
-        plan.append(
-            Batch(
-                position,
-                tuple(chosen),
-                tuple(prompts[index] for index in chosen),
-                tuple(tuple(token_ids[index]) for index in chosen),
-            )
-        )
+        chosen = tuple(order[position : position + batch_size])
+        texts = tuple(prompts[index] for index in chosen)
+        plan.append(Batch(position, chosen, texts, tuple(tuple(token_ids[i]) for i in chosen)))
     return plan
 
 
@@ -221,32 +179,29 @@ def sample_batch(
     policy: Policy,
     batch: Batch,
     *,
+    decoding: Decoding,
     stop: Mapping[int, StopRule] | None,
-    max_new_tokens: int,
-    temperature: float,
-    top_p: float,
-    seed: int,
-    filters: Filters | None = None,
 ) -> dict[int, Sample]:
     """Sample one batch of a plan, by index of the conversation; `stop` has a rule for each."""
+    rules = None
+    if stop is not None:
+        rules = [
+            partial(_holds_after, stop[index], opened_by(prompt))
+            for index, prompt in zip(batch.indices, batch.prompts, strict=True)
+        ]
     answers = generate_rows(
         policy.model,
         policy.tokenizer,
         batch.token_ids,
-        rules=None
-        if stop is None
-        else [
-            partial(_holds_after, stop[index], opened_by(prompt))
-            for index, prompt in zip(batch.indices, batch.prompts, strict=True)
-        ],
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        filters=filters,
-        seed=seed + batch.position,
+        rules=rules,
+        max_new_tokens=decoding.max_new_tokens,
+        temperature=decoding.temperature,
+        top_p=decoding.top_p,
+        filters=decoding.filters,
+        seed=decoding.seed + batch.position,
     )
     return {
-        index: Sample(answer.text, answer.n_tokens, answer.truncated, prompt)
+        index: Sample(**vars(answer), prompt=prompt)
         for index, answer, prompt in zip(batch.indices, answers, batch.prompts, strict=True)
     }
 
@@ -258,7 +213,7 @@ def _holds_after(rule: StopRule, opening: str, text: str) -> bool:
 
 def prompt_text(
     tokenizer: Tokenizer,
-    conversation: Sequence[dict[str, str]] | str,
+    conversation: Asked,
     chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> str:
     """The prompt as the policy reads it."""
