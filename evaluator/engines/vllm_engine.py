@@ -9,14 +9,13 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from analysis.provenance import weights_of
 from analysis.task_ids import TaskId, task_number
 from evaluator.answers.answer_text import opened_by
 from evaluator.engines.worker import Facts, Sampling
-from evaluator.models.lora import ModelError, named_base
+from evaluator.models.lora import ModelError, base_name, rank
 from evaluator.problems.problem import Problem
 from evaluator.problems.prompt import conversation
 from evaluator.problems.user_code import set_chat_template
@@ -60,22 +59,19 @@ class VllmPolicy:
                 f"got --device {sampling.device}; leave --device or --engine vllm out"
             )
         adapter = sampling.adapter
-        name = sampling.model or (named_base(adapter) if adapter is not None else None)
-        if name is None:
-            raise ModelError("a model must be named, got none; pass its folder or hub name")
-        self.name = name
+        self.name = base_name(sampling.model, adapter)
         options: dict[str, Any] = {"seed": sampling.decoding.seed, "dtype": sampling.dtype}
         if self.platform.device_type == "cpu":
             options["kv_cache_memory_bytes"] = CPU_CACHE_BYTES
         if sampling.load_in_4bit:
             options["quantization"] = "bitsandbytes"
         if adapter is not None:
-            options |= {"enable_lora": True, "max_lora_rank": _rank(adapter)}
+            options |= {"enable_lora": True, "max_lora_rank": rank(adapter)}
         try:
-            self.llm = vllm.LLM(model=name, **options)
+            self.llm = vllm.LLM(model=self.name, **options)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ModelError(
-                f"the model must load in vLLM, got {name!r} ({' '.join(str(error).split())[:300]}); "
+                f"the model must load in vLLM, got {self.name!r} ({' '.join(str(error).split())[:300]}); "
                 "correct the name, or leave --engine vllm out"
             ) from error
         self.tokenizer = self.llm.get_tokenizer()
@@ -181,16 +177,3 @@ def _counter(told: Callable[[int], None]) -> Callable[..., Any]:
             return super().update(n)
 
     return Counter
-
-
-def _rank(adapter: Path) -> int:
-    """Rank of a LoRA adapter, which vLLM must know beforehand."""
-    import json
-
-    try:
-        return int(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"the adapter must name its rank r in adapter_config.json, got {str(adapter)!r} "
-            f"({type(error).__name__}); name the folder that training wrote"
-        ) from error

@@ -30,7 +30,7 @@ def folder_label(folder: Path) -> str:
 
 def name_label(name: str) -> str:
     """Name a model: a folder as above, a hub name by its last part."""
-    return folder_label(Path(name)) if Path(name).is_dir() else findable(_last_part(name))
+    return folder_label(Path(name)) if Path(name).is_dir() else findable(Path(name).name)
 
 
 def findable(text: str) -> str:
@@ -46,7 +46,3 @@ def tell_if_taken(
     earlier = labelled_runs(runs_dir, label)
     if earlier:
         say(f"warning: {same_label(label, earlier, option=option)}")
-
-
-def _last_part(name: str) -> str:
-    return name.rstrip("/").rsplit("/", 1)[-1]

@@ -24,12 +24,35 @@ def record_base(adapter: Path, *, model: str, load_in_4bit: bool) -> None:
     (adapter / _TRAINED_ON).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def named_base(adapter: Path) -> str:
-    """Return the base model that an adapter's configuration names.
+def base_name(model: str | None, adapter: Path | None) -> str:
+    """Return the model that is meant: the one named, or the base of the adapter.
 
     Raises:
-        ModelError: no adapter there, or it names no base model.
+        ModelError: neither is given, or the adapter's base cannot be read.
     """
+    if model:
+        return model
+    if adapter is None:
+        raise ModelError("a model must be named, got none; pass its folder or hub name")
+    return _named_base(adapter)
+
+
+def rank(adapter: Path) -> int:
+    """Return the rank of a LoRA adapter.
+
+    Raises:
+        ModelError: no adapter there, or it names no rank.
+    """
+    found = _read_config(adapter).get("r")
+    if not isinstance(found, int):
+        raise ModelError(
+            f"the adapter must name its rank r in {_CONFIG}, got {found!r} in {str(adapter)!r}; name the folder that "
+            "training wrote"
+        )
+    return found
+
+
+def _named_base(adapter: Path) -> str:
     name = _read_config(adapter).get("base_model_name_or_path")
     if not name:
         raise ModelError(
@@ -57,14 +80,14 @@ def check_adapter(
     Raises:
         ModelError: it does not belong to this model.
     """
-    trained_on = named_base(adapter)
+    trained_on = _named_base(adapter)
     advice = "name the model it was trained on by --model"
-    if not allow_other_base and _last_part(trained_on) != _last_part(name):
-        raise ModelError(
-            f"the adapter's base model must be the model, got an adapter of {trained_on!r} for "
-            f"{name!r}; {advice}, or pass --allow-other-base if it is the same under another name"
-        )
     if not allow_other_base:
+        if Path(trained_on).name.lower() != Path(name).name.lower():
+            raise ModelError(
+                f"the adapter's base model must be the model, got an adapter of {trained_on!r} for "
+                f"{name!r}; {advice}, or pass --allow-other-base if it is the same under another name"
+            )
         _check_precision(adapter, load_in_4bit=load_in_4bit)
     for key, shape in _weight_shapes(adapter).items():
         problem = _misfit(key, shape, base)
@@ -95,17 +118,15 @@ def _check_precision(adapter: Path, *, load_in_4bit: bool) -> None:
         trained_in_4bit = json.loads((adapter / _TRAINED_ON).read_text())["load_in_4bit"]
     except (OSError, ValueError, KeyError, TypeError):
         return
-    if trained_in_4bit and not load_in_4bit:
-        raise ModelError(
-            f"the adapter's base must be loaded as in training, got 16-bit weights for {str(adapter)!r}, which "
-            "was trained on 4-bit ones; pass --load-in-4bit, or --allow-other-base to evaluate it on these"
-        )
-    if load_in_4bit and not trained_in_4bit:
-        raise ModelError(
-            f"the adapter's base must be loaded as in training, got 4-bit weights for {str(adapter)!r}, which "
-            "was trained on 16-bit ones; leave --load-in-4bit out, or pass --allow-other-base to evaluate it "
-            "on these"
-        )
+    if bool(trained_in_4bit) == load_in_4bit:
+        return
+    bits, trained_bits, advice = (
+        (4, 16, "leave --load-in-4bit out") if load_in_4bit else (16, 4, "pass --load-in-4bit")
+    )
+    raise ModelError(
+        f"the adapter's base must be loaded as in training, got {bits}-bit weights for {str(adapter)!r}, which was "
+        f"trained on {trained_bits}-bit ones; {advice}, or pass --allow-other-base to evaluate it on these"
+    )
 
 
 def _weight_shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
@@ -162,11 +183,6 @@ def _check_vocabulary(adapter: Path, tokenizer: Tokenizer, name: str) -> None:
             f"against {len(tokenizer)} in {str(adapter)!r}; name the model it was trained on by "
             "--model"
         )
-
-
-def _last_part(name: str) -> str:
-    """Last component of a folder or hub name, for comparison."""
-    return name.rstrip("/").rsplit("/", 1)[-1].lower()
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from analysis.installation import install_command, make_command
 from evaluator.doctor.gpu import compiler_problem
 from evaluator.models.four_bit import keep_gradients_on_cpu, nf4_config
 from evaluator.models.grouped_attention import share_keys_and_values
-from evaluator.models.lora import ModelError, check_adapter, named_base
+from evaluator.models.lora import ModelError, base_name, check_adapter
 from evaluator.models.memory import is_out_of_memory, what_was_asked
 from evaluator.models.named import check_model_name
 from evaluator.models.objects import CausalModel, Tokenizer
@@ -66,12 +67,13 @@ def load_policy(
         ModelError: unknown model, adapter of another model, or no such device.
         UserCodeError: the chat template cannot be used.
     """
-    name = model or (named_base(adapter) if adapter is not None else None)
-    if name is None:
-        raise ModelError("a model must be named, got none; pass its folder or hub name")
-    chosen = choose_device(device)
+    name = base_name(model, adapter)
     base, tokenizer = load_base(
-        name, device=chosen, dtype=dtype, load_in_4bit=load_in_4bit, unsloth=unsloth
+        name,
+        device=choose_device(device),
+        dtype=dtype,
+        load_in_4bit=load_in_4bit,
+        unsloth=unsloth,
     )
     if chat_template is not None:
         set_chat_template(tokenizer, chat_template)
@@ -122,71 +124,28 @@ def load_base(
     """
     check_model_name(name)
     _check_extras(device, load_in_4bit=load_in_4bit, unsloth=unsloth)
-    import safetensors
-    from huggingface_hub.errors import StrictDataclassError
-    from huggingface_hub.utils import logging as hub_logging
+    with _one_line(name):
+        import torch
+        import transformers
 
-    # The error says it once; the hub client would log each of its retries as well.
-    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        return _load(
-            name, device, dtype, load_in_4bit=load_in_4bit, unsloth=unsloth, max_tokens=max_tokens
-        )
-    # Missing files and the hub's errors are OSError; a broken config is any of the others.
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        AssertionError,
-        StrictDataclassError,
-        ImportError,
-        RuntimeError,
-        safetensors.SafetensorError,
-    ) as error:
-        raise ModelError(_load_failure(name, error)) from error
-
-
-def _load(
-    name: str,
-    device: str,
-    dtype: str,
-    *,
-    load_in_4bit: bool,
-    unsloth: bool,
-    max_tokens: int | None,
-) -> tuple[CausalModel, Tokenizer]:
-    import torch
-    import transformers
-
-    if device.startswith("cuda"):
-        _without_cudnn_attention()
-    if dtype == "auto":
-        dtype = "bfloat16" if device.startswith("cuda") else "float32"
-    number_format = getattr(torch, dtype)
-    # Unsloth's own tokenizer may have another padding token; the prompts are the same with and without it
-    tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-    if unsloth:
-        model = load_with_unsloth(
-            name, dtype=number_format, load_in_4bit=load_in_4bit, max_tokens=max_tokens
-        )
-    else:
-        model = _load_with_transformers(name, device, number_format, load_in_4bit=load_in_4bit)
-    if load_in_4bit:
-        keep_gradients_on_cpu(model)
-    return model, tokenizer
-
-
-def _without_cudnn_attention() -> None:
-    """Leave attention to PyTorch's other kernels: from 2.11 on, cuDNN's can give NaN gradients on an H100 or H200.
-
-    Source: pytorch/pytorch#196678, with a mask and 64, 192, 320, ... tokens. Two of four seeds ended at batches
-    that fit this report (docs/gpu.md).
-    """
-    import torch
-
-    torch.backends.cuda.enable_cudnn_sdp(False)
+        if device.startswith("cuda"):
+            # From 2.11 on cuDNN's attention can give NaN gradients on an H100 or H200 (pytorch/pytorch#196678, with
+            # a mask and 64, 192, 320, ... tokens). Two of four seeds ended at batches that fit this (docs/gpu.md).
+            torch.backends.cuda.enable_cudnn_sdp(False)
+        if dtype == "auto":
+            dtype = "bfloat16" if device.startswith("cuda") else "float32"
+        number_format = getattr(torch, dtype)
+        # Unsloth's own tokenizer may have another padding token; the prompts are the same with and without it
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        if unsloth:
+            model = load_with_unsloth(
+                name, dtype=number_format, load_in_4bit=load_in_4bit, max_tokens=max_tokens
+            )
+        else:
+            model = _load_with_transformers(name, device, number_format, load_in_4bit=load_in_4bit)
+        if load_in_4bit:
+            keep_gradients_on_cpu(model)
+        return model, tokenizer
 
 
 def choose_device(device: str) -> str:
@@ -265,6 +224,25 @@ def _load_with_transformers(
         )
     placed: CausalModel = model if load_in_4bit else model.to(device)
     return placed
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    """Within the block whatever keeps a model from loading is a ModelError."""
+    import safetensors
+    from huggingface_hub.errors import StrictDataclassError
+    from huggingface_hub.utils import logging as hub_logging
+
+    # The error says it once; the hub client would log each of its retries as well.
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    # Missing files and the hub's errors are OSError; a broken config is any of the others.
+    except (
+        *(OSError, ValueError, TypeError, LookupError, AttributeError, AssertionError),
+        *(StrictDataclassError, ImportError, RuntimeError, safetensors.SafetensorError),
+    ) as error:
+        raise ModelError(_load_failure(name, error)) from error
 
 
 def _load_failure(name: str, error: BaseException) -> str:
