@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from analysis.task_ids import TaskId
 from evaluator.engines.servers import Api, ApiError, Servers
 from evaluator.engines.threads import side_by_side
 from evaluator.problems.mbpp import Problem
-from evaluator.problems.prompt import Conversation, Protocol, conversation
+from evaluator.problems.prompt import Protocol, conversation
 from evaluator.sampling.batches import wanted
 from evaluator.sampling.completions import Answer
 from evaluator.sampling.model import Decoding
@@ -40,81 +41,62 @@ def sample_served(
 
     def ask(item: tuple[Problem, int]) -> Answer:
         problem, sample_index = item
-        return _answer(
-            problem,
-            conversation(problem, protocol, tuple(shots)),
-            servers,
-            model=api.model,
-            protocol=protocol,
-            decoding=decoding,
-            sample_index=sample_index,
-        )
+        asked = conversation(problem, protocol, tuple(shots))
+        request = {"model": api.model, **_settings(decoding, sample_index)}
+        if protocol.stop:
+            request["stop"] = list(protocol.stop)
+        plain = isinstance(asked, str)
+        request["prompt" if plain else "messages"] = asked
+        path = "completions" if plain else "chat/completions"
+        text, n_tokens, truncated = servers.ask(path, request, partial(_read, plain=plain))
+        prompt = asked if isinstance(asked, str) else asked[-1]["content"]
+        return Answer(problem, text, sample_index, prompt, n_tokens, truncated)
 
     with side_by_side(n_at_once) as pool:
         batch: list[Answer] = []
-        failure = None
         try:
             for answer in pool.map(ask, wanted(problems, decoding, done)):
                 batch.append(answer)
                 if len(batch) == n_at_once:
                     yield batch
                     batch = []
-        except ApiError as error:
-            failure = error
+        except ApiError:
+            if batch:
+                yield batch
+            raise
         if batch:
             yield batch
-        if failure is not None:
-            raise failure
     if len(api.base_urls) > 1:
         gave = ", ".join(f"{url} {n}" for url, n in servers.n_answered.items())
         api.say(f"answers by server: {gave}")
 
 
-def _answer(
-    problem: Problem,
-    asked: Conversation | str,
-    servers: Servers,
-    *,
-    model: str,
-    protocol: Protocol,
-    decoding: Decoding,
-    sample_index: int,
-) -> Answer:
-    """Request one completion."""
-    request: dict[str, Any] = {
-        "model": model,
+def _settings(decoding: Decoding, sample_index: int) -> dict[str, Any]:
+    return {
         "max_tokens": decoding.max_new_tokens,
         "temperature": decoding.temperature,
         "top_p": decoding.top_p,
         "seed": decoding.seed + sample_index,
         "n": 1,
     }
-    if protocol.stop:
-        request["stop"] = list(protocol.stop)
 
-    def read(response: dict[str, Any]) -> Answer:
-        try:
-            choice = response["choices"][0]
-            text = _text(choice["text"] if isinstance(asked, str) else _content(choice["message"]))
-            reason = choice.get("finish_reason")
-            usage = response.get("usage")
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise ValueError(
-                "the server must answer in the OpenAI form with choices, got "
-                f"{json.dumps(response)[:200]!r}; check --api-base"
-            ) from error
-        return Answer(
-            problem=problem,
-            completion=text,
-            sample_index=sample_index,
-            prompt=asked if isinstance(asked, str) else asked[-1]["content"],
-            n_tokens=_n_tokens(usage),
-            truncated=reason == "length",
-        )
 
-    if isinstance(asked, str):
-        return servers.ask("completions", {**request, "prompt": asked}, read)
-    return servers.ask("chat/completions", {**request, "messages": asked}, read)
+def _read(response: dict[str, Any], *, plain: bool) -> tuple[str, int | None, bool]:
+    """Text of a completion, its count of tokens, and whether the length limit ended it.
+
+    Raises:
+        ValueError: it is not in the form of the interface.
+    """
+    try:
+        choice = response["choices"][0]
+        text = _text(choice["text"] if plain else _content(choice["message"]))
+        is_cut = choice.get("finish_reason") == "length"
+        return text, _n_tokens(response.get("usage")), is_cut
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(
+            "the server must answer in the OpenAI form with choices, got "
+            f"{json.dumps(response)[:200]!r}; check --api-base"
+        ) from error
 
 
 def _content(message: dict[str, Any]) -> object:

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from analysis.installation import install_command
@@ -111,11 +112,8 @@ class RayEngine:
             EngineError: no worker could start.
             HarnessError, ModelError, SandboxError: what kept every worker from starting.
         """
-        since = time.monotonic()
-        while self._facts is None:
-            if time.monotonic() - since > self._start_timeout_s:
-                raise self._no_worker()
-            self._turn()
+        self._work_until(lambda: self._facts is not None)
+        assert self._facts is not None  # noqa: S101 - waited for
         return self._facts
 
     def batches(self) -> Iterator[list[GradedAnswer]]:
@@ -127,15 +125,26 @@ class RayEngine:
         """
         n_batches = self.facts().n_batches
         self._waiting = list(range(n_batches))
-        since = time.monotonic()
         for index in range(n_batches):
-            while index not in self._finished:
-                if any(hand.ready for hand in self._hands):
-                    since = time.monotonic()
-                elif time.monotonic() - since > self._start_timeout_s:
-                    raise self._no_worker()
-                self._turn()
+            self._work_until(partial(self._finished.__contains__, index))
             yield self._finished.pop(index)
+
+    def _work_until(self, is_done: Callable[[], bool]) -> None:
+        """Take turns until that holds.
+
+        Raises:
+            EngineError: no worker was ready for too long.
+        """
+        since = time.monotonic()
+        while not is_done():
+            if any(hand.ready for hand in self._hands):
+                since = time.monotonic()
+            elif time.monotonic() - since > self._start_timeout_s:
+                raise EngineError(
+                    f"some node must be able to work, got none in {self._start_timeout_s:.0f} s (last: "
+                    f"{self._last_failure}); look at `ray status`, then go on with --resume"
+                )
+            self._turn()
 
     def _turn(self) -> None:
         """Give work to whoever is free, and wait a moment for an answer."""
@@ -242,30 +251,20 @@ class RayEngine:
         self._hands.append(hand)
         self._calls[actor.prepare.remote()] = hand
 
-    def _no_worker(self) -> EngineError:
-        """What to say when nobody is left."""
-        return EngineError(
-            f"some node must be able to work, got none in {self._start_timeout_s:.0f} s (last: "
-            f"{self._last_failure}); look at `ray status`, then go on with --resume"
-        )
-
 
 class _Actor:
     """What runs on a node: a `Worker` whose sandbox is the node's own."""
 
     def __init__(self, work: Work, backend: str) -> None:
         self._work, self._backend = work, backend
-        self._worker: Worker | None = None
 
     def prepare(self) -> Facts:
         """Open the sandbox, check it, load the policy."""
-        self._sandbox = open_sandbox(self._backend)
-        self._worker = Worker(self._work, self._sandbox)
+        self._worker = Worker(self._work, open_sandbox(self._backend))
         return self._worker.facts
 
     def graded(self, index: int) -> list[GradedAnswer]:
-        """Do one batch."""
-        assert self._worker is not None  # noqa: S101 - prepare came first
+        """Do one batch, once prepared."""
         return self._worker.graded(index)
 
 

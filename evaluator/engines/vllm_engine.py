@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from analysis.provenance import weights_of
 from analysis.task_ids import TaskId, task_number
 from evaluator.answers.answer_text import opened_by
-from evaluator.engines.worker import Facts, Sampling
+from evaluator.engines.worker import Facts, Sampling, facts_of
 from evaluator.models.lora import ModelError, base_name, rank
 from evaluator.problems.problem import Problem
 from evaluator.problems.prompt import conversation
@@ -89,11 +88,8 @@ class VllmPolicy:
         }
         if device == "cuda":
             placement["gpu"] = self.platform.get_device_name()
-        return Facts(
-            sandbox,
-            **asdict(weights_of(self.name, str(adapter) if adapter else None)),
-            placement=tuple(sorted(placement.items())),
-        )
+        weights = weights_of(self.name, str(adapter) if adapter else None)
+        return facts_of(sandbox, weights, placement)
 
 
 def sample_with_vllm(

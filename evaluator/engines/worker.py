@@ -107,22 +107,15 @@ class Worker:
         if work.check:
             check_harness(work.problem_set, sandbox, timeout_s=work.timeout_s)
         self._recorded = list(in_batches(work.recorded, work.graded_together))
-        self._policy = None if work.sampling is None else load_sampling_policy(work.sampling)
-        self._plan = None if self._policy is None else self._make_plan(self._policy)
-
-    @property
-    def facts(self) -> Facts:
+        self._plan: SamplingPlan | None = None
+        self.facts = Facts(sandbox.name, len(self._recorded))
         """What this worker found."""
-        n_batches = len(self._recorded) + len(self._plan.batches if self._plan else ())
-        policy = self._policy
-        if policy is None:
-            return Facts(self._sandbox.name, n_batches)
-        return Facts(
-            self._sandbox.name,
-            n_batches,
-            **asdict(weights_of(policy.name, policy.adapter)),
-            placement=tuple(sorted(policy.placement.items())),
-        )
+        if work.sampling is not None:
+            policy = _policy(work.sampling)
+            self._plan = _plan(work, work.sampling, policy)
+            n_batches = len(self._recorded) + len(self._plan.batches)
+            weights = weights_of(policy.name, policy.adapter)
+            self.facts = facts_of(sandbox.name, weights, policy.placement, n_batches)
 
     def batches(self) -> Iterator[list[GradedAnswer]]:
         """Yield all batches of graded answers, in order; recorded ones are graded side by side.
@@ -145,32 +138,35 @@ class Worker:
         if index < len(self._recorded):
             answers = self._recorded[index]
         else:
-            assert self._plan is not None  # noqa: S101 - facts.n_batches bounds the index
+            assert self._plan is not None  # noqa: S101 - the number of batches bounds the index
             answers = self._plan.answers(index - len(self._recorded))
         (batch,) = graded_batches([answers], self._sandbox, timeout_s=self._work.timeout_s)
         return batch
 
-    def _make_plan(self, policy: Policy) -> SamplingPlan:
-        """The batches that are still to sample."""
-        work, sampling = self._work, self._work.sampling
-        assert sampling is not None  # noqa: S101 - there is a policy
-        return SamplingPlan(
-            work.problem_set.problems,
-            policy,
-            protocol=sampling.protocol,
-            shots=sampling.shots,
-            decoding=sampling.decoding,
-            batch_size=sampling.batch_size,
-            done={(answer.problem.task_id, answer.sample_index) for answer in work.recorded},
-        )
+
+def facts_of(
+    sandbox: str, weights: Weights, placement: Mapping[str, str], n_batches: int = 0
+) -> Facts:
+    """Return what is stored of a loaded model and its place."""
+    place = tuple(sorted(placement.items()))
+    return Facts(sandbox, n_batches, **asdict(weights), placement=place)
 
 
-def load_sampling_policy(sampling: Sampling) -> Policy:
-    """Load the policy that is asked.
+def _plan(work: Work, sampling: Sampling, policy: Policy) -> SamplingPlan:
+    """The batches that are still to sample."""
+    return SamplingPlan(
+        work.problem_set.problems,
+        policy,
+        protocol=sampling.protocol,
+        shots=sampling.shots,
+        decoding=sampling.decoding,
+        batch_size=sampling.batch_size,
+        done={(answer.problem.task_id, answer.sample_index) for answer in work.recorded},
+    )
 
-    Raises:
-        ModelError: it cannot be loaded.
-    """
+
+def _policy(sampling: Sampling) -> Policy:
+    """Load the policy that is asked."""
     return load_policy(
         sampling.model,
         adapter=sampling.adapter,
