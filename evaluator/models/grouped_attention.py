@@ -49,7 +49,8 @@ def grouped_attention(
     n_rows, n_heads, n_queries, size = query.shape
     n_shared, rest = divmod(n_heads, key.shape[1])
     one_mask = attention_mask is None or attention_mask.shape[1] == 1
-    if n_queries > 1 or n_shared == 1 or rest or not one_mask or dropout or _is_special(more):
+    has_bias = more.get("position_bias") is not None
+    if n_queries > 1 or n_shared == 1 or rest or not one_mask or dropout or has_bias:
         theirs: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **more
         )
@@ -59,8 +60,3 @@ def grouped_attention(
         groups, key, value, attn_mask=attention_mask, scale=scaling
     )
     return output.reshape(n_rows, 1, n_heads, -1), None
-
-
-def _is_special(more: dict[str, Any]) -> bool:
-    """Whether the scores get a bias of their own in each head."""
-    return more.get("position_bias") is not None

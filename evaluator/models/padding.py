@@ -132,6 +132,5 @@ def _tolerance(model: CausalModel) -> float:
 def causal_model(model: CausalModel) -> CausalModel:
     """The causal language model inside an adapter's wrapper."""
     if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
-        inner: CausalModel = model.get_base_model()
-        return inner
+        return model.get_base_model()
     return model
