@@ -6,23 +6,14 @@ from pathlib import Path
 
 import click
 
+from evaluator.cli import command_options
+
 _COLOURS = {"ok": "green", "note": "yellow", "FAIL": "red"}
 
 
 @click.command()
-@click.option(
-    "--mbpp-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="MBPP_DIR",
-    help="Folder with mbpp.jsonl and sanitized-mbpp.json.",
-)
-@click.option(
-    "--runs-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder that holds the runs.",
-)
+@command_options.mbpp_dir(envvar="MBPP_DIR", help="Folder with mbpp.jsonl and sanitized-mbpp.json.")
+@command_options.runs_dir(type=click.Path(path_type=Path, file_okay=False))
 def doctor(*, mbpp_dir: Path | None, runs_dir: Path) -> None:
     """Check what this machine has for training and evaluation; exit with 1 if something must be mended.
 

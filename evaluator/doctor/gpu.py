@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from analysis.installation import install_command, package_command, torch_command
 from evaluator.doctor.finding import Finding
@@ -51,7 +51,8 @@ def examine_gpu(*, needed: bool = False, image_has_gpu: bool = False) -> Iterato
         return  # said where the packages are looked at
 
     seen = torch.cuda.is_available()
-    if shutil.which("nvidia-smi") is None and not seen:
+    has_tool = shutil.which("nvidia-smi") is not None
+    if not has_tool and not seen:
         if needed:
             text = "a GPU must be there, got no NVIDIA driver (there is no nvidia-smi)"
             yield Finding("FAIL", text, DRIVER_COMMAND)
@@ -59,7 +60,7 @@ def examine_gpu(*, needed: bool = False, image_has_gpu: bool = False) -> Iterato
             text = "no NVIDIA driver: training runs on the CPU, with the configurations for it"
             yield Finding("note", text)
         return
-    if shutil.which("nvidia-smi") is not None:
+    if has_tool:
         cards, problem = _cards()
         if problem is not None:
             yield problem
@@ -74,7 +75,15 @@ def examine_gpu(*, needed: bool = False, image_has_gpu: bool = False) -> Iterato
         yield Finding("note" if image_has_gpu and not needed else "FAIL", lacking)
     else:
         yield Finding("ok", "Triton's C compiler and Python.h are there")
-    yield from _toolkit()
+    if shutil.which("docker") is not None and shutil.which("nvidia-ctk") is None:
+        text = "no NVIDIA container toolkit: containers cannot use the GPU"
+        yield Finding("note", text, TOOLKIT_COMMAND)
+
+
+def _run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, errors="replace", check=False, **options
+    )
 
 
 class _Card(NamedTuple):
@@ -88,14 +97,7 @@ def _cards() -> tuple[list[_Card], Finding | None]:
     """The cards that the driver names, or why it names none."""
     fields = "--query-gpu=name,memory.total,driver_version"
     try:
-        done = subprocess.run(
-            ["nvidia-smi", fields, "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=30,
-            check=False,
-        )
+        done = _run(["nvidia-smi", fields, "--format=csv,noheader,nounits"], timeout=30)
     except (OSError, subprocess.TimeoutExpired) as error:
         return [], _silent(str(error))
     rows = [line.rsplit(",", 2) for line in done.stdout.splitlines() if line.strip()]
@@ -116,9 +118,8 @@ def _memory(card: _Card) -> Finding:
     text = f"{card.name}, {mebibytes / 1024:.0f} GiB, driver {card.driver}"
     if mebibytes << 20 >= GPU_MEMORY_BYTES:
         return Finding("ok", text)
-    return Finding(
-        "note", f"{text}; under 10 GiB: take load_in_4bit and a smaller max_completion_length"
-    )
+    text += "; under 10 GiB: take load_in_4bit and a smaller max_completion_length"
+    return Finding("note", text)
 
 
 def _driver(found: str, cuda: str | None) -> Finding:
@@ -128,11 +129,8 @@ def _driver(found: str, cuda: str | None) -> Finding:
     major = found.split(".")[0]
     if major.isdecimal() and int(major) >= oldest:
         return Finding("ok", f"driver {found} is new enough for CUDA {wanted}")
-    return Finding(
-        "FAIL",
-        f"the NVIDIA driver must be {oldest} or newer for torch's CUDA {wanted}, got {found}",
-        DRIVER_COMMAND,
-    )
+    text = f"the NVIDIA driver must be {oldest} or newer for torch's CUDA {wanted}, got {found}"
+    return Finding("FAIL", text, DRIVER_COMMAND)
 
 
 def _build(found: str, cuda: str | None, *, seen: bool) -> Finding:
@@ -172,31 +170,15 @@ def _packages(missing_state: str) -> Iterator[Finding]:
         with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
             problem = import_problem(name, Path(folder))
         if problem is not None:
-            yield Finding(
-                "FAIL",
-                problem,
-                package_command("uninstall", "torchvision") * ("torchvision" in problem),
-            )
-
-
-def _toolkit() -> Iterator[Finding]:
-    if shutil.which("docker") is not None and shutil.which("nvidia-ctk") is None:
-        text = "no NVIDIA container toolkit: containers cannot use the GPU"
-        yield Finding("note", text, TOOLKIT_COMMAND)
+            mend = package_command("uninstall", "torchvision") if "torchvision" in problem else ""
+            yield Finding("FAIL", problem, mend)
 
 
 def import_problem(name: str, folder: Path) -> str | None:
     """Why a package cannot be imported, or None; `folder` takes what an import writes."""
     places = {"HOME": folder, "TMPDIR": folder, "UNSLOTH_COMPILE_LOCATION": folder / "unsloth"}
-    done = subprocess.run(
-        [sys.executable, "-c", f"import {name}"],
-        cwd=folder,
-        env={**os.environ, **UNSLOTH_ON_CPU, **{key: str(path) for key, path in places.items()}},
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    env = {**os.environ, **UNSLOTH_ON_CPU, **{key: str(path) for key, path in places.items()}}
+    done = _run([sys.executable, "-c", f"import {name}"], cwd=folder, env=env)
     if done.returncode == 0:
         return None
     said = " ".join((done.stderr.strip().splitlines() or ["nothing"])[-1].split())[:200]
@@ -218,12 +200,8 @@ def compiler_problem() -> str | None:
         source = Path(folder, "probe.c")
         source.write_text("#include <Python.h>\n")
         try:
-            done = subprocess.run(
-                [*shlex.split(compiler), f"-I{include}", "-c", str(source), "-o", f"{source}.o"],
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
+            done = _run(
+                [*shlex.split(compiler), f"-I{include}", "-c", str(source), "-o", f"{source}.o"]
             )
         except OSError as error:
             return f"CC must name a C compiler, got {compiler!r} ({error.strerror}); unset CC"
