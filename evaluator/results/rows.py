@@ -13,31 +13,13 @@ from evaluator.results.summary import EvalSummary, GradedAnswer
 
 def execution_rows(grade: Grade, *, execution_id: str) -> list[Record]:
     """The rows of one execution: what it cost, and the verdict on each assert."""
-    execution = grade.execution
-    cost = ExecutionRow(
-        execution_id=execution_id,
-        cpu_ms=execution.cpu_ms,
-        wall_ms=execution.wall_ms,
-        peak_memory_bytes=execution.peak_memory_bytes,
-        output_tail=execution.output_tail,
-        output_truncated=execution.output_truncated,
-    )
-    results = [
-        TestResult(
-            execution_id=execution_id,
-            assert_index=index,
-            assertion=result.assertion,
-            verdict=result.verdict.value,
-            trusted=result.trusted,
-            exception=result.exception,
-            message=result.message,
-            line=result.line,
-            expected=result.expected,
-            got=result.got,
-        )
-        for index, result in enumerate(execution.results)
-    ]
-    return [cost, *results]
+    cost = {name: value for name, value in vars(grade.execution).items() if name != "results"}
+    rows: list[Record] = [ExecutionRow(execution_id=execution_id, **cost)]
+    for index, result in enumerate(grade.execution.results):
+        told = {**vars(result), "verdict": result.verdict.value}
+        del told["call"]  # the assert holds it
+        rows.append(TestResult(execution_id=execution_id, assert_index=index, **told))
+    return rows
 
 
 def answer_rows(eval_id: str, item: GradedAnswer) -> Iterator[Record]:
