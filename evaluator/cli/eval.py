@@ -200,11 +200,8 @@ def _evaluate(options: EvalOptions, earlier: StoredEval | None) -> None:
 
 def _goes_on(journal: Journal, options: EvalOptions) -> str:
     """What to enter after an interruption."""
-    where = (
-        ""
-        if options.runs_dir == Path("runs")
-        else f" --runs-dir {shlex.quote(str(options.runs_dir))}"
-    )
+    folder = options.runs_dir
+    where = "" if folder == Path("runs") else f" --runs-dir {shlex.quote(str(folder))}"
     return f"`sdpo-bench eval --resume {journal.run_dir.name}{where}` goes on"
 
 
@@ -212,6 +209,10 @@ def _describe(problem_set: ProblemSet, source: Source, options: EvalOptions) -> 
     """The run as its run.json holds it."""
     parameters = {field.name: getattr(options, field.name) for field in fields(options)}
     facts = source.facts
+    template = None
+    if options.chat_template is not None:
+        text = read_template(options.chat_template, option="chat_template")
+        template = hashlib.sha256(text.encode()).hexdigest()
     return run_info(
         kind="eval",
         label=source.label,
@@ -222,14 +223,8 @@ def _describe(problem_set: ProblemSet, source: Source, options: EvalOptions) -> 
         seed=options.seed if options.scores_a_model else None,
         weights=facts.weights,
         device=dict(facts.placement) or None,
-        own={"chat_template_sha256": _template_sha256(options.chat_template)},
+        own={"chat_template_sha256": template},
     )
-
-
-def _template_sha256(file: Path | None) -> str | None:
-    """Of a chat template of one's own, as training stores it; None for the model's."""
-    text = None if file is None else read_template(file, option="chat_template")
-    return None if text is None else hashlib.sha256(text.encode()).hexdigest()
 
 
 def _open_journal(runs_dir: Path, info: RunInfo, earlier: StoredEval | None) -> Journal:

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.task_ids import TaskId
-from evaluator.cli.shortcuts import CONSTANTS, constant_programs
+from evaluator.cli.shortcuts import CONSTANTS, constant_programs, graded
 from evaluator.grading.feedback import feedback
-from evaluator.grading.grade import Grade, grade
+from evaluator.grading.grade import Grade
 from evaluator.problems.problem import Problem
 from evaluator.problems.problem_file import examine
-from evaluator.sampling.completions import gold_answers
 from sandbox.client import Sandbox
 from sandbox.program import Verdict
 
-_GRADED_TOGETHER = 512
 _MAX_CONSTANTS = 40
 """Expected values of one problem that are tried as the constant."""
 
@@ -84,27 +82,15 @@ def check_file(path: Path, sandbox: Sandbox, *, timeout_s: float = 5.0) -> Check
 Found = Iterator[tuple[Problem, str]]
 
 
-def _graded(
-    wanted: Sequence[tuple[Problem, str]], sandbox: Sandbox, timeout_s: float
-) -> Iterator[Grade]:
-    """Grade programs, some hundred at a time."""
-    for start in range(0, len(wanted), _GRADED_TOGETHER):
-        pairs = [
-            (problem, f"```python\n{code}\n```")
-            for problem, code in wanted[start : start + _GRADED_TOGETHER]
-        ]
-        yield from grade(pairs, sandbox, timeout_s=timeout_s)
-
-
 def _references(problems: Sequence[Problem], sandbox: Sandbox, timeout_s: float) -> Found:
     """References that do not pass their own tests."""
-    gold = [(answer.problem, answer.problem.reference) for answer in gold_answers(problems)]
-    for (problem, _), graded in zip(gold, _graded(gold, sandbox, timeout_s), strict=True):
-        if graded.passed:
+    gold = [(problem, problem.reference) for problem in problems if problem.reference]
+    for grade in graded(gold, sandbox, timeout_s=timeout_s):
+        if grade.passed:
             continue
-        said = feedback(graded, max_chars=400, hidden=False) or graded.outcome
+        said = feedback(grade, max_chars=400, hidden=False) or grade.outcome
         lines = [line.strip(" -") for line in said.split("\n")]
-        yield problem, f"its reference fails: {' '.join(lines)}"
+        yield grade.problem, f"its reference fails: {' '.join(lines)}"
 
 
 def _constants(problems: Sequence[Problem], sandbox: Sandbox, timeout_s: float) -> Found:
@@ -114,19 +100,20 @@ def _constants(problems: Sequence[Problem], sandbox: Sandbox, timeout_s: float) 
         for problem in problems
         for constant, code in _constant_answers(problem)
     ]
-    grades = _graded([(problem, code) for problem, _, code in wanted], sandbox, timeout_s)
-    by_problem: dict[TaskId, list[tuple[str, Grade]]] = defaultdict(list)
-    for (problem, constant, _), graded in zip(wanted, grades, strict=True):
-        by_problem[problem.task_id].append((constant, graded))
+    programs = [(problem, code) for problem, _, code in wanted]
+    grades = graded(programs, sandbox, timeout_s=timeout_s)
+    by_problem: dict[TaskId, dict[str, Grade]] = defaultdict(dict)
+    for (problem, constant, _), grade in zip(wanted, grades, strict=True):
+        by_problem[problem.task_id][constant] = grade
     for problem in problems:
         tried = by_problem[problem.task_id]
-        passing = next((constant for constant, graded in tried if graded.passed), None)
+        passing = next((constant for constant, grade in tried.items() if grade.passed), None)
         if passing is not None:
             how = "printing" if problem.cases else "returning"
             yield problem, f"a constant passes every test: {how} {passing[:80]}"
         if problem.asserts:
-            yield from _indifferent(problem, dict(tried))
-            yield from _beside(problem, [graded for _, graded in tried])
+            yield from _indifferent(problem, tried)
+            yield from _beside(problem, tried.values())
 
 
 def _constant_answers(problem: Problem) -> Iterator[tuple[str, str]]:
@@ -142,32 +129,25 @@ def _constant_answers(problem: Problem) -> Iterator[tuple[str, str]]:
 def _indifferent(problem: Problem, grades: Mapping[str, Grade]) -> Found:
     """Asserts that hold for two constants which are not even equal: they ask for no value."""
     for index, source in enumerate(problem.asserts):
-        holds = [
-            constant
-            for constant in CONSTANTS
-            if constant in grades
-            and grades[constant].execution.results[index].verdict is Verdict.PASSED
-        ]
+        tried = {
+            name: grades[name].execution.results[index] for name in CONSTANTS if name in grades
+        }
+        holds = [name for name, result in tried.items() if result.verdict is Verdict.PASSED]
         values = [ast.literal_eval(constant) for constant in holds]
         other = next((at for at, value in enumerate(values) if value != values[0]), None)
         if other is not None:
-            yield (
-                problem,
-                f"a constant passes the assert {source[:100]!r}: it holds for {holds[0]} and for "
-                f"{holds[other]} alike",
-            )
+            both = f"{holds[0]} and for {holds[other]} alike"
+            yield problem, f"a constant passes the assert {source[:100]!r}: it holds for {both}"
 
 
-def _beside(problem: Problem, grades: Sequence[Grade]) -> Found:
+def _beside(problem: Problem, grades: Collection[Grade]) -> Found:
     """Asserts that only the answer's own process can judge, which earns nothing: what they expect needs `setup`."""
     for index, source in enumerate(problem.asserts):
-        results = [graded.execution.results[index] for graded in grades]
+        results = [grade.execution.results[index] for grade in grades]
         if results and not any(result.trusted for result in results):
-            yield (
-                problem,
-                f"the assert {source[:100]!r} cannot be judged outside the answer: write out what it expects without "
-                "names of setup",
-            )
+            advice = "write out what it expects without names of setup"
+            what = f"the assert {source[:100]!r} cannot be judged outside the answer: {advice}"
+            yield problem, what
 
 
 def _checkers(problems: Sequence[Problem], sandbox: Sandbox, timeout_s: float) -> Found:
@@ -176,11 +156,11 @@ def _checkers(problems: Sequence[Problem], sandbox: Sandbox, timeout_s: float) -
         if not problem.comparison.checker:
             continue
         programs = [(problem, f"print({case.expected!r}, end='')") for case in problem.cases]
-        for index, graded in enumerate(_graded(programs, sandbox, timeout_s)):
-            result = graded.execution.results[index]
+        for index, grade in enumerate(graded(programs, sandbox, timeout_s=timeout_s)):
+            result = grade.execution.results[index]
             if result.verdict is not Verdict.PASSED:
                 reason = result.message or result.expected or "it says no"
-                yield (
-                    problem,
-                    f"its checker refuses the expected output of case {index + 1}: {reason[:100]}",
+                what = (
+                    f"its checker refuses the expected output of case {index + 1}: {reason[:100]}"
                 )
+                yield problem, what

@@ -68,13 +68,8 @@ def best_scores(
     wanted = [
         (problem, kind, code) for problem in problems for kind, code in shortcut_programs(problem)
     ]
-    grades: list[Grade] = []
-    for start in range(0, len(wanted), _GRADED_TOGETHER):
-        pairs = [
-            (problem, f"```python\n{code}\n```")
-            for problem, _, code in wanted[start : start + _GRADED_TOGETHER]
-        ]
-        grades += grade(pairs, sandbox, timeout_s=timeout_s)
+    programs = [(problem, code) for problem, _, code in wanted]
+    grades = graded(programs, sandbox, timeout_s=timeout_s)
     best: dict[tuple[TaskId, str], Score] = {}
     for (problem, kind, code), found in zip(wanted, grades, strict=True):
         score = Score(problem.task_id, kind, found.n_passed, found.n_asserts, code)
@@ -82,6 +77,16 @@ def best_scores(
         if earlier is None or score.n_passed > earlier.n_passed:
             best[problem.task_id, kind] = score
     return list(best.values())
+
+
+def graded(
+    programs: Sequence[tuple[Problem, str]], sandbox: Sandbox, *, timeout_s: float
+) -> Iterator[Grade]:
+    """Grade programs, some hundred at a time."""
+    for start in range(0, len(programs), _GRADED_TOGETHER):
+        chosen = programs[start : start + _GRADED_TOGETHER]
+        pairs = [(problem, f"```python\n{code}\n```") for problem, code in chosen]
+        yield from grade(pairs, sandbox, timeout_s=timeout_s)
 
 
 def shortcut_programs(problem: Problem) -> Iterator[tuple[str, str]]:
