@@ -7,6 +7,7 @@ whichever server it came first.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import math
@@ -226,14 +227,12 @@ class _Failure(Exception):
 
     def pause_s(self, n_before: int) -> float:
         """Seconds to wait before the next try, after so many others."""
-        try:
-            asked = float(self._retry_after) if self._retry_after else 0.0
-        except (
-            ValueError
-        ):  # it may also be a date, which says no more than that waiting is in order
-            asked = 0.0
-        asked = asked if asked > 0.0 else 0.0  # "nan" is a float as well
-        return min(max(asked, math.ldexp(0.5, min(n_before, 10))), _MAX_WAIT_S)
+        asked = 0.0
+        # It may also be a date, which says no more than that waiting is in order.
+        with contextlib.suppress(ValueError):
+            asked = float(self._retry_after or 0.0)
+        # In this order: max() keeps its first where the other is NaN.
+        return min(max(math.ldexp(0.5, min(n_before, 10)), asked), _MAX_WAIT_S)
 
 
 def _post(api: Api, url: str, body: bytes) -> dict[str, Any]:
