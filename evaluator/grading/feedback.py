@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from evaluator.grading.grade import Grade
+from evaluator.models.objects import Tokenizer
 from evaluator.problems.user_code import UserCodeError
 from sandbox.judge.explain import HIDDEN, sentences
 from sandbox.program import AssertResult, Verdict
@@ -89,10 +89,8 @@ def neutralise(text: str, *, special_tokens: Sequence[str] = ()) -> str:
 
 def _closes(found: re.Match[str]) -> bool:
     """Whether the character ends a token `|>`, so that the space goes before it."""
-    return found[0] in ">\uff1e\ufe65" and found.string[found.start() - 1 : found.start()] in (
-        "|",
-        "\uff5c",
-    )
+    before = found.string[found.start() - 1 : found.start()]
+    return found[0] in ">\uff1e\ufe65" and before in ("|", "\uff5c")
 
 
 def without_unseen(text: str) -> str:
@@ -114,19 +112,9 @@ def take_apart(text: str, tokens: Sequence[str]) -> str:
     return text
 
 
-def control_tokens(tokenizer: AddedTokens) -> tuple[str, ...]:
+def control_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:
     """Return what a tokenizer reads as one token wherever it stands: its special tokens and all that were added."""
     return tuple(sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}))
-
-
-class AddedTokens(Protocol):
-    """What is asked of a tokenizer of transformers."""
-
-    all_special_tokens: Sequence[str]
-
-    def get_added_vocab(self) -> Mapping[str, int]:
-        """Return the added tokens, special or not, with their numbers."""
-        ...
 
 
 def _lines(grade: Grade, *, hidden: bool) -> list[str]:
@@ -147,15 +135,8 @@ def _lines(grade: Grade, *, hidden: bool) -> list[str]:
 
 def _without_values(result: AssertResult) -> AssertResult:
     """A result of which only the kind of failure may be told, and the answer's own line: no input and no value."""
-    wrong = result.verdict is Verdict.FAILED
-    return replace(
-        result,
-        assertion=HIDDEN,
-        call=HIDDEN,
-        message=None,
-        got="a wrong result" if wrong else None,
-        expected=None,
-    )
+    got = "a wrong result" if result.verdict is Verdict.FAILED else None
+    return replace(result, assertion=HIDDEN, call=HIDDEN, message=None, got=got, expected=None)
 
 
 def _cut(text: str, max_chars: int) -> str:
