@@ -66,12 +66,11 @@ def read_completions(path: Path, problem_set: ProblemSet) -> list[Answer]:
         if task_id is None or not isinstance(completion, str):
             raise CompletionsError(
                 "each line must hold an integer task_id or a name, and a text completion, got "
-                f"{_brief(row.get('task_id'))} and {type(completion).__name__} at {where}; mend it"
+                f"{row.get('task_id')!r:.60} and {type(completion).__name__} at {where}; mend it"
             )
-        if not _is_count(sample_index):
+        if type(sample_index) is not int or sample_index < 0:  # JSON's true is no integer
             raise CompletionsError(
-                f"sample_index must be an integer from 0, got {_brief(sample_index)} at {where}; "
-                "mend it"
+                f"sample_index must be an integer from 0, got {sample_index!r:.60} at {where}; mend it"
             )
         if task_id not in by_id:
             raise CompletionsError(
@@ -133,14 +132,3 @@ def _id(value: object) -> TaskId | None:
     with contextlib.suppress(ValueError):
         return checked_task_id(value)
     return None
-
-
-def _is_count(value: object) -> bool:
-    """Whether a JSON value is an integer from 0; JSON's true is no integer."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _brief(value: object) -> str:
-    """Bounded `repr` of a value from a file."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -37,14 +37,14 @@ class Filters:
     @property
     def words(self) -> list[str]:
         """What is set and changes what is drawn, each in words."""
-        own = {
+        said = {
             "top_k": self.top_k or None,
             "min_p": self.min_p or None,
-            "repetition_penalty": None
-            if self.repetition_penalty == 1.0
-            else self.repetition_penalty,
+            "repetition_penalty": self.repetition_penalty
+            if self.repetition_penalty != 1.0
+            else None,
+            **{name: self.further[name] for name in self.further if name not in _OF_THE_MACHINE},
         }
-        said = {**own, **{n: v for n, v in self.further.items() if n not in _OF_THE_MACHINE}}
         return [f"{name} {value}" for name, value in said.items() if value is not None]
 
 
@@ -56,11 +56,8 @@ def end_ids(model: CausalModel, tokenizer: Tokenizer) -> list[int]:
     """
     listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = [tokenizer.eos_token_id, *(listed if isinstance(listed, list | tuple) else [listed])]
-    known = [
-        token
-        for token in dict.fromkeys(ids)
-        if isinstance(token, int) and token < n_embedded(model)
-    ]
+    n_tokens = n_embedded(model)
+    known = [id_ for id_ in dict.fromkeys(ids) if isinstance(id_, int) and id_ < n_tokens]
     if not known:
         raise ModelError(
             "the tokenizer must have an end-of-text token that the model has, got none; set its eos_token"
@@ -83,10 +80,8 @@ def check_tokens(
     Raises:
         ModelError: with one line for the user.
     """
-    largest, n_tokens = (
-        max((max(ids, default=0) for ids in token_ids), default=0),
-        n_embedded(model),
-    )
+    largest = max((max(ids, default=0) for ids in token_ids), default=0)
+    n_tokens = n_embedded(model)
     if largest >= n_tokens:
         raise ModelError(
             f"the tokenizer must have the tokens of its model, got {tokenizer.convert_ids_to_tokens(largest)!r} with "
