@@ -21,16 +21,9 @@ from evaluator.problems.prompt import (
 from evaluator.problems.prompt_file import template_protocol
 from evaluator.sampling.policy import Decoding
 
-_OF_THE_PLACE = {
-    "resume",
-    "runs_dir",
-    "backend",
-    "device",
-    "batch_size",
-    "json_path",
-    "engine",
-    "ray_address",
-}
+_OF_THE_PLACE = frozenset(
+    "resume runs_dir backend device batch_size json_path engine ray_address".split()
+)
 """Options that say where and how fast: a resumed run takes them anew, the batch size if it is named."""
 
 

@@ -18,14 +18,7 @@ from evaluator.sampling.completions import Answer
 from evaluator.sampling.policy import Decoding, Policy
 from sandbox.client import Sandbox
 
-__all__ = [
-    "EvalSummary",
-    "GradedAnswer",
-    "evaluate",
-    "graded_batches",
-    "in_batches",
-    "record",
-]
+__all__ = ["EvalSummary", "GradedAnswer", "evaluate", "graded_batches", "in_batches", "record"]
 
 GRADED_TOGETHER = 256
 """Answers in one sandbox batch and one journal commit, where no sampling sets the pace."""

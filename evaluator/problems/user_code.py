@@ -46,11 +46,8 @@ class UserFunction:
         try:
             return self.function(*args)
         except (Exception, SystemExit) as error:
-            where = [
-                frame
-                for frame in traceback.extract_tb(error.__traceback__)
-                if Path(frame.filename) == self.path
-            ]
+            frames = traceback.extract_tb(error.__traceback__)
+            where = [frame for frame in frames if Path(frame.filename) == self.path]
             line = f" in line {where[-1].lineno}" if where else ""
             raise UserCodeError(
                 f"{self.name} must return without an error, got {type(error).__name__}: "
@@ -85,12 +82,11 @@ def load_function(spec: str, *, option: str) -> UserFunction:
             f"{' '.join(str(error).split())[:200]} in {str(path)!r}; mend it"
         ) from error
     if not callable(found):
+        public = {key: value for key, value in vars(module).items() if key[0] != "_"}
         known = [
             key
-            for key, value in vars(module).items()
-            if callable(value)
-            and key[0] != "_"
-            and getattr(value, "__module__", None) == module.__name__
+            for key, value in public.items()
+            if callable(value) and getattr(value, "__module__", None) == module.__name__
         ]
         raise UserCodeError(
             f"{option} must name a function of {str(path)!r}, got {name!r}; it has {', '.join(known[:8]) or 'none'}"
@@ -128,9 +124,8 @@ def _module(name: str, path: Path) -> ModuleType:
     """Import the module; a file is imported under a name of its own, so that it stands for no other."""
     found = None
     if not name.endswith(".py") and "/" not in name:
-        with contextlib.suppress(
-            ImportError
-        ):  # a package of the working folder, which is not searched
+        # A package of the working folder, which is not searched.
+        with contextlib.suppress(ImportError):
             found = importlib.util.find_spec(name)
     if found is not None and found.origin is not None and Path(found.origin).resolve() == path:
         return importlib.import_module(name)

@@ -16,16 +16,10 @@ from evaluator.problems.evalplus.literals import literal
 FLOAT_TOLERANCE = 1e-6
 """Where a row gives none and a float is expected."""
 
-_AS_SETS = {
-    "similar_elements",
-    "find_char_long",
-    "common_in_nested_lists",
-    "extract_singly",
-    "larg_nnum",
-    "intersection_array",
-    "find_dissimilar",
-    "Diff",
-}
+_AS_SETS = frozenset(
+    "similar_elements find_char_long common_in_nested_lists extract_singly larg_nnum intersection_array"
+    " find_dissimilar Diff".split()
+)
 """Tasks of MBPP whose result is compared as a set."""
 AS_FOUND = {"check_str", "text_match_three", "text_starta_endb"}
 """Tasks of MBPP of which only counts whether something was found: a result is None, or it is not."""
