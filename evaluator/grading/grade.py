@@ -97,37 +97,25 @@ def grade(
         if extraction.code is not None
     ]
     executions = iter(sandbox.run(programs) if programs else [])
-    return [
-        Grade(
-            problem=problem,
-            completion=completion,
-            extraction=extraction,
-            execution=nothing_ran(problem) if extraction.code is None else next(executions),
-        )
-        for (problem, completion), extraction in zip(pairs, extractions, strict=True)
-    ]
+    grades = []
+    for (problem, completion), extraction in zip(pairs, extractions, strict=True):
+        execution = nothing_ran(problem) if extraction.code is None else next(executions)
+        grades.append(Grade(problem, completion, extraction, execution))
+    return grades
 
 
 def _program(problem: Problem, code: str, *, timeout_s: float) -> Program:
     """What the sandbox is asked to judge."""
-    if problem.cases:
-        return Program(
-            code=code,
-            asserts=(),
-            callables=(),
-            imports=problem.imports,
-            timeout_s=problem.time_limit_s or timeout_s,
-            cases=problem.cases,
-            comparison=problem.comparison,
-            memory_bytes=problem.memory_bytes,
-        )
     return Program(
         code=code,
         asserts=problem.asserts,
         callables=problem.callables,
         imports=problem.imports,
-        setup_code=problem.setup_code,
+        setup_code="" if problem.cases else problem.setup_code,
         timeout_s=max(problem.time_limit_s or timeout_s, _LIMIT_FACTOR * problem.reference_cpu_s),
+        cases=problem.cases,
+        comparison=problem.comparison,
+        memory_bytes=problem.memory_bytes,
     )
 
 
