@@ -57,9 +57,7 @@ class Score:
         return 0 < self.n_asserts == self.n_passed
 
 
-def best_scores(
-    problems: Sequence[Problem], sandbox: Sandbox, *, timeout_s: float = 5.0
-) -> list[Score]:
+def best_scores(problems: Sequence[Problem], sandbox: Sandbox) -> list[Score]:
     """Grade the shortcuts of some problems; one score for each problem and kind, in their order.
 
     Raises:
@@ -69,7 +67,7 @@ def best_scores(
         (problem, kind, code) for problem in problems for kind, code in shortcut_programs(problem)
     ]
     programs = [(problem, code) for problem, _, code in wanted]
-    grades = graded(programs, sandbox, timeout_s=timeout_s)
+    grades = graded(programs, sandbox)
     best: dict[tuple[TaskId, str], Score] = {}
     for (problem, kind, code), found in zip(wanted, grades, strict=True):
         score = Score(problem.task_id, kind, found.n_passed, found.n_asserts, code)
@@ -80,7 +78,7 @@ def best_scores(
 
 
 def graded(
-    programs: Sequence[tuple[Problem, str]], sandbox: Sandbox, *, timeout_s: float
+    programs: Sequence[tuple[Problem, str]], sandbox: Sandbox, *, timeout_s: float = 5.0
 ) -> Iterator[Grade]:
     """Grade programs, some hundred at a time."""
     for start in range(0, len(programs), _GRADED_TOGETHER):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from analysis.task_ids import TaskId
 from evaluator.cli.options import EvalOptions
 from evaluator.cli.terminal import print_note
 from evaluator.engines.api import Api, sample_served
@@ -78,12 +77,22 @@ def open_source(
     if not options.skip_harness_check:
         check_harness(problem_set, sandbox, timeout_s=options.timeout_s)
     done = {(answer.problem.task_id, answer.sample_index) for answer in kept}
-    policy = None
+    policy, sampling = None, _sampling(options)
     if options.api_base:
+        assert options.model is not None  # noqa: S101 - check_options
         facts = Facts(sandbox.name, model=options.model)
-        sampled = _served(options, problem_set, done)
+        key = os.environ.get("OPENAI_API_KEY")
+        sampled = sample_served(
+            problem_set.problems,
+            Api(options.api_base, options.model, key=key, say=print_note),
+            protocol=sampling.protocol,
+            shots=sampling.shots,
+            decoding=sampling.decoding,
+            n_at_once=sampling.batch_size,
+            done=done,
+        )
     else:
-        policy = VllmPolicy(_sampling(options))
+        policy = VllmPolicy(sampling)
         facts = policy.facts(sandbox.name)
         sampled = sample_with_vllm(problem_set.problems, policy, done=done)
     answers = chain(in_batches(kept), sampled)
@@ -97,25 +106,21 @@ def _source(
 ) -> Source:
     """Name what the options ask for."""
     content: dict[str, object] = {}
+    protocol_sha256 = None
     if options.completions is not None:
         label, protocol, decoding = findable(options.completions.stem), "recorded", "recorded"
-        content = {
-            "completions_sha256": hashlib.sha256(options.completions.read_bytes()).hexdigest()
-        }
+        content = {"completions_sha256": _sha256(options.completions.read_bytes())}
     elif options.gold:
         label, protocol, decoding = "gold", "gold", "none"
     else:
         label = folder_label(Path(facts.adapter)) if facts.adapter else name_label(str(facts.model))
         protocol, decoding = options.protocol.name, options.decoding.name
+        protocol_sha256 = options.protocol.sha256
         content = {"templates": dict(options.protocol.templates)}
     return Source(
         label=options.label or label,
         protocol=protocol,
-        protocol_sha256=(
-            options.protocol.sha256
-            if options.scores_a_model
-            else hashlib.sha256(protocol.encode()).hexdigest()
-        ),
+        protocol_sha256=protocol_sha256 or _sha256(protocol.encode()),
         decoding=decoding,
         n=n,
         facts=facts,
@@ -124,10 +129,18 @@ def _source(
     )
 
 
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def _work(options: EvalOptions, problem_set: ProblemSet, kept: Sequence[Answer]) -> Work:
     """What one worker, or each of several, is told to do."""
     if options.completions is not None:
-        recorded = _recorded(options.completions, problem_set, options.limit)
+        answers = read_completions(options.completions, problem_set)
+        # The limit counts the problems that the file holds.
+        task_ids = list(dict.fromkeys(answer.problem.task_id for answer in answers))
+        chosen = set(task_ids[: options.limit])
+        recorded = tuple(answer for answer in answers if answer.problem.task_id in chosen)
         return Work(problem_set, recorded, timeout_s=options.timeout_s)
     if options.gold:
         gold = tuple(gold_answers(problem_set.problems))
@@ -161,30 +174,6 @@ def _sampling(options: EvalOptions) -> Sampling:
         allow_other_base=options.allow_other_base,
         chat_template_kwargs=options.chat_template_kwargs,
         chat_template=options.chat_template,
-    )
-
-
-def _recorded(path: Path, problem_set: ProblemSet, limit: int | None) -> tuple[Answer, ...]:
-    """Answers of a completions file, of its first `limit` problems."""
-    answers = read_completions(path, problem_set)
-    task_ids = list(dict.fromkeys(answer.problem.task_id for answer in answers))
-    chosen = set(task_ids[:limit])
-    return tuple(answer for answer in answers if answer.problem.task_id in chosen)
-
-
-def _served(
-    options: EvalOptions, problem_set: ProblemSet, done: set[tuple[TaskId, int]]
-) -> Iterator[list[Answer]]:
-    """Answers that a served model will write."""
-    assert options.model is not None  # noqa: S101 - check_options
-    return sample_served(
-        problem_set.problems,
-        Api(options.api_base, options.model, key=os.environ.get("OPENAI_API_KEY"), say=print_note),
-        protocol=options.protocol,
-        shots=load_shots(options.protocol, mbpp_dir=options.mbpp_dir),
-        decoding=options.decoding,
-        n_at_once=options.batch_size,
-        done=done,
     )
 
 
