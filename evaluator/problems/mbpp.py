@@ -155,24 +155,16 @@ def _only(problem_set: ProblemSet, wanted: Sequence[str]) -> ProblemSet:
     known_tags = {tag for problem in problem_set.problems for tag in problem.tags}
     unknown = [*sorted(ids - known, key=task_order), *sorted(tags - known_tags)]
     if unknown:
-        examples = [
-            *map(str, sorted(known, key=task_order)[:3]),
-            *(_TAG + t for t in sorted(known_tags)[:2]),
-        ]
+        examples = map(str, sorted(known, key=task_order)[:3])
+        tagged = (_TAG + tag for tag in sorted(known_tags)[:2])
         raise DatasetError(
-            f"task ids and tags must be of {problem_set.name} ({len(known)} problems, "
-            f"{len(known_tags)} tags), got {unknown[0]!s:.100}; name others, such as {', '.join(examples)}"
+            f"task ids and tags must be of {problem_set.name} ({len(known)} problems, {len(known_tags)} tags), "
+            f"got {unknown[0]!s:.100}; name others, such as {', '.join([*examples, *tagged])}"
         )
     names = [*(_TAG + tag for tag in sorted(tags)), *map(str, sorted(ids, key=task_order))]
-    return replace(
-        problem_set,
-        name=f"{problem_set.name}[{','.join(names)}]",
-        problems=tuple(
-            problem
-            for problem in problem_set.problems
-            if problem.task_id in ids or tags & set(problem.tags)
-        ),
-    )
+    chosen = (p for p in problem_set.problems if p.task_id in ids or tags & set(p.tags))
+    name = f"{problem_set.name}[{','.join(names)}]"
+    return replace(problem_set, name=name, problems=tuple(chosen))
 
 
 def _mbpp(config: str, split: str, *, mbpp_dir: Path | None) -> ProblemSet:

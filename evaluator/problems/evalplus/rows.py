@@ -135,16 +135,12 @@ def problem_of(row: Row, answered: Answered) -> tuple[Problem, tuple[str, ...]]:
     left_out = list(row.left_out)
     groups = []
     for group in row.groups:
-        calls, places = [], []
-        for call in group:
-            value = next(values)
-            if value.fault:
-                left_out.append(f"{call.place}: {value.fault}")
-            else:
-                calls.append(rules.Expected(call.arguments, value.source, value.floats))
-                places.append(call.place)
+        found = [(call, next(values)) for call in group]
+        left_out += [f"{call.place}: {value.fault}" for call, value in found if value.fault]
+        sound = [(call, value) for call, value in found if not value.fault]
+        calls = [rules.Expected(call.arguments, v.source, v.floats) for call, v in sound]
         asserts = rules.asserts_of(row.function, calls, tolerance=row.tolerance, family=row.family)
-        groups.append(list(zip(places, asserts, strict=True)))
+        groups.append([(call.place, text) for (call, _), text in zip(sound, asserts, strict=True)])
     groups = _bounded(groups, left_out)
     if not any(groups):
         raise RowError(f"it must have an input with an expected value, got {left_out[0]}")
