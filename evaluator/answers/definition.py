@@ -206,7 +206,6 @@ def _certainty(node: ast.stmt, name: str, tree: ast.Module) -> Defined:
 
 
 def _callable(value: ast.expr, name: str, tree: ast.Module) -> Defined:
-    """How surely a value can be called."""
     match value:
         case ast.Lambda():
             return Defined.WHOLLY

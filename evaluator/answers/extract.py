@@ -127,12 +127,8 @@ def extract(completion: str, callables: Sequence[str], beginning: str = "") -> E
 def is_complete(completion: str, callables: Sequence[str], lent: Collection[str] = ()) -> bool:
     """Whether the answer holds a whole program in a closed block, so that its sampling can end.
 
-    A change or a listing with line numbers ends nothing: the program often follows, and would count above it.
-
-    Args:
-        completion: what was sampled so far.
-        callables: see `extract`.
-        lent: names that the problem's imports and set-up bind: the program need not.
+    A change or a listing with line numbers ends nothing: the program often follows, and would count above it. Names
+    that are `lent`, by the problem's imports and set-up, the program need not bind.
     """
     if "```" not in completion and "~~~" not in completion:
         return False

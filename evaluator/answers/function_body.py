@@ -44,14 +44,9 @@ def function_beginning(text: str, name: str) -> str:
 def completed(beginning: str, text: str, name: str, *, mixed: bool) -> str | None:
     """Return the function with its body out of a text, or None where the text holds no body.
 
-    Beginning and text are joined as they stand where that is Python, else with the body's indentation put
-    right: an answer's first line, or all of its lines, may have lost theirs.
-
-    Args:
-        beginning: see `function_beginning`.
-        text: an answer, or a block of one.
-        name: of the function.
-        mixed: whether prose can stand around the body.
+    Beginning (see `function_beginning`) and text are joined as they stand where that is Python, else with the body's
+    indentation put right: an answer's first line, or all of its lines, may have lost theirs. `mixed` says that prose
+    can stand around the body.
     """
     if len(text) > MAX_CODE_CHARS:
         return None

@@ -113,7 +113,6 @@ def _regrade(
     suffix: str,
     timeout_s: float | None,
 ) -> None:
-    """Grade, store and say what has changed."""
     limit_s = float(timeout_s or item.info.config.get("timeout_s") or 5.0)
     answers = tuple(stored_answers(problem_set, item))
     # References that fail are what an evaluation of them shows; others were checked unless told not to.

@@ -145,7 +145,6 @@ def _refuse_itself(sides: Sequence[Side]) -> None:
 
 
 def _print_comparisons(found: list[Finding]) -> None:
-    """Print a table and a sentence for each comparison."""
     rows = [
         (f"{item.first}, {item.second}", *(("-",) * 4 if item.spoilt else _figures(item)))
         for item in found
@@ -177,7 +176,6 @@ def _figures(item: Finding) -> tuple[str, ...]:
 
 
 def _as_json(item: Finding) -> dict[str, Any]:
-    """One comparison as the `--json` option writes it."""
     return {
         "first": item.first,
         "second": item.second,
@@ -199,7 +197,6 @@ def _as_json(item: Finding) -> dict[str, Any]:
 
 
 def _row(item: StoredEval, task: TaskId, sample: int) -> EvalResult:
-    """The stored answer that is asked for."""
     row = item.results.get((task, sample))
     if row is None:
         held = sorted({found for found, _ in item.results}, key=task_order)

@@ -128,7 +128,6 @@ class _Case:
 
 
 def _cases(assertion: str, name: str) -> Iterator[_Case]:
-    """The calls of the tested function in an assert."""
     test = ast.parse(assertion.strip()).body[0]
     assert isinstance(test, ast.Assert)  # noqa: S101 - problems hold nothing else
     compared: dict[ast.expr, str] = {}

@@ -134,7 +134,6 @@ def _sha256(content: bytes) -> str:
 
 
 def _work(options: EvalOptions, problem_set: ProblemSet, kept: Sequence[Answer]) -> Work:
-    """What one worker, or each of several, is told to do."""
     if options.completions is not None:
         answers = read_completions(options.completions, problem_set)
         # The limit counts the problems that the file holds.
@@ -159,7 +158,6 @@ def _work(options: EvalOptions, problem_set: ProblemSet, kept: Sequence[Answer])
 
 
 def _sampling(options: EvalOptions) -> Sampling:
-    """Which policy is asked, and how."""
     nothing_named = options.model is None and options.adapter is None
     return Sampling(
         model=DEFAULT_MODEL if nothing_named else options.model,

@@ -120,7 +120,6 @@ def _train_image(make: str) -> Finding:
 
 
 def _image_extras() -> str | None:
-    """The extras of the training image; None where there is no image."""
     if shutil.which("docker") is None:
         return None
     form = f'{{{{index .Config.Labels "{EXTRAS_LABEL}"}}}}'

@@ -41,9 +41,8 @@ TOOLKIT_COMMAND = (
 def examine_gpu(*, needed: bool = False, image_has_gpu: bool = False) -> Iterator[Finding]:
     """Look at all that a GPU run needs, in the order in which it must be mended.
 
-    Args:
-        needed: whether a machine without a GPU is a failure.
-        image_has_gpu: a training image with the extra is there, so that it may be missing outside.
+    A machine without a GPU is a failure where one is `needed`. With `image_has_gpu` a training image has the extra, so
+    that it may be missing outside.
     """
     try:
         import torch
@@ -123,7 +122,6 @@ def _memory(card: _Card) -> Finding:
 
 
 def _driver(found: str, cuda: str | None) -> Finding:
-    """Whether the driver is new enough for torch's CUDA."""
     wanted = cuda or f"{CUDA_OF_PYPI}.0"
     oldest = OLDEST_DRIVER.get(int(wanted.split(".")[0]), max(OLDEST_DRIVER.values()))
     major = found.split(".")[0]
@@ -134,7 +132,6 @@ def _driver(found: str, cuda: str | None) -> Finding:
 
 
 def _build(found: str, cuda: str | None, *, seen: bool) -> Finding:
-    """Whether torch is a CUDA build that sees the card."""
     if seen:
         return Finding("ok", f"torch {found} sees the GPU, CUDA {cuda}")
     if cuda is None:

@@ -119,6 +119,5 @@ def _text(content: object) -> str:
 
 
 def _n_tokens(usage: object) -> int | None:
-    """The count of tokens, where there is a plausible one."""
     n = usage.get("completion_tokens") if isinstance(usage, dict) else None
     return n if isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**31 else None

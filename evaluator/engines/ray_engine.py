@@ -64,15 +64,9 @@ class RayEngine:
         say: Callable[[str], None] = lambda _: None,
         start_timeout_s: float = _START_TIMEOUT_S,
     ) -> None:
-        """Connect and start a worker on every node.
+        """Connect to the head at `host:port` (None: at RAY_ADDRESS, else of this machine alone), and start workers.
 
-        Args:
-            work: what to do.
-            backend: sandbox of each node: auto, docker or process.
-            address: of the cluster's head, `host:port`; None takes RAY_ADDRESS, else a cluster of
-                this machine alone.
-            say: told in one line of each node that is lost.
-            start_timeout_s: how long to wait for a first worker.
+        `backend` is each node's sandbox: auto, docker or process. `say` is told in one line of each node that is lost.
 
         Raises:
             EngineError: ray is not installed, or no cluster answers.
@@ -235,7 +229,6 @@ class RayEngine:
         return bool(self._hands)
 
     def _start(self, node: str, resources: dict[str, float], *, n_on_node: int) -> None:
-        """Start one worker on one node, with its share of the node."""
         strategies = self._ray.util.scheduling_strategies
         actor = (
             self._ray.remote(_Actor)
@@ -269,7 +262,6 @@ class _Actor:
 
 
 def _connect(address: str | None) -> Any:  # noqa: ANN401 - the module
-    """Import ray and connect to the cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray would tell of CUDA variables, accelerators and its dashboard, one warning each.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

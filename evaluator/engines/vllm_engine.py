@@ -147,7 +147,6 @@ def _answer(
     prompt: str,
     sampling: Sampling,
 ) -> Answer:
-    """One completion as an answer."""
     protocol = sampling.protocol
     is_done = stop_rule(problem, protocol)
     return Answer(

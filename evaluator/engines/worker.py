@@ -153,7 +153,6 @@ def facts_of(
 
 
 def _plan(work: Work, sampling: Sampling, policy: Policy) -> SamplingPlan:
-    """The batches that are still to sample."""
     return SamplingPlan(
         work.problem_set.problems,
         policy,
@@ -166,7 +165,6 @@ def _plan(work: Work, sampling: Sampling, policy: Policy) -> SamplingPlan:
 
 
 def _policy(sampling: Sampling) -> Policy:
-    """Load the policy that is asked."""
     return load_policy(
         sampling.model,
         adapter=sampling.adapter,

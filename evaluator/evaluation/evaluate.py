@@ -40,23 +40,12 @@ def evaluate(
     timeout_s: float = 5.0,
     progress: Callable[[int], None] | None = None,
 ) -> EvalSummary:
-    """Sample a policy on a set of problems, grade the completions, store every row.
+    """Sample a policy on a set of problems, grade the completions, store every row in the journal, if there is one.
 
-    Args:
-        problem_set: what to ask.
-        policy: a loaded policy, or a trainer's own model and tokenizer in one; its training mode
-            and the random state are left as they were.
-        sandbox: where programs run.
-        journal: of the run that the rows belong to; None stores nothing.
-        eval_id: unique within the run, e.g. `step-50`.
-        label: what a person calls it.
-        step: optimizer step of the policy; None outside training.
-        protocol: prompt form.
-        shots: its solved examples, see `prompt.load_shots`.
-        decoding: None is greedy with 256 tokens.
-        batch_size: completions sampled together.
-        timeout_s: time limit of each program.
-        progress: called with the number of completions after each batch.
+    The policy may be a trainer's own model and tokenizer: its training mode and the random state are left as they
+    were. `eval_id` is unique within the run, e.g. `step-50`; `step` is the policy's in training. `shots` are the solved
+    examples of the protocol (`prompt.load_shots`). Without `decoding` it is greedy, with 256 tokens. `timeout_s` is the
+    limit of each program, and `progress` is called with the number of completions after each batch.
 
     Raises:
         ModelError: the prompts do not fit the model or its tokenizer.
@@ -147,7 +136,6 @@ def in_batches(answers: Sequence[Answer], size: int = GRADED_TOGETHER) -> Iterat
 
 
 def _store(journal: Journal | None, rows: Iterable[Record]) -> None:
-    """Append rows and make them durable."""
     if journal is None:
         return
     for row in rows:
@@ -156,5 +144,4 @@ def _store(journal: Journal | None, rows: Iterable[Record]) -> None:
 
 
 def _position(item: GradedAnswer) -> tuple[str, int]:
-    """Sorting key: task id, then sample index."""
     return task_order(item.answer.problem.task_id), item.answer.sample_index

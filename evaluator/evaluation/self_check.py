@@ -28,11 +28,7 @@ def check_harness(
 ) -> None:
     """Grade the references and empty answers of a problem set; a passed check is remembered.
 
-    Args:
-        problem_set: what is going to be evaluated.
-        sandbox: where.
-        timeout_s: time limit of each program.
-        cache: take the word of an earlier check of the same problems, sandbox and time limit.
+    With `cache` the word of an earlier check of the same problems, sandbox and time limit (seconds) is taken.
 
     Raises:
         HarnessError: a reference fails or an empty answer passes.
@@ -70,7 +66,6 @@ def _key(problem_set: ProblemSet, sandbox: Sandbox, timeout_s: float) -> str:
 
 
 def _cache_dir() -> Path:
-    """Folder of the marks, as the XDG specification places caches."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "sdpo-bench" / "harness"
 

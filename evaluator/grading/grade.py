@@ -77,13 +77,10 @@ class Grade:
 def grade(
     pairs: Sequence[tuple[Problem, str]], sandbox: Sandbox, *, timeout_s: float = 5.0
 ) -> list[Grade]:
-    """Grade (problem, completion) pairs in one sandbox batch; one grade each, in order.
+    """Grade (problem, completion) pairs in one sandbox batch; one grade each, in order. A problem can come again.
 
-    Args:
-        pairs: problems with one completion each; a problem can come several times.
-        sandbox: where programs run; one is sent for each completion that holds code.
-        timeout_s: time limit of each program, where its problem has none of its own; more where the reference
-            itself takes long, see `_LIMIT_FACTOR`.
+    `timeout_s` is the time limit of each program, in seconds, where its problem has none of its own; more where the
+    reference itself takes long, see `_LIMIT_FACTOR`.
 
     Raises:
         SandboxError: the sandbox failed; nothing is graded.
@@ -105,7 +102,6 @@ def grade(
 
 
 def _program(problem: Problem, code: str, *, timeout_s: float) -> Program:
-    """What the sandbox is asked to judge."""
     return Program(
         code=code,
         asserts=problem.asserts,
@@ -127,5 +123,4 @@ def nothing_ran(problem: Problem) -> Execution:
 
 
 def _earns(result: AssertResult) -> bool:
-    """Whether an assert counts as passed."""
     return result.trusted and result.verdict is Verdict.PASSED

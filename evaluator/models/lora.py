@@ -100,7 +100,6 @@ def check_adapter(
 
 
 def _read_config(adapter: Path) -> dict[str, Any]:
-    """Read adapter_config.json."""
     path = adapter / _CONFIG
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -165,7 +164,6 @@ def _misfit(key: str, shape: tuple[int, ...], base: CausalModel) -> str | None:
 
 
 def _check_vocabulary(adapter: Path, tokenizer: Tokenizer, name: str) -> None:
-    """Refuse an adapter that was saved with another vocabulary."""
     if not (adapter / "tokenizer.json").is_file():
         return
     from transformers import AutoTokenizer
@@ -186,5 +184,4 @@ def _check_vocabulary(adapter: Path, tokenizer: Tokenizer, name: str) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    """First line of an error's text."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -35,14 +35,11 @@ def load_with_unsloth(
     load_in_4bit: bool,
     max_tokens: int | None,
 ) -> CausalModel:
-    """Load a base model through Unsloth, ready to train and to sample.
+    """Load a base model, by folder or hub name, through Unsloth, ready to train and to sample.
 
-    Args:
-        name: folder or hub name; no other repository takes its place.
-        dtype: of the weights, of the arithmetic where they are in 4 bits.
-        load_in_4bit: quantise through bitsandbytes.
-        max_tokens: longest sequence, prompt and completion together; None is all that the model's
-            configuration allows. Never more than that: Unsloth would stretch the rotary embedding.
+    `dtype` is that of the weights, of the arithmetic where they are in 4 bits. `max_tokens` is the longest sequence,
+    prompt and completion together; None is all that the model's configuration allows. Never more than that: Unsloth
+    would stretch the rotary embedding.
 
     Raises:
         ModelError: another model was loaded than the one named, or in 16 bits where 4 were asked; a tokenizer
@@ -89,7 +86,6 @@ def load_with_unsloth(
 
 
 def _refuse_another(model: CausalModel, name: str, *, load_in_4bit: bool) -> None:
-    """Refuse a model that is not the one named, or not in 4 bits as asked."""
     loaded = str(model.config._name_or_path)
     if loaded != name:
         raise ModelError(

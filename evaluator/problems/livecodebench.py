@@ -155,7 +155,6 @@ def _pickled_text(data: bytes) -> str:
 
 
 def _function(metadata: object) -> str:
-    """Name of the method that the tests call."""
     if isinstance(metadata, str):
         try:
             metadata = json.loads(metadata)

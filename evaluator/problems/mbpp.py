@@ -127,7 +127,6 @@ def load_problems(
 
 
 def _load(name: str, mbpp_dir: Path | None, sandbox: Sandbox | str) -> ProblemSet:
-    """Load a whole data set by name."""
     how = how_to_get(name)
     if how is not None and not Path(name).exists():
         raise DatasetError(f"MBPP+ and HumanEval+ must be read from a file, got {name!r}; {how}")
@@ -168,7 +167,6 @@ def _only(problem_set: ProblemSet, wanted: Sequence[str]) -> ProblemSet:
 
 
 def _mbpp(config: str, split: str, *, mbpp_dir: Path | None) -> ProblemSet:
-    """Load one split of MBPP from a folder or the hub, checked."""
     folder = mbpp_dir or (Path(os.environ["MBPP_DIR"]) if os.environ.get("MBPP_DIR") else None)
     source = _SOURCES[config]
     if folder is not None:
@@ -198,7 +196,6 @@ def _mbpp(config: str, split: str, *, mbpp_dir: Path | None) -> ProblemSet:
 
 
 def _read_mbpp_file(path: Path, source: _Source) -> list[dict[str, Any]]:
-    """Read one of the two files, refusing any other content."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -221,7 +218,6 @@ def _read_mbpp_file(path: Path, source: _Source) -> list[dict[str, Any]]:
 
 
 def _read_hub(config: str) -> list[dict[str, Any]]:
-    """Read all splits of one config from the hub's Parquet files."""
     advice = "name a folder with the two MBPP files by --mbpp-dir or MBPP_DIR"
     try:
         import datasets  # the hub is only one of the sources: no import without need

@@ -152,7 +152,6 @@ class _Row:
             return 0
 
     def _code(self, field: str) -> str:
-        """A cell of text."""
         value = self._cell(field)
         if value is None:
             return ""

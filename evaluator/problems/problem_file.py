@@ -50,11 +50,9 @@ def load_embedded(split: str) -> ProblemSet:
 
 
 def load_problem_file(path: Path, *, sandbox: Sandbox | str = "auto") -> ProblemSet:
-    """Load a person's own problems; the columns are in `evaluator.problems.own_row`, and evalplus' in its own folder.
+    """Load a person's own problems from a file or folder; the columns are in `own_row`, evalplus' in its own folder.
 
-    Args:
-        path: of a file or folder.
-        sandbox: an open one, or the backend to open where canonical solutions must be run for what they return.
+    Canonical solutions that must be run for what they return run in `sandbox`, an open one or the backend to open.
 
     Raises:
         DatasetError: the file cannot be read, or a row is no problem; the message names the first such row.
@@ -104,12 +102,9 @@ def _note(text: str) -> None:
 def examine(
     path: Path, *, sandbox: Sandbox | str = "auto", only_if_sound: bool = False
 ) -> list[ReadRow]:
-    """Read every row of a file; a second problem of one id is wrong, too.
+    """Read every row of a file or folder, see `load_problem_file`; a second problem of one id is wrong, too.
 
-    Args:
-        path: of a file or folder.
-        sandbox: see `load_problem_file`.
-        only_if_sound: run no canonical solution where some row is wrong already.
+    With `only_if_sound` no canonical solution runs where some row is wrong already.
 
     Raises:
         DatasetError: the file as a whole cannot be read.
@@ -156,7 +151,6 @@ def _with_expected(rows: Sequence[ReadRow | _Asked], sandbox: Sandbox | str) -> 
 
 
 def _read(row: FileRow) -> ReadRow | _Asked:
-    """One row as a problem of its form."""
     try:
         if row.fault is not None:
             raise RowError(row.fault)

@@ -198,13 +198,7 @@ def usual_protocol(problems: Sequence[Problem], visible_tests: VisibleTests | No
 def conversation(
     problem: Problem, protocol: Protocol, shots: tuple[Problem, ...] = ()
 ) -> Conversation | str:
-    """Return a problem in a prompt form: chat messages, or plain text for a form without chat.
-
-    Args:
-        problem: what to ask.
-        protocol: in which form.
-        shots: the protocol's solved examples, see `load_shots`.
-    """
+    """Return a problem in a prompt form: chat messages; of a form without chat plain text, after its solved `shots`."""
     if protocol.chat:
         return [{"role": "user", "content": _user_text(problem, protocol)}]
     parts = []
@@ -264,7 +258,6 @@ def visible(problem: Problem, visible_tests: VisibleTests) -> str:
 
 
 def _user_text(problem: Problem, protocol: Protocol) -> str:
-    """Content of the one user message of a chat protocol."""
     values = _values(problem, protocol)
     kind = "cases" if problem.cases and "cases" in protocol.templates else "user"
     usual = (*_BY_VISIBLE_TESTS.values(), *_IO_BY_VISIBLE_TESTS.values())
@@ -275,7 +268,6 @@ def _user_text(problem: Problem, protocol: Protocol) -> str:
 
 
 def _values(problem: Problem, protocol: Protocol) -> dict[str, str]:
-    """What a template's fields are filled with."""
     return {
         "text": problem.text,
         "tests": visible(problem, protocol.visible_tests),

@@ -211,7 +211,6 @@ def _json_lines(path: Path) -> Iterator[FileRow]:
 
 
 def _of_object(place: str, value: object) -> FileRow:
-    """The row of what JSON held there."""
     if not isinstance(value, dict):
         array = "; an array belongs in a file that ends in .json" if isinstance(value, list) else ""
         fault = f"it must be one JSON object, got {type(value).__name__}{array}"
@@ -241,7 +240,6 @@ def _json_array(path: Path) -> Iterator[FileRow]:
 
 
 def _shown(content: object) -> str:
-    """What JSON held in the place of an array."""
     if not isinstance(content, dict):
         return type(content).__name__
     lists = [key for key, value in content.items() if isinstance(value, list)]

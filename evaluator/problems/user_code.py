@@ -56,13 +56,9 @@ class UserFunction:
 
 
 def load_function(spec: str, *, option: str) -> UserFunction:
-    """Load `module:function` or `path/to/file.py:function`.
+    """Load `module:function` or `path/to/file.py:function`, as an option such as `--reward` asks for it.
 
     A module is looked for in the working folder first, then where Python finds its own.
-
-    Args:
-        spec: which one.
-        option: what asked for it, for the message, e.g. `--reward`.
 
     Raises:
         UserCodeError: there is no such file, module or function, or it cannot be imported.
@@ -99,7 +95,6 @@ def load_function(spec: str, *, option: str) -> UserFunction:
 
 
 def _file_of(module: str, option: str) -> Path:
-    """The source file of a module or path."""
     is_path = module.endswith(".py") or "/" in module
     path = Path(module if is_path else module.replace(".", "/") + ".py")
     with contextlib.suppress(OSError):  # a name too long for a file

@@ -128,7 +128,6 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _id(value: object) -> TaskId | None:
-    """A problem's id; None where the value can be none."""
     with contextlib.suppress(ValueError):
         return checked_task_id(value)
     return None

@@ -152,7 +152,6 @@ class _Stopping:
         return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
 
     def _decoded(self, token_ids: list[int]) -> str:
-        """Text of some tokens, as the answer will have it."""
         return answer_text(self._tokenizer, token_ids)
 
 

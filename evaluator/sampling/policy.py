@@ -94,21 +94,11 @@ def generate(
     stop: Sequence[StopRule] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Sample]:
-    """Sample one completion for each conversation; results in input order.
+    """Sample one completion for each conversation; results in input order. Temperature 0 is greedy.
 
-    The model's training mode and the random state are afterwards as they were.
-
-    Args:
-        policy: model and tokenizer.
-        conversations: chat messages, or plain text that is read as it stands.
-        max_new_tokens: length limit of a completion.
-        temperature: 0 is greedy.
-        top_p: share of probability that sampling keeps, 0..1.
-        filters: what narrows it further; None nothing.
-        batch_size: completions sampled together, prompts of like length.
-        seed: of the sampling.
-        stop: a rule for each conversation that ends it early; None samples to the end of text.
-        progress: called with the number of completions after each batch.
+    `stop` has a rule for each conversation that ends it early; None samples to the end of text. `progress` is called
+    with the number of completions after each batch. The model's training mode and the random state are afterwards
+    as they were.
 
     Raises:
         ModelError: no chat template, or a prompt that does not fit the context.
@@ -251,7 +241,6 @@ def first_ids(tokenizer: Tokenizer) -> list[int]:
 
 
 def _check_context(policy: Policy, token_ids: list[list[int]], max_new_tokens: int) -> None:
-    """Refuse prompts that leave no room for the completion."""
     context = context_length(policy.model)
     longest = max(map(len, token_ids), default=0)
     if context is not None and longest + max_new_tokens > context:

@@ -73,11 +73,7 @@ class Answered:
 
 
 def expected_values(questions: Sequence[Question], sandbox: Sandbox | str) -> list[Answered]:
-    """Return what each solution returns; what is not remembered is run.
-
-    Args:
-        questions: the solutions.
-        sandbox: an open one, or the backend to open if it is needed.
+    """Return what each solution returns; what is not remembered is run, in an open sandbox or one of that backend.
 
     Raises:
         SandboxError: the sandbox cannot be had, or failed.

@@ -12,11 +12,7 @@ Arguments = Sequence[Any]
 
 
 def arguments_of(task: int | None, given: Arguments) -> list[Any]:
-    """Return the arguments of one call.
-
-    Args:
-        task: number of a task of MBPP; None for any other problem, whose JSON is taken as it is.
-        given: what the file holds.
+    """Return the arguments of one call of a task of MBPP; JSON of any other problem (None) is taken as it is.
 
     Raises:
         TypeError, ValueError, IndexError, AttributeError: they are not of the form that the task takes.
@@ -42,7 +38,6 @@ def _by_place(*converts: Callable[[Any], Any] | None) -> Callable[[Arguments], l
 
 
 def _tuples(rows: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """A list of tuples."""
     return [tuple(row) for row in rows]
 
 

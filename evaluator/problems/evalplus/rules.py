@@ -39,13 +39,10 @@ class Expected:
 def asserts_of(
     function: str, calls: Iterable[Expected], *, tolerance: float, family: str
 ) -> list[str]:
-    """Return an assert for each call, in order.
+    """Return an assert for each call of one group, base or plus, in order.
 
-    Args:
-        function: the tested one.
-        calls: of one group, base or plus. The tolerance that a first float brings stays for those after it.
-        tolerance: of the row, absolute; 0 for none.
-        family: `mbpp`, `humaneval`, or empty for a row of neither, which has no special rule.
+    The row's tolerance is absolute, 0 for none; the one that a first float brings stays for the calls after it. The
+    family is `mbpp`, `humaneval`, or empty for a row of neither, which has no special rule.
 
     Raises:
         NoLiteral: an argument has no source.
@@ -61,7 +58,6 @@ def asserts_of(
 
 
 def _condition(function: str, given: str, call: Expected, tolerance: float, family: str) -> str:
-    """What must hold of a call."""
     if family == "humaneval" and function == "find_zero":
         return _of_result(
             f"abs(sum(factor * math.pow(out, power) for power, factor in "
