@@ -102,7 +102,9 @@ def check_adapter(
 def _read_config(adapter: Path) -> dict[str, Any]:
     path = adapter / _CONFIG
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError(f"no JSON object but {type(config).__name__}")
     except (OSError, ValueError) as error:
         raise ModelError(
             f"an adapter folder must hold a readable {_CONFIG}, got {str(adapter)!r} "

@@ -89,3 +89,11 @@ def test_an_adapter_that_names_no_base_is_one_line(adapter, tmp_path):
     folder = edited(adapter, tmp_path, base_model_name_or_path=None)
     with pytest.raises(ModelError, match="must name its base model"):
         load_policy(None, adapter=folder, device="cpu")
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '"lora"', "{"])
+def test_a_configuration_that_is_no_object_is_one_line(adapter, tmp_path, content):
+    folder = shutil.copytree(adapter, tmp_path / "damaged")
+    (folder / "adapter_config.json").write_text(content)
+    with pytest.raises(ModelError, match="must hold a readable adapter_config.json"):
+        load_policy(None, adapter=folder, device="cpu")
