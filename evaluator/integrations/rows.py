@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -69,18 +68,6 @@ def problem_of(row: Mapping[str, Any]) -> Problem:
         return problem_from_row(normalised_row({**plain, **more}))
     except SyntaxError as error:
         raise ValueError(f"a row must hold Python, got {error}; correct it") from error
-
-
-def from_json(content: str | Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a row that may come as JSON.
-
-    Raises:
-        ValueError: neither a mapping nor the JSON of one.
-    """
-    row = json.loads(content) if isinstance(content, str) else content
-    if not isinstance(row, Mapping):
-        raise ValueError(f"a row must be a mapping, got {type(row).__name__}; give test_list")
-    return row
 
 
 def opened(name: str | None) -> Sandbox:

@@ -5,12 +5,13 @@ reward.custom_reward_function.path=pkg://evaluator.integrations.verl reward.cust
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluator.grading.feedback import feedback
 from evaluator.grading.reward import reward
-from evaluator.integrations.rows import from_json, grade_rows
+from evaluator.integrations.rows import grade_rows
 
 
 def compute_score(
@@ -48,7 +49,10 @@ def compute_scores(
     **others: Any,
 ) -> list[dict[str, Any]]:
     """Return the scores of many answers, graded in one batch of the sandbox; see `compute_score`."""
-    rows = [from_json(truth) for truth in ground_truths]
+    rows = [json.loads(truth) if isinstance(truth, str) else truth for truth in ground_truths]
+    for row in rows:
+        if not isinstance(row, Mapping):
+            raise ValueError(f"a row must be a mapping, got {type(row).__name__}; give test_list")
     return [
         {
             "score": reward(found, format_weight=format_weight).total,
