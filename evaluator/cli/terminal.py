@@ -107,25 +107,14 @@ def print_summary(summary: EvalSummary, *, n_in_dataset: int) -> None:
     """Print the result, its failures, and what makes it doubtful."""
     low, high = summary.interval
     several = summary.most_samples > 1
-    print_table(
-        (
-            *("label", "dataset", "protocol"),
-            "solved, of all completions" if several else "solved",
-            *("pass@1", "95 % interval"),
-        ),
-        [
-            (
-                summary.label,
-                summary.dataset,
-                summary.protocol,
-                f"{summary.n_passed}/{len(summary.graded)}"
-                if several
-                else f"{summary.k}/{summary.n}",
-                percent(summary.pass_at_1),
-                f"{percent(low)} to {percent(high)}",
-            )
-        ],
-    )
+    heading, solved = "solved", f"{summary.k}/{summary.n}"
+    if several:
+        heading += ", of all completions"
+        solved = f"{summary.n_passed}/{len(summary.graded)}"
+    who = (summary.label, summary.dataset, summary.protocol)
+    figures = (solved, percent(summary.pass_at_1), f"{percent(low)} to {percent(high)}")
+    headings = ("label", "dataset", "protocol", heading, "pass@1", "95 % interval")
+    print_table(headings, [(*who, *figures)])
     if several:
         rows = []
         for k in summary.useful_k:
@@ -161,13 +150,9 @@ def print_table(
     wrapping: str | None = None,
     out: Console | None = None,
 ) -> None:
-    """Print a table, or one block a row where the terminal is too narrow for it: no cell is cut.
+    """Print a table, or one block a row where the terminal is too narrow for it: no cell is cut, or read as markup.
 
-    Args:
-        headings: one a column.
-        rows: one cell a column; text, never markup.
-        wrapping: a column of text, which may take several lines before the table is given up.
-        out: where to; standard output where none is given.
+    The column `wrapping` may take several lines before the table is given up. Without `out` it goes to standard output.
     """
     table = Table(box=box.SIMPLE)
     for heading in headings:

@@ -109,7 +109,8 @@ def _check_alike(first: StoredEval, other: StoredEval) -> None:
                 f"compared evaluations must have the same {what}, got {ours!r} for {first.name} "
                 f"and {theirs!r} for {other.name}; evaluate both alike"
             )
-    one_sided = sorted(_task_ids(first) ^ _task_ids(other), key=task_order)
+    mine, others = ({task_id for task_id, _ in item.results} for item in (first, other))
+    one_sided = sorted(mine ^ others, key=task_order)
     if one_sided:
         raise ComparisonError(
             f"compared evaluations must cover the same problems, got {len(one_sided)} (task "
@@ -126,9 +127,8 @@ def _conditions(first: StoredEval, other: StoredEval) -> list[tuple[str, object,
             "resume the unfinished one"
         )
     conditions: list[tuple[str, object, object]] = [
-        ("dataset", first.row.dataset, other.row.dataset),
-        ("protocol", first.row.protocol, other.row.protocol),
-        ("decoding", first.row.decoding, other.row.decoding),
+        (name, getattr(first.row, name), getattr(other.row, name))
+        for name in ("dataset", "protocol", "decoding")
     ]
     contents = [
         row.dataset_sha256 or (item.info.dataset_sha256 if item.info.kind == "eval" else None)
@@ -141,8 +141,3 @@ def _conditions(first: StoredEval, other: StoredEval) -> list[tuple[str, object,
         wordings = [item.info.protocol_sha256 for item in (first, other)]
         conditions.append(("prompt wording", wordings[0], wordings[1]))
     return conditions
-
-
-def _task_ids(item: StoredEval) -> set[TaskId]:
-    """Problems of an evaluation."""
-    return {task_id for task_id, _ in item.results}

@@ -44,9 +44,7 @@ class Suspicion:
 def suspicion(failures: Iterable[tuple[TaskId, str, bool]]) -> Suspicion | None:
     """Return what is suspect about some failures; None where nothing is.
 
-    Args:
-        failures: task id, failure class and whether the length limit ended the completion, of each
-            first completion that did not pass.
+    Of each first completion that did not pass: task id, failure class, whether the length limit ended it.
     """
     classes = [(task_id, _class_of(outcome, truncated)) for task_id, outcome, truncated in failures]
     if len(classes) < MIN_FAILURES:

@@ -82,27 +82,15 @@ def read_evals(
                 for eval_id in late:
                     del rows[eval_id]
                     results.pop(eval_id, None)
-    return [
-        StoredEval(
-            info,
-            run_dir,
-            rows.get(eval_id),
-            dict(sorted(found.items(), key=lambda item: _order(item[0]))),
-            {
-                result.execution_id: [
-                    test for _, test in sorted(tests.get(result.execution_id, {}).items())
-                ]
-                for result in found.values()
-                if with_tests
-            },
-        )
-        for eval_id, found in results.items()
-    ]
-
-
-def _order(key: tuple[TaskId, int]) -> tuple[str, int]:
-    """Sorting key: task id, then sample index."""
-    return task_order(key[0]), key[1]
+    evals = []
+    for eval_id, found in results.items():
+        in_order = sorted(found.items(), key=lambda item: (task_order(item[0][0]), item[0][1]))
+        verdicts = {}
+        for result in found.values() if with_tests else ():
+            of_asserts = tests.get(result.execution_id, {})
+            verdicts[result.execution_id] = [of_asserts[index] for index in sorted(of_asserts)]
+        evals.append(StoredEval(info, run_dir, rows.get(eval_id), dict(in_order), verdicts))
+    return evals
 
 
 def find_evals(
