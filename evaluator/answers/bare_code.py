@@ -109,15 +109,12 @@ def _run(text: str, at: int) -> tuple[list[str], int]:
         if not lines:
             margin = line[: len(line) - len(line.lstrip(" \t"))]
         if line.strip() and not state.in_string:
-            inside = line.startswith(margin) and line[len(margin) : len(margin) + 1] in (" ", "\t")
-            starts = bool(_DEFINITION.match(line.strip()) or _IMPORT.match(line.strip()))
-            if starts:
+            if _DEFINITION.match(line.strip()) or _IMPORT.match(line.strip()):
                 state.depth = 0
-            if (
-                not inside
-                and state.depth <= 0
-                and not (line.startswith(margin) and _is_statement(text, at, end))
-            ):
+            beside = line.startswith(margin)
+            inside = beside and line[len(margin) : len(margin) + 1] in (" ", "\t")
+            goes_on = inside or state.depth > 0 or (beside and _is_statement(text, at, end))
+            if not goes_on:
                 break
         lines.append(without_margin(line, margin))
         state.read(line)
@@ -196,7 +193,6 @@ def without_margin(line: str, margin: str) -> str:
 
 
 def _line_end(text: str, at: int) -> int:
-    """Where the line that holds a place ends."""
     end = text.find("\n", at)
     return len(text) if end < 0 else end
 

@@ -108,10 +108,10 @@ class Servers:
                 try:
                     answer = read(_post(self._api, f"{server.url}/{path}", body))
                 except (_Failure, ValueError) as error:
-                    failures.append(
-                        error if isinstance(error, _Failure) else _Failure(str(error), final=True)
-                    )
-                    self._put_back(server, started, failures[-1])
+                    if isinstance(error, ValueError):
+                        error = _Failure(str(error), final=True)
+                    failures.append(error)
+                    self._put_back(server, started, error)
                 else:
                     self._put_back(server, started, None)
                     return answer
@@ -259,7 +259,6 @@ def _post(api: Api, url: str, body: bytes) -> dict[str, Any]:
 
 
 def _refusal(error: urllib.error.HTTPError, url: str) -> _Failure:
-    """What a status other than success says."""
     if error.code in _RETRIED:
         return _Failure(f"status {error.code}", retry_after=error.headers.get("Retry-After"))
     try:
@@ -274,7 +273,6 @@ def _refusal(error: urllib.error.HTTPError, url: str) -> _Failure:
 
 
 def _decoded(body: bytes, url: str) -> dict[str, Any]:
-    """The JSON object of a response."""
     try:
         content = json.loads(body) if len(body) <= _MAX_RESPONSE_BYTES else None
     except (ValueError, RecursionError):

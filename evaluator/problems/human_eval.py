@@ -103,16 +103,14 @@ def _read(path: Path) -> bytes:
 
 
 def _row(row: Mapping[str, str]) -> dict[str, Any]:
-    """One problem with MBPP's field names."""
     task_id = int(row["task_id"].partition("/")[2])
     name = row["entry_point"]
+    asserts = _LOOPS[task_id]() if task_id in _LOOPS else _asserts(row["test"], name)
     return {
         "task_id": task_id,
         "text": row["prompt"],
         "code": row["prompt"] + row["canonical_solution"],
-        "test_list": list(_LOOPS[task_id]())
-        if task_id in _LOOPS
-        else list(_asserts(row["test"], name)),
+        "test_list": list(asserts),
         "test_imports": preamble(row["prompt"], name),
     }
 
@@ -120,10 +118,9 @@ def _row(row: Mapping[str, str]) -> dict[str, Any]:
 def preamble(prompt: str, name: str) -> list[str]:
     """Return the statements of a prompt other than the function to complete."""
     # The last function has only its docstring so far, which is a body.
-    statements = ast.parse(prompt).body
     return [
         ast.unparse(statement)
-        for statement in statements
+        for statement in ast.parse(prompt).body
         if not (isinstance(statement, ast.FunctionDef) and statement.name == name)
     ]
 
@@ -177,7 +174,6 @@ def _holds_for_any_constant(condition: ast.expr, name: str) -> bool:
 
 
 def _calls(node: ast.AST, name: str) -> bool:
-    """Whether an expression names the function."""
     return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
 
 
@@ -232,7 +228,6 @@ def _sums() -> Iterator[str]:
 
 
 def _letters(seed: int) -> Iterator[str]:
-    """Random words of 10 to 20 letters."""
     rng = random.Random(seed)
     for _ in range(_N_DRAWN):
         yield "".join(rng.choice(string.ascii_lowercase) for _ in range(rng.randint(10, 20)))

@@ -108,16 +108,10 @@ def load_base(
     unsloth: bool = False,
     max_tokens: int | None = None,
 ) -> tuple[CausalModel, Tokenizer]:
-    """Load a base model and its tokenizer onto a device.
+    """Load a base model, by folder or hub name, and its tokenizer onto a device as `choose_device` returns it.
 
-    Args:
-        name: folder or hub name.
-        device: as `choose_device` returns it.
-        dtype: see `load_policy`.
-        load_in_4bit: quantise through bitsandbytes.
-        unsloth: load through Unsloth.
-        max_tokens: longest sequence that Unsloth prepares for, prompt and completion together; None is
-            all that the model allows. Without Unsloth the model's own limit holds.
+    `max_tokens` is the longest sequence that Unsloth prepares for, prompt and completion together; None is all that
+    the model allows. Without Unsloth the model's own limit holds. For the others see `load_policy`.
 
     Raises:
         ModelError: it cannot be loaded; the message is one line.
@@ -183,17 +177,14 @@ def _check_extras(device: str, *, load_in_4bit: bool, unsloth: bool) -> None:
             f"Unsloth must run on CUDA, got device {device!r}; load without it (use_unsloth false)"
         )
     if importlib.util.find_spec("unsloth") is None:
+        make = make_command("train-image EXTRAS=gpu")
+        within = f" (for the training container: {make})" if make else ""
         raise ModelError(
             "Unsloth must be installed, got no package unsloth; install the extra `gpu`: "
-            f"{install_command('gpu')}{_for_the_container()}, or load without it (use_unsloth false)"
+            f"{install_command('gpu')}{within}, or load without it (use_unsloth false)"
         )
     if device.startswith("cuda") and (problem := compiler_problem()) is not None:
         raise ModelError(problem)
-
-
-def _for_the_container() -> str:
-    make = make_command("train-image EXTRAS=gpu")
-    return f" (for the training container: {make})" if make else ""
 
 
 def _load_with_transformers(
@@ -203,7 +194,6 @@ def _load_with_transformers(
     *,
     load_in_4bit: bool,
 ) -> CausalModel:
-    """Load through transformers alone."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import math
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -174,9 +175,7 @@ def _bounded(
 
 def how_to_get(name: str) -> str | None:
     """Return where a file of evalplus comes from, if a name means one."""
-    plain = "".join(
-        char for char in name.rpartition("/")[2].lower() if char.isalnum() or char == "+"
-    )
+    plain = re.sub(r"[^\w+]|_", "", name.rpartition("/")[2].lower())
     for file, release, version in _RELEASES:
         family = file.lower().removesuffix("plus")
         if plain.startswith((f"{family}plus", f"{family}+")):
@@ -211,7 +210,6 @@ def _docstring(prompt: str) -> str | None:
 
 
 def _definition(tree: ast.Module, function: str) -> ast.FunctionDef:
-    """The tested function."""
     found = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == function]
     if not found:
         raise RowError(
@@ -229,7 +227,6 @@ def _family(task_id: TaskId) -> tuple[str, int | None]:
 
 
 def _calls(column: str, inputs: object, task: int | None, left_out: list[str]) -> tuple[_Call, ...]:
-    """The inputs of one column."""
     if inputs is None or inputs == {}:  # one row of MBPP+ has an object without a member
         return ()
     if not isinstance(inputs, list) or len(inputs) > MAX_TESTS:
