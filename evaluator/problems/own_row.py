@@ -163,17 +163,15 @@ class _Row:
     def _checked(self, field: str, text: str, limit: int = MAX_TEXT_CHARS) -> str:
         """The text, if it can be stored, sent and read."""
         if len(text) > limit:
-            self.faults.append(f"{field} must hold at most {limit} characters, got {len(text)}")
-            return ""
-        if "\0" in text:
-            self.faults.append(
-                f"{field} must hold no NUL, got one at character {text.index(chr(0))}"
-            )
-            return ""
-        if not _is_unicode(text):
-            self.faults.append(f"{field} must be Unicode text, got half of a surrogate pair")
-            return ""
-        return text
+            fault = f"hold at most {limit} characters, got {len(text)}"
+        elif "\0" in text:
+            fault = f"hold no NUL, got one at character {text.index(chr(0))}"
+        elif not _is_unicode(text):
+            fault = "be Unicode text, got half of a surrogate pair"
+        else:
+            return text
+        self.faults.append(f"{field} must {fault}")
+        return ""
 
     def _list(self, field: str, split: Callable[[str], list[Any]] = str.splitlines) -> list[Any]:
         """A cell that holds a list: as it is, as JSON, or as text that `split` takes apart."""
@@ -219,13 +217,10 @@ class _Row:
         for number, item in enumerate(self._list(field), start=1):
             match item:
                 case {"input": str(given), "output": str(expected), **other} if not other:
-                    given = self._checked(f"{field} {number} input", given, MAX_INPUT_CHARS)
-                    found.append(
-                        Case(
-                            given,
-                            self._checked(f"{field} {number} output", expected, MAX_OUTPUT_CHARS),
-                        )
-                    )
+                    place = f"{field} {number}"
+                    given = self._checked(f"{place} input", given, MAX_INPUT_CHARS)
+                    expected = self._checked(f"{place} output", expected, MAX_OUTPUT_CHARS)
+                    found.append(Case(given, expected))
                 case _:
                     self.faults.append(
                         f"each of {field} must be an object with the texts input and output, got "
@@ -313,11 +308,8 @@ class _Row:
     ) -> None:
         """Each must be judged outside of the sandbox, or it could never earn anything."""
         for index, source in enumerate(asserts):
-            where = (
-                f"tests {index + 1}"
-                if index < n_visible
-                else f"hidden_tests {index + 1 - n_visible}"
-            )
+            hidden = index - n_visible
+            where = f"tests {index + 1}" if hidden < 0 else f"hidden_tests {hidden + 1}"
             try:
                 parsed = parse(source, callables)
             except SyntaxError as error:
