@@ -91,12 +91,8 @@ def _problems(item: StoredEval, mbpp_dir: Path | None, backend: str) -> ProblemS
     stored = config.get("mbpp_dir")
     folder = mbpp_dir or (Path(stored) if stored else None)
     limit = None if config.get("completions") else config.get("limit")
-    problem_set = load_problems(
-        str(config.get("dataset", item.info.dataset)),
-        mbpp_dir=folder,
-        limit=limit,
-        sandbox=backend,
-    )
+    name = str(config.get("dataset", item.info.dataset))
+    problem_set = load_problems(name, mbpp_dir=folder, limit=limit, sandbox=backend)
     if problem_set.sha256 != item.info.dataset_sha256:
         raise DatasetError(
             f"the problems must be those that {item.name} asked (sha256 {item.info.dataset_sha256[:12]}), got "
@@ -116,9 +112,7 @@ def _regrade(
     limit_s = float(timeout_s or item.info.config.get("timeout_s") or 5.0)
     answers = tuple(stored_answers(problem_set, item))
     # References that fail are what an evaluation of them shows; others were checked unless told not to.
-    unchecked = any(
-        item.info.config.get(key) for key in ("gold", "completions", "skip_harness_check")
-    )
+    unchecked = any(map(item.info.config.get, ("gold", "completions", "skip_harness_check")))
     work = Work(problem_set, answers, timeout_s=limit_s, check=not unchecked)
     worker = Worker(work, sandbox)
     info = _describe(item, problem_set, sandbox.name, limit_s, suffix)
@@ -171,13 +165,12 @@ def _describe(
 
 def _sampled(info: RunInfo) -> Mapping[str, Any]:
     """What the answers were drawn by, which later grading does not change."""
+    packages = {name: info.packages[name] for name in SAMPLING_PACKAGES if name in info.packages}
     return {
         "run_id": info.run_id,
         "created_at": info.created_at,
         "code_version": info.code_version,
-        "packages": {
-            name: info.packages[name] for name in SAMPLING_PACKAGES if name in info.packages
-        },
+        "packages": packages,
     }
 
 

@@ -52,17 +52,8 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (
-        ApiError,
-        ComparisonError,
-        CompletionsError,
-        DatasetError,
-        EngineError,
-        HarnessError,
-        ModelError,
-        SandboxError,
-        StoredError,
-        StoreError,
-        UserCodeError,
+        *(ApiError, ComparisonError, CompletionsError, DatasetError, EngineError, HarnessError),
+        *(ModelError, SandboxError, StoredError, StoreError, UserCodeError),
     ) as error:
         raise click.ClickException(printable(str(error), line_breaks=False)) from error
 

@@ -92,9 +92,8 @@ def prefilled(
 
     rows = [tuple(row) for row in torch.cat([ids, mask], dim=1).tolist()]
     first = {row: place for place, row in reversed(list(enumerate(rows)))}
-    if len(first) == len(rows) or ids.shape[1] < 2 or not _is_plain(settings):
-        return {}
-    if not can_share(model):
+    is_usual = len(first) < len(rows) and ids.shape[1] > 1 and _is_plain(settings)
+    if not is_usual or not can_share(model):
         return {}
     distinct = {row: place for place, row in enumerate(first)}
     chosen = torch.tensor(list(first.values()), device=ids.device)
