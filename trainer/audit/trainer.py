@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
 from evaluator.models.objects import CausalModel
 from trainer.audit.checks import Auditor, TokenBatch
@@ -233,23 +233,11 @@ class EndOfStep(TrainerCallback):
         """Report to `trainer`."""
         self._trainer = trainer
 
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
-    ) -> None:
+    def on_train_begin(self, args: object, state: TrainerState, *_: object, **__: object) -> None:
         """Begin, but where a run goes on."""
         if state.global_step == 0:
             self._trainer.start_audit()
 
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
-    ) -> None:
+    def on_step_end(self, args: object, state: TrainerState, *_: object, **__: object) -> None:
         """Close the step."""
         self._trainer.end_step(int(state.global_step))

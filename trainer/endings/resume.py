@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from accelerate import PartialState
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from trainer.endings.faults import Patience
@@ -131,6 +131,11 @@ def checkpoint_step(folder: Path) -> int | None:
     return int(match[1]) if match else None
 
 
+def checkpoint_folder(args: TrainingArguments, state: TrainerState) -> Path:
+    """Where the checkpoint after the last whole step goes."""
+    return Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+
+
 class MarkComplete(TrainerCallback):
     """Marks each checkpoint once all of it is on disk; goes after whatever else writes into it."""
 
@@ -139,16 +144,12 @@ class MarkComplete(TrainerCallback):
         self._patience = patience
 
     def on_save(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
+        self, args: TrainingArguments, state: TrainerState, *_: object, **__: object
     ) -> None:
         """Sync the checkpoint's files, once every process has written its own, then write the mark."""
         PartialState().wait_for_everyone()
         if state.is_world_process_zero:
-            folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            folder = checkpoint_folder(args, state)
             self._patience(lambda: _mark(folder), "marking the checkpoint")
 
 

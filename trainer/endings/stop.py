@@ -11,7 +11,7 @@ from types import FrameType
 
 import torch
 from accelerate import Accelerator
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from trainer.endings.supervise import tell
 
@@ -64,23 +64,13 @@ class StopAtStepEnd(TrainerCallback):
         self._began = 0.0
         self._usual_s: float | None = None
 
-    def on_step_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
-    ) -> None:
+    def on_step_begin(self, args: object, state: TrainerState, *_: object, **__: object) -> None:
         """Tell the supervisor what a stop would have to wait for: it answers a signal at once."""
         self._began = time.monotonic()
         tell(doing=f"step {state.global_step + 1}", since=self._began, usual_s=self._usual_s)
 
     def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
+        self, args: object, state: object, control: TrainerControl, **_: object
     ) -> None:
         """Save and stop where any process was asked to."""
         self._usual_s = time.monotonic() - self._began

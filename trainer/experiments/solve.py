@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl
 
 from analysis.journal.journal import Journal
 from analysis.provenance import Named, run_info, weights_of
@@ -291,11 +290,11 @@ def _load(first: Options) -> Policy:
     )
 
 
-@dataclass
-class _Watch:
+class _Watch(TrainerCallback):
     """Keeps the grades of a training run in order, and ends it after a step with a pass."""
 
-    grades: list[Grade] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.grades: list[Grade] = []
 
     @property
     def solved(self) -> bool:
@@ -304,23 +303,15 @@ class _Watch:
 
     def prepare(self, trainer: BenchTrainer) -> None:
         """Take part in a trainer's steps."""
-        watch = self
+        self._grader = trainer.grader
+        trainer.add_callback(self)
 
-        class Callback(TrainerCallback):
-            """Reads what the step was graded as."""
-
-            def on_step_end(
-                self,
-                args: TrainingArguments,
-                state: TrainerState,
-                control: TrainerControl,
-                **kwargs: Any,
-            ) -> None:
-                """Take the step's grades; a step has one rollout batch, see `training_options`."""
-                watch.grades += [rollout.grade for rollout in trainer.grader.graded]
-                control.should_training_stop |= watch.solved
-
-        trainer.add_callback(Callback())
+    def on_step_end(
+        self, args: object, state: object, control: TrainerControl, **_: object
+    ) -> None:
+        """Take the step's grades; a step has one rollout batch, see `training_options`."""
+        self.grades += [rollout.grade for rollout in self._grader.graded]
+        control.should_training_stop |= self.solved
 
 
 def _turn(protocol: Protocol) -> str:

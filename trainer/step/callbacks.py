@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from evaluator.models.objects import CausalModel
 from trainer.endings.faults import Patience
+from trainer.endings.resume import checkpoint_folder
 from trainer.teacher.weights import Teacher
 
 
@@ -23,18 +22,13 @@ class StopOnNonFinite(TrainerCallback):
     """Ends the run before an optimizer step that would destroy the weights."""
 
     def on_pre_optimizer_step(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
+        self, args: object, state: TrainerState, *_: object, model: CausalModel, **__: object
     ) -> None:
         """Check every gradient, after clipping: a NaN norm has spread to all of them.
 
         Raises:
             NonFinite: one is NaN or infinite.
         """
-        model: CausalModel = kwargs["model"]
         for name, parameter in model.named_parameters():
             if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
                 raise NonFinite(
@@ -56,37 +50,21 @@ class TeacherUpdate(TrainerCallback):
         self._teacher, self._patience = teacher, patience
         self._n_used_rollouts, self._n_before = n_used_rollouts, 0
 
-    def on_step_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
-    ) -> None:
+    def on_step_begin(self, *_: object, **__: object) -> None:
         """Count the rollout batches that are used up."""
         self._n_before = self._n_used_rollouts()
 
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
-    ) -> None:
+    def on_step_end(self, *_: object, **__: object) -> None:
         """Move the teacher; every step that gets here had finite gradients (StopOnNonFinite)."""
         if self._n_used_rollouts() > self._n_before:
             self._teacher.update()
 
     def on_save(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
+        self, args: TrainingArguments, state: TrainerState, *_: object, **__: object
     ) -> None:
         """Write the teacher beside the student's weights."""
         if state.is_world_process_zero:
-            folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            folder = checkpoint_folder(args, state)
             self._patience(lambda: self._teacher.save(folder), "saving the teacher")
 
 
@@ -100,11 +78,11 @@ class ProgressLine(TrainerCallback):
 
     def on_log(
         self,
-        args: TrainingArguments,
+        args: object,
         state: TrainerState,
-        control: TrainerControl,
+        control: object,
         logs: dict[str, Any] | None = None,
-        **kwargs: object,
+        **_: object,
     ) -> None:
         """Say how the step went; the summary that ends a run is no step, and one may sample nothing."""
         if not state.is_world_process_zero or logs is None or "train_runtime" in logs:

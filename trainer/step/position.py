@@ -16,15 +16,14 @@ from safetensors import safe_open
 from transformers import (
     PreTrainedModel,
     TrainerCallback,
-    TrainerControl,
     TrainerState,
     TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.trainer.utils import RepeatSampler
 
 from trainer.endings.faults import Patience
+from trainer.endings.resume import checkpoint_folder
 from trainer.options.config import ConfigError
 
 if TYPE_CHECKING:
@@ -105,28 +104,17 @@ class KeepPosition(TrainerCallback):
         self._trainer, self._patience = trainer, patience
         self._began: tuple[int, dict[str, Any]] = -1, {}
 
-    def on_step_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
-    ) -> None:
+    def on_step_begin(self, args: object, state: TrainerState, *_: object, **__: object) -> None:
         """Remember the position: a step that fails has moved it, and the state before is saved."""
         self._began = int(state.global_step), self._trainer.position()
 
     def on_save(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
+        self, args: TrainingArguments, state: TrainerState, *_: object, **__: object
     ) -> None:
         """Write the position after the last whole step beside the weights."""
         step, position = self._began
         content = position if step == state.global_step else self._trainer.position()
-        folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        path = folder / _file(args.process_index)
+        path = checkpoint_folder(args, state) / _file(args.process_index)
         self._patience(lambda: torch.save(content, path), "saving the position")
 
 
@@ -147,11 +135,7 @@ class TakeUpPosition(TrainerCallback):
         self._trainer, self._checkpoint = trainer, checkpoint
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
+        self, args: TrainingArguments, state: object, *_: object, **__: object
     ) -> None:
         """Take up a checkpoint's position; transformers has reset the sums of its log by now."""
         self._trainer.set_position(kept_position(self._checkpoint, args))

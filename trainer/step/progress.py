@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
 from evaluator.models.objects import CausalModel
 
@@ -72,47 +72,23 @@ class StepProgress(TrainerCallback):
             self._stream.flush()
             self._shown = bool(text)
 
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
-    ) -> None:
+    def on_train_begin(self, *_: object, **__: object) -> None:
         """Begin to draw, beside whatever the process computes."""
         threading.Thread(target=self._tick, daemon=True).start()
 
-    def on_step_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
-    ) -> None:
+    def on_step_begin(self, args: object, state: TrainerState, *_: object, **__: object) -> None:
         """A step, with the length of the one before as what is usual."""
         self._step = f"step {state.global_step + 1}/{state.max_steps}"
         self._phase, self._count = "", ""
         self._began = self._now()
 
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
-    ) -> None:
+    def on_step_end(self, *_: object, **__: object) -> None:
         """Take the line away; the step has one of its own."""
         self._usual_s = self._now() - self._began
         self._step = ""
         self.draw()
 
-    def on_train_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
-    ) -> None:
+    def on_train_end(self, *_: object, **__: object) -> None:
         """Draw no more."""
         self._ended.set()
 

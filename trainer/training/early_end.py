@@ -14,7 +14,7 @@ from evaluator.models.four_bit import is_four_bit
 from evaluator.models.memory import is_out_of_memory, what_was_asked
 from trainer.endings.faults import OutsideFault
 from trainer.endings.processes import is_lost_process
-from trainer.endings.resume import COMPLETE
+from trainer.endings.resume import COMPLETE, checkpoint_folder
 from trainer.endings.stop import Stopped
 from trainer.options.config import ConfigError
 from trainer.step.callbacks import NonFinite
@@ -73,7 +73,7 @@ def _saved(trainer: BenchTrainer, journal: Journal) -> str:
     """Save the state of the last whole step, where this process alone can, and say so."""
     step = int(trainer.state.global_step)
     again = f"`sdpo-bench train --resume {journal.run_dir}` goes on"
-    folder = Path(trainer.args.output_dir) / f"checkpoint-{step}"
+    folder = checkpoint_folder(trainer.args, trainer.state)
     if step == 0:
         return f"; no step was trained yet, {again} from the start"
     if trainer.accelerator.num_processes > 1:

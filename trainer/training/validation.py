@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
 from analysis.words import percent
 from evaluator.evaluation.evaluate import EvalSummary, evaluate
@@ -145,13 +145,7 @@ class Evaluation(TrainerCallback):
         self._evaluator = evaluator
         self._every = every
 
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
-    ) -> None:
+    def on_train_begin(self, args: object, state: TrainerState, *_: object, **__: object) -> None:
         """The point that a curve starts from, and what a stop left undone."""
         self.catch_up(state.global_step, state.max_steps)
 
@@ -161,13 +155,7 @@ class Evaluation(TrainerCallback):
         if self._due(step, max_steps) and not self._evaluator.done(step):
             self._evaluator(step)
 
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
-    ) -> None:
+    def on_step_end(self, args: object, state: TrainerState, *_: object, **__: object) -> None:
         """Evaluate where the step asks for it."""
         if self._due(state.global_step, state.max_steps):
             self._evaluator(state.global_step)
