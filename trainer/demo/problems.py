@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from analysis.journal.durable import write_durably
 from evaluator.grading.grade import grade
 from evaluator.problems.mbpp import ProblemSet, load_problems
 from evaluator.problems.prompt import fill
@@ -79,9 +80,7 @@ def make_problems(n: int, *, held_out: bool, seed: int, first_id: int = 1) -> li
 def write_problems(path: Path, problems: Sequence[DemoProblem]) -> ProblemSet:
     """Write a file that `--dataset` takes, and load it the way every run does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text("".join(json.dumps(p.row) + "\n" for p in problems), encoding="utf-8")
-    part.replace(path)
+    write_durably(path, "".join(json.dumps(p.row) + "\n" for p in problems).encode())
     return load_problems(str(path))
 
 

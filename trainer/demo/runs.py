@@ -10,6 +10,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerState
 
+from analysis.journal.durable import write_durably
 from analysis.journal.journal import Journal
 from analysis.provenance import run_info, weights_of
 from evaluator.evaluation.evaluate import evaluate
@@ -85,9 +86,8 @@ class Ledger:
             "failed_layers": list(failed_layers),
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        staged = self._path.with_suffix(".part")
-        staged.write_text(json.dumps({"key": self._key, "runs": self._runs}, indent=1))
-        staged.replace(self._path)
+        content = {"key": self._key, "runs": self._runs}
+        write_durably(self._path, json.dumps(content, indent=1).encode())
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
+from analysis.journal.durable import write_durably
 from analysis.statistics.intervals import wilson
 from evaluator.grading.feedback import feedback
 from evaluator.grading.grade import grade
@@ -98,6 +99,4 @@ def stored_reading(path: Path) -> Reading | None:
 
 def store_reading(path: Path, reading: Reading) -> None:
     """Write the figures beside the policy that they are of."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(vars(reading), indent=1), encoding="utf-8")
-    part.replace(path)
+    write_durably(path, json.dumps(vars(reading), indent=1).encode())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerState
 
+from analysis.journal.durable import write_durably
 from analysis.words import percent
 from evaluator.evaluation.evaluate import EvalSummary, evaluate
 from evaluator.problems.mbpp import ProblemSet
@@ -62,9 +63,7 @@ class Evaluator:
             self._keep([one for one in done if one <= step])
 
     def _keep(self, steps: list[int]) -> None:
-        part = self._done_file.with_suffix(".part")
-        part.write_text(json.dumps(sorted(steps)))
-        part.replace(self._done_file)
+        write_durably(self._done_file, json.dumps(sorted(steps)).encode())
 
     def __call__(self, step: int) -> None:
         """Evaluate, on the main process; the others wait."""
