@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,15 +93,13 @@ def reproduce(
         if plan:
             known = stages.known_runs(runs_dir)
             stages.check_same(todo, known)
-            for line in stages.plan_lines(
-                todo, step_s=stages.measured_step_s(gpu_check), known=known
-            ):
-                click.echo(line)
+            step_s = stages.measured_step_s(gpu_check)
+            click.echo("\n".join(stages.plan_lines(todo, step_s=step_s, known=known)))
             return
         stages.run_all(todo, runs_dir=runs_dir, execute=stages.execute_here, say=click.echo)
+        _finish(todo, runs_dir)
     except stages.StageFailed as error:
         raise click.ClickException(str(error)) from error
-    _finish(todo, runs_dir)
 
 
 def _finish(todo: Sequence[Stage], runs_dir: Path) -> None:
@@ -117,13 +113,7 @@ def _finish(todo: Sequence[Stage], runs_dir: Path) -> None:
             "the results must be readable, got an error of `sdpo-bench ingest` above; every run is done: "
             "mend it and give this command again"
         )
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "leaderboard.json"
-        query = "FROM leaderboard WHERE label LIKE 'reproduce-%' ORDER BY algorithm, seed"
-        stages.execute_here(
-            ["sql", "--runs-dir", str(runs_dir), "--format", "json", "--output", str(file), query],
-            quiet=True,
-        )
-        for line in stages.published_table(json.loads(file.read_text())):
-            click.echo(line)
+    query = "FROM leaderboard WHERE label LIKE 'reproduce-%' ORDER BY algorithm, seed"
+    for line in stages.published_table(stages.asked(query, runs_dir)):
+        click.echo(line)
     stages.execute_here(["report", "--runs-dir", str(runs_dir)])

@@ -85,29 +85,14 @@ def stages(
     for seed in seeds:
         for method in METHODS:
             file = configs / f"{method}.yaml"
-            found.append(
-                _training(method, file, model, seed, steps, ["--evaluate_every", "50", *overrides])
-            )
+            rest = ["--evaluate_every", "50", *overrides]
+            found.append(_training(method, file, model, seed, steps, rest))
     # the oracle reads float32 without dropout, whatever the methods do, and its figures need no evaluation
-    exact = [
-        "--dtype",
-        "float32",
-        "--bf16",
-        "false",
-        "--load_in_4bit",
-        "false",
-        "--use_unsloth",
-        "false",
-        "--lora_dropout",
-        "0.0",
-    ]
-    file = configs / "sdpo.yaml"
-    found.append(
-        _training(
-            "audit", file, model, seeds[0], steps, ["--evaluate_every", "0", *overrides, *exact]
-        )
-    )
-    return found
+    exact = (
+        "--dtype float32 --bf16 false --load_in_4bit false --use_unsloth false --lora_dropout 0.0"
+    ).split()
+    rest = ["--evaluate_every", "0", *overrides, *exact]
+    return [*found, _training("audit", configs / "sdpo.yaml", model, seeds[0], steps, rest)]
 
 
 def _precision(file: Path, overrides: Sequence[str]) -> list[str]:
@@ -203,14 +188,7 @@ def known_runs(runs_dir: Path) -> dict[str, Known]:
         "ORDER BY (SELECT sequence FROM runs r WHERE r.run_id = run_overview.run_id) NULLS FIRST, created_at"
     )
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "runs.json"
-        words = ["sql", "--runs-dir", str(runs_dir), "--results", f"{folder}/r.duckdb"]
-        words += ["--format", "json", "--output", str(file), query]
-        if execute_here(words, quiet=True) != 0 or not file.is_file():
-            raise StageFailed(
-                f"the runs in {runs_dir} must be readable; see `sdpo-bench runs --runs-dir {runs_dir}`"
-            )
-        rows: list[dict[str, Any]] = json.loads(file.read_text())
+        rows = asked(query, runs_dir, "--results", f"{folder}/r.duckdb")
     return {
         row["label"]: Known(
             row["run_id"],
@@ -221,6 +199,23 @@ def known_runs(runs_dir: Path) -> dict[str, Known]:
         )
         for row in rows
     }
+
+
+def asked(query: str, runs_dir: Path, *further: str) -> list[dict[str, Any]]:
+    """Return the rows of a query over the runs, by `sdpo-bench sql`.
+
+    Raises:
+        StageFailed: the command failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.json"
+        words = ["sql", "--runs-dir", str(runs_dir), "--format", "json", "--output", str(file)]
+        if execute_here([*words, *further, query], quiet=True) != 0 or not file.is_file():
+            raise StageFailed(
+                f"the runs in {runs_dir} must be readable; see `sdpo-bench runs --runs-dir {runs_dir}`"
+            )
+        rows: list[dict[str, Any]] = json.loads(file.read_text())
+    return rows
 
 
 def execute_here(words: Sequence[str], *, quiet: bool = False) -> int:
