@@ -1,4 +1,7 @@
-"""Options that would be ignored, or cannot work, are refused in one line before anything is loaded."""
+"""Options that would be ignored, or cannot work, are refused before anything is loaded.
+
+Each check raises a ConfigError with one line for the user.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,13 @@ from typing import Any
 
 import torch
 from peft import PeftConfig
+from transformers import GenerationConfig
 from trl import ModelConfig, get_peft_config
 
 from evaluator.models.objects import CausalModel
 from evaluator.problems.problem import Problem
 from trainer.options.config import Algorithm, BenchConfig, ConfigError, Options
-from trainer.options.decoding import check_generation_kwargs
+from trainer.options.early import near_miss
 from trainer.options.kinds import wrong_type
 
 _MORE_THAN_0 = (
@@ -61,13 +65,33 @@ _ONLY_IN: dict[str, tuple[Algorithm, ...]] = {
 """Options that are read by some algorithms alone. Those of every teacher and distillation loss are not among them: a
 file that GRPO and SDPO share may hold them."""
 
+_NARROWING = (
+    "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h", "no_repeat_ngram_size", "min_new_tokens", "bad_words_ids",
+    "suppress_tokens", "begin_suppress_tokens", "sequence_bias", "exponential_decay_length_penalty",
+    "renormalize_logits", "remove_invalid_values", "use_cache", "prefill_chunk_size",
+)  # fmt: skip
+"""Fields of transformers' GenerationConfig that leave one row a prompt, its end and its temperature as they are."""
+
+_SET_BY_OPTION = {
+    "temperature": "temperature, by which the loss divides, too",
+    "do_sample": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repetition_penalty": "repetition_penalty",
+    "max_new_tokens": "max_completion_length",
+    "max_length": "max_completion_length",
+    "min_length": "min_new_tokens",
+    "num_return_sequences": "num_generations",
+    "eos_token_id": "the list in the model's generation_config.json",
+    "forced_eos_token_id": "mask_truncated_completions",
+    "cache_implementation": "cache_implementation",
+}
+"""Fields that an option of the run sets: beside it they would be read by the sampler alone."""
+
 
 def check_settings(algorithm: Algorithm, options: Options) -> None:
-    """Refuse what would be ignored, or would make another loss of the algorithm's.
-
-    Raises:
-        ConfigError: with one line for the user.
-    """
+    """Refuse what would be ignored, or would make another loss of the algorithm's."""
     bench, training = options.bench, options.training
     defaults = {field.name: field.default for field in dataclasses.fields(BenchConfig)}
     for name, algorithms in _ONLY_IN.items():
@@ -89,11 +113,7 @@ def check_settings(algorithm: Algorithm, options: Options) -> None:
 
 
 def check_values(options: Options) -> None:
-    """Refuse values of another type, and numbers out of range.
-
-    Raises:
-        ConfigError: with one line for the user.
-    """
+    """Refuse values of another type, and numbers out of range."""
     for part in (options.bench, options.training, options.model):
         if problem := wrong_type(part):
             raise ConfigError(problem)
@@ -120,7 +140,7 @@ def check_values(options: Options) -> None:
         if values[name] not in choices:
             known = ", ".join(str(choice) for choice in choices if choice)
             raise ConfigError(f"{name} must be one of {known}, got {values[name]!r}; choose one")
-    check_generation_kwargs(options.training.generation_kwargs)
+    _check_generation_kwargs(options.training.generation_kwargs)
     recomputing = options.training.gradient_checkpointing_kwargs or {}
     if not isinstance(recomputing, dict) or not set(recomputing) <= {"use_reentrant"}:
         raise ConfigError(
@@ -140,12 +160,29 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
             raise ConfigError(f"{name} must be at least 0, got {value}; set it so")
 
 
-def check_length(options: Options, n_problems: int) -> None:
-    """Refuse a run that would end before its first step with an untrained adapter.
+def _check_generation_kwargs(given: Any) -> None:  # noqa: ANN401 - whatever the file holds
+    """Refuse what is no field of transformers' GenerationConfig, and fields by which sampler and loss would differ."""
+    if given is None:
+        return
+    if not isinstance(given, dict):
+        raise ConfigError(f"generation_kwargs must be a mapping, got {given!r}; write name: value")
+    known = vars(GenerationConfig())
+    for name in given:
+        if name not in known:
+            raise ConfigError(
+                f"generation_kwargs must name fields of transformers' GenerationConfig, got {name!r}; "
+                f"{near_miss(str(name), known) or 'correct it'}"
+            )
+        if name not in _NARROWING:
+            instead = f"set {_SET_BY_OPTION[name]}" if name in _SET_BY_OPTION else "leave it out"
+            raise ConfigError(
+                "generation_kwargs must hold what narrows the distribution of a token "
+                f"({', '.join(_NARROWING)}), got {name!r}; {instead}"
+            )
 
-    Raises:
-        ConfigError: with one line for the user.
-    """
+
+def check_length(options: Options, n_problems: int) -> None:
+    """Refuse a run that would end before its first step with an untrained adapter."""
     training = options.training
     n_asked = training.generation_batch_size // training.num_generations
     if n_problems < n_asked:
@@ -156,11 +193,7 @@ def check_length(options: Options, n_problems: int) -> None:
 
 
 def check_references(bench: BenchConfig, problems: Iterable[Problem]) -> None:
-    """Refuse to show references where a problem has none.
-
-    Raises:
-        ConfigError: with one line for the user.
-    """
+    """Refuse to show references where a problem has none."""
     lacking = [problem for problem in problems if not problem.reference]
     if bench.teacher_context == "reference" and lacking:
         raise ConfigError(
@@ -170,11 +203,7 @@ def check_references(bench: BenchConfig, problems: Iterable[Problem]) -> None:
 
 
 def check_trackers(options: Options) -> None:
-    """Refuse a tracker whose package is not installed.
-
-    Raises:
-        ConfigError: with one line for the user.
-    """
+    """Refuse a tracker whose package is not installed."""
     for tracker in options.training.report_to:
         module = {"azure_ml": "azureml", "dvclive": "dvclive", "flyte": "flytekitplugins"}.get(
             tracker, tracker
@@ -209,11 +238,7 @@ def adapter_config(model: ModelConfig) -> PeftConfig | None:
 
 
 def check_targets(model: CausalModel, config: PeftConfig | None) -> None:
-    """Refuse names that no module of the model bears: PEFT is content if one of several does.
-
-    Raises:
-        ConfigError: with one line for the user.
-    """
+    """Refuse names that no module of the model bears: PEFT is content if one of several does."""
     names = [name for name, _ in model.named_modules()]
     for option, field in (
         ("lora_target_modules", "target_modules"),
@@ -230,11 +255,7 @@ def check_targets(model: CausalModel, config: PeftConfig | None) -> None:
 
 
 def check_float32_head(model: CausalModel, options: Options) -> None:
-    """Refuse to cast a head that TRL does not find: an adapter's wrapper hides the embedding that it shares.
-
-    Raises:
-        ConfigError: with one line for the user.
-    """
+    """Refuse to cast a head that TRL does not find: an adapter's wrapper hides the embedding that it shares."""
     shares = getattr(model.config, "tie_word_embeddings", False)
     if options.training.cast_lm_head_to_fp32 and options.model.use_peft and shares:
         raise ConfigError(
@@ -244,11 +265,7 @@ def check_float32_head(model: CausalModel, options: Options) -> None:
 
 
 def check_saved_modules(model: CausalModel, options: Options) -> None:
-    """Refuse modules that are trained whole, and so in float32, between layers that are not.
-
-    Raises:
-        ConfigError: with one line for the user.
-    """
+    """Refuse modules that are trained whole, and so in float32, between layers that are not."""
     whole, dtype = options.model.lora_modules_to_save, model.get_input_embeddings().weight.dtype
     if (
         options.model.use_peft

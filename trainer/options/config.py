@@ -6,29 +6,49 @@ set too, in the file or on the command line, and a key that none of the three kn
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 import click
 from trl import GRPOConfig, ModelConfig, TrlParser
 
 from analysis.journal.journal import StoreError
 from analysis.provenance import check_label
+from evaluator.problems.prompt import VisibleTests
 from sandbox.client import check_backend
 from sandbox.program import SandboxError
-from trainer.losses.sdpo import Distillation
+from trainer.losses.sdpo import Distillation, DivergenceKind, SupportKind
 from trainer.options.early import read_mapping, stray, unknown
 from trainer.options.kinds import wrong_in_file, wrong_type
-from trainer.teacher.prompt import TeacherRules
+from trainer.teacher.prompt import Context, TeacherRules
+from trainer.teacher.weights import TeacherKind
 
 Algorithm = Literal["grpo", "sdpo", "hybrid", "routed", "rlsd", "anchored", "sft", "audit"]
 """See docs/training.md. `audit` is an SDPO run whose every stage is derived a second time and compared."""
 
-
-AGGREGATIONS = ("token_mean", "sequence_mean", "sequence_sum", "sequence_sum_norm", "reference")
-"""See docs/training.md; all but the last are the reference's by name, over the optimizer step."""
+_CHOICES = {
+    "visible_tests": get_args(VisibleTests),
+    # see docs/training.md; all but the last are the reference's by name, over the optimizer step
+    "aggregation": "token_mean sequence_mean sequence_sum sequence_sum_norm reference".split(),
+    "support": get_args(SupportKind),
+    "divergence": get_args(DivergenceKind),
+    "teacher": get_args(TeacherKind),
+    "teacher_context": get_args(Context),
+    "problem_weight": ("uniform", "pass_rate"),
+}
+_RANGES = {
+    **dict.fromkeys(("hybrid_lambda", "ema_rate", "trust_region_rate"), (0, 1)),
+    **dict.fromkeys(("success_threshold", "advantage_clip", "advantage_mix"), (0, 1)),
+    **dict.fromkeys(("advantage_mix_steps", "anchor_weight", "format_weight"), (0, math.inf)),
+    **dict.fromkeys(("evaluate_every", "eval_samples", "token_stats_every"), (0, math.inf)),
+    "fault_patience_s": (0, math.inf),
+    "timeout_s": (0.001, 3600),
+    "calibration_problems": (1, math.inf),
+}
+"""Of our options that cannot be any number: the least and the largest."""
 
 
 class ConfigError(Exception):
@@ -144,42 +164,16 @@ class BenchConfig:
         """
         if problem := wrong_type(self):
             raise ConfigError(problem)
-        _require(self.visible_tests in ("all", "first", "none"), "visible_tests", self)
-        _require(self.aggregation in AGGREGATIONS, "aggregation", self)
-        _require(
-            self.support in ("full", "topk_tail", "topk_renormalised", "sampled"), "support", self
-        )
-        _require(
-            self.divergence in ("forward_kl", "reverse_kl", "jensen_shannon"), "divergence", self
-        )
-        _require(0.0 <= self.hybrid_lambda <= 1.0, "hybrid_lambda", self)
-        _require(self.teacher in ("ema", "trust_region", "frozen", "live"), "teacher", self)
-        _require(
-            self.teacher_context in ("peer", "feedback", "reference", "nothing"),
-            "teacher_context",
-            self,
-        )
-        _require(0.0 <= self.ema_rate <= 1.0, "ema_rate", self)
-        _require(0.0 <= self.trust_region_rate <= 1.0, "trust_region_rate", self)
+        for name, choices in _CHOICES.items():
+            _require(getattr(self, name) in choices, name, self)
+        for name, (low, high) in _RANGES.items():
+            _require(low <= getattr(self, name) <= high, name, self)
         _require(self.mismatch_clip is None or self.mismatch_clip > 0.0, "mismatch_clip", self)
-        _require(self.problem_weight in ("uniform", "pass_rate"), "problem_weight", self)
-        _require(0.0 <= self.advantage_clip <= 1.0, "advantage_clip", self)
-        _require(0.0 <= self.advantage_mix <= 1.0, "advantage_mix", self)
-        _require(self.advantage_mix_steps >= 0, "advantage_mix_steps", self)
-        _require(self.anchor_weight >= 0.0, "anchor_weight", self)
-        _require(0.0 <= self.success_threshold <= 1.0, "success_threshold", self)
-        _require(self.format_weight >= 0.0, "format_weight", self)
         if self.reward is not None and self.format_weight != BenchConfig.format_weight:
             raise ConfigError(
                 f"format_weight must be left out beside a reward of your own, got {self.format_weight!r}; it "
                 "belongs to the shipped one"
             )
-        _require(0.001 <= self.timeout_s <= 3600.0, "timeout_s", self)
-        _require(self.evaluate_every >= 0, "evaluate_every", self)
-        _require(self.eval_samples >= 0, "eval_samples", self)
-        _require(self.token_stats_every >= 0, "token_stats_every", self)
-        _require(self.calibration_problems >= 1, "calibration_problems", self)
-        _require(self.fault_patience_s >= 0.0, "fault_patience_s", self)
         try:
             check_backend(self.sandbox)
             if self.label is not None:
@@ -299,9 +293,8 @@ def _check_content(content: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"{name} must be a whole number, got nothing; set it, or leave it out"
             )
-    if (
-        content.get("parallelism_config") is not None
-    ):  # made in Python: its attributes are read at once
+    # made in Python: its attributes are read at once
+    if content.get("parallelism_config") is not None:
         raise ConfigError(
             f"parallelism_config must be left out, got {content['parallelism_config']!r}; use one process or plain DDP"
         )
