@@ -110,19 +110,16 @@ def _of_case(case: Any, path: Path, check: Callable[[Any], Check]) -> Check:  # 
     name = case.get("id") if isinstance(case, dict) else None
     try:
         return check(case)
-    # a missing key, a value or an array of another kind or shape, a file that is none
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RuntimeError,
-        OverflowError,
-    ) as error:
+    except _OUT_OF_FORM as error:
         what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
-    except (OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        what = " ".join(str(error).split())[:300]
     raise ValueError(f"case {name!r} of {path} must be in the recorded form, got {what}")
+
+
+_OUT_OF_FORM = (
+    *(LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError),
+    *(OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error),
+)
+"""A missing key, a value or an array of another kind or shape, a file that is none."""
 
 
 def _chosen(config: Mapping[str, Any], name: str, among: Mapping[Any, Any]) -> Any:  # noqa: ANN401
@@ -235,11 +232,18 @@ _ARRAYS = (
     "rollout_is_weights", "student_topk_indices", "expected_loss", "expected_loss_float64", "expected_per_token",
     "expected_grad_student_logits",
 )  # fmt: skip
-_PROMPT_SETTINGS = (
-    "success_reward_threshold", "dont_reprompt_on_self_success", "remove_thinking_from_demonstration",
-    "include_environment_feedback", "environment_feedback_only_without_solution", "reprompt_template",
-    "solution_template", "feedback_template",
-)  # fmt: skip
+_RULES = {
+    "dont_reprompt_on_self_success": "exclude_self",
+    "remove_thinking_from_demonstration": "strip_thinking",
+    "include_environment_feedback": "use_feedback",
+    "environment_feedback_only_without_solution": "feedback_only_without_solution",
+    "reprompt_template": "template",
+    "solution_template": "solution_template",
+    "feedback_template": "feedback_template",
+}
+"""What the reference calls a setting of `TeacherRules`."""
+_FIELDS = {"{successful_previous_attempt}": "{solution}", "{feedback_raw}": "{feedback}"}
+"""What it calls the fields of a template."""
 
 
 def _distillation(config: Mapping[str, Any]) -> Distillation:
@@ -266,18 +270,10 @@ def _deviation(actual: Tensor, expected: Tensor) -> float:
 
 def _check_prompt(case: Mapping[str, Any], defaults: Mapping[str, Any]) -> PromptCheck:
     config = {**defaults, **case["input"]["config"]}
-    _only(_PROMPT_SETTINGS, config, "the setting")
-    rules = TeacherRules(
-        exclude_self=config["dont_reprompt_on_self_success"],
-        strip_thinking=config["remove_thinking_from_demonstration"],
-        use_feedback=config["include_environment_feedback"],
-        feedback_only_without_solution=config["environment_feedback_only_without_solution"],
-        template=config["reprompt_template"],
-        solution_template=config["solution_template"].replace(
-            "{successful_previous_attempt}", "{solution}"
-        ),
-        feedback_template=config["feedback_template"].replace("{feedback_raw}", "{feedback}"),
-    )
+    _only(("success_reward_threshold", *_RULES), config, "the setting")
+    for theirs, ours in _FIELDS.items():
+        config[f"{ours[1:-1]}_template"] = config[f"{ours[1:-1]}_template"].replace(theirs, ours)
+    rules = TeacherRules(**{ours: config[theirs] for theirs, ours in _RULES.items()})
     given = case["input"]
     feedbacks = given["feedback"] or [None] * len(given["responses"])
     attempts = [

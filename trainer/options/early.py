@@ -239,36 +239,28 @@ def _check_paths(options: Mapping[str, Any]) -> None:
     from sandbox.client import check_backend
     from sandbox.program import SandboxError
 
-    model = options.get("model_name_or_path")
-    if isinstance(model, str):
-        try:
-            check_model_name(model)
-        except ModelError as error:
-            raise click.ClickException(str(error)) from error
-    for name in ("dataset", "eval_dataset"):
+    for name, what, is_there in (
+        ("prompt_template", "file", Path.is_file),
+        ("chat_template", "file", Path.is_file),
+        ("mbpp_dir", "folder", Path.is_dir),
+    ):
         value = options.get(name)
-        if isinstance(value, str) and not value.removeprefix("mbpp/").startswith(_FETCHED):
-            try:
-                load_problems(value, sandbox=str(options.get("sandbox") or "auto"))
-            except (DatasetError, SandboxError) as error:
-                raise click.ClickException(" ".join(str(error).split())) from error
-    for name in ("prompt_template", "chat_template"):
-        value = options.get(name)
-        if isinstance(value, str) and not Path(value).is_file():
+        if isinstance(value, str) and not is_there(Path(value)):
             raise click.ClickException(
-                f"{name} must be a file that is there, got {value!r}; correct its name"
+                f"{name} must be a {what} that is there, got {value!r}; correct its name"
             )
-    backend = options.get("sandbox")
-    if isinstance(backend, str):
-        try:
+    model, backend = options.get("model_name_or_path"), options.get("sandbox")
+    try:
+        if isinstance(model, str):
+            check_model_name(model)
+        if isinstance(backend, str):
             check_backend(backend)
-        except SandboxError as error:
-            raise click.ClickException(str(error)) from error
-    folder = options.get("mbpp_dir")
-    if isinstance(folder, str) and not Path(folder).is_dir():
-        raise click.ClickException(
-            f"mbpp_dir must be a folder that is there, got {folder!r}; correct its name"
-        )
+        for name in ("dataset", "eval_dataset"):
+            value = options.get(name)
+            if isinstance(value, str) and not value.removeprefix("mbpp/").startswith(_FETCHED):
+                load_problems(value, sandbox=str(backend or "auto"))
+    except (DatasetError, ModelError, SandboxError) as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
 
 
 def unknown(key: str, known: set[str], *, where: str) -> str:

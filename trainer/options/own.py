@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,14 +28,13 @@ class Own:
     @property
     def recorded(self) -> dict[str, str]:
         """What the run's record says of it."""
-        said: Mapping[str, str | None] = {
-            "reward_function": None if self.reward is None else self.reward.name,
-            "reward_sha256": None if self.reward is None else self.reward.sha256,
-            "feedback_function": None if self.feedback is None else self.feedback.name,
-            "feedback_sha256": None if self.feedback is None else self.feedback.sha256,
-            "chat_template_sha256": self.chat_template_sha256,
-        }
-        return {name: value for name, value in said.items() if value is not None}
+        said: dict[str, str] = {}
+        for what, function in (("reward", self.reward), ("feedback", self.feedback)):
+            if function is not None:
+                said |= {f"{what}_function": function.name, f"{what}_sha256": function.sha256}
+        if self.chat_template_sha256 is not None:
+            said["chat_template_sha256"] = self.chat_template_sha256
+        return said
 
 
 def load_own(bench: BenchConfig, problem: Problem) -> Own:

@@ -70,23 +70,16 @@ def check_audit(algorithm: Algorithm, options: Options) -> None:
     """
     if algorithm != "audit":
         return
-    if options.model.use_peft and options.model.lora_dropout > 0:
-        raise ConfigError(
-            f"an audit must run without dropout, got lora_dropout {options.model.lora_dropout}; set it to 0.0"
-        )
-    training = options.training
-    for name, value in (("bf16", training.bf16), ("fp16", training.fp16)):
-        if value:
-            raise ConfigError(f"an audit must run in float32, got {name} true; set it to false")
-    if options.model.dtype in ("bfloat16", "float16"):
-        raise ConfigError(
-            f"an audit must run in float32, got dtype {options.model.dtype}; set it to float32"
-        )
-    if options.training.use_vllm:
-        raise ConfigError(
-            "an audit must sample with the weights it trains, got use_vllm; set it to false"
-        )
-    if options.training.world_size > 1:
-        raise ConfigError(
-            f"an audit must run in one process, got {options.training.world_size}; start one"
-        )
+    model, training = options.model, options.training
+    dropout = model.lora_dropout if model.use_peft else 0.0
+    is_half = model.dtype in ("bfloat16", "float16")
+    for wrong, must, got in (
+        (dropout > 0, "run without dropout", f"lora_dropout {dropout}; set it to 0.0"),
+        (training.bf16, "run in float32", "bf16 true; set it to false"),
+        (training.fp16, "run in float32", "fp16 true; set it to false"),
+        (is_half, "run in float32", f"dtype {model.dtype}; set it to float32"),
+        (training.use_vllm, "sample with the weights it trains", "use_vllm; set it to false"),
+        (training.world_size > 1, "run in one process", f"{training.world_size}; start one"),
+    ):
+        if wrong:
+            raise ConfigError(f"an audit must {must}, got {got}")

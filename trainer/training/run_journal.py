@@ -13,7 +13,7 @@ from accelerate.utils import broadcast_object_list
 
 from analysis.journal.journal import Journal, read_run_info
 from analysis.provenance import folder_sha256, run_info, weights_of
-from analysis.records import Record, RunInfo
+from analysis.records import RunInfo
 from evaluator.sampling.decoding import stored
 from sandbox.client import Sandbox
 from trainer.endings.processes import check_shared
@@ -32,17 +32,10 @@ class SilentJournal(contextlib.AbstractContextManager["SilentJournal"]):
         """Stand for the run in `journal_dir`."""
         self.run_dir, self.info = journal_dir, info
 
-    def append(self, record: Record) -> None:
+    def append(self, *_: object) -> None:
         """Write nothing."""
 
-    def commit(self) -> None:
-        """Write nothing."""
-
-    def finish(self, state: str = "finished", error: str | None = None) -> None:
-        """Write nothing."""
-
-    def __exit__(self, *error: object) -> None:
-        """Close nothing."""
+    commit = finish = __exit__ = append
 
 
 @contextlib.contextmanager
