@@ -200,8 +200,8 @@ TRAINING_BUGS = (
     Bug(
         "resume",
         "the first whole checkpoint is taken",
-        "last = max(whole)[1] if whole else None",
-        "last = min(whole)[1] if whole else None",
+        "in sorted(written, reverse=True)",
+        "in sorted(written)",
     ),
     Bug(
         "resume",

@@ -81,20 +81,20 @@ def last_checkpoint(run_dir: Path, *, say: Callable[[str], None] = lambda _: Non
         for folder in (run_dir / "checkpoints").glob(f"{PREFIX_CHECKPOINT_DIR}-*")
         if (step := checkpoint_step(folder)) is not None and (folder / COMPLETE).exists()
     ]
-    damage = {folder: _damage(folder) for _, folder in written}
-    whole = [(step, folder) for step, folder in written if damage[folder] is None]
-    if written and not whole:
-        _, newest = max(written)
-        raise ConfigError(
-            f"a checkpoint must hold {damage[newest]} in {newest}; restore it, or delete the run's checkpoints to "
-            "start again"
-        )
-    last = max(whole)[1] if whole else None
+    passed_over: list[tuple[int, str]] = []
     for step, folder in sorted(written, reverse=True):
-        if last is None or folder == last:
-            break
-        say(f"checkpoint {step} is passed over: it must hold {damage[folder]}")
-    return last
+        damage = _damage(folder)
+        if damage is None:
+            for later, lacking in passed_over:
+                say(f"checkpoint {later} is passed over: it must hold {lacking}")
+            return folder
+        passed_over.append((step, damage))
+    if written:
+        raise ConfigError(
+            f"a checkpoint must hold {passed_over[0][1]} in {max(written)[1]}; restore it, or delete the run's "
+            "checkpoints to start again"
+        )
+    return None
 
 
 def _damage(folder: Path) -> str | None:
