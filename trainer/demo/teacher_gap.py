@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Literal, get_args
 
 from analysis.journal.durable import write_durably
 from analysis.statistics.intervals import wilson
@@ -23,13 +23,7 @@ from trainer.teacher.prompt import Message
 from trainer.teacher.shown import Asked, ask
 
 Shown = Literal["nothing", "a correct solution", "a wrong one", "another problem's", "its feedback"]
-SHOWN: tuple[Shown, ...] = (
-    "nothing",
-    "a correct solution",
-    "a wrong one",
-    "another problem's",
-    "its feedback",
-)
+SHOWN: tuple[Shown, ...] = get_args(Shown)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from analysis.journal.journal import Journal, StoreError, segments
 from analysis.journal.lines import Damage, scan
@@ -42,10 +42,10 @@ from trainer.teacher.prompt import Message, TeacherRules, demonstration
 from trainer.teacher.shown import Asked, GradedSample, ask, reprompt
 
 Kind = Literal["nothing", "peer", "reference", "feedback", "wrong", "other"]
-KINDS: tuple[Kind, ...] = ("nothing", "peer", "reference", "feedback", "wrong", "other")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Measure = Literal["pass_rate", "passing_logprob", "failing_logprob"]
-MEASURES: tuple[Measure, ...] = ("pass_rate", "passing_logprob", "failing_logprob")
+MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
 @dataclass(frozen=True)
