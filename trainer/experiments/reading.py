@@ -11,6 +11,7 @@ from evaluator.sampling.model import Policy
 from evaluator.sampling.policy import prompt_text
 from trainer.losses.chunked import Head, token_terms
 from trainer.losses.sdpo import Distillation
+from trainer.step.common_prefix import padded
 from trainer.step.forward import (
     Rows,
     UnusualHead,
@@ -64,11 +65,8 @@ def _mean_logprobs(
     temperature: float,
 ) -> list[float]:
     device = next(policy.model.parameters()).device
-    prompts, answers = [row[0] for row in rows], [row[1] for row in rows]
-    batch = Rows(
-        *(tensor.to(device) for tensor in _padded(prompts, left=True)),
-        *(tensor.to(device) for tensor in _padded(answers, left=False)),
-    )
+    prompts, answers = zip(*rows, strict=True)
+    batch = Rows(*padded(prompts, device), *padded(answers, device, side="right"))
     forward = completion_logits if head is None else completion_hidden
     mask = batch.completion_mask.bool()
     terms = token_terms(
@@ -82,16 +80,6 @@ def _mean_logprobs(
     logprobs = torch.zeros(mask.shape, device=device).masked_scatter(mask, terms.logprobs.float())
     means: list[float] = (logprobs.sum(dim=1) / mask.sum(dim=1)).tolist()
     return means
-
-
-def _padded(rows: Sequence[Sequence[int]], *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(map(len, rows))
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, tokens in enumerate(rows):
-        place = slice(width - len(tokens), None) if left else slice(0, len(tokens))
-        ids[row, place], mask[row, place] = torch.tensor(tokens), 1
-    return ids, mask
 
 
 def prompt_ids(policy: Policy, talk: Sequence[Message]) -> list[int]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from evaluator.models.modes import dropout_shares
 from evaluator.models.objects import CausalModel
@@ -52,10 +53,10 @@ def shared_inputs(model: CausalModel, rows: GroupedRows) -> dict[str, Any] | Non
     if cut is None or not can_share(model):
         return None
     device = rows.prompt_ids.device
-    ids, mask = _left_padded(cut.prefixes, device)
+    ids, mask = padded(cut.prefixes, device)
     of_rows = torch.tensor(cut.of_rows, device=device)
     cache = prefix_cache(model, ids, mask, of_rows=of_rows)
-    rest_ids, rest_mask = _left_padded(cut.rests, device)
+    rest_ids, rest_mask = padded(cut.rests, device)
     return continued(
         model,
         cache,
@@ -101,15 +102,16 @@ def _prompts(rows: Rows) -> list[list[int]]:
     ]
 
 
-def _left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    width = max(map(len, rows))
-    ids = torch.zeros(len(rows), width, dtype=torch.long, device=device)
-    mask = torch.zeros_like(ids)
-    for place, row in enumerate(rows):
-        if row:
-            ids[place, width - len(row) :] = torch.tensor(row, device=device)
-            mask[place, width - len(row) :] = 1
-    return ids, mask
+def padded(
+    rows: Sequence[Sequence[int]], device: torch.device, *, side: str = "left", fill: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Rows of different lengths in one tensor, (row, token), and a mask that is 0 where `fill` stands."""
+    ids = [torch.tensor(row, dtype=torch.long) for row in rows]
+    mask = [torch.ones_like(row) for row in ids]
+    return (
+        pad_sequence(ids, True, fill, side).to(device),
+        pad_sequence(mask, True, 0, side).to(device),
+    )
 
 
 def _draws_or_recomputes(model: CausalModel) -> bool:

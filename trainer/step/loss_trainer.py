@@ -38,7 +38,7 @@ from trainer.step.forward import (
     completion_logits,
     output_head,
 )
-from trainer.step.rollout_trainer import RolloutTrainer
+from trainer.step.rollout_trainer import LogpsAndEntropies, RolloutTrainer
 from trainer.teacher.weights import Teacher
 
 logger = logging.getLogger(__name__)
@@ -131,11 +131,7 @@ class BenchTrainer(RolloutTrainer):
         return weight * policy_loss + (1.0 - weight) * distill_loss
 
     def _policy_loss(
-        self,
-        model: CausalModel,
-        inputs: Mapping[str, Tensor],
-        terms: TokenTerms,
-        mask: Tensor,
+        self, model: CausalModel, inputs: Mapping[str, Tensor], terms: TokenTerms, mask: Tensor
     ) -> Tensor:
         """TRL's policy loss on the forward pass that the distillation has made."""
         advantages = inputs["advantages"]
@@ -177,13 +173,8 @@ class BenchTrainer(RolloutTrainer):
         """The loss of supervised fine-tuning on the passing rows."""
         student = self._features(model, _grouped(inputs, "prompt"))[mask]
         with self.accelerator.autocast():
-            terms = token_terms(
-                student,
-                None,
-                inputs["completion_ids"][mask],
-                head=self._head,
-                spec=self.distillation,
-            )
+            ids = inputs["completion_ids"][mask]
+            terms = token_terms(student, None, ids, head=self._head, spec=self.distillation)
         self.note("entropy", terms.entropy, n_of_step=inputs["n_tokens"])
         passing = mask & inputs["passing"].unsqueeze(1)
         return imitation_loss(
@@ -192,20 +183,12 @@ class BenchTrainer(RolloutTrainer):
             n_tokens=self._per_process(inputs["n_passing_tokens"]),
         )
 
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: CausalModel,
-        *args: Any,
-        **kwargs: Any,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> LogpsAndEntropies:
         """Beside a distillation, the policy loss reads the forward pass that the distillation has made."""
         if self._terms is not None:
             terms, mask = self._terms
             return _placed(terms.logprobs, mask), _placed(terms.entropy, mask), None
-        answer: tuple[Tensor, Tensor | None, Tensor | None] = (
-            super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
-        )
-        return answer
+        return super()._get_per_token_logps_and_entropies(*args, **kwargs)
 
     def _token_terms(
         self, model: CausalModel, inputs: Mapping[str, Tensor], mask: Tensor

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from trl.trainer.utils import pad
 
 from analysis.journal.journal import Journal
 from analysis.records import Metric
@@ -40,10 +39,14 @@ from trainer.rollouts.token_stats import chosen_rows
 from trainer.rollouts.vllm_server import server_asked
 from trainer.step.batch_trainer import BatchTrainer, gathered, local_rows
 from trainer.step.callbacks import NonFinite
+from trainer.step.common_prefix import padded
 from trainer.step.forward import WithPositions
 from trainer.step.progress import counted
 from trainer.teacher.prompt import TeacherPrompt, coverage, teacher_prompts
 from trainer.teacher.weights import Teacher, make_teacher
+
+LogpsAndEntropies = tuple[Tensor, Tensor | None, Tensor | None]
+"""Of each completion token; TRL's third part is a loss of a router, or nothing."""
 
 
 class RolloutTrainer(BatchTrainer):
@@ -129,18 +132,17 @@ class RolloutTrainer(BatchTrainer):
 
     def _add_grades(self, batch: dict[str, Any], graded: Sequence[GradedRollout]) -> None:
         """Add which rows pass, and how much the problem of each weighs; `graded` are those of all processes."""
-        device, n_rows = batch["completion_ids"].device, len(self.grader.graded)
+        device = batch["completion_ids"].device
         threshold = self.config.success_threshold
         passing = torch.tensor([r.attempt(success_threshold=threshold).success for r in graded])
         weights = torch.ones(len(graded))
         if self.config.problem_weight == "pass_rate":
             of_problems = pass_rate_weights(passing.view(-1, self.num_generations))
             weights = of_problems.repeat_interleave(self.num_generations)
-        rows = slice(
-            self.accelerator.process_index * n_rows, (self.accelerator.process_index + 1) * n_rows
-        )
-        batch["passing"] = passing[rows].to(device)
-        batch["problem_weight"] = weights[rows].to(device)
+        for name, values in (("passing", passing), ("problem_weight", weights)):
+            n_rows, process = len(self.grader.graded), self.accelerator.process_index
+            own = local_rows(values.tolist(), n_rows, process)
+            batch[name] = torch.tensor(own, dtype=values.dtype, device=device)
 
     def _teacher_prompts(
         self, prompts: Sequence[list[dict[str, str]]], graded: Sequence[GradedRollout]
@@ -192,16 +194,9 @@ class RolloutTrainer(BatchTrainer):
         ]
         ids = self._tokenize_prompts(messages)[0]
         device = batch["completion_ids"].device
-        batch["teacher_prompt_ids"] = pad(
-            [torch.tensor(row) for row in ids],
-            padding_value=self._tokenizer.pad_token_id,
-            padding_side="left",
-        ).to(device)
-        batch["teacher_prompt_mask"] = pad(
-            [torch.ones(len(row), dtype=torch.long) for row in ids],
-            padding_value=0,
-            padding_side="left",
-        ).to(device)
+        batch["teacher_prompt_ids"], batch["teacher_prompt_mask"] = padded(
+            ids, device, fill=self._tokenizer.pad_token_id
+        )
         batch["distill_mask"] = torch.tensor([t is not None for t in teachers], device=device)
         first = self._n_groups * self.num_generations
         batch["token_stats_place"] = chosen_rows(batch["distill_mask"], first=first)
@@ -343,18 +338,11 @@ class RolloutTrainer(BatchTrainer):
             rewards: Tensor = super()._calculate_rewards(*args, **kwargs)
         return rewards
 
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: CausalModel,
-        *args: Any,
-        **kwargs: Any,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> LogpsAndEntropies:
         # what is computed apart from a loss is as the sampler has it: without dropout
         apart = undisturbed(self.model) if not torch.is_grad_enabled() else nullcontext()
         with self.clock("student"), apart:
-            answer: tuple[Tensor, Tensor | None, Tensor | None] = (
-                super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
-            )
+            answer: LogpsAndEntropies = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         return answer
 
     def _full_logits_logps(self, model: CausalModel, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
