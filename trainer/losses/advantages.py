@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-MAX_LOG_RATIO = 20.0
-"""Bound on the log ratio before exp, so that no ratio overflows; far outside any clip."""
+from trainer.losses.importance import MAX_LOG_RATIO
 
 
 def routed_advantages(

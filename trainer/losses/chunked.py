@@ -8,6 +8,7 @@ The full support, and a model whose head is unusual so that logits come in, go t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-from trainer.losses.chunked_top_k import Constants, entry_terms
+from trainer.losses.chunked_top_k import Constants, EntryTerms, summed_rows
 from trainer.losses.sdpo import Distillation, token_losses
 from trainer.losses.top_k import entropy, sampled_logprobs
 
@@ -70,18 +71,12 @@ def token_terms(
     teacher_weight, teacher_bias = (weight, bias) if teacher_head is None else teacher_head
     teacher = None if teacher is None else teacher.detach()
     if weight is not None and spec.support != "full":
-        constants = Constants(
-            teacher,
-            teacher_weight,
-            teacher_bias,
-            ids,
-            old_logprobs,
-            spec,
-            policy_gradient,
-            chunk_tokens,
-        )
-        return TokenTerms(*entry_terms(student, weight, bias, constants))
-    terms = _chunk_terms(spec, policy_gradient=policy_gradient)
+        of_teacher = teacher, teacher_weight, teacher_bias
+        constants = Constants(*of_teacher, ids, old_logprobs, spec, policy_gradient, chunk_tokens)
+        with_grad = torch.is_grad_enabled()
+        entry_terms = EntryTerms.apply(constants, with_grad, student, weight, bias)  # type: ignore[no-untyped-call]
+        return TokenTerms(*entry_terms)
+    terms = partial(_chunk_terms, spec, policy_gradient)
     trainable = any(part is not None and part.requires_grad for part in (weight, bias))
     parts = []
     for start in range(0, len(ids), chunk_tokens):
@@ -106,33 +101,32 @@ def token_terms(
 _Terms = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
-def _chunk_terms(spec: Distillation, *, policy_gradient: bool) -> _Terms:
-    def terms(
-        student: Tensor,
-        teacher: Tensor | None,
-        ids: Tensor,
-        old_logprobs: Tensor | None,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        teacher_weight: Tensor | None,
-        teacher_bias: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        logits = student if weight is None else linear(student, weight, bias)
-        logprobs = sampled_logprobs(
-            logits if policy_gradient else logits.detach(), ids, temperature=spec.temperature
+def _chunk_terms(
+    spec: Distillation,
+    policy_gradient: bool,
+    student: Tensor,
+    teacher: Tensor | None,
+    ids: Tensor,
+    old_logprobs: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    teacher_weight: Tensor | None,
+    teacher_bias: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    logits = student if weight is None else linear(student, weight, bias)
+    logprobs = sampled_logprobs(
+        logits if policy_gradient else logits.detach(), ids, temperature=spec.temperature
+    )
+    entropies = entropy(logits.detach(), temperature=spec.temperature)
+    if teacher is None:
+        return torch.zeros_like(logprobs), logprobs, entropies, logprobs.detach()
+    with torch.no_grad():
+        teacher_logits = (
+            teacher if teacher_weight is None else linear(teacher, teacher_weight, teacher_bias)
         )
-        entropies = entropy(logits.detach(), temperature=spec.temperature)
-        if teacher is None:
-            return torch.zeros_like(logprobs), logprobs, entropies, logprobs.detach()
-        with torch.no_grad():
-            teacher_logits = (
-                teacher if teacher_weight is None else linear(teacher, teacher_weight, teacher_bias)
-            )
-        teacher_logprobs = sampled_logprobs(teacher_logits, ids, temperature=spec.temperature)
-        losses = token_losses(logits, teacher_logits, ids, spec=spec, old_logprobs=old_logprobs)
-        return losses, logprobs, entropies, teacher_logprobs
-
-    return terms
+    teacher_logprobs = sampled_logprobs(teacher_logits, ids, temperature=spec.temperature)
+    losses = token_losses(logits, teacher_logits, ids, spec=spec, old_logprobs=old_logprobs)
+    return losses, logprobs, entropies, teacher_logprobs
 
 
 class _EagerGradient(torch.autograd.Function):
@@ -155,12 +149,7 @@ class _EagerGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        student_grad = None
-        for grad, row_gradient in zip(grads[:2], ctx.saved_tensors, strict=True):
-            if row_gradient is not None:
-                term = grad.unsqueeze(-1).to(row_gradient.dtype) * row_gradient
-                student_grad = term if student_grad is None else student_grad + term
-        return (None, student_grad, *[None] * 7)
+        return (None, summed_rows(grads[:2], ctx.saved_tensors), *[None] * 7)
 
 
 def _row_gradient(per_row: Tensor, student: Tensor) -> Tensor | None:

@@ -15,6 +15,7 @@ its chunks' probabilities are recomputed in backward, and its own gradient is su
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,11 +24,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag, linear
 
+from trainer.losses.divergence import FLOOR
 from trainer.losses.importance import importance_weight
 from trainer.losses.sdpo import Distillation, entry_losses
-
-FLOOR = -1e30
-"""Stands in for a logit of -inf: 0 times it is 0, where 0 times -inf is NaN."""
 
 
 class Constants(NamedTuple):
@@ -43,29 +42,19 @@ class Constants(NamedTuple):
     chunk_tokens: int
 
 
-def entry_terms(
-    student: Float[Tensor, "token hidden"],
-    weight: Float[Tensor, "vocabulary hidden"],
-    bias: Float[Tensor, " vocabulary"] | None,
-    constants: Constants,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+class EntryTerms(torch.autograd.Function):
     """The four terms of `chunked.TokenTerms`, in their order; see `token_terms`."""
-    terms: tuple[Tensor, Tensor, Tensor, Tensor] = _EntryTerms.apply(  # type: ignore[no-untyped-call]
-        constants, torch.is_grad_enabled(), student, weight, bias
-    )
-    return terms
 
-
-class _EntryTerms(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401
         c: Constants,
         with_grad: bool,
-        student: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
+        student: Float[Tensor, "token hidden"],
+        weight: Float[Tensor, "vocabulary hidden"],
+        bias: Float[Tensor, " vocabulary"] | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Compute them a chunk at a time, with a frozen head's gradients."""
         recompute = with_grad and any(ctx.needs_input_grad[3:])
         eager = with_grad and not recompute and ctx.needs_input_grad[2]
         logits, probabilities = _buffer(student, weight, c), _buffer(student, weight, c)
@@ -95,19 +84,21 @@ class _EntryTerms(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        """Scale what forward made, or compute the chunks again."""
         if ctx.recompute:
             student, weight, bias, *parts = ctx.saved_tensors
-            return (
-                None,
-                None,
-                *_recomputed(ctx.c, _Chunk(*parts), grads, student, weight, bias),
-            )
-        student_grad = None
-        for grad, row_gradient in zip(grads[:2], ctx.saved_tensors, strict=True):
-            if row_gradient is not None:
-                term = grad.unsqueeze(-1).to(row_gradient.dtype) * row_gradient
-                student_grad = term if student_grad is None else student_grad.add_(term)
-        return None, None, student_grad, None, None
+            return (None, None, *_recomputed(ctx.c, _Chunk(*parts), grads, student, weight, bias))
+        return None, None, summed_rows(grads[:2], ctx.saved_tensors), None, None
+
+
+def summed_rows(grads: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Tensor | None:
+    """The gradient of the features: each term's gradient of a row times what comes in for it, (token, feature)."""
+    total = None
+    for grad, of_rows in zip(grads, gradients, strict=True):
+        if of_rows is not None:
+            term = grad.unsqueeze(-1).to(of_rows.dtype) * of_rows
+            total = term if total is None else total.add_(term)
+    return total
 
 
 class _Chunk(NamedTuple):
@@ -150,7 +141,7 @@ def _chunk(
     _tempered(logits.sub_(peak), spec.temperature)
     top, chosen = logits.gather(-1, entries), logits.gather(-1, ids)
 
-    logits.clamp_min_(FLOOR)
+    logits.clamp_min_(FLOOR)  # 0 times it is 0, where 0 times -inf is NaN
     if probabilities_buffer is None:
         unnormalised = logits.exp()
     else:
@@ -289,7 +280,6 @@ def _logits(features: Tensor, weight: Tensor, bias: Tensor | None, buffer: Tenso
 
 
 def _tempered(logits: Tensor, temperature: float) -> Tensor:
-    """The logits over the temperature, in place."""
     return logits if temperature == 1.0 else logits.div_(temperature)
 
 
