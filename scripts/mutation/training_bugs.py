@@ -290,8 +290,8 @@ TRAINING_BUGS = (
     Bug(
         "sharing",
         "the last token of a prompt is shared, too",
-        "min(common, min(map(len, own)) - 1)",
-        "common",
+        "[: min(map(len, own)) - 1]",
+        "",
     ),
     Bug(
         "sharing",

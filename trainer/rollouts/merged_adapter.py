@@ -25,11 +25,8 @@ def merged_adapter(model: CausalModel) -> Iterator[None]:
     second copy of the adapted weights meanwhile.
     """
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-    if not layers or not all(_can_be_merged(layer) for layer in layers):
-        yield
-        return
-    weights = [layer.get_base_layer().weight for layer in layers]
-    if _serve_others(model, weights):
+    weights = [layer.get_base_layer().weight for layer in layers if _can_be_merged(layer)]
+    if not layers or len(weights) < len(layers) or _serve_others(model, weights):
         yield
         return
     apart = [weight.data for weight in weights]

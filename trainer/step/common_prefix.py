@@ -20,7 +20,7 @@ from evaluator.models.objects import CausalModel
 from evaluator.models.shared_prompt import can_share, continued, prefix_cache
 
 if TYPE_CHECKING:
-    from trainer.step.forward import GroupedRows, Rows
+    from trainer.step.forward import GroupedRows
 
 _WORTH = 0.9
 """Share of the plain form's tokens above which a second pass over smaller batches saves no time."""
@@ -49,7 +49,12 @@ def shared_inputs(model: CausalModel, rows: GroupedRows) -> dict[str, Any] | Non
     """
     if _draws_or_recomputes(model):
         return None
-    cut = best_cut(_prompts(rows), rows.groups, n_completion_tokens=rows.completion_ids.shape[1])
+    prompts = zip(rows.prompt_ids, rows.prompt_mask.bool(), strict=True)
+    cut = best_cut(
+        [ids[mask].tolist() for ids, mask in prompts],
+        rows.groups,
+        n_completion_tokens=rows.completion_ids.shape[1],
+    )
     if cut is None or not can_share(model):
         return None
     device = rows.prompt_ids.device
@@ -80,26 +85,16 @@ def best_cut(
 
 
 def _cut(prompts: Sequence[Sequence[int]], groups: Sequence[int]) -> Cut:
-    members: dict[int, list[Sequence[int]]] = {}
-    for prompt, group in zip(prompts, groups, strict=True):
-        members.setdefault(group, []).append(prompt)
-    places = {group: place for place, group in enumerate(members)}
-    prefixes = []
-    for own in members.values():
-        common = len(commonprefix([tuple(prompt) for prompt in own]))
-        prefixes.append(list(own[0][: min(common, min(map(len, own)) - 1)]))
+    places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
     of_rows = [places[group] for group in groups]
+    prefixes = []
+    for place in places.values():
+        own = [tuple(prompt) for prompt, at in zip(prompts, of_rows, strict=True) if at == place]
+        prefixes.append(list(commonprefix(own)[: min(map(len, own)) - 1]))
     rests = [
         list(prompt[len(prefixes[place]) :]) for prompt, place in zip(prompts, of_rows, strict=True)
     ]
     return Cut(prefixes, rests, of_rows)
-
-
-def _prompts(rows: Rows) -> list[list[int]]:
-    return [
-        ids[mask.bool()].tolist()
-        for ids, mask in zip(rows.prompt_ids, rows.prompt_mask, strict=True)
-    ]
 
 
 def padded(

@@ -94,28 +94,20 @@ def _split(ids: Tensor, mask: Tensor, n_tokens: int) -> GroupedRows:
     return GroupedRows.of(rows, torch.arange(len(ids)))
 
 
-def output_head(model: CausalModel) -> Head:
-    """The projection from hidden states to logits.
-
-    Raises:
-        UnusualHead: the logits are not `hidden @ weight.T + bias`; use completion_logits.
-    """
-    if (problem := head_problem(model)) is not None:
-        raise UnusualHead(problem)
-    head = causal_model(model).get_output_embeddings()
-    return Head(head.weight, head.bias)
-
-
 class UnusualHead(Exception):
     """The model does more to its hidden states than one linear projection."""
 
 
-def head_problem(model: CausalModel) -> str | None:
-    """Why the head is no plain projection, or None where it is one; one small forward pass each way tells."""
+def output_head(model: CausalModel) -> Head:
+    """The projection from hidden states to logits; one small forward pass each way tells whether it is one.
+
+    Raises:
+        UnusualHead: the logits are not `hidden @ weight.T + bias`; use completion_logits.
+    """
     head = causal_model(model).get_output_embeddings()
     if not isinstance(head, torch.nn.Linear):
         kind = "an adapter on it" if isinstance(head, BaseTunerLayer) else type(head).__name__
-        return f"the output head must be a linear layer, got {kind}"
+        raise UnusualHead(f"the output head must be a linear layer, got {kind}")
     ids = example(model, 9)
     rows = Rows(ids[:, :4], torch.ones_like(ids[:, :4]), ids[:, 4:], torch.ones_like(ids[:, 4:]))
     outputs: list[Tensor] = []
@@ -127,22 +119,24 @@ def head_problem(model: CausalModel) -> str | None:
             projected = linear(completion_hidden(model, rows), head.weight, head.bias)
     except (RuntimeError, AttributeError, TypeError) as error:
         # no hidden states, or none that fit the head
-        return f"hidden states must fit the output head, got {type(error).__name__} in {type(head).__name__}"
+        raise UnusualHead(
+            f"hidden states must fit the output head, got {type(error).__name__} in {type(head).__name__}"
+        ) from error
     finally:
         hook.remove()
     deviation = float((projected.float() - logits.float()).abs().max() / logits.abs().max())
     if not deviation <= _ROUNDINGS * torch.finfo(head.weight.dtype).eps:
-        return (
+        raise UnusualHead(
             "logits must be the hidden states through the output head, got others by "
             f"{deviation:.2g} of the largest"
         )
     # a cap leaves small logits nearly as they are: what comes out of the head must be what is read, to the bit
     read = logits if of_head is None else of_head[:, -logits.shape[1] - 1 : -1]
     if read.shape != logits.shape or not torch.equal(read.float(), logits.float()):
-        return (
+        raise UnusualHead(
             "logits must be what comes out of the output head, got something done to them after it"
         )
-    return None
+    return Head(head.weight, head.bias)
 
 
 _ROUNDINGS = 8
