@@ -43,11 +43,9 @@ def _is_of_torch_writer(error: BaseException) -> bool:
 def _line(error: BaseException) -> str:
     """What an error says, in one line; torch's writer names no cause."""
     line = " ".join(str(error).split())
-    return (
-        f"a file that could not be written whole, as on a full disk ({line})"
-        if _is_of_torch_writer(error)
-        else line
-    )
+    if _is_of_torch_writer(error):
+        return f"a file that could not be written whole, as on a full disk ({line})"
+    return line
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,6 @@ class MarkComplete(TrainerCallback):
     """Marks each checkpoint once all of it is on disk; goes after whatever else writes into it."""
 
     def __init__(self, patience: Patience) -> None:
-        """Wait out a full disk."""
         self._patience = patience
 
     def on_save(
@@ -165,7 +164,6 @@ def _mark(folder: Path) -> None:
 
 
 def _part(path: Path) -> Path:
-    """Where a file stands until it is whole."""
     return path.with_name(path.name + ".part")
 
 

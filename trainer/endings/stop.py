@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from trainer.endings.supervise import tell
+from trainer.endings.supervise import handled, tell
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -26,7 +26,6 @@ class StopRequest:
     """Whether somebody asked the run to stop, and with which signal."""
 
     def __init__(self) -> None:
-        """Nobody has."""
         self.signal_name: str | None = None
         self.waits = False
         """Whether there is a step to be finished; before the first one a signal interrupts at once."""
@@ -42,12 +41,8 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield  # Python hands signals to the main thread only
             return
-        before = {number: signal.signal(number, self._ask) for number in SIGNALS}
-        try:
+        with handled(SIGNALS, self._ask):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.requested or not self.waits:
@@ -59,7 +54,6 @@ class StopAtStepEnd(TrainerCallback):
     """Turns a request into a checkpoint and the end of training, at the same step in all processes."""
 
     def __init__(self, request: StopRequest, accelerator: Accelerator) -> None:
-        """Look at `request` after each step."""
         self._request, self._accelerator = request, accelerator
         self._began = 0.0
         self._usual_s: float | None = None

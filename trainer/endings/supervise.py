@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from types import FrameType
 
 from trainer.endings.exit_codes import FAILED, INTERRUPTED, KILLED
 
@@ -57,10 +58,7 @@ def needs_supervisor() -> bool:
 
 
 def supervise(
-    command: Sequence[str],
-    *,
-    say: Callable[[str], None],
-    end_grace_s: float = END_GRACE_S,
+    command: Sequence[str], *, say: Callable[[str], None], end_grace_s: float = END_GRACE_S
 ) -> int:
     """Run `command` and return its exit status; signals are passed on to it.
 
@@ -149,22 +147,29 @@ def _passed_on(
         child = started
         hand_over()
 
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.signal(number, pass_on) for number in numbers}
-    try:
+    with handled((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), pass_on):
         yield looks_after
+
+
+@contextmanager
+def handled(
+    numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Within the block these signals have this handler; afterwards each has its own again."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, own in before.items():
+            signal.signal(number, own)
 
 
 def _answer(told: _Told) -> str:
     """What a person who asked to stop is told at once."""
     if told.n_signals > 1 or told.doing is None:
         return "stopping now"
-    if told.usual_s is None:
-        about = ""
-    else:
+    about = ""
+    if told.usual_s is not None:
         about = f", about {max(told.since + told.usual_s - time.monotonic(), 1):.0f} s"
     return f"finishing {told.doing}{about}; again to stop now"
 

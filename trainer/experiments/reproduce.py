@@ -19,6 +19,7 @@ import yaml
 
 from analysis.installation import own_command
 from trainer.endings.exit_codes import INTERRUPTED, STOPPED
+from trainer.endings.supervise import handled
 from trainer.options.early import last_of_each, values_of
 
 METHODS = ("grpo", "sdpo", "hybrid")
@@ -183,22 +184,13 @@ def known_runs(runs_dir: Path) -> dict[str, Known]:
     if not runs_dir.is_dir():
         return {}
     query = (
-        "SELECT label, run_id, kind, state, planned_steps, model FROM run_overview "
+        "SELECT label, run_id, state = 'finished' AS finished, kind, planned_steps AS steps, model FROM run_overview "
         "WHERE starts_with(label, 'reproduce-') "
         "ORDER BY (SELECT sequence FROM runs r WHERE r.run_id = run_overview.run_id) NULLS FIRST, created_at"
     )
     with tempfile.TemporaryDirectory() as folder:
         rows = asked(query, runs_dir, "--results", f"{folder}/r.duckdb")
-    return {
-        row["label"]: Known(
-            row["run_id"],
-            finished=row["state"] == "finished",
-            kind=row["kind"],
-            steps=row["planned_steps"],
-            model=row["model"],
-        )
-        for row in rows
-    }
+    return {row.pop("label"): Known(**row) for row in rows}
 
 
 def asked(query: str, runs_dir: Path, *further: str) -> list[dict[str, Any]]:
@@ -224,11 +216,8 @@ def execute_here(words: Sequence[str], *, quiet: bool = False) -> int:
     Ctrl-C is the child's to answer: it reaches it by itself, and training finishes its step first.
     """
     out = subprocess.DEVNULL if quiet else None
-    before = signal.signal(signal.SIGINT, lambda number, frame: None)
-    try:
+    with handled([signal.SIGINT], lambda number, frame: None):
         return subprocess.run(own_command(*words), stdout=out, stderr=out, check=False).returncode
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def comparison(todo: Sequence[Stage]) -> list[str]:
