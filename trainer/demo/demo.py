@@ -30,6 +30,7 @@ from trainer.options.config import Algorithm, ConfigError, Options, parse_option
 CONFIG = shipped.folder() / "demo.yaml"
 METHODS: tuple[Algorithm, ...] = ("grpo", "sdpo", "hybrid")
 AUDIT: Algorithm = "audit"
+TRAIN_FILE, EVAL_FILE = "train.jsonl", "held_out.jsonl"
 NEEDED_BYTES = 200 << 20
 """A demo of three seeds leaves 110 MB."""
 
@@ -78,8 +79,6 @@ class _Stage:
 
     folder: Path
     policy_dir: Path
-    train_file: Path
-    eval_file: Path
     size: Size
     backend: str
     overrides: tuple[str, ...]
@@ -180,16 +179,7 @@ def _stage(
     content = [policy_dir.name, decisive, backend, overrides, CONFIG.read_text()]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     place = Place(scene / "runs", Ledger(scene / "ledger.json", key), decoding)
-    return _Stage(
-        folder=scene,
-        policy_dir=policy_dir,
-        train_file=scene / "train.jsonl",
-        eval_file=scene / "held_out.jsonl",
-        size=size,
-        backend=backend,
-        overrides=overrides,
-        place=place,
-    )
+    return _Stage(scene, policy_dir, size, backend, overrides, place)
 
 
 def _options(overrides: Sequence[str]) -> Options:
@@ -201,9 +191,9 @@ def _problems(stage: _Stage, sandbox: Sandbox) -> tuple[list[DemoProblem], Probl
     seed = Recipe().seed
     taught = make_problems(stage.size.n_train, held_out=False, seed=seed, first_id=100_001)
     held_out = make_problems(stage.size.n_eval, held_out=True, seed=seed, first_id=200_001)
-    new = not (stage.train_file.is_file() and stage.eval_file.is_file())
-    train_set = write_problems(stage.train_file, taught)
-    eval_set = write_problems(stage.eval_file, held_out)
+    files = stage.folder / TRAIN_FILE, stage.folder / EVAL_FILE
+    new = not all(file.is_file() for file in files)
+    train_set, eval_set = map(write_problems, files, (taught, held_out))
     if new:
         check_references(train_set, sandbox)
         check_references(eval_set, sandbox)
@@ -243,10 +233,8 @@ def _measure(
             evaluate_start(
                 place,
                 policy,
-                stage.policy_dir,
                 problem_set,
                 sandbox,
-                part=BASELINE,
                 batch_size=_options(stage.overrides).bench.eval_batch,
                 advance=advance,
             )
@@ -267,8 +255,8 @@ def _train(stage: _Stage, method: Algorithm, seed: int, n_steps: int, show: Disp
         CONFIG,
         [
             *("--model_name_or_path", str(stage.policy_dir)),
-            *("--dataset", str(stage.train_file)),
-            *("--eval_dataset", str(stage.eval_file)),
+            *("--dataset", str(stage.folder / TRAIN_FILE)),
+            *("--eval_dataset", str(stage.folder / EVAL_FILE)),
             *("--evaluate_every", str(0 if method == AUDIT else stage.size.evaluate_every)),
             *("--max_steps", str(n_steps)),
             *("--sandbox", stage.backend),
@@ -284,29 +272,18 @@ def _train(stage: _Stage, method: Algorithm, seed: int, n_steps: int, show: Disp
 
 def _report(stage: _Stage, story: Story, show: Display) -> Path:
     """The ordinary commands over this demo's runs: an HTML report and the charts as files."""
-    ledger = stage.place.ledger
+    place, folder = stage.place, stage.folder
     trained = [_part(m, s) for s in stage.size.seeds for m in (*METHODS, AUDIT)]
-    run_ids = [run for part in (BASELINE, *trained) if (run := ledger.finished(part))]
-    store = [
-        "--runs-dir",
-        str(stage.place.runs_dir),
-        "--results",
-        str(stage.folder / "results.duckdb"),
-    ]
-    report = stage.folder / "report.html"
-    notes = [option for sentence in story.sentences() for option in ("--note", sentence)]
-    chosen = [option for run in run_ids for option in ("--run", run)]
-    charts = [
-        "plots",
-        *chosen,
-        "--output-dir",
-        str(stage.folder / "charts"),
-        "--form",
-        "svg",
-        *store,
-    ]
+    run_ids = [run for part in (BASELINE, *trained) if (run := place.ledger.finished(part))]
+    report = folder / "report.html"
+    notes = [f"--note={sentence}" for sentence in story.sentences()]
+    chosen = [f"--run={run}" for run in run_ids]
     with show.stage("report and charts", 2) as advance:
-        for command in (["report", *run_ids, *notes, "--output", str(report), *store], charts):
-            subprocess.run(own_command(*command), check=True, capture_output=True)
+        for command in (
+            ("report", *run_ids, *notes, f"--output={report}"),
+            ("plots", *chosen, f"--output-dir={folder / 'charts'}", "--form=svg"),
+        ):
+            store = (f"--runs-dir={place.runs_dir}", f"--results={folder / 'results.duckdb'}")
+            subprocess.run(own_command(*command, *store), check=True, capture_output=True)
             advance(1)
     return report

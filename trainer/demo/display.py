@@ -21,7 +21,6 @@ class Display:
     """Shows one stage after the other."""
 
     def __init__(self, console: Console) -> None:
-        """Write to `console`."""
         self.console = console
 
     @contextmanager

@@ -37,17 +37,17 @@ class Family:
     key: str
     wordings: tuple[str, ...]
     names: tuple[str, ...]
-    argument: str
-    """Name of the function's one parameter."""
     right: str
     """Body of the true solution; lines are indented when it is put into a function."""
     bugs: tuple[str, ...]
     """Wrong bodies; the first is this family's usual mistake."""
     truth: Callable[..., object]
     """(argument, parameters) -> what the true solution returns."""
-    arguments: Callable[[Random, Parameters], list[Value]]
+    argument: str = "n"
+    """Name of the function's one parameter."""
+    arguments: Callable[[Random, Parameters], list[Value]] = any_numbers
     """Three arguments such that every bug fails at least one of them."""
-    parameters: tuple[Parameters, ...]
+    parameters: tuple[Parameters, ...] = numbers()
 
 
 FAMILIES = (
@@ -59,12 +59,9 @@ FAMILIES = (
             "Increase a number by {k}.",
         ),
         ("add_to", "plus_value", "increase"),
-        "n",
         "return n + {k}",
         ("return n - {k}", "return n * {k}"),
         lambda n, p: n + p["k"],
-        any_numbers,
-        numbers(),
     ),
     Family(
         "subtract",
@@ -74,12 +71,14 @@ FAMILIES = (
             "Decrease a number by {k}.",
         ),
         ("take_from", "minus_value", "decrease"),
-        "n",
         "return n - {k}",
         ("return {k} - n", "return n + {k}"),
         lambda n, p: n - p["k"],
-        lambda r, p: [int(p["k"]) + r.randrange(1, 9), r.randrange(22, 40), r.randrange(41, 50)],
-        numbers(),
+        arguments=lambda r, p: [
+            int(p["k"]) + r.randrange(1, 9),
+            r.randrange(22, 40),
+            r.randrange(41, 50),
+        ],
     ),
     Family(
         "multiply",
@@ -89,12 +88,9 @@ FAMILIES = (
             "Scale a number by the factor {k}.",
         ),
         ("times_value", "multiply_by", "scale_number"),
-        "n",
         "return n * {k}",
         ("return n + {k}", "return n ** {k}"),
         lambda n, p: n * p["k"],
-        any_numbers,
-        numbers(),
     ),
     Family(
         "remainder",
@@ -104,12 +100,15 @@ FAMILIES = (
             "What is left of a number after division by {k}?",
         ),
         ("remainder_of", "modulo_value", "left_over"),
-        "n",
         "return n % {k}",
         ("return n // {k}", "return n - {k}"),
         lambda n, p: n % p["k"],
-        lambda r, p: [int(p["k"]) - 1, int(p["k"]) * 3, int(p["k"]) * r.randrange(4, 7) + 1],
-        numbers(3),
+        arguments=lambda r, p: [
+            int(p["k"]) - 1,
+            int(p["k"]) * 3,
+            int(p["k"]) * r.randrange(4, 7) + 1,
+        ],
+        parameters=numbers(3),
     ),
     Family(
         "above",
@@ -119,12 +118,10 @@ FAMILIES = (
             "Is a number larger than {k}?",
         ),
         ("is_above", "is_greater", "exceeds"),
-        "n",
         "return n > {k}",
         ("return n >= {k}", "return n < {k}"),
         lambda n, p: n > p["k"],
-        around,
-        numbers(),
+        arguments=around,
     ),
     Family(
         "at_most",
@@ -134,12 +131,10 @@ FAMILIES = (
             "Is a number {k} or less?",
         ),
         ("is_at_most", "within_limit", "not_above"),
-        "n",
         "return n <= {k}",
         ("return n < {k}", "return n >= {k}"),
         lambda n, p: n <= p["k"],
-        around,
-        numbers(),
+        arguments=around,
     ),
     Family(
         "larger",
@@ -149,12 +144,10 @@ FAMILIES = (
             "Raise a number to at least {k}.",
         ),
         ("larger_of", "at_least", "raise_to"),
-        "n",
         "return max(n, {k})",
         ("return min(n, {k})", "return max(n)"),
         lambda n, p: max(n, p["k"]),
-        around,
-        numbers(),
+        arguments=around,
     ),
     Family(
         "up_to",
@@ -164,12 +157,11 @@ FAMILIES = (
             "Count from a number to {k}, both included.",
         ),
         ("numbers_to", "count_up", "list_up_to"),
-        "n",
         "end = {k} + 1\nreturn list(range(n, end))",
         ("end = {k}\nreturn list(range(n, end))", "end = {k} + 1\nreturn list(range(end, n))"),
         lambda n, p: list(range(n, p["k"] + 1)),
-        below,
-        numbers(4),
+        arguments=below,
+        parameters=numbers(4),
     ),
     Family(
         "append_letter",
@@ -179,12 +171,12 @@ FAMILIES = (
             'Append "{c}" to a text.',
         ),
         ("end_with", "append_letter", "add_suffix"),
-        "text",
         'return text + "{c}"',
         ('return "{c}" + text', 'return text.join("{c}")'),
         lambda text, p: text + p["c"],
-        any_words,
-        letters(),
+        argument="text",
+        arguments=any_words,
+        parameters=letters(),
     ),
     Family(
         "prepend_letter",
@@ -194,12 +186,12 @@ FAMILIES = (
             'Put "{c}" before a text.',
         ),
         ("start_with", "prepend_letter", "add_prefix"),
-        "text",
         'return "{c}" + text',
         ('return text + "{c}"', 'return text[1:] + "{c}"'),
         lambda text, p: p["c"] + text,
-        any_words,
-        letters(),
+        argument="text",
+        arguments=any_words,
+        parameters=letters(),
     ),
     Family(
         "count_letter",
@@ -209,12 +201,12 @@ FAMILIES = (
             'How many times does "{c}" occur in a text?',
         ),
         ("count_letter", "how_often", "letter_total"),
-        "text",
         'return text.count("{c}")',
         ('return text.find("{c}")', 'return text.index("{c}")'),
         lambda text, p: text.count(p["c"]),
-        with_letter,
-        letters(),
+        argument="text",
+        arguments=with_letter,
+        parameters=letters(),
     ),
     Family(
         "starts",
@@ -224,12 +216,12 @@ FAMILIES = (
             'Is "{c}" the first letter of a text?',
         ),
         ("starts_so", "begins_with", "has_first"),
-        "text",
         'return text.startswith("{c}")',
         ('return text.endswith("{c}")', 'return "{c}".startswith(text)'),
         lambda text, p: text.startswith(p["c"]),
-        with_letter,
-        letters(),
+        argument="text",
+        arguments=with_letter,
+        parameters=letters(),
     ),
     Family(
         "contains",
@@ -239,12 +231,12 @@ FAMILIES = (
             'Does a text hold the letter "{c}"?',
         ),
         ("has_letter", "contains_letter", "holds"),
-        "text",
         'return "{c}" in text',
         ('return "{c}" not in text', 'return text in "{c}"'),
         lambda text, p: p["c"] in text,
-        with_letter,
-        letters(),
+        argument="text",
+        arguments=with_letter,
+        parameters=letters(),
     ),
     Family(
         "replace",
@@ -254,12 +246,12 @@ FAMILIES = (
             'Change each "{c}" of a text to "{d}".',
         ),
         ("replace_letter", "swap_in", "change_letter"),
-        "text",
         'return text.replace("{c}", "{d}")',
         ('return text.replace("{d}", "{c}")', 'return text.strip("{c}", "{d}")'),
         lambda text, p: text.replace(p["c"], p["d"]),
-        with_letter,
-        pairs(),
+        argument="text",
+        arguments=with_letter,
+        parameters=pairs(),
     ),
     Family(
         "append_item",
@@ -269,12 +261,12 @@ FAMILIES = (
             "Append {k} to a list.",
         ),
         ("append_item", "add_last", "extend_by"),
-        "items",
         "return items + [{k}]",
         ("return [{k}] + items", "return items.append({k})"),
         lambda items, p: [*items, p["k"]],
-        lists,
-        numbers(11),
+        argument="items",
+        arguments=lists,
+        parameters=numbers(11),
     ),
     Family(
         "sum_plus",
@@ -284,12 +276,11 @@ FAMILIES = (
             "Sum a list and add {k}.",
         ),
         ("sum_plus", "total_with", "list_total"),
-        "items",
         "total = sum(items)\nreturn total + {k}",
         ("total = sum(items)\nreturn total - {k}", "total = len(items)\nreturn total + {k}"),
         lambda items, p: sum(items) + p["k"],
-        lists,
-        numbers(),
+        argument="items",
+        arguments=lists,
     ),
     Family(
         "scale_list",
@@ -299,12 +290,12 @@ FAMILIES = (
             "Scale all numbers of a list by {k}.",
         ),
         ("scale_list", "times_each", "multiply_all"),
-        "items",
         "return [x * {k} for x in items]",
         ("return [x + {k} for x in items]", "return items * {k}"),
         lambda items, p: [x * p["k"] for x in items],
-        lambda r, p: [r.sample(range(3, 10), n) for n in (2, 3, 2)],
-        numbers(3, 12),
+        argument="items",
+        arguments=lambda r, p: [r.sample(range(3, 10), n) for n in (2, 3, 2)],
+        parameters=numbers(3, 12),
     ),
     Family(
         "keep_above",
@@ -314,12 +305,11 @@ FAMILIES = (
             "Filter a list for numbers larger than {k}.",
         ),
         ("keep_above", "filter_larger", "only_above"),
-        "items",
         "return [x for x in items if x > {k}]",
         ("return [x for x in items if x >= {k}]", "return [x for x in items if x < {k}]"),
         lambda items, p: [x for x in items if x > p["k"]],
-        lists_around,
-        numbers(),
+        argument="items",
+        arguments=lists_around,
     ),
     Family(
         "look_up",
@@ -329,12 +319,12 @@ FAMILIES = (
             'Get "{w}" from a dictionary with 0 as the default.',
         ),
         ("look_up", "value_of", "get_entry"),
-        "table",
         'return table.get("{w}", 0)',
         ('return table["{w}"]', 'return table.get(0, "{w}")'),
         lambda table, p: table.get(p["w"], 0),
-        tables,
-        words(),
+        argument="table",
+        arguments=tables,
+        parameters=words(),
     ),
     Family(
         "without",
@@ -344,19 +334,19 @@ FAMILIES = (
             'Return a text up to the letter "{c}".',
         ),
         ("part_before", "cut_at", "until_letter"),
-        "text",
         'parts = text.split("{c}")\nreturn parts[0]',
         (
             'parts = text.split("{c}")\nreturn parts[1]',
             'parts = text.split("{c}")\nreturn parts[-1]',
         ),
         lambda text, p: text.split(p["c"])[0],
-        lambda r, p: [
+        argument="text",
+        arguments=lambda r, p: [
             a + str(p["c"]) + b
             for a, b in zip(
                 *(iter(r.sample([w for w in WORDS if str(p["c"]) not in w], 6)),) * 2, strict=True
             )
         ],
-        letters(),
+        parameters=letters(),
     ),
 )

@@ -85,7 +85,7 @@ def tell(
     reading: Reading,
     *,
     control: bool,
-    failed_layers: Sequence[str] | None,
+    failed_layers: tuple[str, ...] | None,
 ) -> Story:
     """Compare the last evaluations, one of each seed, of each method in `trained`."""
     start = Side(BASELINE, (baseline,)).arm()
@@ -101,8 +101,7 @@ def tell(
         whole = len(times) == len(arm.runs)
         mean_s = sum(times) / len(times) if whole else None
         rows.append(Row(arm.label, _solved(arm), len(arm.task_ids), mean_s, finding))
-    failed = None if failed_layers is None else tuple(failed_layers)
-    return Story(tuple(rows), tuple(between), reading, control, failed)
+    return Story(tuple(rows), tuple(between), reading, control, failed_layers)
 
 
 def _solved(arm: Arm) -> tuple[int, ...]:

@@ -98,7 +98,9 @@ def _make(
     taught = lessons(
         made, problem_set.problems, sandbox, seed=recipe.seed, reprompts=recipe.reprompts
     )
-    tokenizer = make_tokenizer([text for x in taught for text in (_content(x), x.answer)])
+    tokenizer = make_tokenizer(
+        [text for x in taught for text in (x.messages[-1]["content"], x.answer)]
+    )
     torch.manual_seed(recipe.seed)
     model = LlamaForCausalLM(_config(recipe, tokenizer))
     teach(
@@ -140,10 +142,6 @@ def make_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
-
-
-def _content(lesson: Lesson) -> str:
-    return lesson.messages[-1]["content"]
 
 
 def _config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:

@@ -19,16 +19,10 @@ from evaluator.problems.prompt import messages
 from sandbox.client import Sandbox
 from trainer.demo.families import FAMILIES
 from trainer.demo.problems import Combination, DemoProblem, fenced
-from trainer.teacher.prompt import Message, TeacherRules
+from trainer.teacher.prompt import Message
 from trainer.teacher.shown import reprompt
 
-MIXTURES = (
-    (0.50, 0.35),
-    (0.22, 0.60),
-    (0.25, 0.55),
-    (0.55, 0.25),
-    (0.18, 0.62),
-)
+MIXTURES = ((0.50, 0.35), (0.22, 0.60), (0.25, 0.55), (0.55, 0.25), (0.18, 0.62))
 """Shares of right answers and of the family's usual bug, the rest other bugs; cycled over the families."""
 
 CORRECT, WRONG, UNRELATED = 0.40, 0.60, 0.20
@@ -80,7 +74,7 @@ def answer(combination: Combination, random: Random) -> str:
     right, usual = MIXTURES[_place(combination)]
     drawn = random.random()
     if drawn < right:
-        return fenced(combination.function(combination.family.right))
+        return right_answer(combination)
     if drawn < right + usual:
         return fenced(combination.function(combination.family.bugs[0]))
     return fenced(random.choice(other_bugs(combination)))
@@ -110,7 +104,7 @@ def reprompted(
     problem: Problem, *, solution: str | None = None, feedback: str | None = None
 ) -> list[Message]:
     """What the teacher reads when it is shown a peer's solution or feedback, in SDPO's own words."""
-    prompt = reprompt(messages(problem), solution=solution, feedback=feedback, rules=TeacherRules())
+    prompt = reprompt(messages(problem), solution=solution, feedback=feedback)
     if prompt is None:
         raise RuntimeError("a re-prompt must have something to show; give an attempt that has")
     return prompt

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -69,9 +70,8 @@ def combinations(*, held_out: bool, seed: int) -> list[Combination]:
 def make_problems(n: int, *, held_out: bool, seed: int, first_id: int = 1) -> list[DemoProblem]:
     """`n` problems in a shuffled order: each family alike, each combination as often as possible alike."""
     random = Random(f"{seed} {held_out} {first_id}")
-    by_family = [
-        _endless(c, random) for c in _by_family(combinations(held_out=held_out, seed=seed))
-    ]
+    found = groupby(combinations(held_out=held_out, seed=seed), key=lambda c: c.family.key)
+    by_family = [_endless(list(members), random) for _, members in found]
     chosen = [next(by_family[i % len(by_family)]) for i in range(n)]
     random.shuffle(chosen)
     return [_problem(c, random, first_id + i) for i, c in enumerate(chosen)]
@@ -102,11 +102,6 @@ def check_references(problem_set: ProblemSet, sandbox: Sandbox) -> None:
 def fenced(code: str) -> str:
     """Code as the policy is taught to answer."""
     return f"```python\n{code}\n```"
-
-
-def _by_family(found: Sequence[Combination]) -> Iterator[list[Combination]]:
-    for family in FAMILIES:
-        yield [c for c in found if c.family.key == family.key]
 
 
 def _endless(found: list[Combination], random: Random) -> Iterator[Combination]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainerCallback, TrainerState
 
@@ -19,6 +20,7 @@ from evaluator.problems.prompt import MBPP
 from evaluator.results.stored import StoredEval, find_evals
 from evaluator.sampling.model import Decoding, Policy
 from sandbox.client import Sandbox
+from trainer.demo.narration import BASELINE
 from trainer.endings.resume import EXPERIMENT
 from trainer.options.config import Algorithm, ConfigError, Options
 from trainer.step.loss_trainer import BenchTrainer
@@ -38,7 +40,7 @@ class Ledger:
         """
         self._path = path
         self._key = key
-        self._runs: dict[str, dict[str, object]] = {}
+        self._runs: dict[str, dict[str, Any]] = {}
         if not path.is_file():
             return
         try:
@@ -61,30 +63,16 @@ class Ledger:
 
     def seconds(self, part: str) -> float | None:
         """Wall-clock seconds that the finished part took, where it was not interrupted."""
-        seconds = self._runs.get(part, {}).get("seconds")
-        return float(seconds) if isinstance(seconds, int | float) else None
+        seconds: float | None = self._runs.get(part, {}).get("seconds")
+        return seconds
 
     def failed_layers(self, part: str) -> tuple[str, ...]:
         """Names of the audit layers that failed in the finished part."""
-        found = self._runs.get(part, {}).get("failed_layers")
-        return tuple(map(str, found)) if isinstance(found, list) else ()
+        return tuple(self._runs.get(part, {}).get("failed_layers", ()))
 
-    def note(
-        self,
-        part: str,
-        run_id: str,
-        *,
-        finished: bool,
-        seconds: float | None = None,
-        failed_layers: Sequence[str] = (),
-    ) -> None:
-        """Write down how far a part has come, whole or not at all."""
-        self._runs[part] = {
-            "run_id": run_id,
-            "finished": finished,
-            "seconds": seconds,
-            "failed_layers": list(failed_layers),
-        }
+    def note(self, part: str, run_id: str, *, finished: bool, **found: object) -> None:
+        """Write down how far a part has come, and its `seconds` and `failed_layers`; whole or not at all."""
+        self._runs[part] = {"run_id": run_id, "finished": finished, **found}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         content = {"key": self._key, "runs": self._runs}
         write_durably(self._path, json.dumps(content, indent=1).encode())
@@ -109,24 +97,22 @@ class Place:
 def evaluate_start(
     place: Place,
     policy: Policy,
-    folder: Path,
     problem_set: ProblemSet,
     sandbox: Sandbox,
     *,
-    part: str,
     batch_size: int,
     advance: Advance,
 ) -> None:
     """Evaluate the policy that every method starts from, as a run of its own."""
     info = run_info(
         kind="eval",
-        label=part,
+        label=BASELINE,
         config={"batch_size": batch_size},
         dataset=problem_set,
         protocol=MBPP,
         sandbox=sandbox.name,
         seed=place.decoding.seed,
-        weights=weights_of(str(folder)),
+        weights=weights_of(policy.name),
         device=policy.placement,
     )
     with Journal.create(place.runs_dir, info) as journal:
@@ -136,12 +122,12 @@ def evaluate_start(
             sandbox,
             journal=journal,
             eval_id="final",
-            label=part,
+            label=BASELINE,
             decoding=place.decoding,
             batch_size=batch_size,
             progress=advance,
         )
-    place.ledger.note(part, info.run_id, finished=True)
+    place.ledger.note(BASELINE, info.run_id, finished=True)
 
 
 def train_part(
@@ -187,9 +173,7 @@ class _Steps(TrainerCallback):
         self._advance = advance
 
     def on_train_begin(self, args: object, state: TrainerState, *_: object, **__: object) -> None:
-        """Steps that were made before an interruption."""
         self._advance(int(state.global_step))
 
     def on_step_end(self, *_: object, **__: object) -> None:
-        """One step more."""
         self._advance(1)

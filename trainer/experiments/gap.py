@@ -30,16 +30,16 @@ from analysis.statistics.intervals import Interval, mean_interval
 from analysis.statistics.paired import paired_difference
 from analysis.task_ids import TaskId, task_order
 from evaluator.grading.feedback import control_tokens, feedback
+from evaluator.models.context_length import context_length
 from evaluator.problems.mbpp import Problem
 from evaluator.problems.prompt import MBPP
 from evaluator.problems.user_code import UserFunction
-from evaluator.sampling.completions import gold_answers
 from evaluator.sampling.model import Policy
 from sandbox.client import Sandbox
 from trainer.experiments.reading import answer_logprobs, prompt_ids
 from trainer.options.prompting import Asking
-from trainer.teacher.prompt import Message, TeacherRules, demonstration
-from trainer.teacher.shown import Asked, GradedSample, ask, reprompt
+from trainer.teacher.prompt import Message, demonstration
+from trainer.teacher.shown import Asked, GradedSample, ask, reference_answer, reprompt
 
 Kind = Literal["nothing", "peer", "reference", "feedback", "wrong", "other"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -191,25 +191,19 @@ def _read_again(
         )
 
 
+@dataclass
 class _Group:
     """A policy's own answers to one problem, and what can be shown beside it."""
 
-    def __init__(
-        self,
-        policy: Policy,
-        problem: Problem,
-        plain: Sequence[Message],
-        other: Problem,
-        own: Sequence[GradedSample],
-        options: GapOptions,
-    ) -> None:
-        self._policy, self.problem, self._plain, self.own = policy, problem, plain, own
-        self._room, self._said = options.max_new_tokens, options.said
-        self._special = control_tokens(policy.tokenizer)
-        self._reference, self._other = (
-            next((answer.completion for answer in gold_answers([one])), None)
-            for one in (problem, other)
-        )
+    policy: Policy
+    problem: Problem
+    plain: Sequence[Message]
+    other: Problem
+    own: Sequence[GradedSample]
+    options: GapOptions
+
+    def __post_init__(self) -> None:
+        self._special = control_tokens(self.policy.tokenizer)
 
     @property
     def read(self) -> list[int]:
@@ -228,15 +222,17 @@ class _Group:
         said = (
             None
             if failed is None
-            else feedback(self.own[failed].grade, special_tokens=self._special, function=self._said)
+            else feedback(
+                self.own[failed].grade, special_tokens=self._special, function=self.options.said
+            )
         )
         prompts: dict[Kind, Sequence[Message] | None] = {
-            "nothing": self._plain,
+            "nothing": self.plain,
             "peer": self._reprompt(solution=self._text(peer)),
-            "reference": self._reprompt(solution=self._reference),
+            "reference": self._reprompt(solution=reference_answer(self.problem)),
             "feedback": self._reprompt(feedback=said),
             "wrong": self._reprompt(solution=self._text(wrong)),
-            "other": self._reprompt(solution=self._other),
+            "other": self._reprompt(solution=reference_answer(self.other)),
         }
         return {kind: prompt for kind, prompt in prompts.items() if prompt is not None}
 
@@ -258,14 +254,13 @@ class _Group:
     ) -> list[Message] | None:
         if solution is None and feedback is None:
             return None
-        context = getattr(self._policy.model.config, "max_position_embeddings", None)
+        context = context_length(self.policy.model)
         return reprompt(
-            self._plain,
+            self.plain,
             solution=solution,
             feedback=feedback,
-            rules=TeacherRules(),
-            n_tokens=lambda talk: len(prompt_ids(self._policy, talk)),
-            max_tokens=10_240 if context is None else context - self._room,
+            n_tokens=lambda talk: len(prompt_ids(self.policy, talk)),
+            max_tokens=10_240 if context is None else context - self.options.max_new_tokens,
         )
 
 

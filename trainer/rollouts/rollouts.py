@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 from analysis.records import Record, Rollout
 from analysis.reward_hacking.suspects import JudgedAssert, suspicion
@@ -15,11 +15,11 @@ from evaluator.grading.reward import Reward, RewardFunction, reward
 from evaluator.problems.mbpp import Problem
 from evaluator.problems.user_code import UserFunction
 from evaluator.results.rows import execution_rows
-from evaluator.sampling.completions import gold_answers
 from sandbox.client import Sandbox
 from sandbox.program import Verdict
 from trainer.endings.faults import Patience
 from trainer.teacher.prompt import Attempt, Message, TeacherPrompt, demonstration
+from trainer.teacher.shown import reference_answer
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,8 @@ class GradedRollout:
 
     @property
     def reference(self) -> str | None:
-        """The problem's reference solution as an answer; None where it has none."""
-        return (
-            gold_answers([self.grade.problem])[0].completion
-            if self.grade.problem.reference
-            else None
-        )
+        """The problem's reference solution, see `reference_answer`."""
+        return reference_answer(self.grade.problem)
 
     def attempt(self, *, success_threshold: float) -> Attempt:
         """What the teacher's prompt depends on; success reads the correctness alone."""
@@ -51,51 +47,43 @@ class GradedRollout:
         )
 
 
+@dataclass(eq=False)
 class RolloutGrader:
     """TRL's two reward functions over one sandbox batch.
 
     TRL calls reward functions one after the other with the same completions; `correctness` grades them,
-    `format_score` reads what it found. `graded` holds the last batch in the order of its completions.
+    `format_score` reads what it found.
     """
 
-    def __init__(
-        self,
-        problems: Mapping[TaskId, Problem],
-        sandbox: Sandbox,
-        *,
-        timeout_s: float,
-        format_weight: float,
-        patience: Patience,
-        special_tokens: Sequence[str] = (),
-        strip_thinking: bool = True,
-        opening: str = "",
-        reward_function: RewardFunction | None = None,
-        feedback_function: UserFunction | None = None,
-    ) -> None:
-        """Grade for `problems`, by task id, in `sandbox`, for prompts of a tokenizer with these tokens.
-
-        `opening` is the tag with which every prompt ends where the chat template opens the thinking. The
-        functions are a person's own, in the place of ours.
-        """
-        self._reward, self._feedback = reward_function, feedback_function
-        self._patience = patience
-        self.graded: list[GradedRollout] = []
-        self._problems = problems
-        self._sandbox = sandbox
-        self._timeout_s = timeout_s
-        self._format_weight = format_weight
-        self._special_tokens, self._strip_thinking = tuple(special_tokens), strip_thinking
-        self._opening = opening
+    problems: Mapping[TaskId, Problem]
+    """By task id."""
+    sandbox: Sandbox
+    _: KW_ONLY
+    timeout_s: float
+    format_weight: float
+    patience: Patience
+    special_tokens: Sequence[str] = ()
+    """Of the tokenizer whose prompts are answered."""
+    strip_thinking: bool = True
+    opening: str = ""
+    """The tag with which every prompt ends where the chat template opens the thinking."""
+    reward_function: RewardFunction | None = None
+    """A person's own, in the place of ours; so is the next one."""
+    feedback_function: UserFunction | None = None
+    graded: list[GradedRollout] = field(default_factory=list, init=False)
+    """The last batch, in the order of its completions."""
 
     @property
     def reward_functions(self) -> list[Callable[..., list[float]]]:
         """What TRL calls, in this order; `weights` go with it."""
-        return [self.correctness, self.format_score] if self._reward is None else [self.total]
+        return (
+            [self.correctness, self.format_score] if self.reward_function is None else [self.total]
+        )
 
     @property
     def weights(self) -> list[float]:
         """Weight of each function."""
-        return [1.0, self._format_weight] if self._reward is None else [1.0]
+        return [1.0, self.format_weight] if self.reward_function is None else [1.0]
 
     def total(
         self, completions: Sequence[Sequence[Message]], task_id: Sequence[TaskId], **_: object
@@ -119,11 +107,11 @@ class RolloutGrader:
                 reward for that.
         """
         pairs = [
-            (self._problems[canonical(task)], self._opening + completion[0]["content"])
+            (self.problems[canonical(task)], self.opening + completion[0]["content"])
             for task, completion in zip(task_id, completions, strict=True)
         ]
-        grades = self._patience(
-            lambda: grade(pairs, self._sandbox, timeout_s=self._timeout_s), "grading"
+        grades = self.patience(
+            lambda: grade(pairs, self.sandbox, timeout_s=self.timeout_s), "grading"
         )
         grades = [
             replace(g, completion=completion[0]["content"])
@@ -132,12 +120,14 @@ class RolloutGrader:
         self.graded = [
             GradedRollout(
                 grade=g,
-                reward=reward(g, format_weight=self._format_weight, function=self._reward),
-                feedback=feedback(g, special_tokens=self._special_tokens, function=self._feedback),
+                reward=reward(g, format_weight=self.format_weight, function=self.reward_function),
+                feedback=feedback(
+                    g, special_tokens=self.special_tokens, function=self.feedback_function
+                ),
                 demonstration=demonstration(
                     g.completion,
-                    special_tokens=self._special_tokens,
-                    strip_thinking=self._strip_thinking,
+                    special_tokens=self.special_tokens,
+                    strip_thinking=self.strip_thinking,
                 ),
             )
             for g in grades
@@ -186,9 +176,8 @@ def rollout_records(
     for position, rollout in enumerate(rollouts, start=first_group * group_size):
         group_index, member_index = divmod(position, group_size)
         execution_id = f"r{step}.{group_index}.{member_index}"
-        row = _rollout(rollout, step, group_index, member_index, execution_id)
         why = _suspicion(rollout.graded.grade, visible_tests)
-        records.append(row.model_copy(update={"suspicion": why}))
+        records.append(_rollout(rollout, step, group_index, member_index, execution_id, why))
         records += execution_rows(rollout.graded.grade, execution_id=execution_id)
     return records
 
@@ -213,13 +202,13 @@ def _suspicion(grade: Grade, visible_tests: str) -> str:
 
 
 def _rollout(
-    rollout: SampledRollout, step: int, group_index: int, member_index: int, execution_id: str
+    rollout: SampledRollout, step: int, group: int, member: int, execution_id: str, why: str
 ) -> Rollout:
     graded, teacher = rollout.graded, rollout.teacher
     return Rollout(
         step=step,
-        group_index=group_index,
-        member_index=member_index,
+        group_index=group,
+        member_index=member,
         execution_id=execution_id,
         task_id=graded.grade.problem.task_id,
         prompt=rollout.prompt,
@@ -244,4 +233,5 @@ def _rollout(
         feedback_used=teacher is not None and teacher.feedback_used,
         teacher_prompt=rollout.teacher_prompt,
         teacher_context=None if teacher is None else teacher.context,
+        suspicion=why,
     )

@@ -45,15 +45,8 @@ def token_records(
 ) -> Iterator[TokenStat]:
     """Yield the rows of the chosen completions of a micro-batch.
 
-    Args:
-        places: (row), from `chosen_rows`.
-        mask: (row, token), which tokens belong to the completion.
-        tokens: text of every token of every row.
-        student_logprobs: (row, token), of the sampled token, nats.
-        teacher_logprobs: (row, token), of the sampled token, nats.
-        divergence: (row, token), the token's distillation loss, nats.
-        step: the optimizer step that sampled them, from 1.
-        group_size: completions of one problem.
+    `places`, (row), are from `chosen_rows`. `mask`, the sampled tokens' log-probabilities and their distillation loss
+    `divergence`, in nats, are (row, token). `step` is the optimizer step that sampled them, from 1.
     """
     values = torch.stack((student_logprobs, teacher_logprobs, divergence)).detach().float().cpu()
     for row, place in enumerate(places.tolist()):

@@ -141,11 +141,9 @@ def demonstration(text: str, *, special_tokens: Sequence[str], strip_thinking: b
     first: its tags may be special tokens, and without it two halves of one may come together.
     """
     shown = _broken_up(without_thinking(text) if strip_thinking else text, special_tokens)
-    return (
-        shown
-        if shown == text
-        else demonstration(shown, special_tokens=special_tokens, strip_thinking=strip_thinking)
-    )
+    if shown == text:
+        return shown
+    return demonstration(shown, special_tokens=special_tokens, strip_thinking=strip_thinking)
 
 
 def _broken_up(text: str, special_tokens: Sequence[str]) -> str:

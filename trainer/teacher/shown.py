@@ -10,6 +10,7 @@ from evaluator.grading.grade import Grade, grade
 from evaluator.problems.mbpp import Problem
 from evaluator.problems.prompt import MBPP, Protocol
 from evaluator.sampling.answer_end import before_stop, stop_rule
+from evaluator.sampling.completions import gold_answers
 from evaluator.sampling.model import Policy, Sample, generate
 from sandbox.client import Sandbox
 from trainer.teacher.prompt import Attempt, Message, TeacherRules, teacher_prompts
@@ -34,22 +35,28 @@ class GradedSample:
     grade: Grade
 
 
+def reference_answer(problem: Problem) -> str | None:
+    """The problem's reference solution as an answer; None where it has none."""
+    return next((answer.completion for answer in gold_answers([problem])), None)
+
+
 def reprompt(
     asked: Sequence[Message],
     *,
     solution: str | None = None,
     feedback: str | None = None,
-    rules: TeacherRules,
     n_tokens: Callable[[Sequence[Message]], int] = lambda _: 0,
     max_tokens: int = 10_240,
 ) -> list[Message] | None:
-    """What the teacher reads when a peer's solution, or feedback on its own attempt, is shown.
+    """What the teacher reads by the usual rules when a peer's solution, or feedback on its own attempt, is shown.
 
     None where even a fragment would make the prompt longer than `max_tokens`.
     """
     peer = SILENT if solution is None else Attempt(solution, success=True, feedback=None)
     own = Attempt("", success=False, feedback=feedback)
-    prompt = teacher_prompts(asked, [own, peer], rules, n_tokens=n_tokens, max_tokens=max_tokens)[0]
+    prompt, _ = teacher_prompts(
+        asked, [own, peer], TeacherRules(), n_tokens=n_tokens, max_tokens=max_tokens
+    )
     return None if prompt is None else list(prompt.messages)
 
 
