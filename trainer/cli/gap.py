@@ -12,6 +12,7 @@ import click
 
 from analysis.words import percent
 from evaluator.cli import command_options
+from trainer.cli.one_line import one_line_errors
 
 if TYPE_CHECKING:
     from analysis.journal.journal import Journal
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from evaluator.sampling.model import Policy
     from trainer.experiments.gap import GapRow
     from trainer.options.own import Own
-    from trainer.options.prompting import Asking
 
 WORDS = {
     "nothing": "nothing",
@@ -87,12 +87,13 @@ def gap(
       sdpo-bench gap --resume RUN
     """
     from analysis.provenance import check_label
+    from evaluator.cli import terminal
     from evaluator.cli.options import refuse_options_beside_resume
-    from evaluator.cli.terminal import check_json_path, one_line_errors, print_line, write_json
+    from evaluator.cli.terminal import check_json_path, print_line, write_json
     from evaluator.models.named import check_adapter_folder, check_model_name
     from evaluator.problems.user_code import load_function
 
-    with one_line_errors():
+    with terminal.one_line_errors():
         check_json_path(json_path)
         if resume is not None:
             of_the_place = refuse_options_beside_resume(_OF_THE_PLACE)
@@ -108,9 +109,8 @@ def gap(
             check_model_name(chosen["model"])
         if chosen["adapter"] is not None:
             check_adapter_folder(chosen["adapter"])
-        from trainer.experiments.gap import (
-            gap_rows,  # imports torch: after all that can be refused without
-        )
+    with one_line_errors():  # imports torch: after all that can be refused without
+        from trainer.experiments.gap import gap_rows
 
         run_dir = _measure(chosen, resume, runs_dir)
         rows = gap_rows(run_dir)
@@ -128,33 +128,36 @@ def _measure(chosen: dict[str, Any], resume: str | None, runs_dir: Path) -> Path
     from evaluator.sampling.model import load_policy
     from sandbox.client import open_sandbox
     from trainer.experiments.gap import GapOptions, measure_gap
+    from trainer.options.own import check_unchanged, load_parts
+    from trainer.options.prompting import ask_plainly, form_of
 
     problems = load_problems(
-        chosen["dataset"],
-        mbpp_dir=chosen["mbpp_dir"],
-        limit=chosen["limit"],
-        sandbox=chosen["backend"],
+        chosen["dataset"], sandbox=chosen["backend"], **_of(chosen, "mbpp_dir", "limit")
     )
-    own = _own(chosen, problems, None if resume is None else runs_dir / resume)
+    own = load_parts(
+        problems.problems[0], feedback_name=chosen["feedback"], **_of(chosen, "chat_template")
+    )
+    if resume is not None:
+        check_unchanged(runs_dir / resume, own)
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(open_sandbox(chosen["backend"]))
         check_harness(problems, sandbox, timeout_s=chosen["timeout_s"])
-        policy = load_policy(
-            chosen["model"],
-            adapter=chosen["adapter"],
-            device=chosen["device"],
-            dtype=chosen["dtype"],
-            load_in_4bit=chosen["load_in_4bit"],
-            chat_template_kwargs=chosen["chat_template_kwargs"],
-            chat_template=chosen["chat_template"],
+        loading = (
+            "adapter",
+            "device",
+            "dtype",
+            "load_in_4bit",
+            "chat_template_kwargs",
+            "chat_template",
         )
-        form = _form(chosen, problems, policy)
-        names = {field.name for field in fields(GapOptions)}
-        options = GapOptions(
-            **{name: value for name, value in chosen.items() if name in names},
-            form=form,
-            said=own.feedback,
-        )
+        policy = load_policy(chosen["model"], **_of(chosen, *loading))
+        # a policy without a chat template in the few-shot form, as `eval` and `train` do
+        plain = not policy.tokenizer.chat_template
+        asked = _of(chosen, "visible_tests", "prompt_template", "mbpp_dir")
+        form = form_of(problems, plain=plain, **asked)
+        ask_plainly(policy.tokenizer, form)
+        names = {field.name for field in fields(GapOptions)} & set(chosen)
+        options = GapOptions(**_of(chosen, *names), form=form, said=own.feedback)
         journal = stack.enter_context(
             _journal(chosen, form.protocol, problems, policy, sandbox.name, own, resume, runs_dir)
         )
@@ -171,37 +174,8 @@ def _measure(chosen: dict[str, Any], resume: str | None, runs_dir: Path) -> Path
         return journal.run_dir
 
 
-def _own(chosen: dict[str, Any], problems: ProblemSet, resumed: Path | None) -> Own:
-    """The person's own feedback and chat template; those that a resumed run began with."""
-    from trainer.options.config import ConfigError
-    from trainer.options.own import check_unchanged, load_parts
-
-    own = load_parts(
-        problems.problems[0],
-        feedback_name=chosen["feedback"],
-        chat_template=chosen["chat_template"],
-    )
-    if resumed is not None:
-        try:
-            check_unchanged(resumed, own)
-        except ConfigError as error:
-            raise click.ClickException(str(error)) from error
-    return own
-
-
-def _form(chosen: dict[str, Any], problems: ProblemSet, policy: Policy) -> Asking:
-    """How the problems are asked: a policy without a chat template in the few-shot form, as `eval` and `train` do."""
-    from trainer.options.prompting import ask_plainly, form_of
-
-    form = form_of(
-        problems,
-        plain=not policy.tokenizer.chat_template,
-        visible_tests=chosen["visible_tests"],
-        prompt_template=chosen["prompt_template"],
-        mbpp_dir=chosen["mbpp_dir"],
-    )
-    ask_plainly(policy.tokenizer, form)
-    return form
+def _of(chosen: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: chosen[name] for name in names}
 
 
 def _journal(
@@ -215,21 +189,14 @@ def _journal(
     runs_dir: Path,
 ) -> Journal:
     """A journal of a run of its own, or of the one that goes on."""
-    from analysis.journal.journal import Journal, StoreError, read_run_info
+    from analysis.journal.journal import Journal, read_run_info
     from analysis.provenance import run_info, weights_of
+    from trainer.options.own import check_same_problems, check_same_words
 
     if resume is not None:
         info = read_run_info(runs_dir / resume)
-        if info.dataset_sha256 != problems.sha256:
-            raise StoreError(
-                f"a resumed run must ask the problems it began with, got others in {problems.name}; "
-                "restore them"
-            )
-        if info.protocol_sha256 != protocol.sha256:
-            raise StoreError(
-                f"a resumed run must ask in the words it began with, got others in {protocol.name}; "
-                "restore the prompt template"
-            )
+        check_same_problems(info, problems)
+        check_same_words(info, protocol)
         return Journal.resume(runs_dir / resume)
     info = run_info(
         kind="eval",
@@ -280,7 +247,6 @@ def _print(rows: list[GapRow]) -> None:
 
 
 def _cells(row: GapRow) -> tuple[str, ...]:
-    """One row's cells."""
     form = percent if row.measure == "pass_rate" else "{:.3f}".format
     signed = "{:+.1%}" if row.measure == "pass_rate" else "{:+.3f}"
     shown = row.shown != "nothing"
@@ -295,6 +261,5 @@ def _cells(row: GapRow) -> tuple[str, ...]:
 
 
 def _plain(row: GapRow) -> dict[str, Any]:
-    """One row as JSON."""
     interval = None if row.interval is None else list(row.interval)
     return {**vars(row), "difference": row.difference, "interval": interval}

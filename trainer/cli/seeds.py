@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 
@@ -21,3 +23,6 @@ class Seeds(click.ParamType[tuple[int, ...]]):
         if not known or len({int(word) for word in words}) < len(words):
             self.fail(f"must be different whole numbers apart by commas, got {value!r}", param, ctx)
         return tuple(map(int, words))
+
+
+seeds_option = partial(click.option, "--seeds", type=Seeds(), show_default=True)

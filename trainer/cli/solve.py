@@ -11,7 +11,7 @@ from analysis.shell_completion import run_names
 from analysis.words import percent
 from evaluator.cli import command_options
 from trainer.cli.one_line import one_line_errors
-from trainer.cli.seeds import Seeds
+from trainer.cli.seeds import seeds_option
 from trainer.options.shipped import config_names
 
 if TYPE_CHECKING:
@@ -64,13 +64,7 @@ _SET_HERE = {
     show_default=True,
     help="Answers in one conversation of the multi-turn method.",
 )
-@click.option(
-    "--seeds",
-    type=Seeds(),
-    default="42",
-    show_default=True,
-    help="Each method is run once with each seed.",
-)
+@seeds_option(default="42", help="Each method is run once with each seed.")
 @click.option(
     "--methods",
     default="best-of-n,multi-turn,sdpo",
@@ -83,17 +77,15 @@ _SET_HERE = {
 @click.pass_context
 def solve(
     ctx: click.Context,
+    /,
+    *,
     config: Path,
     tasks: str | None,
     unsolved_by: str | None,
     limit: int | None,
-    dataset: str,
-    budget: int,
-    turns: int,
-    seeds: tuple[int, ...],
     methods: str,
-    runs_dir: Path,
     json_path: Path | None,
+    **chosen: Any,
 ) -> None:
     """Try to solve hard problems: SDPO on each problem alone, against best-of-n and multi-turn feedback.
 
@@ -117,17 +109,16 @@ def solve(
     config = check_experiment(config, ctx.args, set_otherwise=_SET_HERE)
     with one_line_errors():
         check_json_path(json_path)
-        task_ids = _task_ids(tasks) if tasks else _unsolved(runs_dir, str(unsolved_by), dataset)
+        if tasks:
+            task_ids = _task_ids(tasks)
+        else:
+            task_ids = _unsolved(chosen["runs_dir"], str(unsolved_by), chosen["dataset"])
     result = _solve(
         config=config,
-        dataset=dataset,
         task_ids=task_ids[:limit],
-        budget=budget,
         overrides=tuple(ctx.args),
-        turns=turns,
-        seeds=seeds,
         methods=tuple(name.strip() for name in methods.split(",")),
-        runs_dir=runs_dir,
+        **chosen,
     )
     _print(result)
     if json_path is not None:
@@ -136,8 +127,8 @@ def solve(
 
 def _solve(**options: Any) -> SolveResult:
     """Import torch, after all that can be refused without, and run the methods."""
-    from trainer.experiments.solve import METHODS, SolveOptions
     from trainer.experiments.solve import solve as run
+    from trainer.experiments.solve_options import METHODS, SolveOptions
 
     chosen = SolveOptions(**options)
     unknown = set(chosen.methods) - set(METHODS)
@@ -150,7 +141,6 @@ def _solve(**options: Any) -> SolveResult:
 
 
 def _task_ids(text: str) -> tuple[TaskId, ...]:
-    """Task ids joined by commas, each once."""
     from analysis.task_ids import checked_task_id
 
     try:
@@ -185,16 +175,14 @@ def _unsolved(runs_dir: Path, name: str, dataset: str) -> tuple[TaskId, ...]:
 
 
 def _figures(result: SolveResult) -> dict[str, Any]:
-    """What the `--json` option writes."""
     from trainer.experiments.discovery import compare_trials, useful_k
 
     methods = {}
     for trials in result.trials:
-        at = {}
-        for k in useful_k(trials.budget):
-            mean, interval = trials.discovery(k)
-            at[str(k)] = {"mean": mean, "interval": list(interval)}
+        found = {k: trials.discovery(k) for k in useful_k(trials.budget)}
+        at = {str(k): {"mean": mean, "interval": list(ends)} for k, (mean, ends) in found.items()}
         methods[trials.method] = {"n_found": trials.n_found, "discovery_at_k": at}
+    same_name = ("first", "second", "gained", "lost", "p", "difference", "winner", "sentence")
     last = result.trials[-1]
     return {
         "n": len(last.task_ids),
@@ -203,18 +191,11 @@ def _figures(result: SolveResult) -> dict[str, Any]:
         "methods": methods,
         "comparisons": [
             {
-                "first": found.first,
-                "second": found.second,
-                "gained": found.gained,
-                "lost": found.lost,
-                "p": found.p,
-                "p_holm": found.p_adjusted,
-                "difference": found.difference,
-                "interval": list(found.interval),
-                "winner": found.winner,
-                "sentence": found.sentence,
+                **{name: getattr(finding, name) for name in same_name},
+                "p_holm": finding.p_adjusted,
+                "interval": list(finding.interval),
             }
-            for found in compare_trials([(other, last) for other in result.trials[:-1]])
+            for finding in compare_trials([(other, last) for other in result.trials[:-1]])
         ],
         "run": str(result.run_dir),
     }
@@ -237,11 +218,9 @@ def _print(result: SolveResult) -> None:
 
 
 def _row(trials: Trials, ks: list[int]) -> tuple[str, ...]:
-    """One method's cells."""
     cells = []
     for k in ks:
-        mean, (low, high) = trials.discovery(k)
-        cells.append(
-            "{} ({}-{})".format(*(percent(each, decimals=0) for each in (mean, low, high)))
-        )
+        mean, ends = trials.discovery(k)
+        figures = (percent(each, decimals=0) for each in (mean, *ends))
+        cells.append("{} ({}-{})".format(*figures))
     return (trials.method, f"{trials.n_found}/{len(trials.task_ids)}", *cells)

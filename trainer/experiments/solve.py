@@ -30,7 +30,7 @@ from evaluator.evaluation.self_check import check_harness
 from evaluator.grading.feedback import control_tokens, feedback
 from evaluator.grading.grade import Grade
 from evaluator.models.context_length import context_length
-from evaluator.problems.mbpp import Problem, ProblemSet, load_problems
+from evaluator.problems.mbpp import Problem, ProblemSet
 from evaluator.problems.prompt import Conversation, Protocol, fill
 from evaluator.sampling.answer_end import before_stop, stop_rule
 from evaluator.sampling.completions import Answer
@@ -38,16 +38,15 @@ from evaluator.sampling.model import Policy, load_policy
 from evaluator.sampling.policy import generate, prompt_text
 from sandbox.client import Sandbox, open_sandbox
 from trainer.experiments.discovery import Trials
-from trainer.experiments.solve_options import METHODS, SolveOptions, training_options
+from trainer.experiments.solve_options import SolveOptions, training_options
 from trainer.options.config import Options
 from trainer.options.own import Own, load_own
 from trainer.options.prompting import Asking, ask_plainly, asking
 from trainer.rollouts.settings import filters_of
 from trainer.step.loss_trainer import BenchTrainer
 from trainer.teacher.prompt import demonstration
+from trainer.training.plan import problems_of
 from trainer.training.train import Say, train
-
-__all__ = ["METHODS", "SolveOptions", "SolveResult", "solve"]
 
 FEEDBACK_TURN = "That answer failed:\n\n{feedback}\n\nAnswer again, with one Python code block and nothing else."
 """What the user says to a failed answer."""
@@ -73,9 +72,8 @@ def solve(options: SolveOptions, *, say: Say) -> SolveResult:
     """
     first = training_options(options, options.task_ids[0], options.seeds[0])
     bench = first.bench
-    mbpp_dir = None if bench.mbpp_dir is None else Path(bench.mbpp_dir)
     name = f"{options.dataset}[{','.join(map(str, options.task_ids))}]"
-    problems = load_problems(name, mbpp_dir=mbpp_dir, sandbox=bench.sandbox)
+    problems = problems_of(bench, name)
     own = load_own(bench, problems.problems[0])
     policy = _load(first)
     form = asking(bench, problems, plain=not policy.tokenizer.chat_template)
@@ -137,11 +135,9 @@ class _Solver:
         return Trials(method, self.options.budget, tuple(passed), independent=method == "best-of-n")
 
     def _best_of_n(self, seed: int) -> Iterator[list[GradedAnswer]]:
-        """Independent completions, a problem at a time."""
         for problem in self.problems.problems:
-            asked = self._asked(problem)
             yield self._graded(
-                [(problem, asked)] * self.options.budget,
+                [(problem, self.form.messages(problem))] * self.options.budget,
                 range(self.options.budget),
                 seed=seed + 1000 * task_number(problem.task_id),
             )
@@ -160,7 +156,7 @@ class _Solver:
         """The conversations about one problem, each up to its first pass."""
         budget, turns = self.options.budget, self.options.turns
         starts = range(0, budget, turns)
-        talks = [list(self._asked(problem)) for _ in starts]
+        talks = [list(self.form.messages(problem)) for _ in starts]
         chains: list[list[GradedAnswer]] = [[] for _ in starts]
         for turn in range(turns):
             going = [
@@ -198,10 +194,9 @@ class _Solver:
         context = context_length(policy.model)
         limit = self.first.bench.max_teacher_prompt_tokens
         room = limit if context is None else min(limit, context - self._max_new_tokens)
-        return longer if n_tokens <= room else list(self._asked(item.answer.problem))
+        return longer if n_tokens <= room else list(self.form.messages(item.answer.problem))
 
     def _sdpo(self, seed: int) -> Iterator[list[GradedAnswer]]:
-        """One training run a problem."""
         for problem in self.problems.problems:
             options = training_options(self.options, problem.task_id, seed)
             watch = _Watch()
@@ -218,13 +213,8 @@ class _Solver:
             )
 
     def _graded(
-        self,
-        asked: Sequence[tuple[Problem, Conversation]],
-        indices: Sequence[int],
-        *,
-        seed: int,
+        self, asked: Sequence[tuple[Problem, Conversation]], indices: Sequence[int], *, seed: int
     ) -> list[GradedAnswer]:
-        """Sample and grade some conversations."""
         training = self.first.training
         samples = generate(
             self._loaded(),
@@ -237,23 +227,13 @@ class _Solver:
             seed=seed,
             stop=[stop_rule(problem, self.form.protocol) for problem, _ in asked],
         )
+        marks = self.form.protocol.stop
         answers = [
-            Answer(
-                problem,
-                before_stop(s.text, self.form.protocol.stop),
-                index,
-                s.prompt,
-                s.n_tokens,
-                s.truncated,
-            )
+            Answer(problem, before_stop(s.text, marks), index, s.prompt, s.n_tokens, s.truncated)
             for (problem, _), index, s in zip(asked, indices, samples, strict=True)
         ]
         (batch,) = graded_batches([answers], self.sandbox, timeout_s=self.first.bench.timeout_s)
         return batch
-
-    def _asked(self, problem: Problem) -> Conversation:
-        """The conversation that every method begins with."""
-        return self.form.messages(problem)
 
     def _loaded(self) -> Policy:
         """The policy as it is, loaded when it is first needed."""
@@ -267,7 +247,6 @@ class _Solver:
         return int(self.first.training.max_completion_length)
 
     def _decoding(self, method: str) -> str:
-        """The decoding in words, as stored."""
         training = self.first.training
         text = (
             f"{method}, budget {self.options.budget}, temperature {training.temperature:g}, "
@@ -298,11 +277,9 @@ class _Watch(TrainerCallback):
 
     @property
     def solved(self) -> bool:
-        """Whether a completion has passed."""
         return any(grade.passed for grade in self.grades)
 
     def prepare(self, trainer: BenchTrainer) -> None:
-        """Take part in a trainer's steps."""
         self._grader = trainer.grader
         trainer.add_callback(self)
 
@@ -325,6 +302,9 @@ def _until_solved(rows: Sequence[GradedAnswer]) -> list[GradedAnswer]:
     return list(rows[: first + 1])
 
 
+_DESCRIBED = ("task_ids", "budget", "turns", "seeds", "methods")
+
+
 def _describe(
     options: SolveOptions,
     first: Options,
@@ -333,14 +313,9 @@ def _describe(
     sandbox: Sandbox,
     own: Own,
 ) -> RunInfo:
-    """The run as its run.json holds it."""
     config = {
         "solve": {
-            "task_ids": list(options.task_ids),
-            "budget": options.budget,
-            "turns": options.turns,
-            "seeds": list(options.seeds),
-            "methods": list(options.methods),
+            **{name: getattr(options, name) for name in _DESCRIBED},
             "feedback_turn": _turn(protocol),
         },
         **first.resolved(),

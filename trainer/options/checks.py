@@ -208,16 +208,13 @@ def check_trackers(options: Options) -> None:
         module = {"azure_ml": "azureml", "dvclive": "dvclive", "flyte": "flytekitplugins"}.get(
             tracker, tracker
         )
-        if tracker not in ("none", "all") and not _is_there(module):
+        # of a dotted name the package alone: to look for more imports it
+        is_there = importlib.util.find_spec(module.partition(".")[0]) is not None
+        if tracker not in ("none", "all") and not is_there:
             raise ConfigError(
                 f"report_to must name trackers that are installed, got {tracker!r}; install it, or set report_to "
                 "to none"
             )
-
-
-def _is_there(module: str) -> bool:
-    """Whether a package can be imported; of a dotted name the package alone, since to look for more imports it."""
-    return importlib.util.find_spec(module.partition(".")[0]) is not None
 
 
 def adapter_config(model: ModelConfig) -> PeftConfig | None:

@@ -157,11 +157,7 @@ class BenchConfig:
     use_unsloth: bool = _option(False, "load and train through Unsloth (GPU only)")
 
     def __post_init__(self) -> None:
-        """Check what can be checked without a model.
-
-        Raises:
-            ConfigError: a value is out of range.
-        """
+        """Check what can be checked without a model."""
         if problem := wrong_type(self):
             raise ConfigError(problem)
         for name, choices in _CHOICES.items():
@@ -235,7 +231,11 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
     Raises:
         ConfigError: the file is missing or no mapping, a key is unknown, or a value is out of range.
     """
-    content = _read(config)
+    try:
+        content = read_mapping(config, config)
+    except click.ClickException as error:
+        raise ConfigError(error.message) from error
+    content.pop("env", None)
     parser = _Parser((BenchConfig, GRPOConfig, ModelConfig), allow_abbrev=False)
     known = {action.dest for action in parser._actions}
     for key in content:
@@ -305,14 +305,6 @@ class _Parser(TrlParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see `sdpo-bench train --options`")
-
-
-def _read(config: Path) -> dict[str, Any]:
-    try:
-        content = read_mapping(config, config)
-    except click.ClickException as error:
-        raise ConfigError(error.message) from error
-    return {key: value for key, value in content.items() if key != "env"}
 
 
 def _require(holds: bool, name: str, config: BenchConfig) -> None:

@@ -14,9 +14,6 @@ from trl import GRPOConfig, ModelConfig
 
 from trainer.options.config import BenchConfig
 
-Row = tuple[str, str]
-"""An option, and what it is with its default."""
-
 
 def option_list(width: int) -> str:
     """Return every option of a configuration file and the command line, no line longer than `width`."""
@@ -27,7 +24,7 @@ def option_list(width: int) -> str:
     return formatter.getvalue().lstrip("\n")
 
 
-def _groups() -> Iterator[tuple[str, list[Row]]]:
+def _groups() -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Each option once; one that a class takes over from another is in the first group that has it."""
     ours = {f.name: f for f in dataclasses.fields(BenchConfig)}
     for subject, names in subjects().items():
@@ -35,7 +32,11 @@ def _groups() -> Iterator[tuple[str, list[Row]]]:
     shown = set(ours)
     for title, cls, of_base in (
         ("the model and its adapter (trl.ModelConfig)", ModelConfig, set()),
-        ("GRPO (trl.GRPOConfig)", GRPOConfig, _names(TrainingArguments)),
+        (
+            "GRPO (trl.GRPOConfig)",
+            GRPOConfig,
+            {f.name for f in dataclasses.fields(TrainingArguments)},
+        ),
         ("the trainer (transformers.TrainingArguments)", GRPOConfig, set()),
     ):
         chosen = [f for f in dataclasses.fields(cls) if f.name not in shown | of_base]
@@ -63,11 +64,8 @@ def subjects() -> dict[str, list[str]]:
     return {heading: names for heading, names in found.items() if names}
 
 
-def _names(cls: Any) -> set[str]:  # noqa: ANN401 - any dataclass
-    return {field.name for field in dataclasses.fields(cls)}
-
-
-def _row(field: dataclasses.Field[Any]) -> Row:
+def _row(field: dataclasses.Field[Any]) -> tuple[str, str]:
+    """An option, and what it is with its default."""
     text = " ".join(str(field.metadata.get("help", "")).split()).replace("%%", "%").rstrip(". ")
     default = field.default
     if default is dataclasses.MISSING:

@@ -1,4 +1,7 @@
-"""What a person brings to a training run: loaded and tried before anything heavy, and recorded with it."""
+"""What a person brings to a training run: loaded and tried before anything heavy, and recorded with it.
+
+The checks of a resumed run raise a ConfigError with one line for the user.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.journal.journal import read_run_info
+from analysis.provenance import Content
+from analysis.records import RunInfo
 from evaluator.answers.extract import extract
 from evaluator.grading.feedback import feedback
 from evaluator.grading.grade import Grade, nothing_ran
@@ -75,12 +80,25 @@ def load_parts(
     return own
 
 
-def check_unchanged(run_dir: Path, own: Own) -> None:
-    """Refuse to go on with a run under another reward, feedback or chat template than it began with.
+def check_same_problems(info: RunInfo, problems: Content) -> None:
+    """Refuse to go on with a run with other problems than it began with."""
+    if info.dataset_sha256 not in (None, problems.sha256):
+        raise ConfigError(
+            f"a resumed run must ask the problems it began with, got others in {problems.name}; restore them"
+        )
 
-    Raises:
-        ConfigError: with one line for the user.
-    """
+
+def check_same_words(info: RunInfo, protocol: Content) -> None:
+    """Refuse to ask the problems of a run in other words than it began with."""
+    if info.protocol_sha256 not in (None, protocol.sha256):
+        raise ConfigError(
+            f"a resumed run must ask in the words it began with, got others in {protocol.name}; restore the prompt "
+            "template"
+        )
+
+
+def check_unchanged(run_dir: Path, own: Own) -> None:
+    """Refuse to go on with a run under another reward, feedback or chat template than it began with."""
     info = read_run_info(run_dir)
     for name in ("reward_sha256", "feedback_sha256", "chat_template_sha256"):
         before, now = getattr(info, name), own.recorded.get(name)

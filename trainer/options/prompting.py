@@ -24,7 +24,6 @@ from evaluator.problems.prompt import (
     usual_protocol,
 )
 from evaluator.problems.prompt_file import FIELDS, template_protocol
-from evaluator.problems.user_code import set_chat_template
 from evaluator.sampling.policy import first_ids
 from trainer.options.config import BenchConfig
 
@@ -91,17 +90,6 @@ def form_of(
     return Asking(usual_protocol(problems.problems, shown))
 
 
-def prepare_tokenizer(tokenizer: Tokenizer, bench: BenchConfig) -> bool:
-    """Give the tokenizer the chat template of the options; return whether it is without one all the same.
-
-    Raises:
-        UserCodeError: the template cannot be used.
-    """
-    if bench.chat_template is not None:
-        set_chat_template(tokenizer, Path(bench.chat_template))
-    return not tokenizer.chat_template
-
-
 def ask_plainly(tokenizer: Tokenizer, form: Asking) -> None:
     """Give a tokenizer without a chat template the plain one of a form; another is left as it is."""
     if not tokenizer.chat_template:
@@ -127,7 +115,6 @@ def plain_template(tokenizer: Tokenizer, protocol: Protocol) -> str:
 
 
 def _literal(text: str) -> str:
-    """A text that a template writes."""
     return "{{ " + json.dumps(text, ensure_ascii=False) + " }}" if text else ""
 
 

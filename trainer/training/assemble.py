@@ -22,12 +22,7 @@ from sandbox.client import Sandbox
 from trainer.audit.trainer import AuditedTrainer, EndOfStep
 from trainer.endings.faults import Patience
 from trainer.endings.resume import MarkComplete
-from trainer.options.checks import (
-    adapter_config,
-    check_float32_head,
-    check_saved_modules,
-    check_targets,
-)
+from trainer.options import checks
 from trainer.options.config import ConfigError
 from trainer.rollouts.rollouts import RolloutGrader
 from trainer.rollouts.vllm_server import server_needed
@@ -52,10 +47,10 @@ def build_trainer(plan: Plan, loaded: Loaded, sandbox: Sandbox, patience: Patien
     # the adapter's initial weights are drawn here, before TRL seeds
     transformers.set_seed(training.seed)
     kind = AuditedTrainer if plan.algorithm == "audit" else BenchTrainer
-    peft_config = adapter_config(plan.options.model)
-    check_targets(model, peft_config)
-    check_float32_head(model, plan.options)
-    check_saved_modules(model, plan.options)
+    peft_config = checks.adapter_config(plan.options.model)
+    checks.check_targets(model, peft_config)
+    checks.check_float32_head(model, plan.options)
+    checks.check_saved_modules(model, plan.options)
     # transformers makes the output folder at once; the run's own is named by `begin`
     with (
         _faults_of_options(),
@@ -82,7 +77,6 @@ def build_trainer(plan: Plan, loaded: Loaded, sandbox: Sandbox, patience: Patien
 
 
 def _grader(plan: Plan, loaded: Loaded, sandbox: Sandbox, patience: Patience) -> RolloutGrader:
-    """What turns completions into rewards and feedback."""
     bench, training = plan.options.bench, plan.options.training
     empty = prompt_text(
         loaded.tokenizer, [{"role": "user", "content": ""}], training.chat_template_kwargs
@@ -123,9 +117,7 @@ def _add_callbacks(trainer: BenchTrainer, patience: Patience) -> None:
     if trainer.teacher is not None:
         trainer.add_callback(
             TeacherUpdate(
-                trainer.teacher,
-                n_used_rollouts=lambda: trainer.n_used_rollouts,
-                patience=patience,
+                trainer.teacher, n_used_rollouts=lambda: trainer.n_used_rollouts, patience=patience
             )
         )
     if isinstance(trainer, AuditedTrainer):

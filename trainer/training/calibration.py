@@ -17,14 +17,14 @@ from analysis.journal.journal import Journal
 from analysis.statistics.intervals import wilson
 from analysis.words import percent
 from evaluator.evaluation.evaluate import EvalSummary, evaluate
-from evaluator.problems.mbpp import ProblemSet, load_problems
+from evaluator.problems.mbpp import ProblemSet
 from evaluator.results.plausibility import suspicion
 from evaluator.sampling.model import Decoding, Policy
 from sandbox.client import Sandbox
 from trainer.options.config import ConfigError, Options
 from trainer.options.prompting import asking
 from trainer.training.loading import Loaded
-from trainer.training.plan import Plan
+from trainer.training.plan import Plan, problems_of
 
 MAX_NEW_TOKENS = 256
 
@@ -115,12 +115,7 @@ def calibration_of(options: Options) -> Calibration | None:
             f"the base model's pass@1 must be known before training, got {Path(name).name!r}, which is not "
             f"among {known}; measure it with `sdpo-bench eval` and set --allow_uncalibrated true"
         )
-    problems = load_problems(
-        bench.eval_dataset,
-        mbpp_dir=None if bench.mbpp_dir is None else Path(bench.mbpp_dir),
-        limit=bench.calibration_problems,
-        sandbox=bench.sandbox,
-    )
+    problems = problems_of(bench, bench.eval_dataset, bench.calibration_problems)
     return Calibration(band, problems)
 
 

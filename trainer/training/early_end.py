@@ -33,25 +33,26 @@ def early_ends(trainer: BenchTrainer, journal: Journal) -> Iterator[None]:
         where = _save_batch(trainer, journal.run_dir)
         raise NonFinite(f"{end}; the batch is in {where}{_saved(trainer, journal)}") from end
     except OutsideFault as end:
-        line = f"{end}{_saved(trainer, journal)}"
-        journal.finish("stopped", line)
-        raise OutsideFault(line) from end
+        raise OutsideFault(_stopped(trainer, journal, str(end))) from end
     except RuntimeError as end:
         if is_lost_process(end):
-            line = (
-                f"every process must stay to the end, got one lost ({' '.join(str(end).split())[:120]})"
-                f"{_saved(trainer, journal)}"
-            )
-            journal.finish("stopped", line)
-            raise OutsideFault(line) from end
+            reason = " ".join(str(end).split())[:120]
+            lost = f"every process must stay to the end, got one lost ({reason})"
+            raise OutsideFault(_stopped(trainer, journal, lost)) from end
         if not is_out_of_memory(end):
             raise
-        line = (
+        lacking = (
             f"memory must hold a training step, got {what_was_asked(end)}; what takes less: "
-            f"{', '.join(_what_takes_less(trainer))}{_saved(trainer, journal)}"
+            f"{', '.join(_what_takes_less(trainer))}"
         )
-        journal.finish("stopped", line)
-        raise ConfigError(line) from end
+        raise ConfigError(_stopped(trainer, journal, lacking)) from end
+
+
+def _stopped(trainer: BenchTrainer, journal: Journal, why: str) -> str:
+    """Save what can be saved and end the journal; the line that says both."""
+    line = f"{why}{_saved(trainer, journal)}"
+    journal.finish("stopped", line)
+    return line
 
 
 def _what_takes_less(trainer: BenchTrainer) -> list[str]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from evaluator.models.context_length import context_length
 from evaluator.models.objects import CausalModel, Tokenizer
 from evaluator.models.padding import check_padding
 from evaluator.problems.problem import ProblemSet
-from evaluator.problems.user_code import check_chat_template
+from evaluator.problems.user_code import check_chat_template, set_chat_template
 from evaluator.sampling.decoding import check_tokens, end_ids, pad_id
 from evaluator.sampling.model import choose_device, load_base
 from trainer.options.config import ConfigError, Options
-from trainer.options.prompting import Asking, ask_plainly, asking, prepare_tokenizer
+from trainer.options.prompting import Asking, ask_plainly, asking
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ def load(options: Options, problems: ProblemSet) -> Loaded:
     """
     model, tokenizer = load_model(options)
     name_tokens(tokenizer, model)
-    is_plain = prepare_tokenizer(tokenizer, options.bench)
+    if options.bench.chat_template is not None:
+        set_chat_template(tokenizer, Path(options.bench.chat_template))
+    is_plain = not tokenizer.chat_template
     if not is_plain:
         check_chat_template(tokenizer, options.training.chat_template_kwargs)
     form = asking(options.bench, problems, plain=is_plain)

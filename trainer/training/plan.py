@@ -6,13 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluator.problems.mbpp import ProblemSet, load_problems
-from trainer.options.checks import (
-    check_length,
-    check_references,
-    check_settings,
-    check_trackers,
-    check_values,
-)
+from trainer.options import checks
 from trainer.options.config import Algorithm, BenchConfig, ConfigError, Options
 from trainer.options.own import Own, load_own
 from trainer.options.unread import check_use
@@ -40,24 +34,23 @@ def make_plan(algorithm: Algorithm, options: Options) -> Plan:
         ConfigError, DatasetError, UserCodeError: with one line for the user.
     """
     bench = options.bench
-    check_values(options)
+    checks.check_values(options)
     check_use(algorithm, options)
-    check_trackers(options)
+    checks.check_trackers(options)
     problems = problems_of(bench, bench.dataset, bench.max_problems)
-    eval_problems = None
-    if bench.evaluate_every:
-        eval_problems = problems_of(bench, bench.eval_dataset, bench.eval_max_problems)
-    check_length(options, len(problems.problems))
-    check_references(bench, problems.problems)
+    evaluated = (bench.eval_dataset, bench.eval_max_problems)
+    eval_problems = problems_of(bench, *evaluated) if bench.evaluate_every else None
+    checks.check_length(options, len(problems.problems))
+    checks.check_references(bench, problems.problems)
     own = load_own(bench, problems.problems[0])
     check_audit(algorithm, options)
-    check_settings(algorithm, options)
+    checks.check_settings(algorithm, options)
     check_vllm(options)
     return Plan(algorithm, options, problems, eval_problems, own)
 
 
-def problems_of(bench: BenchConfig, name: str, limit: int | None) -> ProblemSet:
-    """The problems of one of the sets that the options name; the first `limit` of them."""
+def problems_of(bench: BenchConfig, name: str, limit: int | None = None) -> ProblemSet:
+    """The problems of a set, loaded as the options say; the first `limit` of them."""
     mbpp_dir = None if bench.mbpp_dir is None else Path(bench.mbpp_dir)
     return load_problems(name, mbpp_dir=mbpp_dir, limit=limit, sandbox=bench.sandbox)
 

@@ -19,7 +19,7 @@ from sandbox.client import Sandbox
 from trainer.endings.processes import check_shared
 from trainer.endings.resume import checkpoint_step, last_checkpoint, remember, unmark_after
 from trainer.options.config import ConfigError, Options
-from trainer.options.own import check_unchanged
+from trainer.options.own import check_same_problems, check_unchanged
 from trainer.rollouts.settings import training_settings
 from trainer.training.loading import Loaded
 from trainer.training.plan import Plan
@@ -29,7 +29,6 @@ class SilentJournal(contextlib.AbstractContextManager["SilentJournal"]):
     """The journal of a process that is not the main one: its rows are gathered and written there."""
 
     def __init__(self, journal_dir: Path, info: RunInfo) -> None:
-        """Stand for the run in `journal_dir`."""
         self.run_dir, self.info = journal_dir, info
 
     def append(self, *_: object) -> None:
@@ -120,36 +119,14 @@ def checkpoint_of(run_dir: Path, plan: Plan, *, say: Callable[[str], None]) -> P
         StoreError: what the run began with cannot be read.
     """
     info = read_run_info(run_dir)
-    problems = plan.problems
-    if info.dataset_sha256 not in (None, problems.sha256):
-        raise ConfigError(
-            f"a resumed run must ask the problems it began with, got others in {problems.name}; restore them"
-        )
+    check_same_problems(info, plan.problems)
     _check_model(info, plan.options)
     check_unchanged(run_dir, plan.own)
     return last_checkpoint(run_dir, say=say)
 
 
-def check_words(run_dir: Path, loaded: Loaded) -> None:
-    """Refuse to ask the problems of a run in other words than it began with.
-
-    Raises:
-        ConfigError: with one line for the user.
-    """
-    recorded, protocol = read_run_info(run_dir).protocol_sha256, loaded.form.protocol
-    if recorded not in (None, protocol.sha256):
-        raise ConfigError(
-            f"a resumed run must ask in the words it began with, got others in {protocol.name}; restore the prompt "
-            "template"
-        )
-
-
 def _check_model(info: RunInfo, options: Options) -> None:
-    """The weights a checkpoint was trained on must be those that are loaded under it.
-
-    Raises:
-        ConfigError: the model's folder holds other weights than at the run's start.
-    """
+    """The weights a checkpoint was trained on must be those that are loaded under it."""
     name = Path(str(options.model.model_name_or_path))
     if info.model_sha256 and name.is_dir() and folder_sha256(name) != info.model_sha256:
         raise ConfigError(

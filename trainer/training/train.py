@@ -10,7 +10,7 @@ from pathlib import Path
 from accelerate import PartialState
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from analysis.journal.journal import Journal
+from analysis.journal.journal import Journal, read_run_info
 from analysis.provenance import artifact_records
 from evaluator.evaluation.evaluate import EvalSummary
 from evaluator.models.four_bit import is_four_bit
@@ -23,22 +23,18 @@ from trainer.endings.resume import checkpoint_step, recall
 from trainer.endings.stop import StopAtStepEnd, Stopped, StopRequest
 from trainer.endings.supervise import tell
 from trainer.options.config import Algorithm, Options
+from trainer.options.own import check_same_words
 from trainer.options.prompting import asking
 from trainer.step.callbacks import ProgressLine
 from trainer.step.loss_trainer import BenchTrainer
-from trainer.step.position import (
-    TakeUpPosition,
-    kept_position,
-    planned_steps,
-    take_up_teacher,
-)
+from trainer.step.position import TakeUpPosition, kept_position, planned_steps, take_up_teacher
 from trainer.training.assemble import build_trainer
 from trainer.training.calibration import calibrate, calibration_of
 from trainer.training.early_end import early_ends
 from trainer.training.loading import Loaded, load
 from trainer.training.plan import Plan, make_plan
-from trainer.training.run_journal import check_words, checkpoint_of, new_journal, resumed_journal
-from trainer.training.validation import Evaluation, Evaluator
+from trainer.training.run_journal import checkpoint_of, new_journal, resumed_journal
+from trainer.training.validation import Evaluation
 
 Say = Callable[[str], None]
 
@@ -95,7 +91,7 @@ def train(
     bench = options.bench
     stop = stop or StopRequest()
     if not PartialState().is_main_process:
-        say = warn = _silent
+        say = warn = lambda _: None
     patience = Patience(bench.fault_patience_s, warn or say)
 
     plan = make_plan(algorithm, options)
@@ -103,7 +99,7 @@ def train(
     calibration = None if checkpoint is not None else calibration_of(options)
     loaded = load(options, plan.problems)
     if run_dir is not None:
-        check_words(run_dir, loaded)
+        check_same_words(read_run_info(run_dir), loaded.form.protocol)
 
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(open_sandbox(bench.sandbox))
@@ -123,8 +119,7 @@ def train(
         if calibration is not None:
             calibrate(calibration, plan, loaded, trainer.policy(), sandbox, journal, say=say)
 
-        evaluator = _evaluator(trainer, plan, loaded, sandbox, patience, stop, say=say)
-        evaluation = _add_callbacks(trainer, evaluator, stop=stop, say=say)
+        evaluation = _add_callbacks(trainer, plan, loaded, sandbox, stop=stop, say=say)
         if prepare is not None:
             prepare(trainer)
 
@@ -133,48 +128,36 @@ def train(
             _train_from(trainer, checkpoint, evaluation)
             _raise_if_stopped(stop, trainer, journal)
         _keep_adapter(trainer, loaded, journal, patience)
-    return _result(trainer, journal, evaluator)
+    return _result(trainer, journal, evaluation)
 
 
-def _evaluator(
-    trainer: BenchTrainer,
-    plan: Plan,
-    loaded: Loaded,
-    sandbox: Sandbox,
-    patience: Patience,
-    stop: StopRequest,
-    *,
-    say: Say,
-) -> Evaluator | None:
-    """What evaluates between the steps; None where nothing is to be evaluated."""
-    if plan.eval_problems is None:
-        return None
-    form = asking(plan.options.bench, plan.eval_problems, plain=loaded.is_plain)
-    return Evaluator(
-        trainer, plan.eval_problems, sandbox, form=form, say=say, patience=patience, stop=stop
-    )
-
-
-def _result(trainer: BenchTrainer, journal: Journal, evaluator: Evaluator | None) -> RunResult:
+def _result(trainer: BenchTrainer, journal: Journal, evaluation: Evaluation | None) -> RunResult:
     return RunResult(
         run_dir=journal.run_dir,
         adapter_dir=journal.run_dir / "adapter",
         n_steps=int(trainer.state.global_step),
-        evaluations=() if evaluator is None else tuple(evaluator.summaries),
+        evaluations=() if evaluation is None else tuple(evaluation.summaries),
         layers=tuple(trainer.auditor.layers()) if isinstance(trainer, AuditedTrainer) else (),
     )
 
 
 def _add_callbacks(
-    trainer: BenchTrainer, evaluator: Evaluator | None, *, stop: StopRequest, say: Say
+    trainer: BenchTrainer,
+    plan: Plan,
+    loaded: Loaded,
+    sandbox: Sandbox,
+    *,
+    stop: StopRequest,
+    say: Say,
 ) -> Evaluation | None:
     """Have our line of progress in place of the libraries', evaluations between the steps, and the stop after them."""
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(ProgressLine(say))
     evaluation = None
-    if evaluator is not None:
-        evaluation = Evaluation(evaluator, every=trainer.config.evaluate_every)
+    if plan.eval_problems is not None:
+        form = asking(plan.options.bench, plan.eval_problems, plain=loaded.is_plain)
+        evaluation = Evaluation(trainer, plan.eval_problems, sandbox, form=form, say=say, stop=stop)
         trainer.add_callback(evaluation)
     trainer.add_callback(StopAtStepEnd(stop, trainer.accelerator))
     return evaluation
@@ -236,7 +219,3 @@ def _save(trainer: BenchTrainer, loaded: Loaded, adapter_dir: Path) -> None:
     if trainer.accelerator.is_main_process:
         for folder in saved:
             record_base(folder, model=loaded.name, load_in_4bit=is_four_bit(trainer.model))
-
-
-def _silent(line: str) -> None:
-    """What processes other than the main one say."""

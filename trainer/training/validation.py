@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from transformers import TrainerCallback, TrainerState
@@ -15,7 +16,6 @@ from evaluator.problems.mbpp import ProblemSet
 from evaluator.results.stored import BESIDE
 from evaluator.sampling.model import Decoding
 from sandbox.client import Sandbox
-from trainer.endings.faults import Patience
 from trainer.endings.stop import StopRequest
 from trainer.options.prompting import Asking
 from trainer.rollouts.settings import filters_of
@@ -29,8 +29,11 @@ class _Interrupted(Exception):
     """Somebody asked the run to stop in the midst of an evaluation."""
 
 
-class Evaluator:
-    """Evaluates a trainer's policy into the run's journal; each step once, also over a resume."""
+class Evaluation(TrainerCallback):
+    """Evaluates a trainer's policy into the run's journal: before training, every N steps and at the end.
+
+    Each step once, also over a resume. A fault is waited out, a stop leaves the evaluation to the resumed run.
+    """
 
     def __init__(
         self,
@@ -40,32 +43,49 @@ class Evaluator:
         *,
         form: Asking,
         say: Callable[[str], None],
-        patience: Patience,
         stop: StopRequest,
     ) -> None:
-        """Ask `problems` in this form; a fault is waited out, a stop leaves the evaluation to the resumed run."""
         self.summaries: list[tuple[int, EvalSummary]] = []
         """(optimizer step, summary), in order of the steps."""
         self._trainer, self._problems, self._sandbox = trainer, problems, sandbox
-        self._form = form
-        self._say, self._patience, self._stop = say, patience, stop
+        self._form, self._say, self._stop = form, say, stop
         self._n_done, self._n_asked = 0, 0
         self._done_file = Path(trainer.journal.run_dir) / DONE
 
-    def done(self, step: int) -> bool:
-        """Whether the evaluation of `step` is whole."""
-        return self._done_file.exists() and step in json.loads(self._done_file.read_text())
+    def on_train_begin(self, args: object, state: TrainerState, *_: object, **__: object) -> None:
+        """The point that a curve starts from, and what a stop left undone."""
+        self.catch_up(state.global_step, state.max_steps)
 
-    def forget_after(self, step: int) -> None:
+    def catch_up(self, step: int, max_steps: int) -> None:
+        """Evaluate a step that is due and has no whole evaluation, as a run begins or goes on after it."""
+        self._forget_after(step)
+        if self._due(step, max_steps) and step not in self._done():
+            self._evaluate_here(step)
+
+    def on_step_end(self, args: object, state: TrainerState, *_: object, **__: object) -> None:
+        """Evaluate where the step asks for it."""
+        if self._due(state.global_step, state.max_steps):
+            self._evaluate_here(state.global_step)
+
+    def _due(self, step: int, max_steps: int) -> bool:
+        return step % self._trainer.config.evaluate_every == 0 or step == max_steps
+
+    def _done(self) -> list[int]:
+        """The steps whose evaluation is whole."""
+        found: list[int] = (
+            json.loads(self._done_file.read_text()) if self._done_file.exists() else []
+        )
+        return found
+
+    def _forget_after(self, step: int) -> None:
         """Forget evaluations of later steps: a resumed run takes those steps again, and their rows no longer count."""
         if self._trainer.accelerator.is_main_process and self._done_file.exists():
-            done = json.loads(self._done_file.read_text())
-            self._keep([one for one in done if one <= step])
+            self._keep({one for one in self._done() if one <= step})
 
-    def _keep(self, steps: list[int]) -> None:
+    def _keep(self, steps: set[int]) -> None:
         write_durably(self._done_file, json.dumps(sorted(steps)).encode())
 
-    def __call__(self, step: int) -> None:
+    def _evaluate_here(self, step: int) -> None:
         """Evaluate, on the main process; the others wait."""
         trainer = self._trainer
         if trainer.accelerator.is_main_process and not self._stop.requested:
@@ -75,27 +95,25 @@ class Evaluator:
 
     def _evaluate(self, step: int) -> None:
         try:
-            summary = self._patience(lambda: self._summary(step), "the evaluation")
-            sampled = self._patience(lambda: self._sampled(step), "the evaluation")
+            summary, *sampled = [
+                self._trainer.patience(partial(self._asked, step, *asked), "the evaluation")
+                for asked in self._decodings(step)
+            ]
         except _Interrupted:
             return
         self.summaries.append((step, summary))
-        steps = json.loads(self._done_file.read_text()) if self._done_file.exists() else []
-        self._keep([*{*steps, step}])
+        self._keep({*self._done(), step})
         line = f"step {step}: pass@1 {summary.k}/{summary.n}"
-        if sampled is not None:
-            line += f", mean@{sampled.n_samples} {percent(sampled.pass_at_k(1)[0])}"
+        for beside in sampled:
+            line += f", mean@{beside.n_samples} {percent(beside.pass_at_k(1)[0])}"
         self._say(line)
 
-    def _summary(self, step: int) -> EvalSummary:
-        decoding = Decoding(max_new_tokens=self._trainer.max_completion_length)
-        return self._asked(step, decoding, eval_id=f"step-{step}")
-
-    def _sampled(self, step: int) -> EvalSummary | None:
-        """What the policy does as it is sampled in training: the mean over several completions."""
+    def _decodings(self, step: int) -> Iterator[tuple[str, Decoding]]:
+        """The greedy one, and that of training, whose mean over several completions stands beside it."""
         trainer = self._trainer
+        yield f"step-{step}", Decoding(max_new_tokens=trainer.max_completion_length)
         if trainer.config.eval_samples == 0:
-            return None
+            return
         decoding = Decoding(
             max_new_tokens=trainer.max_completion_length,
             temperature=trainer.args.temperature,
@@ -105,9 +123,9 @@ class Evaluator:
             # other numbers at each step: noise that is shared by checkpoints would look like none
             seed=int(trainer.args.seed) + step,
         )
-        return self._asked(step, decoding, eval_id=f"step-{step}{BESIDE}")
+        yield f"step-{step}{BESIDE}", decoding
 
-    def _asked(self, step: int, decoding: Decoding, *, eval_id: str) -> EvalSummary:
+    def _asked(self, step: int, eval_id: str, decoding: Decoding) -> EvalSummary:
         trainer, bench = self._trainer, self._trainer.config
         self._n_done = 0
         self._n_asked = len(self._problems.problems) * decoding.n_samples
@@ -134,30 +152,3 @@ class Evaluator:
             self._trainer.show_ended(f"{self._n_done} of {self._n_asked}")
         if self._stop.requested:
             raise _Interrupted
-
-
-class Evaluation(TrainerCallback):
-    """Evaluates every N optimizer steps, before training, and once at the end."""
-
-    def __init__(self, evaluator: Evaluator, *, every: int) -> None:
-        """Evaluate at step 0, every `every` steps and after the last; `every` 0 is never."""
-        self._evaluator = evaluator
-        self._every = every
-
-    def on_train_begin(self, args: object, state: TrainerState, *_: object, **__: object) -> None:
-        """The point that a curve starts from, and what a stop left undone."""
-        self.catch_up(state.global_step, state.max_steps)
-
-    def catch_up(self, step: int, max_steps: int) -> None:
-        """Evaluate a step that is due and has no whole evaluation, as a run begins or goes on after it."""
-        self._evaluator.forget_after(step)
-        if self._due(step, max_steps) and not self._evaluator.done(step):
-            self._evaluator(step)
-
-    def on_step_end(self, args: object, state: TrainerState, *_: object, **__: object) -> None:
-        """Evaluate where the step asks for it."""
-        if self._due(state.global_step, state.max_steps):
-            self._evaluator(state.global_step)
-
-    def _due(self, step: int, max_steps: int) -> bool:
-        return bool(self._every) and (step % self._every == 0 or step == max_steps)
