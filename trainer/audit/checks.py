@@ -95,8 +95,6 @@ class Auditor:
         self._step_loss = 0.0
         self._n_tokens = self._n_ties = 0
 
-    # layer by layer
-
     def tokens(
         self,
         batch: TokenBatch,
@@ -127,16 +125,13 @@ class Auditor:
         expected_gradient = expected.gradient
         if batch.head_weight is not None:
             expected_gradient = expected_gradient @ batch.head_weight.double()
-        for layer, actual, plain in (
-            ("loss.student_logits", batch.student_logits, batch.plain_student_logits),
-            ("loss.teacher_logits", batch.teacher_logits, batch.plain_teacher_logits),
-        ):
-            self._compare(layer, actual, plain, LOGITS, step=step, micro_batch=micro_batch)
         scaled = batch.plain_student_logits.double() / spec.temperature
         chosen = scaled.gather(-1, batch.ids.long().unsqueeze(-1)).squeeze(-1)
         clear = ~_ties(batch.student_logits.double() / spec.temperature, spec)
         loss_threshold = SAMPLED_LOSS if spec.support == "sampled" else LOSS
         for layer, actual, exact, threshold in (
+            ("loss.student_logits", batch.student_logits, batch.plain_student_logits, LOGITS),
+            ("loss.teacher_logits", batch.teacher_logits, batch.plain_teacher_logits, LOGITS),
             ("loss.value", losses[clear], expected.loss[clear], loss_threshold),
             ("loss.gradient", gradient[clear], expected_gradient[clear], GRADIENT),
             ("temperature", logprobs, chosen - scaled.logsumexp(-1), LOGPROBS),
@@ -168,26 +163,22 @@ class Auditor:
             for i in range(len(attempts))
             if (
                 problem := prompt_problem(
-                    self._rules,
-                    question,
-                    attempts,
-                    i,
-                    prompts[i],
-                    texts[i],
-                    template,
-                    reference,
+                    *(
+                        self._rules,
+                        question,
+                        attempts,
+                        i,
+                        prompts[i],
+                        texts[i],
+                        template,
+                        reference,
+                    ),
                     fits=fits,
                 )
             )
         ]
-        self._note(
-            "teacher",
-            float(len(wrong)),
-            0.0,
-            step=step,
-            micro_batch=group,
-            detail="; ".join(wrong) or None,
-        )
+        detail = "; ".join(wrong) or None
+        self._note("teacher", float(len(wrong)), 0.0, step=step, micro_batch=group, detail=detail)
 
     def problem_weights(
         self,
@@ -226,9 +217,8 @@ class Auditor:
     ) -> None:
         """Layer ema, after an update: phi = (1 - r) phi + r theta, kept in float64."""
         for name, parameter in student.items():
-            self._shadow[name] = (1 - rate) * self._shadow[
-                name
-            ] + rate * parameter.detach().double()
+            moved = rate * parameter.detach().double()
+            self._shadow[name] = (1 - rate) * self._shadow[name] + moved
         self._compare_weights(teacher, step=step)
 
     def micro_batch_loss(self, losses: Tensor, distilled: Tensor, loss: float) -> None:
@@ -260,8 +250,6 @@ class Auditor:
             case _:
                 return sum(float(row.mean()) for row in rows) / max(len(self._step_rows), 1)
 
-    # what it comes to
-
     def layers(self) -> list[Layer]:
         """One summary a layer, in the order of LAYERS; one that never ran has not passed."""
         return list(self._found.values())
@@ -278,8 +266,6 @@ class Auditor:
         self._shadow = dict(state["shadow"])
         self._n_tokens, self._n_ties = state["ties"]
 
-    # comparisons
-
     def _compare(
         self,
         layer: str,
@@ -288,7 +274,7 @@ class Auditor:
         threshold: float,
         *,
         step: int,
-        micro_batch: int = 0,
+        micro_batch: int,
     ) -> None:
         if expected.numel() == 0:
             return
@@ -351,6 +337,7 @@ def _trl_losses(batch: TokenBatch, spec: Distillation, logprobs: Tensor) -> Tens
         z.double() / spec.temperature for z in (batch.student_logits, batch.teacher_logits)
     )
     alpha = {"forward_kl": 0.0, "reverse_kl": 1.0}.get(spec.divergence, spec.alpha)
+    losses: Tensor
     if spec.support == "full":
         losses = loss_utils.compute_full_logit_self_distillation_loss(
             student, teacher, distillation_alpha=alpha
@@ -371,5 +358,4 @@ def _trl_losses(batch: TokenBatch, spec: Distillation, logprobs: Tensor) -> Tens
         losses = loss_utils.apply_importance_sampling_clipping(
             losses, logprobs, batch.old_logprobs, spec.importance_clip
         )
-    checked: Tensor = losses
-    return checked
+    return losses

@@ -15,12 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.losses.aggregation import (
-    sequence_mean,
-    sequence_sum,
-    sequence_sum_norm,
-    token_mean,
-)
+from trainer.losses.aggregation import sequence_mean, sequence_sum, sequence_sum_norm, token_mean
 from trainer.losses.sdpo import Distillation, DivergenceKind, SupportKind, token_losses
 from trainer.teacher.prompt import (
     Attempt,

@@ -25,7 +25,6 @@ class AuditedTrainer(BenchTrainer):
     """Hands every stage's inputs and result to an `Auditor`; needs one process and no dropout."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Build the SDPO trainer and its auditor."""
         super().__init__(*args, **kwargs)
         self.auditor = Auditor(
             # the temperature that sampling uses, not the one the loss believes in
@@ -115,10 +114,7 @@ class AuditedTrainer(BenchTrainer):
 
     def _templated(self, messages: Sequence[Mapping[str, str]]) -> str:
         text: str = self._tokenizer.apply_chat_template(
-            list(messages),
-            tokenize=False,
-            add_generation_prompt=True,
-            **self.chat_template_kwargs,
+            list(messages), tokenize=False, add_generation_prompt=True, **self.chat_template_kwargs
         )
         return text
 
@@ -167,10 +163,7 @@ class AuditedTrainer(BenchTrainer):
         return terms
 
     def _teacher_logits(
-        self,
-        model: CausalModel,
-        inputs: Mapping[str, Tensor],
-        distilled: Tensor,
+        self, model: CausalModel, inputs: Mapping[str, Tensor], distilled: Tensor
     ) -> Tensor:
         """The teacher's raw logits, mixed as the rule says and not as hidden states."""
         rows = rows_of(inputs, "teacher_prompt")
@@ -194,9 +187,6 @@ class AuditedTrainer(BenchTrainer):
         )
         self._micro_batch += 1
         return loss
-
-    def _current_step(self) -> int:
-        return int(self.state.global_step) + 1
 
     def end_step(self, step: int) -> None:
         """Close the books of an optimizer step; its teacher has been updated."""
@@ -230,7 +220,6 @@ class EndOfStep(TrainerCallback):
     """Tells the audited trainer that a run begins and that a step is over; goes after the teacher's update."""
 
     def __init__(self, trainer: AuditedTrainer) -> None:
-        """Report to `trainer`."""
         self._trainer = trainer
 
     def on_train_begin(self, args: object, state: TrainerState, *_: object, **__: object) -> None:

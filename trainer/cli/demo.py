@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from evaluator.cli import command_options
 from trainer.cli.one_line import one_line_errors
-from trainer.cli.seeds import Seeds
-
-if TYPE_CHECKING:
-    from trainer.demo.demo import Size
-
+from trainer.cli.seeds import seeds_option
 
 _SET_HERE = {
     "model_name_or_path": "`train`, for another policy than the demo's own",
@@ -40,10 +35,8 @@ _SET_HERE = {
     help="Folder of the demo's policies, runs and reports.",
 )
 @command_options.sandbox()
-@click.option(
-    "--seeds",
-    type=Seeds(),
-    help="Seeds of training; each method is trained once with each.  [default: 42,43,44; with --short 42]",
+@seeds_option(
+    help="Seeds of training; each method is trained once with each.  [default: 42,43,44; with --short 42]"
 )
 @click.option(
     "--short",
@@ -74,56 +67,40 @@ def demo(
     early.check_experiment(file, overrides, needs_model=False, set_otherwise=_SET_HERE)
     try:
         with one_line_errors():
-            size = _size(short=short, seeds=seeds)
-            if part == "warm-start":
-                _warm_start(folder, backend, size)
-            else:
-                _run(folder, backend, size, overrides, control=part == "control")
+            _run(part, folder, backend, overrides, short=short, seeds=seeds)
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt("the same command goes on") from stop
 
 
-def _warm_start(folder: Path, backend: str, size: Size) -> None:
-    """Only make the policy."""
+def _run(
+    part: str | None,
+    folder: Path,
+    backend: str,
+    overrides: tuple[str, ...],
+    *,
+    short: bool,
+    seeds: tuple[int, ...] | None,
+) -> None:
     from evaluator.cli.terminal import console
     from sandbox.client import open_sandbox
-    from trainer.demo.demo import make_policy, make_room
-    from trainer.demo.display import Display
-
-    show = Display(console())
-    make_room(folder)
-    with open_sandbox(backend) as sandbox:
-        made = make_policy(folder, control=False, size=size, sandbox=sandbox, show=show)
-    show.line(f"policy: {made}")
-
-
-def _run(
-    folder: Path, backend: str, size: Size, overrides: tuple[str, ...], *, control: bool
-) -> None:
-    """Make the policy, train and compare; tell what came out."""
-    from evaluator.cli.terminal import console
-    from trainer.demo.demo import run_demo
+    from trainer.demo.demo import FULL, SHORT, make_policy, make_room, run_demo
     from trainer.demo.display import Display
     from trainer.demo.narration import print_story
 
     out = console()
     show = Display(out)
+    size = SHORT if short else FULL
+    size = size if seeds is None else replace(size, seeds=seeds)
+    if part == "warm-start":
+        make_room(folder)
+        with open_sandbox(backend) as sandbox:
+            made = make_policy(folder, control=False, size=size, sandbox=sandbox, show=show)
+        show.line(f"policy: {made}")
+        return
+    control = part == "control"
     finished = run_demo(
-        folder,
-        control=control,
-        size=size,
-        backend=backend,
-        overrides=overrides,
-        show=show,
+        folder, control=control, size=size, backend=backend, overrides=overrides, show=show
     )
     print_story(finished.story, out)
     show.line(f"report: {finished.report}")
     show.line(f"ask:    sdpo-bench runs --runs-dir {finished.runs_dir}")
-
-
-def _size(*, short: bool, seeds: tuple[int, ...] | None) -> Size:
-    """How long the demo is."""
-    from trainer.demo.demo import FULL, SHORT
-
-    size = SHORT if short else FULL
-    return size if seeds is None else replace(size, seeds=seeds)

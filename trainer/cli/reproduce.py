@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evaluator.cli import command_options
-from trainer.cli.seeds import Seeds
+from trainer.cli.seeds import seeds_option
 
 if TYPE_CHECKING:
     from trainer.experiments.reproduce import Stage
@@ -27,9 +27,7 @@ _SET_HERE = {
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @command_options.model(default="Qwen/Qwen2.5-0.5B-Instruct")
-@click.option(
-    "--seeds", type=Seeds(), default="42,43,44", show_default=True, help="Seeds of training."
-)
+@seeds_option(default="42,43,44", help="Seeds of training.")
 @click.option(
     "--steps",
     default=200,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -97,7 +98,12 @@ def _run(
     algorithm: str | None, config: Path | None, run_dir: Path | None, overrides: list[str]
 ) -> tuple[int, str | None]:
     """Train or go on; the exit status and, where it came that far, the run's folder."""
+    from analysis.journal.journal import StoreError
     from evaluator.cli.terminal import printable
+    from evaluator.problems.mbpp import DatasetError
+    from evaluator.problems.user_code import UserCodeError
+    from evaluator.sampling.model import ModelError
+    from sandbox.program import SandboxError
     from trainer.endings.faults import OutsideFault
     from trainer.endings.stop import Stopped, StopRequest
     from trainer.options.config import ConfigError, parse_options
@@ -111,7 +117,9 @@ def _run(
         OutsideFault: exit_codes.FAULT,
         Stopped: exit_codes.STOPPED,
         Uncalibrated: exit_codes.UNCALIBRATED,
-        **dict.fromkeys((ConfigError, *_user_errors()), exit_codes.FAILED),
+        # what else a user can mend; everything else is a bug with its traceback
+        **dict.fromkeys((ConfigError, StoreError, DatasetError, ModelError), exit_codes.FAILED),
+        **dict.fromkeys((SandboxError, UserCodeError), exit_codes.FAILED),
     }
     stop = StopRequest()
     try:
@@ -121,20 +129,15 @@ def _run(
                 result = resume(run_dir, say=_say, prepare=_show_progress, stop=stop)
             else:
                 options = parse_options(Path(str(config)), overrides)
-                result = start(
-                    algorithm,  # type: ignore[arg-type]  # click checked it
-                    options,
-                    say=_say,
-                    prepare=_show_progress,
-                    stop=stop,
-                )
+                kind: Any = algorithm  # click checked it
+                result = start(kind, options, say=_say, prepare=_show_progress, stop=stop)
     except tuple(statuses) as error:
         text = str(error) if isinstance(error, Uncalibrated) else " ".join(str(error).split())
         click.echo(printable(f"Error: {text}"), err=True)
         return next(code for kind, code in statuses.items() if isinstance(error, kind)), None
     for layer in result.layers:
         click.echo(
-            f"{layer.name:12} {_verdict(layer.passed):5} {layer.n_checks} checks, the worst {layer.worst}: "
+            f"{layer.name:12} {'PASS' if layer.passed else 'FAIL':5} {layer.n_checks} checks, the worst {layer.worst}: "
             f"{layer.largest:.1e} (threshold {layer.threshold:.0e})"
         )
     is_adapter = (result.adapter_dir / "adapter_config.json").is_file()  # else the whole model
@@ -165,21 +168,6 @@ def _say(line: str) -> None:
     Console(markup=False, soft_wrap=True).print(printable(line))
 
 
-def _verdict(passed: bool) -> str:
-    return "PASS" if passed else "FAIL"
-
-
-def _user_errors() -> tuple[type[Exception], ...]:
-    """What a user can mend: these are one line, everything else is a bug with its traceback."""
-    from analysis.journal.journal import StoreError
-    from evaluator.problems.mbpp import DatasetError
-    from evaluator.problems.user_code import UserCodeError
-    from evaluator.sampling.model import ModelError
-    from sandbox.program import SandboxError
-
-    return (StoreError, DatasetError, ModelError, SandboxError, UserCodeError)
-
-
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @command_options.json_path(help="Also write the table to this file.")
@@ -202,29 +190,23 @@ def verify(folder: Path, json_path: Path | None) -> None:
         raise click.ClickException(printable(str(error), line_breaks=False)) from error
     click.echo("largest absolute deviation (tolerance)")
 
-    def shown(text: str) -> str:
-        return printable(text, line_breaks=False)  # a manifest may come from anywhere
-
+    shown = partial(printable, line_breaks=False)  # a manifest may come from anywhere
+    word = {True: "ok", False: "FAIL"}
     for check in losses:
         click.echo(
             f"{shown(check.case):32}loss {check.loss:.1e} ({check.loss_tolerance:.0e})  "
             f"token {check.per_token:.1e} ({check.per_token_tolerance:.0e})  "
-            f"gradient {check.gradient:.1e} ({check.gradient_tolerance:.0e})  {_word(check.passed)}"
+            f"gradient {check.gradient:.1e} ({check.gradient_tolerance:.0e})  {word[check.passed]}"
         )
     for scenario in prompts:
-        click.echo(f"{shown(scenario.case):32}{_word(scenario.passed)}")
+        click.echo(f"{shown(scenario.case):32}{word[scenario.passed]}")
     for scenario in prompts:
         if scenario.difference:
             click.echo(shown(f"{scenario.case}: {scenario.difference}"))
-    passed = [check.passed for check in losses] + [scenario.passed for scenario in prompts]
+    checks: list[Any] = [*losses, *prompts]
+    passed = [check.passed for check in checks]
     click.echo(f"{sum(passed)} of {len(passed)} cases agree")
     if json_path is not None:
-        rows = [{**vars(c), "passed": c.passed} for c in losses]
-        rows += [{**vars(s), "passed": s.passed} for s in prompts]
-        write_json(json_path, rows)
+        write_json(json_path, [{**vars(check), "passed": check.passed} for check in checks])
     if not all(passed):
         raise SystemExit(1)
-
-
-def _word(passed: bool) -> str:
-    return "ok" if passed else "FAIL"

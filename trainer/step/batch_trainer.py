@@ -38,7 +38,6 @@ class BatchTrainer(GRPOTrainer):
     """Groups sampled so far in the step in work."""
 
     def __init__(self, *args: Any, algorithm: Algorithm, **kwargs: Any) -> None:
-        """Build TRL's trainer."""
         self.algorithm = algorithm
         cuda = torch.cuda.is_available()
         self.clock = PhaseClock(synchronize=torch.cuda.synchronize if cuda else lambda: None)
@@ -66,6 +65,9 @@ class BatchTrainer(GRPOTrainer):
     def n_used_rollouts(self) -> int:
         """Rollout batches that no coming micro-batch reads."""
         return int(self._step) // self.micro_batches_a_rollout
+
+    def _current_step(self) -> int:
+        return int(self.state.global_step) + 1
 
     def _rollout_seed(self) -> int:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes

@@ -72,7 +72,6 @@ class ProgressLine(TrainerCallback):
     """One line a step that a person can read, in place of the trainer's dictionary of metrics."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        """Hand each line to `say`."""
         self._say = say
         self._step_s: list[float] = []
 

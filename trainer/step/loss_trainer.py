@@ -46,12 +46,10 @@ logger = logging.getLogger(__name__)
 DISTILLED_ONLY = ("sdpo", "audit")
 """Algorithms without a policy loss beside the distillation."""
 
-_OF_EVERY_TOKEN = ("entropy", "kl")
 _MEANS = {
-    "sequence": _OF_EVERY_TOKEN,
+    "sequence": ("entropy", "kl"),
     "token": (
-        *_OF_EVERY_TOKEN,
-        "cispo_clip_ratio",
+        *("entropy", "kl", "cispo_clip_ratio"),
         *(f"clip_ratio/{n}_mean" for n in ("low", "high", "region")),
     ),
 }
@@ -62,7 +60,6 @@ class BenchTrainer(RolloutTrainer):
     """GRPO, SDPO, a mixture of both, or a control, on graded groups of completions."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Build the trainer, then look at the model's head."""
         super().__init__(*args, **kwargs)
         self.distillation = self.config.distillation(temperature=self.args.temperature)
         self._head = self._output_head()
@@ -90,8 +87,6 @@ class BenchTrainer(RolloutTrainer):
         return Head(
             self.teacher.value_of(weight), None if bias is None else self.teacher.value_of(bias)
         )
-
-    # the loss
 
     def compute_loss(
         self,
@@ -170,7 +165,6 @@ class BenchTrainer(RolloutTrainer):
     def _imitation_loss(
         self, model: CausalModel, inputs: Mapping[str, Tensor], mask: Tensor
     ) -> Tensor:
-        """The loss of supervised fine-tuning on the passing rows."""
         student = self._features(model, _grouped(inputs, "prompt"))[mask]
         with self.accelerator.autocast():
             ids = inputs["completion_ids"][mask]

@@ -13,12 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
-from transformers import (
-    PreTrainedModel,
-    TrainerCallback,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PreTrainedModel, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from trl.trainer.utils import RepeatSampler
 
@@ -100,7 +95,6 @@ class KeepPosition(TrainerCallback):
     """Writes the position of each process into every checkpoint."""
 
     def __init__(self, trainer: RolloutTrainer, patience: Patience) -> None:
-        """Keep the position of `trainer`; wait out a full disk."""
         self._trainer, self._patience = trainer, patience
         self._began: tuple[int, dict[str, Any]] = -1, {}
 
@@ -131,7 +125,6 @@ class TakeUpPosition(TrainerCallback):
     """Goes on where a checkpoint stands."""
 
     def __init__(self, trainer: RolloutTrainer, checkpoint: Path) -> None:
-        """Put `trainer` where `checkpoint` stands once its training begins."""
         self._trainer, self._checkpoint = trainer, checkpoint
 
     def on_train_begin(

@@ -99,9 +99,7 @@ class StepProgress(TrainerCallback):
 
 @contextmanager
 def counted(
-    model: CausalModel,
-    ends: Sequence[int],
-    show: Callable[[str], None] | None,
+    model: CausalModel, ends: Sequence[int], show: Callable[[str], None] | None
 ) -> Iterator[None]:
     """Within the block `model.generate` tells after each token how many of its rows have ended."""
     if show is None:

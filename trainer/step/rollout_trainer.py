@@ -107,8 +107,6 @@ class RolloutTrainer(BatchTrainer):
             chat_template_kwargs=self.chat_template_kwargs,
         )
 
-    # sampling and grading
-
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Sample, grade and record a rollout batch; add what the teacher reads of each row."""
         # Every batch is a function of (weights, seed, its number): two algorithms with one seed start alike,
@@ -201,7 +199,7 @@ class RolloutTrainer(BatchTrainer):
         first = self._n_groups * self.num_generations
         batch["token_stats_place"] = chosen_rows(batch["distill_mask"], first=first)
         # a scalar: TRL hands it to every micro-batch as it is
-        batch["sampled_in_step"] = torch.tensor(int(self.state.global_step) + 1)
+        batch["sampled_in_step"] = torch.tensor(self._current_step())
         return [
             None if teacher is None else self._tokenizer.decode(row)
             for teacher, row in zip(teachers, ids, strict=True)
@@ -242,8 +240,6 @@ class RolloutTrainer(BatchTrainer):
             ):
                 self.journal.append(record)
             self.patience(self.journal.commit, "writing the journal")
-
-    # the clock
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch: what is not sampled, graded or the teacher's in it is the student's pass."""
@@ -354,8 +350,6 @@ class RolloutTrainer(BatchTrainer):
         with self.clock("checkpoint"):
             save = super()._save_checkpoint
             self.patience(lambda: save(model, trial), "saving the checkpoint")
-
-    # what is said of a step
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Hand the metrics to TRL's trackers and the journal."""
