@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from pydantic import ValidationError
+
 from analysis.journal.journal import Journal, StoreError, segments
 from analysis.journal.lines import Damage, scan
 from analysis.records import GapAnswer, GapLogprob
@@ -336,7 +338,7 @@ def stored_rows(run_dir: Path) -> Iterator[GapAnswer | GapLogprob]:
     """The rows of a gap in a run, in the order of their keys' first rows; of two with one key, the later.
 
     Raises:
-        StoreError: a damaged line.
+        StoreError: a damaged line, or a row of another version.
     """
     kinds: dict[str, type[GapAnswer | GapLogprob]] = {
         kind.table: kind for kind in (GapAnswer, GapLogprob)
@@ -347,6 +349,12 @@ def stored_rows(run_dir: Path) -> Iterator[GapAnswer | GapLogprob]:
             if isinstance(line, Damage):
                 raise StoreError(f"a journal must be as it was written, got {line}; restore it")
             if (kind := kinds.get(line.table)) is not None:
-                row = kind.model_validate_json(line.row)
+                try:
+                    row = kind.model_validate_json(line.row)
+                except ValidationError as error:
+                    raise StoreError(
+                        f"a journal's rows must be of this version, got {str(run_dir)!r} "
+                        f"({error.errors()[0]['msg']}); upgrade sdpo-bench"
+                    ) from error
                 rows[line.table, *(getattr(row, name) for name in kind.key)] = row
     yield from rows.values()

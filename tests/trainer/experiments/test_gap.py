@@ -7,7 +7,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from analysis.journal.journal import Journal
+from analysis.journal.journal import Journal, StoreError, segments
+from analysis.journal.lines import encode
 from analysis.queries import run_query
 from analysis.records import GapAnswer, GapLogprob
 from analysis.warehouse.warehouse import connect, ingest
@@ -117,6 +118,17 @@ def test_a_run_that_was_interrupted_measures_what_it_would_have(measure):
     with pytest.raises(KeyboardInterrupt):
         measure("cut", progress=interrupt)
     assert [repr(row) for row in stored_rows(measure("cut", resume=True))] == whole
+
+
+def test_rows_of_another_version_are_one_line(tmp_path):
+    with Journal.create(tmp_path, synthetic_info("gap", algorithm=None, kind="eval")) as journal:
+        pass
+    (_, path), *_ = segments(journal.run_dir)
+    with path.open("ab") as file:
+        file.write(encode("gap_answers", b'{"task_id": 1}'))
+    with pytest.raises(StoreError, match="must be of this version.*upgrade sdpo-bench") as error:
+        list(stored_rows(journal.run_dir))
+    assert "\n" not in str(error.value)
 
 
 def test_the_view_and_the_command_give_the_same_figures(measure, tmp_path):
