@@ -274,9 +274,6 @@ def parse_options(config: Path, overrides: Sequence[str] = ()) -> Options:
     )
 
 
-_NEVER_NONE = ("num_generations", "max_completion_length")
-"""Options that TRL lets be nothing, and counts with."""
-
 _NO_GPU = (
     "bf16 must have a GPU that torch can use, got none for {config}; `sdpo-bench doctor` says why, "
     "and `--config configs/smoke-cpu.yaml` trains on a CPU (of your own file: use_cpu: true, bf16: false)"
@@ -288,7 +285,10 @@ def _check_content(content: Mapping[str, Any]) -> None:
     for part in (BenchConfig, GRPOConfig, ModelConfig):
         if problem := wrong_in_file(part, content):
             raise ConfigError(problem)
-    for name in _NEVER_NONE:
+    for name in (
+        "num_generations",
+        "max_completion_length",
+    ):  # TRL lets them be nothing, and counts
         if name in content and content[name] is None:
             raise ConfigError(
                 f"{name} must be a whole number, got nothing; set it, or leave it out"

@@ -20,8 +20,6 @@ _POLICY_LOSS = (
 )  # fmt: skip
 """Of TRL's policy loss: the algorithms without one do not read them."""
 
-_WITHOUT_POLICY_LOSS = ("sdpo", "audit", "sft")
-
 _GRPO_ALONE = (
     "entropy_coef", "use_adaptive_entropy", "entropy_coef_min", "entropy_coef_max", "entropy_coef_delta",
     "entropy_target", "router_aux_loss_coef", "use_liger_kernel",
@@ -118,7 +116,7 @@ def check_use(algorithm: str, options: Options) -> None:
     for applies, names, where, why in (
         (True, _NEVER, "", ""),
         (not options.training.use_vllm, of_vllm, " without use_vllm", ", which only vLLM reads; set use_vllm to true"),
-        (algorithm in _WITHOUT_POLICY_LOSS, _POLICY_LOSS, with_it, no_policy_loss),
+        (algorithm in ("sdpo", "audit", "sft"), _POLICY_LOSS, with_it, no_policy_loss),
         (algorithm != "grpo", _GRPO_ALONE, with_it, ", which it would not train by; train grpo"),
     ):  # fmt: skip
         for name in _set(options, names) if applies else ():

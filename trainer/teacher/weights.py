@@ -168,7 +168,6 @@ class TrustRegionTeacher(EmaTeacher):
     mixes_logits = True
 
     def __init__(self, model: nn.Module, *, rate: float) -> None:
-        """Copy the parameters of `model` that require a gradient; `rate` lies in 0..1."""
         super().__init__(model, rate=0.0)
         if not 0.0 <= rate <= 1.0:
             raise ValueError(f"trust_region_rate must lie in 0..1, got {rate}")

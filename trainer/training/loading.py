@@ -149,10 +149,5 @@ def check_prompts(
 
 def rows_of_problems(problems: ProblemSet, form: Asking) -> list[dict[str, Any]]:
     """What the data set holds of each problem."""
-    return [
-        {
-            "prompt": form.messages(problem),
-            "task_id": str(problem.task_id),  # a column has one type
-        }
-        for problem in problems.problems
-    ]
+    # a column has one type
+    return [{"prompt": form.messages(p), "task_id": str(p.task_id)} for p in problems.problems]
