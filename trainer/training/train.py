@@ -88,11 +88,10 @@ def train(
         ConfigError, DatasetError, ModelError, SandboxError, StoreError: with one line for the user.
         Uncalibrated, NonFinite, OutsideFault, Stopped: the other ends, see trainer/endings/exit_codes.py.
     """
-    bench = options.bench
     stop = stop or StopRequest()
     if not PartialState().is_main_process:
         say = warn = lambda _: None
-    patience = Patience(bench.fault_patience_s, warn or say)
+    patience = Patience(options.bench.fault_patience_s, warn or say)
 
     plan = make_plan(algorithm, options)
     checkpoint = None if run_dir is None else checkpoint_of(run_dir, plan, say=say)
@@ -102,7 +101,7 @@ def train(
         check_same_words(read_run_info(run_dir), loaded.form.protocol)
 
     with contextlib.ExitStack() as stack:
-        sandbox = stack.enter_context(open_sandbox(bench.sandbox))
+        sandbox = stack.enter_context(open_sandbox(options.bench.sandbox))
         # all that can be refused is refused before there is a folder, or a row more in one
         trainer = build_trainer(plan, loaded, sandbox, patience)
         if checkpoint is not None:
