@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sandbox.serve import serve
+from sandbox.serve import BACKENDS, option, serve
 
 Result = TypeVar("Result")
 
@@ -28,14 +28,8 @@ def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> 
 _json_file = partial(
     click.option, "--json", "json_file", type=click.Path(path_type=Path), callback=_writable
 )
-_backend = partial(
-    click.option,
-    "--backend",
-    type=click.Choice(["docker", "gvisor", "process"]),
-    default="docker",
-    show_default=True,
-    help="Sandbox to attack.",
-)
+_backend = partial(option, "--backend", type=BACKENDS, default="docker", help="Sandbox to attack.")
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _LAYERS = ("uid", "chroot", "seccomp", "landlock")
 
 
@@ -85,16 +79,8 @@ def build(base_image: str | None, packages: str, if_docker: bool) -> None:
 
 
 @sandbox.command()
-@click.option(
-    "--containers", default=2, show_default=True, help="Containers.", type=click.IntRange(1, 32)
-)
-@click.option(
-    "--slots",
-    default=1,
-    show_default=True,
-    help="Programs at a time in each.",
-    type=click.IntRange(1, 32),
-)
+@option("--containers", default=2, help="Containers.", type=click.IntRange(1, 32))
+@option("--slots", default=1, help="Programs at a time in each.", type=click.IntRange(1, 32))
 def up(containers: int, slots: int) -> None:
     """Start containers that all commands of this user then share.
 
@@ -151,7 +137,7 @@ def status(json_file: Path | None) -> None:
 
 
 @sandbox.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=_FOLDER)
 @_backend()
 @click.option(
     "--without",
@@ -220,11 +206,7 @@ def attack(
 
 
 @sandbox.command()
-@click.argument(
-    "folder",
-    default=Path("tests/attacks"),
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-)
+@click.argument("folder", default=Path("tests/attacks"), type=_FOLDER)
 @_backend()
 @_json_file(help="Also write the reports here.")
 def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
@@ -252,13 +234,7 @@ def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
 
 
 @sandbox.command()
-@click.option(
-    "--rounds",
-    default=40,
-    show_default=True,
-    help="Executions of each way.",
-    type=click.IntRange(2),
-)
+@option("--rounds", default=40, help="Executions of each way.", type=click.IntRange(2))
 @click.option(
     "--chart",
     type=click.Path(path_type=Path),
@@ -290,20 +266,8 @@ def bench(rounds: int, chart: Path | None, json_file: Path | None, against: Path
 
 
 @sandbox.command()
-@click.option(
-    "--executions",
-    default=100_000,
-    show_default=True,
-    help="Programs to run.",
-    type=click.IntRange(1000),
-)
-@click.option(
-    "--max-seconds",
-    default=600.0,
-    show_default=True,
-    help="Stop after this time.",
-    type=click.FloatRange(1),
-)
+@option("--executions", default=100_000, help="Programs to run.", type=click.IntRange(1000))
+@option("--max-seconds", default=600.0, help="Stop after this time.", type=click.FloatRange(1))
 @_backend(help="Sandbox to use.")
 @_json_file(help="Also write the result here.")
 def soak(executions: int, max_seconds: float, backend: str, json_file: Path | None) -> None:

@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -22,31 +23,22 @@ if TYPE_CHECKING:
     from sandbox.http.server import Server
 
 _MAX_FILES = 65_536
+BACKENDS = click.Choice(["docker", "gvisor", "process"])
+option = partial(click.option, show_default=True)
 
 
 # Long because it lists every option of the help, in its order.
 @click.command()
-@click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to bind; others need a token."
+@option("--host", default="127.0.0.1", help="Address to bind; others need a token.")
+@option(
+    "--port", default=8765, type=click.IntRange(0, 65_535), help="Port to bind; 0 takes a free one."
 )
-@click.option(
-    "--port",
-    default=8765,
-    show_default=True,
-    type=click.IntRange(0, 65_535),
-    help="Port to bind; 0 takes a free one.",
+@option(
+    "--backend", type=BACKENDS, default="docker", help="Where programs run; process is no wall."
 )
-@click.option(
-    "--backend",
-    type=click.Choice(["docker", "gvisor", "process"]),
-    default="docker",
-    show_default=True,
-    help="Where programs run; process is no wall.",
-)
-@click.option(
+@option(
     "--workers",
     default=2,
-    show_default=True,
     type=click.IntRange(1, 256),
     help="Programs at a time, where no containers of `sandbox up` stand ready.",
 )
@@ -55,24 +47,21 @@ _MAX_FILES = 65_536
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help=f"File with the token that requests must show.  [default: {TOKEN_VARIABLE}, else none]",
 )
-@click.option(
+@option(
     "--queue",
     default=256,
-    show_default=True,
     type=click.IntRange(0, 100_000),
     help="Requests that may wait; the next gets status 429.",
 )
-@click.option(
+@option(
     "--max-body-mib",
     default=16,
-    show_default=True,
     type=click.IntRange(1, 1024),
     help="Largest body of a request, in MiB.",
 )
-@click.option(
+@option(
     "--grace-s",
     default=60,
-    show_default=True,
     type=click.IntRange(1),
     help="Time for what runs when the server is stopped, in seconds.",
 )
