@@ -6,6 +6,7 @@ import ast
 import sys
 from collections.abc import Mapping, Sequence
 
+from sandbox import syntax
 from sandbox.guest.protocol import MAX_JOB_BYTES
 from sandbox.guest.values import Value
 from sandbox.judge.asserts import Assertion, parse
@@ -35,7 +36,7 @@ def without_asides(assertion: Assertion) -> Assertion:
 
 def modules(source: str) -> list[str]:
     """Imports of the library modules that an aside names: the candidate's own imports are not there."""
-    names = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+    names = {node.id for node in ast.walk(syntax.parse(source)) if isinstance(node, ast.Name)}
     return [f"import {name}" for name in sorted(names & sys.stdlib_module_names)]
 
 

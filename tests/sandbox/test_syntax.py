@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from sandbox.pool.jobs import modules
 from sandbox.syntax import parse
 
 SOURCE = "x = " + "(" * 40 + "1" + ",)" * 40 + "\n" + "\n".join(f"y{i} = [{i}]" for i in range(60))
@@ -45,6 +46,7 @@ def times_broken(parse, n_times=50):
 
 def test_threads_that_parse_side_by_side_all_get_their_trees():
     assert times_broken(parse) == 0
+    assert times_broken(modules) == 0
 
 
 def test_what_cannot_be_parsed_is_said_as_ast_says_it():
