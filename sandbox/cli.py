@@ -7,11 +7,14 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from sandbox.serve import BACKENDS, option, serve
+
+if TYPE_CHECKING:
+    from sandbox.attack import Attack
 
 Result = TypeVar("Result")
 
@@ -181,10 +184,7 @@ def attack(
             )
         )
 
-    try:
-        corpus = attacks.load(folder)
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
+    corpus = _attacks(folder)
     if grader is not None:
         report = _ours(lambda: graders.run(corpus, grader, progress=show))
     else:
@@ -217,7 +217,7 @@ def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
     """
     from sandbox import attack as attacks
 
-    corpus = attacks.load(folder)
+    corpus = _attacks(folder)
     reports = []
     sets = [frozenset[str](), *(frozenset([layer]) for layer in _LAYERS), frozenset(_LAYERS)]
     click.echo("| without | forged | false failures | broken | survivors | poisoned | which |")
@@ -302,6 +302,15 @@ def doctor() -> None:
         click.echo(f"{'ok  ' if check.ok else 'FAIL' if check.needed else 'note'}  {check.text}")
     if any(check.needed and not check.ok for check in found):
         raise click.exceptions.Exit(1)
+
+
+def _attacks(folder: Path) -> list[Attack]:
+    from sandbox import attack as attacks
+
+    try:
+        return attacks.load(folder)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _ours(action: Callable[[], Result]) -> Result:

@@ -176,6 +176,7 @@ train sdpo --config sdpo --sandbox procces | did you mean 'process'?
 show nope 56 | got 'nope'
 sandbox attack nope | does not exist
 sandbox attack attacks | attacks
+sandbox ablate attacks | attacks
 sandbox attack attacks --backend chroot | is not one of
 sandbox up --containers 0 | not in the range
 sandbox bench --rounds 1 | not in the range
