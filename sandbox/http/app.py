@@ -101,14 +101,14 @@ class App:
             return refusal(415, "bad_request", "a body must be of type application/json")
         n_bytes = self._n_bytes(request)
         if n_bytes > self._service.max_body_bytes:
-            return self._too_large(n_bytes)
+            return self._too_large()
         try:
             self._door.enter(n_bytes)
             try:
                 async with asyncio.timeout(BODY_S):
                     body = await self._body(request)
                 if body is None:
-                    return self._too_large(n_bytes)
+                    return self._too_large()
                 return await self._in_turn(work, body, turn_s, request)
             finally:
                 self._door.leave(n_bytes)
@@ -147,7 +147,7 @@ class App:
         finally:
             self._door.done()
 
-    def _too_large(self, n_bytes: int) -> Answer:
+    def _too_large(self) -> Answer:
         limit = self._service.max_body_bytes
         return refusal(413, "too_large", f"a body must have at most {limit} bytes, got more")
 

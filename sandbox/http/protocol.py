@@ -199,21 +199,8 @@ def write(message: dict[str, Any] | BaseModel) -> bytes:
 
 def wire_program(program: Program) -> dict[str, Any]:
     """Return a program as it travels."""
-    return {
-        "code": program.code,
-        "asserts": list(program.asserts),
-        "callables": list(program.callables),
-        "imports": list(program.imports),
-        "setup_code": program.setup_code,
-        "timeout_s": program.timeout_s,
-        "cases": [{"stdin": case.stdin, "expected": case.expected} for case in program.cases],
-        "comparison": {
-            "tolerance": program.comparison.tolerance,
-            "indent": program.comparison.indent,
-            "checker": program.comparison.checker,
-        },
-        "memory_bytes": program.memory_bytes,
-    }
+    cases = [vars(case) for case in program.cases]
+    return {**vars(program), "cases": cases, "comparison": vars(program.comparison)}
 
 
 def result_names(program: Program) -> list[str]:
@@ -225,27 +212,11 @@ def result_names(program: Program) -> list[str]:
 
 def wire_execution(execution: Execution, *, feedback: str | None = None) -> dict[str, Any]:
     """Return an execution as it travels; the asserts stay with whoever asked."""
-    return {
-        "results": [
-            {
-                "verdict": result.verdict.value,
-                "trusted": result.trusted,
-                "exception": result.exception,
-                "message": result.message,
-                "line": result.line,
-                "call": result.call,
-                "expected": result.expected,
-                "got": result.got,
-            }
-            for result in execution.results
-        ],
-        "cpu_ms": execution.cpu_ms,
-        "wall_ms": execution.wall_ms,
-        "peak_memory_bytes": execution.peak_memory_bytes,
-        "output_tail": execution.output_tail,
-        "output_truncated": execution.output_truncated,
-        "feedback": feedback,
-    }
+    results = [
+        {name: value for name, value in vars(result).items() if name != "assertion"}
+        for result in execution.results
+    ]
+    return {**vars(execution), "results": results, "feedback": feedback}
 
 
 def max_answer_bytes(programs: Sequence[Program]) -> int:
@@ -273,31 +244,15 @@ def _execution(told: WireExecution, program: Program) -> Execution:
     names = result_names(program)
     if len(told.results) != len(names):
         raise ProtocolError(f"{len(names)} asserts need as many results, got {len(told.results)}")
-    return Execution(
-        results=tuple(
-            _result(result, name) for result, name in zip(told.results, names, strict=True)
-        ),
-        cpu_ms=told.cpu_ms,
-        wall_ms=told.wall_ms,
-        peak_memory_bytes=told.peak_memory_bytes,
-        output_tail=clean(told.output_tail, _MAX_TAIL),
-        output_truncated=told.output_truncated,
-    )
+    fields = told.model_dump(exclude={"results", "feedback"})
+    fields["output_tail"] = clean(told.output_tail, _MAX_TAIL)
+    results = [_result(result, name) for result, name in zip(told.results, names, strict=True)]
+    return Execution(tuple(results), **fields)
 
 
 def _result(told: WireResult, source: str) -> AssertResult:
-    return AssertResult(
-        assertion=source,
-        verdict=Verdict(told.verdict),
-        trusted=told.trusted,
-        exception=_printable(told.exception),
-        message=_printable(told.message),
-        line=told.line,
-        call=_printable(told.call),
-        expected=_printable(told.expected),
-        got=_printable(told.got),
-    )
-
-
-def _printable(text: str | None) -> str | None:
-    return None if text is None else clean(text, _MAX_TEXT)
+    fields: dict[str, Any] = {
+        name: clean(value, _MAX_TEXT) if isinstance(value, str) else value for name, value in told
+    }
+    fields["verdict"] = Verdict(told.verdict)
+    return AssertResult(source, **fields)

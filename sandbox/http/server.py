@@ -16,7 +16,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from sandbox.http.app import App
 from sandbox.http.door import Door
 from sandbox.http.protocol import MAX_BODY_BYTES
-from sandbox.http.service import Served, Service
+from sandbox.http.service import Service
+from sandbox.pool.pool import Pool
 from sandbox.program import SandboxError
 
 MIN_TOKEN_CHARS = 16
@@ -46,7 +47,7 @@ class Server:
 
     def __init__(
         self,
-        sandbox: Served,
+        sandbox: Pool,
         *,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -89,7 +90,7 @@ class Server:
         app = App(self.service, self._door, self._threads, token=token)
         self._server = uvicorn.Server(_config(app, limits))
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="http")
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="http")
 
     def start(self) -> None:
         """Begin to answer.
@@ -132,9 +133,6 @@ class Server:
     def __exit__(self, *exc: object) -> None:
         self.stop()
         self.join()
-
-    def _run(self) -> None:
-        asyncio.run(self._serve())
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

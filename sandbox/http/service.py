@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from sandbox.guest.protocol import Job, ProtocolError
+from sandbox.guest.protocol import ProtocolError
 from sandbox.http import protocol
 from sandbox.http.metrics import Metrics
 from sandbox.http.run_code import RunCodeRequest, script, told
 from sandbox.judge.called import called_names
 from sandbox.judge.explain import sentences
 from sandbox.judge.verdict import clean
-from sandbox.pool.batch import Health
 from sandbox.pool.jobs import planned
-from sandbox.pool.task import Outcome
+from sandbox.pool.pool import Pool
 from sandbox.program import Case, Comparison, Execution, Program, SandboxError
 
 RETRY_S = 1
 """When to come again where there was no room, in seconds."""
 _RETRY_BROKEN_S = 5
-
-
-class Served(Protocol):
-    """What a server needs of a sandbox; a `Pool` has it."""
-
-    health: Health
-
-    @property
-    def name(self) -> str:
-        """Backend and image."""
-        ...
-
-    @property
-    def slots(self) -> int:
-        """Programs that run at a time."""
-        ...
-
-    def run(self, programs: Sequence[Program]) -> list[Execution]:
-        """Judge programs; one result each, in order."""
-        ...
-
-    def outcome(self, job: Job, *, timeout_s: float) -> Outcome | None:
-        """Run one job without judging it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -56,9 +29,7 @@ class Answer:
     retry_after_s: int | None = None
 
 
-def refusal(
-    status: int, code: str, error: str, *, retry_after_s: int | None = None
-) -> Answer:  # fmt: skip
+def refusal(status: int, code: str, error: str, *, retry_after_s: int | None = None) -> Answer:
     """Return an answer that says why there is no other."""
     content = {"error": clean(error, 2000), "code": code}
     return Answer(status, protocol.write(content), retry_after_s)
@@ -67,7 +38,7 @@ def refusal(
 class Service:
     """Judges and runs what bodies ask for; safe to use from several threads."""
 
-    def __init__(self, sandbox: Served, *, max_body_bytes: int = protocol.MAX_BODY_BYTES) -> None:
+    def __init__(self, sandbox: Pool, *, max_body_bytes: int = protocol.MAX_BODY_BYTES) -> None:
         self.sandbox = sandbox
         self.max_body_bytes = max_body_bytes
         self.metrics = Metrics()
