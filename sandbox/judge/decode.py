@@ -32,18 +32,6 @@ from sandbox.guest.values import (
 )
 from sandbox.judge.opaque import Iterated, Large, Opaque, Unjudged, let_be_keys, named
 
-__all__ = [
-    "Costly",
-    "Iterated",
-    "Large",
-    "Opaque",
-    "TooDeep",
-    "Unjudged",
-    "decode",
-    "read_json",
-    "text_of",
-]
-
 MAX_CHEAP_RANGE = 1000
 MAX_CHEAP_BITS = 4096
 """Of the ends of a range, and of the parts of a Fraction, that are used where no limit runs."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from sandbox.guest.values import Value
 from sandbox.judge.close import close
-from sandbox.judge.decode import Opaque
+from sandbox.judge.opaque import Opaque
 
 CLOSE = "judge.close"
 """What asserts call `close`: no module of Python's, so that nobody takes it for one."""

@@ -7,11 +7,13 @@ import reprlib
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sandbox.guest.protocol import How, ProtocolError, ResponseHeader
 from sandbox.guest.values import Value
 from sandbox.judge import decode, worker
 from sandbox.judge.asserts import Assertion
+from sandbox.judge.opaque import Opaque, Unjudged
 from sandbox.program import AssertResult, Execution, Program, Verdict
 
 MAX_CHEAP_BYTES = 16_384
@@ -39,7 +41,6 @@ class Failure:
 class Facts:
     """What one body says, parsed: still hostile, but of the right form."""
 
-    loaded: bool
     load_failure: Failure | None
     steps: tuple[Failure | tuple[Value, ...], ...]
     """For each assert that was reached: what it raised, or the documents of its calls' values."""
@@ -55,7 +56,6 @@ def parse_body(body: bytes, n_steps: int) -> Facts:
         ProtocolError: not the lines of a child.
     """
     documents = [decode.read_json(line) for line in body.split(b"\n")[:-1]]
-    loaded = bool(documents)
     load_failure = None
     steps: list[Failure | tuple[Value, ...]] = []
     tail, truncated, ended = "", False, False
@@ -75,7 +75,7 @@ def parse_body(body: bytes, n_steps: int) -> Facts:
                 ended = True
             case _:
                 raise ProtocolError(f"a line must be in its place, got {str(document)[:80]!r}")
-    return Facts(loaded, load_failure, tuple(steps), clean(tail, 4096), truncated, ended)
+    return Facts(load_failure, tuple(steps), clean(tail, 4096), truncated, ended)
 
 
 def _parse_failure(document: Value) -> Failure:
@@ -123,9 +123,9 @@ def judge(
         results.append(
             _ended(parsed, Verdict.NOT_RUN, "not run: an earlier assert cost too much to judge")
             if len(results) > len(judged.results)
-            else unjudged(parsed, "the value takes too much time or memory to compare")
+            else _unjudged(parsed, "the value takes too much time or memory to compare")
         )
-    facts = Facts(True, None, (), judged.output_tail, judged.output_truncated, True)
+    facts = Facts(None, (), judged.output_tail, judged.output_truncated, True)
     return _execution(tuple(results), header, facts)
 
 
@@ -169,7 +169,7 @@ class Judging:
             if cheap and isinstance(error, decode.TooDeep):
                 raise decode.Costly from error
             # Only hostile code writes such bytes: what it wrote counts for nothing, not even in part.
-            self.facts = Facts(False, None, (), "", False, False)
+            self.facts = Facts(None, (), "", False, False)
             self._garbled = str(error)
 
     def __iter__(self) -> Iterator[AssertResult]:
@@ -211,7 +211,7 @@ class Judging:
                 raise
             self.out_of_memory = self.out_of_memory or isinstance(error, MemoryError)
             what = "too much memory" if isinstance(error, MemoryError) else "too many levels"
-            return unjudged(parsed, f"the value takes {what} to compare")
+            return _unjudged(parsed, f"the value takes {what} to compare")
 
 
 def _compared(parsed: Assertion, values: Sequence[Value], asides: Sequence[Value]) -> AssertResult:
@@ -219,7 +219,7 @@ def _compared(parsed: Assertion, values: Sequence[Value], asides: Sequence[Value
     try:
         holds = bool(values[0] if parsed.test is None else parsed.test.evaluate(values, asides))
         verdict = Verdict.PASSED if holds else Verdict.FAILED
-    except decode.Unjudged as error:
+    except Unjudged as error:
         verdict, message = Verdict.UNJUDGED, clean(str(error), MAX_SHOWN)
     except RecursionError:
         raise
@@ -227,17 +227,10 @@ def _compared(parsed: Assertion, values: Sequence[Value], asides: Sequence[Value
         # As the assert itself would have: `int("x") == 3` raises.
         verdict, exception = Verdict.ERROR, type(error).__name__
         message = _text(error)
-    passed = verdict == Verdict.PASSED
-    return AssertResult(
-        assertion=parsed.source,
-        verdict=verdict,
-        trusted=parsed.trusted and verdict != Verdict.UNJUDGED,
-        exception=exception,
-        message=message,
-        call=None if passed else _cut(", ".join(call.source for call in parsed.calls)),
-        expected=None if passed else _cut(parsed.expected) or None,
-        got=None if passed else ", ".join(show(value) for value in values)[: 2 * MAX_SHOWN],
-    )
+    if verdict == Verdict.PASSED:
+        return AssertResult(parsed.source, verdict, parsed.trusted)
+    got = ", ".join(show(value) for value in values)[: 2 * MAX_SHOWN]
+    return _failed(parsed, verdict, _calls(parsed), exception=exception, message=message, got=got)
 
 
 def _text(error: Exception) -> str:
@@ -262,16 +255,29 @@ _AS_THE_ASSERT = (
 )
 
 
-def unjudged(parsed: Assertion, message: str) -> AssertResult:
-    """The result of an assert whose value could not be compared."""
+def _calls(parsed: Assertion) -> str:
+    return ", ".join(call.source for call in parsed.calls)
+
+
+def _failed(
+    parsed: Assertion,
+    verdict: Verdict,
+    call: str | None,
+    **evidence: Any,  # noqa: ANN401 - other fields of the result
+) -> AssertResult:
+    """The result of an assert that does not pass, with what it asks for."""
     return AssertResult(
-        assertion=parsed.source,
-        verdict=Verdict.UNJUDGED,
-        trusted=False,
-        message=message,
-        call=_cut(", ".join(call.source for call in parsed.calls)),
+        parsed.source,
+        verdict,
+        trusted=parsed.trusted and verdict != Verdict.UNJUDGED,
+        call=None if call is None else _cut(call),
         expected=_cut(parsed.expected) or None,
+        **evidence,
     )
+
+
+def _unjudged(parsed: Assertion, message: str) -> AssertResult:
+    return _failed(parsed, Verdict.UNJUDGED, _calls(parsed), message=message)
 
 
 def garbled(reason: str) -> str:
@@ -304,33 +310,20 @@ def _signal_name(number: int) -> str:
 
 def _ended(parsed: Assertion, verdict: Verdict, message: str) -> AssertResult:
     call = parsed.calls[0].source if parsed.trusted and verdict != Verdict.NOT_RUN else None
-    return AssertResult(
-        assertion=parsed.source,
-        verdict=verdict,
-        trusted=parsed.trusted,
-        message=message,
-        call=call and _cut(call),
-        expected=_cut(parsed.expected) or None,
-    )
+    return _failed(parsed, verdict, call, message=message)
 
 
 def _raised(parsed: Assertion, failure: Failure) -> AssertResult:
-    verdict = Verdict.MEMORY if failure.type_name == "MemoryError" else Verdict.ERROR
-    return AssertResult(
-        assertion=parsed.source,
-        verdict=verdict,
-        trusted=parsed.trusted,
+    # The call is our own text: what came back with the exception is not needed for it.
+    call = next((known.source for known in parsed.calls if known.source == failure.call), None)
+    return _failed(
+        parsed,
+        Verdict.MEMORY if failure.type_name == "MemoryError" else Verdict.ERROR,
+        call,
         exception=clean(failure.type_name, 100) or "Exception",
         message=clean(failure.message, MAX_SHOWN),
         line=failure.line,
-        # The call is our own text: what came back with the exception is not needed for it.
-        call=_known_call(parsed, failure.call),
-        expected=_cut(parsed.expected) or None,
     )
-
-
-def _known_call(parsed: Assertion, call: str | None) -> str | None:
-    return next((_cut(known.source) for known in parsed.calls if known.source == call), None)
 
 
 class _Repr(reprlib.Repr):
@@ -346,7 +339,7 @@ class _Repr(reprlib.Repr):
 
     def repr1(self, x: object, level: int) -> str:
         # Found by the name of its class otherwise, and that is the program's word.
-        return x.text[:200] if isinstance(x, decode.Opaque) else super().repr1(x, level)
+        return x.text[:200] if isinstance(x, Opaque) else super().repr1(x, level)
 
     def repr_instance(self, x: object, level: int) -> str:
         # Not as reprlib does, which shows an address of this process.
@@ -363,7 +356,7 @@ class _Repr(reprlib.Repr):
 
 def show(value: Value) -> str:
     """Return a bounded, printable repr of a decoded value."""
-    if isinstance(value, decode.Opaque):
+    if isinstance(value, Opaque):
         return clean(value.text, MAX_SHOWN)
     return clean(_Repr().repr(value), MAX_SHOWN)
 

@@ -17,7 +17,6 @@ import signal
 import struct
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,7 +72,7 @@ def judge(
     text = json.dumps(request).encode()
     message = _SIZES.pack(len(text), len(body)) + text + body
     for _ in range(2):
-        process = _idle.take()
+        process = _idle_or_new()
         lines = process.ask(message)
         if lines is not None:
             break
@@ -82,12 +81,10 @@ def judge(
         raise SandboxError(
             f"a judge must answer within {_WALL_S:g} s, got none twice; is the machine overloaded?"
         )
-    if not _is_complete(lines):
-        process.end()
-        return Judged(tuple(_result(line) for line in lines), "", False)
-    end = lines.pop()
+    unfinished: dict[str, Any] = {"again": False, "tail": "", "truncated": False}
+    end = lines.pop() if _is_complete(lines) else unfinished
     if end["again"] and process.n_programs < _PROGRAMS_EACH:
-        _idle.put(process)
+        _idle.append(process)
     else:
         process.end()
     return Judged(tuple(_result(line) for line in lines), end["tail"], end["truncated"])
@@ -164,30 +161,16 @@ class _Process:
                 stream.close()
 
 
-class _Idle:
-    """The judges that wait; a thread takes one for itself."""
+_idle: list[_Process] = []
+"""The judges that wait; a thread takes one for itself, and a fork leaves them to the parent."""
+os.register_at_fork(after_in_child=_idle.clear)
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._processes: list[_Process] = []
 
-    def take(self) -> _Process:
-        with self._lock:
-            if self._processes:
-                return self._processes.pop()
+def _idle_or_new() -> _Process:
+    try:
+        return _idle.pop()  # in one step: no other thread gets the same
+    except IndexError:
         return _Process()
-
-    def put(self, process: _Process) -> None:
-        with self._lock:
-            self._processes.append(process)
-
-    def forget(self) -> None:
-        """In a fork: these belong to the parent."""
-        self.__init__()  # type: ignore[misc]
-
-
-_idle = _Idle()
-os.register_at_fork(after_in_child=_idle.forget)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from sandbox.guest.protocol import Call, Job
 from sandbox.guest.values import Value
 from sandbox.judge.asserts import Assertion
-from sandbox.judge.decode import Opaque
+from sandbox.judge.opaque import Opaque
 from sandbox.pool.jobs import aside_value, modules, without_asides
 from sandbox.pool.task import Execute, Run
 from sandbox.program import Program

@@ -10,7 +10,8 @@ from sandbox import syntax
 from sandbox.guest.protocol import MAX_JOB_BYTES
 from sandbox.guest.values import Value
 from sandbox.judge.asserts import Assertion, parse
-from sandbox.judge.decode import Opaque, decode
+from sandbox.judge.decode import decode
+from sandbox.judge.opaque import Opaque
 from sandbox.judge.verdict import judge, parse_body
 from sandbox.pool.task import Outcome
 from sandbox.program import AssertResult, Execution, Program, Verdict

@@ -164,7 +164,7 @@ def test_several_threads_have_their_judges():
 
 def test_a_judge_that_was_killed_from_outside_is_replaced():
     assert verdict("assert f(1) * 2 == 4", "2") == "passed"
-    process = worker._idle._processes[-1]._process
+    process = worker._idle[-1]._process
     process.kill()
     process.wait()
     assert verdict("assert f(1) * 2 == 4", "2") == "passed"
@@ -172,7 +172,7 @@ def test_a_judge_that_was_killed_from_outside_is_replaced():
 
 def test_a_judge_that_cannot_start_is_our_failure(monkeypatch):
     monkeypatch.setattr(worker.sys, "executable", "/bin/true")
-    worker._idle.forget()
+    worker._idle.clear()
     with pytest.raises(SandboxError, match="must start"):
         verdict("assert f(1) * 2 == 4", "2")
 
