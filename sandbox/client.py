@@ -6,7 +6,6 @@ import difflib
 import functools
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sandbox.containers import shared
@@ -125,7 +124,7 @@ def open_pool(
         )
     if n_workers < 1:
         raise SandboxError(f"n_workers must be at least 1, got {n_workers}")
-    settings = _Settings(hash_seed, without, dict(environment or {}))
+    settings = {"hash_seed": hash_seed, "without": without, "environment": environment}
     own = own or bool(without or environment)
     if backend == "process":
         _warn()
@@ -146,25 +145,16 @@ def _warn() -> None:
     print(WARNING, file=sys.stderr)
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """What every supervisor of a pool is started with."""
-
-    hash_seed: int
-    without: frozenset[str]
-    environment: dict[str, str]
-
-
-def _process(n_workers: int, memory_bytes: int, settings: _Settings) -> Pool:
-    endpoint = ProcessEndpoint(slots=n_workers, **vars(settings))
+def _process(n_workers: int, memory_bytes: int, settings: dict[str, Any]) -> Pool:
+    endpoint = ProcessEndpoint(slots=n_workers, **settings)
     return Pool("process", [endpoint], memory_bytes=memory_bytes)
 
 
 def _docker(
-    backend: str, n_workers: int, memory_bytes: int, settings: _Settings, *, own: bool
+    backend: str, n_workers: int, memory_bytes: int, settings: dict[str, Any], *, own: bool
 ) -> Pool:
     if backend != "gvisor" and not own:
-        running = shared.sockets(hash_seed=settings.hash_seed)
+        running = shared.sockets(hash_seed=settings["hash_seed"])
         if running:
             attached = [Attached(found.socket_dir) for found in running]
             name = f"docker {described(running[0].facts)}"
@@ -174,6 +164,9 @@ def _docker(
     from sandbox.containers.image import current_image
     from sandbox.containers.limits import GVISOR_LIMITS
 
+    of_runtime: dict[str, Any] = (
+        {"limits": GVISOR_LIMITS, "runtime": "runsc"} if backend == "gvisor" else {}
+    )
     image = current_image()
     n_containers = min(n_workers, 2)
     endpoints: list[DockerEndpoint] = []
@@ -185,9 +178,8 @@ def _docker(
                     slots=slots,
                     number=number,
                     image=image,
-                    limits=GVISOR_LIMITS if backend == "gvisor" else None,
-                    runtime="runsc" if backend == "gvisor" else None,
-                    **vars(settings),
+                    **of_runtime,
+                    **settings,
                 )
             )
     except BaseException:

@@ -7,9 +7,12 @@ it, and never in a container: a mounted docker.sock is root on the host.
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import os
 import socket
-from collections.abc import Iterator, Mapping
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -108,45 +111,56 @@ def pull_image(client: Engine, name: str) -> Image | None:
         return None
 
 
-def create(
+def build_context(
+    entries: Iterable[tuple[str, Path]],
+    change: Callable[[tarfile.TarInfo], tarfile.TarInfo] | None = None,
+) -> io.BytesIO:
+    """Return files and folders, each under its name, as the engine takes what an image is built of."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, file in entries:
+            archive.add(file, arcname=name, filter=change)
+    buffer.seek(0)
+    return buffer
+
+
+def _create(
     client: Engine,
     *,
     image: str,
     socket_dir: Path,
-    command: str,
     limits: Limits,
-    owned: bool,
-    hash_seed: int = 0,
-    runtime: str | None = None,
+    slots: int,
+    number: int,
     name: str | None = None,
+    without: frozenset[str] = frozenset(),
+    hash_seed: int = 0,
     environment: Mapping[str, str] | None = None,
+    runtime: str | None = None,
 ) -> Container:
     """Start one container under the policy's options.
 
-    Args:
-        client: of the engine.
-        image: to run.
-        socket_dir: folder on the host where its sockets appear.
-        command: the supervisor's settings.
-        limits: what it may use.
-        owned: it goes with this client; else it is restarted for ever.
-        hash_seed: of Python inside.
-        runtime: of the engine, e.g. `runsc`.
-        name: of the container.
-        environment: more variables for the supervisor.
+    With a name it stands, and is restarted for ever; without one it goes with this client.
     """
     options = _sdk_options(client, limits)
     restart = options.pop("restart")
-    if owned:
-        options["auto_remove"] = True
+    if name is None:
+        options |= {"auto_remove": True, "labels": {LABEL: "owned", OWNER_LABEL: this_process()}}
     else:
-        options["restart_policy"] = {"Name": restart}
+        options |= {"restart_policy": {"Name": restart}, "labels": {LABEL: "up"}}
+    command = guest_options(
+        slots=slots,
+        container=number,
+        owner_uid=os.geteuid(),
+        image=identity(client, image),
+        without=without,
+        lease_within_s=LEASE_WITHIN_S if name is None else 0.0,
+    )
     return client.containers.run(
         image,
         [command],
         detach=True,
         name=name,
-        labels={LABEL: "owned", OWNER_LABEL: this_process()} if owned else {LABEL: "up"},
         environment={"PYTHONHASHSEED": str(hash_seed), **(environment or {})},
         volumes={str(socket_dir): {"bind": SOCKET_DIR, "mode": "rw"}},
         runtime=runtime,
@@ -200,29 +214,21 @@ class DockerEndpoint:
     """A container that this client started and that ends with it."""
 
     def __init__(
-        self,
-        *,
-        slots: int,
-        number: int,
-        image: str,
-        limits: Limits | None = None,
-        hash_seed: int = 0,
-        runtime: str | None = None,
-        recycle_after: int = 2000,
-        without: frozenset[str] = frozenset(),
-        environment: Mapping[str, str] | None = None,
+        self, *, slots: int, number: int, image: str, limits: Limits | None = None, **options: Any
     ) -> None:
+        """Start it; `options` are `without`, `hash_seed`, `environment` and `runtime` (e.g. `runsc`)."""
         self.slots = slots
-        self._number = number
-        self._image = image
-        self._limits = limits or Limits()
-        self._hash_seed = hash_seed
-        self._environment = dict(environment or {})
-        self._runtime = runtime
-        self._recycle_after = recycle_after
-        self._without = without
         self._folder = SocketFolder()
         self.socket_dir = self._folder.path
+        self._container: Callable[[Engine], Container] = functools.partial(
+            _create,
+            image=image,
+            socket_dir=self.socket_dir,
+            limits=limits or Limits(),
+            slots=slots,
+            number=number,
+            **options,
+        )
         self._lease: socket.socket | None = None
         self.container_id = ""
         self.facts: dict[str, Any] = {}
@@ -238,27 +244,7 @@ class DockerEndpoint:
         self._folder.clear()
         with engine() as client:
             remove_strays(client)
-            command = guest_options(
-                slots=self.slots,
-                container=self._number,
-                owner_uid=os.geteuid(),
-                image=identity(client, self._image),
-                recycle_after=self._recycle_after,
-                without=self._without,
-                lease_within_s=LEASE_WITHIN_S,
-            )
-            container = create(
-                client,
-                image=self._image,
-                socket_dir=self.socket_dir,
-                command=command,
-                limits=self._limits,
-                owned=True,
-                hash_seed=self._hash_seed,
-                runtime=self._runtime,
-                environment=self._environment,
-            )
-            self.container_id = container.id
+            self.container_id = self._container(client).id
         self.facts = wait_until_ready(self.socket_dir, "the sandbox's container").facts
         # Held open: when this process is gone, however it went, the container ends.
         try:
@@ -303,19 +289,13 @@ def bring_up(folder: Path, *, containers: int, slots: int, image: str, limits: L
             socket_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             with contextlib.suppress(docker.errors.NotFound):
                 client.containers.get(name).remove(force=True)
-            command = guest_options(
-                slots=slots,
-                container=number,
-                owner_uid=os.geteuid(),
-                image=identity(client, image),
-            )
-            create(
+            _create(
                 client,
                 image=image,
                 socket_dir=socket_dir,
-                command=command,
                 limits=limits,
-                owned=False,
+                slots=slots,
+                number=number,
                 name=name,
             )
             names.append(name)

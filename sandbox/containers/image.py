@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from sandbox.containers.docker_backend import (
     IMAGE,
     SOURCE_LABEL,
     Engine,
+    build_context,
     engine,
     find_image,
     pull_image,
@@ -97,7 +96,7 @@ def build(
         base = _choose_base(client, base_image, say, _BASE_FOR_PACKAGES if packages else "")
         say(f"building the image on {base}")
         image, _ = client.images.build(
-            fileobj=_context(),
+            fileobj=build_context(_entering()),
             custom_context=True,
             dockerfile=DOCKERFILE,
             buildargs={"BASE_IMAGE": base},
@@ -108,19 +107,15 @@ def build(
         if packages:
             say(f"fetching wheels of {', '.join(packages)} with pip")
             image, contents = add_packages(client, image, packages)
-            image.tag(IMAGE, f"{source_digest()[:12]}-{tag_of(contents)}")
-            say(f"{IMAGE}:{source_digest()[:12]}-{tag_of(contents)} holds {', '.join(contents)}")
+            tag = f"{source_digest()[:12]}-{tag_of(contents)}"
+            image.tag(IMAGE, tag)
+            say(f"{IMAGE}:{tag} holds {', '.join(contents)}")
         for tag in (source_digest()[:12], "latest"):
             image.tag(IMAGE, tag)
         return str(image.id)
 
 
-def _choose_base(
-    client: Engine,
-    wanted: str | None,
-    say: Callable[[str], None],
-    kind: str,
-) -> str:
+def _choose_base(client: Engine, wanted: str | None, say: Callable[[str], None], kind: str) -> str:
     name = wanted or default_base()
     if find_image(client, name) is not None or pull_image(client, name) is not None:
         return name
@@ -190,16 +185,6 @@ def _debian_command(suite: str, tarball: Path, kind: str) -> list[str]:
     ]
 
 
-def _context() -> io.BytesIO:
-    """The build context: the Dockerfile and exactly what it copies."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, file in _entering():
-            archive.add(file, arcname=name)
-    buffer.seek(0)
-    return buffer
-
-
 def find_current() -> str | None:
     """Return the id of the image that was built last from the guest as it is; None where there is none.
 
@@ -217,12 +202,12 @@ def current_image() -> str:
     Raises:
         SandboxError: no engine, no image, or one of another guest.
     """
-    with engine() as client:
-        image = find_image(client, _tag())
-        older = image is None and find_image(client, IMAGE) is not None
+    image = find_current()
     if image is None:
+        with engine() as client:
+            older = find_image(client, IMAGE) is not None
         found = "one of another guest" if older else "none"
         raise SandboxError(
             f"the image {_tag()} must be built, got {found}; run `sdpo-bench sandbox build`"
         )
-    return str(image.id)
+    return image

@@ -70,7 +70,6 @@ def guest_options(
     container: int,
     owner_uid: int,
     image: str = "",
-    recycle_after: int = 2000,
     without: frozenset[str] = frozenset(),
     lease_within_s: float = 0.0,
 ) -> str:
@@ -81,7 +80,6 @@ def guest_options(
         container: number of the container; no two use the same users.
         owner_uid: user on the host that may connect.
         image: identity of the image, reported back.
-        recycle_after: programs after which a slot is replaced.
         without: layers to leave out: `uid`, `chroot`, `seccomp`, `landlock`; for measuring what each is for.
         lease_within_s: the supervisor ends where nobody takes a lease for so long; 0: never.
     """
@@ -95,7 +93,6 @@ def guest_options(
         "landlock": "landlock" not in without,
         "root": "" if "chroot" in without else ROOT,
         "lease_within_s": lease_within_s,
-        "recycle_after": recycle_after,
         "owner_uid": owner_uid,
         "image": image,
     }

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import io
 import re
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sandbox.containers.docker_backend import Engine, Image
+from sandbox.containers.docker_backend import Engine, Image, build_context
 from sandbox.guest.__main__ import PACKAGES
 from sandbox.program import SandboxError
 
@@ -33,22 +32,21 @@ ENV OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 """
 
 
-def add_packages(
-    client: Engine,
-    image: Image,
-    packages: Sequence[str],
-) -> tuple[Any, list[str]]:
+def add_packages(client: Engine, image: Image, packages: Sequence[str]) -> tuple[Any, list[str]]:
     """Build an image with packages on top of `image`; return it and what it holds, as `name==version`.
 
     Raises:
         SandboxError: pip finds no wheels of them for the image's interpreter.
     """
     version, machine = _interpreter(client, image)
-    with tempfile.TemporaryDirectory(prefix="sdpo-bench-packages-") as folder:
-        _install(packages, Path(folder), version=version, machine=machine)
-        contents = versions(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="sdpo-bench-packages-") as name:
+        folder, dockerfile = Path(name) / "packages", Path(name) / "Dockerfile"
+        _install(packages, folder, version=version, machine=machine)
+        contents = versions(folder)
+        dockerfile.write_text(_DOCKERFILE.format(image=image.id, target=PACKAGES))
+        entries = [(file.name, file) for file in (folder, dockerfile)]
         built, _ = client.images.build(
-            fileobj=_context(Path(folder), _DOCKERFILE.format(image=image.id, target=PACKAGES)),
+            fileobj=build_context(entries, _owned_by_root),
             custom_context=True,
             labels={PACKAGES_LABEL: " ".join(contents)},
             rm=True,
@@ -100,17 +98,6 @@ def _install(packages: Sequence[str], folder: Path, *, version: str, machine: st
             f"pip must find wheels of {', '.join(packages)} for Python {version} on {machine}, "
             f"got {' '.join(lines)[-300:]!r}; check the names"
         )
-
-
-def _context(folder: Path, dockerfile: str) -> io.BytesIO:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.add(folder, arcname="packages", filter=_owned_by_root)
-        entry = tarfile.TarInfo("Dockerfile")
-        entry.size = len(dockerfile)
-        archive.addfile(entry, io.BytesIO(dockerfile.encode()))
-    buffer.seek(0)
-    return buffer
 
 
 def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -38,8 +38,12 @@ class ProcessEndpoint:
     ) -> None:
         self.name = "process"
         self.slots = slots
-        self._hash_seed = hash_seed
-        self._environment = dict(environment or {})
+        # Nothing of our environment: a child inherits the supervisor's memory.
+        self._environment = {
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+            "PYTHONHASHSEED": str(hash_seed),
+            **(environment or {}),
+        }
         self._options = {
             "slots": slots,
             "uid_base": UID_BASE if "uid" not in without and _others_may_read_library() else 0,
@@ -59,20 +63,13 @@ class ProcessEndpoint:
             raise
 
     def _start(self) -> None:
-        root = Path(__file__).resolve().parents[2]
-        # Nothing of our environment: a child inherits the supervisor's memory.
-        environment = {
-            "PYTHONPATH": str(root),
-            "PYTHONHASHSEED": str(self._hash_seed),
-            **self._environment,
-        }
         options = json.dumps({"socket_dir": str(self.socket_dir), **self._options})
         self._folder.clear()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-S", "-m", "sandbox.guest", options],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            env=environment,
+            env=self._environment,
             start_new_session=True,
         )
         wait_until_ready(self.socket_dir, "the process backend")
