@@ -17,7 +17,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from sandbox.attack import Attack, AttackResult, Report, payloads
 from sandbox.guest.slot import children_of
@@ -28,6 +27,7 @@ START_S = 20.0
 """Beside an attack's own time: what the command may take to start, a container's start included."""
 _PR_SET_CHILD_SUBREAPER = 36
 _MAX_ANSWER_BYTES = 1 << 20
+_NO_VERDICT = "no verdict"
 
 
 def run(
@@ -61,28 +61,18 @@ def run(
 def _run_one(attack: Attack, words: Sequence[str]) -> AttackResult:
     before, ours = payloads(), set(_children())
     start = time.monotonic()
-    answer = _ask(words, attack.program, name=attack.name, limit_s=attack.must_finish_s + START_S)
+    said = _ask(words, attack.program, name=attack.name, limit_s=attack.must_finish_s + START_S)
     seconds = time.monotonic() - start
+    passed, skipped = said == "passed", said == "skipped"
     problems: list[str] = []
     if _end(set(_children()) - ours):
         problems.append("survivors")
-    if answer is None:
+    if said == _NO_VERDICT:
         problems.append("broken")
-    elif answer["passed"] is not None and answer["passed"] != attack.expect_pass:
+    elif not skipped and passed != attack.expect_pass:
         problems.append("false_failures" if attack.expect_pass else "forged_passes")
     if not _canaries(words) or payloads() != before:
         problems.append("poisoned")
-    passed = answer is not None and answer["passed"] is True
-    skipped = answer is not None and answer["passed"] is None
-    said = (
-        "no verdict"
-        if answer is None
-        else "skipped"
-        if skipped
-        else "passed"
-        if passed
-        else "failed"
-    )
     return AttackResult(
         name=attack.name,
         category=attack.category,
@@ -97,28 +87,19 @@ def _run_one(attack: Attack, words: Sequence[str]) -> AttackResult:
 
 def _canaries(words: Sequence[str]) -> bool:
     """Whether the grader passes an honest program and fails a wrong one."""
-    answers = [_ask(words, program, name="canary", limit_s=START_S) for program in (HONEST, WRONG)]
-    return [answer and answer["passed"] for answer in answers] == [True, False]
+    said = [_ask(words, program, name="canary", limit_s=START_S) for program in (HONEST, WRONG)]
+    return said == ["passed", "failed"]
 
 
-def _ask(
-    words: Sequence[str], program: Program, *, name: str, limit_s: float
-) -> dict[str, Any] | None:
-    """Have one program graded; None where no verdict comes in time.
+def _ask(words: Sequence[str], program: Program, *, name: str, limit_s: float) -> str:
+    """Have one program graded: `passed`, `failed`, `skipped`, or `no verdict` where none comes in time.
 
     Raises:
         SandboxError: the command cannot be started.
     """
-    question = {
-        "name": name,
-        "code": program.code,
-        "entry_point": program.callables[0],
-        "callables": program.callables,
-        "imports": program.imports,
-        "setup_code": program.setup_code,
-        "asserts": program.asserts,
-        "timeout_s": program.timeout_s,
-    }
+    fields = ("code", "callables", "imports", "setup_code", "asserts", "timeout_s")
+    question = {field: vars(program)[field] for field in fields}
+    question |= {"name": name, "entry_point": program.callables[0]}
     try:
         grader = subprocess.Popen(
             words,
@@ -131,27 +112,24 @@ def _ask(
         raise SandboxError(
             f"a grader must be a command that starts, got {error.strerror}: {words[0]!r}"
         ) from error
-    try:
-        said, _ = grader.communicate(json.dumps(question).encode(), timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(grader.pid, signal.SIGKILL)
-        grader.wait()
-        for pipe in (grader.stdin, grader.stdout):
-            if pipe is not None:
-                pipe.close()
-        return None
+    with grader:
+        try:
+            said, _ = grader.communicate(json.dumps(question).encode(), timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(grader.pid, signal.SIGKILL)
+            return _NO_VERDICT
     return _verdict(said[-_MAX_ANSWER_BYTES:])
 
 
-def _verdict(said: bytes) -> dict[str, Any] | None:
+def _verdict(said: bytes) -> str:
     lines = said.strip().splitlines()
     try:
         answer = json.loads(lines[-1]) if lines else None
     except (ValueError, RecursionError):
-        return None
+        return _NO_VERDICT
     if not isinstance(answer, dict) or not isinstance(answer.get("passed", 0), bool | None):
-        return None
-    return answer
+        return _NO_VERDICT
+    return {True: "passed", False: "failed", None: "skipped"}[answer["passed"]]
 
 
 def _children() -> list[int]:

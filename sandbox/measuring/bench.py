@@ -11,12 +11,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from sandbox.containers.docker_backend import Container, Engine, engine, plain_container
 from sandbox.containers.image import ROOT, current_image
@@ -91,32 +91,33 @@ def measure(rounds: int, *, against: Path | None = None) -> list[Row]:
         ways = list(_ways(stack, against))
         for way in ways:
             way.run(way.burst)  # first use of everything
-        times: dict[str, list[float]] = {way.name: [] for way in ways}
-        rates: dict[str, list[float]] = {way.name: [] for way in ways}
-        cpu: dict[str, list[float]] = {way.name: [] for way in ways}
-        for _ in range(rounds):
-            for way in ways:
-                start = time.perf_counter()
-                way.run(1)
-                times[way.name].append(time.perf_counter() - start)
-                cpu_before, start = way.cpu_s(), time.perf_counter()
-                way.run(way.burst)
-                rates[way.name].append(way.burst / (time.perf_counter() - start))
-                cpu[way.name].append((way.cpu_s() - cpu_before) / way.burst)
-        return [_row(way, times[way.name], rates[way.name], cpu[way.name]) for way in ways]
+        seen = zip(*[[_round(way) for way in ways] for _ in range(rounds)], strict=True)
+        return [_row(way.name, rounds_of) for way, rounds_of in zip(ways, seen, strict=True)]
 
 
-def _row(way: _Way, times: list[float], rates: list[float], cpus_s: list[float]) -> Row:
-    ordered = sorted(times)
+def _round(way: _Way) -> tuple[float, float, float]:
+    """Milliseconds of one execution; executions per second, and CPU-ms of each, in a burst."""
+    start = time.perf_counter()
+    way.run(1)
+    took_s = time.perf_counter() - start
+    cpu_before, start = way.cpu_s(), time.perf_counter()
+    way.run(way.burst)
+    rate = way.burst / (time.perf_counter() - start)
+    return 1e3 * took_s, rate, 1e3 * (way.cpu_s() - cpu_before) / way.burst
+
+
+def _row(name: str, seen: Sequence[tuple[float, float, float]]) -> Row:
+    times_ms, rates, cpus_ms = zip(*seen, strict=True)
+    ordered = sorted(times_ms)
     return Row(
-        way.name,
-        len(times),
-        p50_ms=1e3 * ordered[len(ordered) // 2],
-        p99_ms=1e3 * ordered[math.ceil(0.99 * len(ordered)) - 1],
+        name,
+        len(seen),
+        p50_ms=ordered[len(ordered) // 2],
+        p99_ms=ordered[math.ceil(0.99 * len(ordered)) - 1],
         per_second=statistics.median(rates),
-        cpu_ms=1e3 * statistics.mean(cpus_s),
-        rates=tuple(rates),
-        cpus_ms=tuple(1e3 * cpu_s for cpu_s in cpus_s),
+        cpu_ms=statistics.mean(cpus_ms),
+        rates=rates,
+        cpus_ms=cpus_ms,
     )
 
 
@@ -244,16 +245,13 @@ class _Loop:
         self.used_s = 0.0
 
     def run(self, n: int) -> None:
-        if self._process.stdin is None:
-            raise AssertionError("its pipes are ours")
-        self._process.stdin.write(f"{n}\n")
-        self._process.stdin.flush()
+        stdin = cast("IO[str]", self._process.stdin)
+        stdin.write(f"{n}\n")
+        stdin.flush()
         self.used_s = self._answer()
 
     def _answer(self) -> Any:  # noqa: ANN401 - a list or a number
-        if self._process.stdout is None:
-            raise AssertionError("its pipes are ours")
-        line = self._process.stdout.readline()
+        line = cast("IO[str]", self._process.stdout).readline()
         if not line:
             raise SandboxError(f"{self._what} must answer, it ended; is its image built?")
         return json.loads(line)

@@ -11,7 +11,7 @@ from pathlib import Path
 from sandbox.client import open_pool
 from sandbox.pool.endpoint import status
 from sandbox.pool.pool import Pool
-from sandbox.program import Program, SandboxError, Verdict
+from sandbox.program import Program, Verdict
 
 _BATCH = 500
 _PROGRAM = Program(
@@ -88,10 +88,8 @@ def run(
         result.seconds = time.monotonic() - start
         after = _look(pool)
         result.worn_cpu_ms, result.fresh_cpu_ms = _compare(pool, backend, result)
-    result.memory_bytes = before[0], after[0]
-    result.client_memory_bytes = before[1], after[1]
-    result.descriptors = before[2], after[2]
-    result.processes = before[3], after[3]
+    pairs = zip(before, after, strict=True)
+    result.memory_bytes, result.client_memory_bytes, result.descriptors, result.processes = pairs
     result.growth = _growth(result)
     return result
 
@@ -116,20 +114,19 @@ def _batch(pool: Pool, result: SoakResult) -> float:
 
 
 def _growth(result: SoakResult) -> list[str]:
-    grown = []
-    if result.wrong:
-        grown.append("wrong verdicts")
-    if result.worn_cpu_ms > result.fresh_cpu_ms * (1 + MAX_SLOW_DOWN):
-        grown.append("CPU time")
-    if result.memory_bytes[1] - result.memory_bytes[0] > MAX_GROWTH_BYTES:
-        grown.append("memory inside")
-    if result.client_memory_bytes[1] - result.client_memory_bytes[0] > MAX_GROWTH_BYTES:
-        grown.append("the client's memory")
-    if result.descriptors[1] > result.descriptors[0]:
-        grown.append("descriptors")
-    if result.processes[1] > result.processes[0]:
-        grown.append("processes")
-    return grown
+    grew = {
+        "wrong verdicts": result.wrong > 0,
+        "CPU time": result.worn_cpu_ms > result.fresh_cpu_ms * (1 + MAX_SLOW_DOWN),
+        "memory inside": _rise(result.memory_bytes) > MAX_GROWTH_BYTES,
+        "the client's memory": _rise(result.client_memory_bytes) > MAX_GROWTH_BYTES,
+        "descriptors": _rise(result.descriptors) > 0,
+        "processes": _rise(result.processes) > 0,
+    }
+    return [what for what, is_so in grew.items() if is_so]
+
+
+def _rise(pair: tuple[int, int]) -> int:
+    return pair[1] - pair[0]
 
 
 def _look(pool: Pool) -> tuple[int, int, int, int]:
@@ -139,11 +136,5 @@ def _look(pool: Pool) -> tuple[int, int, int, int]:
         facts = status(endpoint.socket_dir).facts
         inside += int(facts["memory_bytes"])
         processes += len(facts["slot_pids"]) + int(facts["n_children"])
-    return inside, _resident(), len(os.listdir("/proc/self/fd")), processes
-
-
-def _resident() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise SandboxError("/proc/self/status must say VmRSS, got none; this needs Linux")
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return inside, resident, len(os.listdir("/proc/self/fd")), processes
