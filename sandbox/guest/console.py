@@ -14,6 +14,8 @@ import os
 import sys
 from typing import Any
 
+from sandbox.guest.output import stream
+
 MAX_OUTPUT_BYTES = 1_900_000
 """What is kept of the output; one byte more is kept to show that there was more."""
 
@@ -64,43 +66,12 @@ class Console:
 
     def output(self) -> str:
         """Return what was printed; bytes that are no text become marks that nothing expects."""
-        for stream in (sys.stdout, sys.__stdout__):
+        for printed in (sys.stdout, sys.__stdout__):
             # A program may have closed it, or put something else there.
             with contextlib.suppress(Exception):
-                stream.flush()  # type: ignore[union-attr]
+                printed.flush()  # type: ignore[union-attr]
         return bytes(self._printed).decode("utf-8", "replace")
 
     def _opened(self, fd: int, *, binary: bool = False) -> Any:  # noqa: ANN401
-        raw = _Stream(self, fd)
-        buffer = io.BufferedReader(raw) if fd == 0 else io.BufferedWriter(raw)
-        return (
-            buffer
-            if binary
-            else io.TextIOWrapper(buffer, encoding="utf-8", errors="surrogateescape")
-        )
-
-
-class _Stream(io.RawIOBase):
-    """A raw stream over one side of a console."""
-
-    def __init__(self, console: Console, fd: int) -> None:
-        super().__init__()
-        self.name = ("<stdin>", "<stdout>")[fd]
-        self._console, self._fd = console, fd
-
-    def readable(self) -> bool:
-        return self._fd == 0
-
-    def writable(self) -> bool:
-        return self._fd == 1
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401
-        part = self._console.read(len(buffer))
-        buffer[: len(part)] = part
-        return len(part)
-
-    def write(self, data: Any) -> int:  # noqa: ANN401
-        return self._console.write(data)
+        opened = stream(fd, read=self.read, write=self.write)
+        return opened.detach() if binary else opened

@@ -5,25 +5,22 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+from collections.abc import Callable
+from typing import Any
 
 KEPT_BYTES = 4096
+_NAMES = ("<stdin>", "<stdout>", "<stderr>")
 
 
-class _Printed:
-    """The last bytes that were printed."""
+class _Raw(io.RawIOBase):
+    """A raw standard stream, whose bytes come from a function and go to one."""
 
-    kept = b""
-    n_written = 0
-
-
-class _Stream(io.RawIOBase):
-    """A raw standard stream: empty to read, and what is written to it is printed."""
-
-    def __init__(self, fd: int, name: str, printed: _Printed) -> None:
+    def __init__(
+        self, fd: int, read: Callable[[int], bytes], write: Callable[[bytes], object]
+    ) -> None:
         super().__init__()
-        self.name = name
-        self._fd = fd
-        self._printed = printed
+        self.name = _NAMES[fd]
+        self._fd, self._read, self._write = fd, read, write
 
     def readable(self) -> bool:
         return self._fd == 0
@@ -35,49 +32,47 @@ class _Stream(io.RawIOBase):
         """The descriptor, which is /dev/null in a child."""
         return self._fd
 
-    def readinto(self, buffer: object) -> int:
-        return 0
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401
+        part = self._read(len(buffer))
+        buffer[: len(part)] = part
+        return len(part)
 
-    def write(self, data: object) -> int:
-        chunk = bytes(data)  # type: ignore[call-overload]
-        self._printed.n_written += len(chunk)
-        self._printed.kept = (self._printed.kept + chunk[-KEPT_BYTES:])[-KEPT_BYTES:]
+    def write(self, data: Any) -> int:  # noqa: ANN401
+        chunk = bytes(data)
+        self._write(chunk)
         return len(chunk)
 
 
+def stream(
+    fd: int, *, read: Callable[[int], bytes], write: Callable[[bytes], object]
+) -> io.TextIOWrapper:
+    """Return what Python has in a container for standard input (0), output (1) or errors (2), over two functions."""
+    raw = _Raw(fd, read, write)
+    buffer: Any = io.BufferedReader(raw) if fd == 0 else io.BufferedWriter(raw)
+    errors = "backslashreplace" if fd == 2 else "surrogateescape"
+    return io.TextIOWrapper(buffer, encoding="utf-8", errors=errors, line_buffering=fd == 2)
+
+
 class Capture:
-    """Standard streams of a program, with the encodings that Python gives them in a container."""
+    """Standard streams of a program: nothing to read, and the last bytes that were printed."""
 
     def __init__(self) -> None:
-        self._printed = _Printed()
-        self._stdin = io.TextIOWrapper(
-            io.BufferedReader(_Stream(0, "<stdin>", self._printed)),
-            encoding="utf-8",
-            errors="surrogateescape",
-        )
-        self._stdout = io.TextIOWrapper(
-            io.BufferedWriter(_Stream(1, "<stdout>", self._printed)),
-            encoding="utf-8",
-            errors="surrogateescape",
-        )
-        self._stderr = io.TextIOWrapper(
-            io.BufferedWriter(_Stream(2, "<stderr>", self._printed)),
-            encoding="utf-8",
-            errors="backslashreplace",
-            line_buffering=True,
-        )
+        self._kept, self._n_written = b"", 0
+        self._streams = [stream(fd, read=lambda _: b"", write=self._keep) for fd in (0, 1, 2)]
 
     def install(self) -> None:
         """Put the streams in the place of Python's own."""
-        sys.stdin = sys.__stdin__ = self._stdin  # type: ignore[misc]
-        sys.stdout = sys.__stdout__ = self._stdout  # type: ignore[misc]
-        sys.stderr = sys.__stderr__ = self._stderr  # type: ignore[misc]
+        sys.stdin, sys.stdout, sys.stderr = self._streams
+        sys.__stdin__, sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc]
 
     def tail(self) -> tuple[str, bool]:
         """Return the last part of what was printed, and whether something before it was dropped."""
-        for stream in (self._stdout, self._stderr):
+        for printed in self._streams[1:]:
             # A program may have closed it: what reached the raw stream is still there.
             with contextlib.suppress(ValueError):
-                stream.flush()
-        kept = self._printed.kept.decode("utf-8", "replace")
-        return kept, self._printed.n_written > len(self._printed.kept)
+                printed.flush()
+        return self._kept.decode("utf-8", "replace"), self._n_written > len(self._kept)
+
+    def _keep(self, chunk: bytes) -> None:
+        self._n_written += len(chunk)
+        self._kept = (self._kept + chunk[-KEPT_BYTES:])[-KEPT_BYTES:]

@@ -93,16 +93,7 @@ class ResponseHeader(NamedTuple):
 
 def dump_request(header: RequestHeader) -> bytes:
     """Return the fixed-size bytes of a request header."""
-    return _REQUEST.pack(
-        _REQUEST_MAGIC,
-        VERSION,
-        header.kind,
-        0,
-        header.job_bytes,
-        header.timeout_ms,
-        header.hard_ms,
-        header.memory_bytes,
-    )
+    return _REQUEST.pack(_REQUEST_MAGIC, VERSION, header.kind, 0, *header[1:])
 
 
 def parse_request(data: bytes) -> RequestHeader:
@@ -134,17 +125,7 @@ def parse_request(data: bytes) -> RequestHeader:
 
 def dump_response(header: ResponseHeader) -> bytes:
     """Return the fixed-size bytes of a response header."""
-    return _RESPONSE.pack(
-        _RESPONSE_MAGIC,
-        VERSION,
-        header.reply,
-        header.how,
-        header.code,
-        header.body_bytes,
-        header.cpu_us,
-        header.wall_us,
-        header.peak_memory_bytes,
-    )
+    return _RESPONSE.pack(_RESPONSE_MAGIC, VERSION, *header)
 
 
 def parse_response(data: bytes) -> ResponseHeader:
@@ -155,14 +136,14 @@ def parse_response(data: bytes) -> ResponseHeader:
     """
     if len(data) != RESPONSE_BYTES:
         raise ProtocolError(f"a response header must have {RESPONSE_BYTES} bytes, got {len(data)}")
-    magic, version, reply, how, code, body, cpu, wall, peak = _RESPONSE.unpack(data)
+    magic, version, reply, how, code, body, *used = _RESPONSE.unpack(data)
     if magic != _RESPONSE_MAGIC or version != VERSION:
         raise ProtocolError(f"a response must start with version {VERSION}, got {data[:8]!r}")
     if reply not in Reply.__members__.values() or how not in How.__members__.values():
         raise ProtocolError(f"a response must be of a known kind, got reply {reply}, how {how}")
     if body > MAX_BODY_BYTES:
         raise ProtocolError(f"a body must have at most {MAX_BODY_BYTES} bytes, got {body}")
-    return ResponseHeader(Reply(reply), How(how), code, body, cpu, wall, peak)
+    return ResponseHeader(Reply(reply), How(how), code, body, *used)
 
 
 class Call(NamedTuple):

@@ -153,21 +153,23 @@ def _errno(number: int) -> bytes:
     return _op(_RET, _ERRNO | number)
 
 
-def _only(argument: int, values: tuple[int, ...], refusal: bytes) -> bytes:
-    """Allow the call if the argument is one of `values`, else answer `refusal`."""
+_PASS = _op(_RET, _ALLOW)
+
+
+def _only(argument: int, values: tuple[int, ...], refusal: bytes, answer: bytes = _PASS) -> bytes:
+    """Answer `answer`, which lets the call through, if the argument is one of `values`, else `refusal`."""
     tests = b"".join(_op(_JEQ, value, len(values) - i, 0) for i, value in enumerate(values))
-    return _arg(argument) + tests + refusal + _op(_RET, _ALLOW)
+    return _arg(argument) + tests + refusal + answer
 
 
 def _unless_any(argument: int, bits: int, refusal: bytes) -> bytes:
     """Allow the call if the argument has none of `bits`."""
-    return _arg(argument) + _op(_JSET, bits, 0, 1) + refusal + _op(_RET, _ALLOW)
+    return _arg(argument) + _op(_JSET, bits, 0, 1) + refusal + _PASS
 
 
 def _conditional() -> list[tuple[tuple[int | None, int | None], bytes]]:
     """Calls whose arguments decide; each rule ends in a return."""
     eperm, eacces = _errno(errno.EPERM), _errno(errno.EACCES)
-    allow = _op(_RET, _ALLOW)
     setfl = _arg(1) + _op(_JEQ, _F_SETFL, 0, 4) + _unless_any(2, _O_ASYNC, eperm)
     no_new_limit = (
         _arg(0)
@@ -177,34 +179,31 @@ def _conditional() -> list[tuple[tuple[int | None, int | None], bytes]]:
         + _arg(2, high=True)
         + _op(_JEQ, 0, 1, 0)
         + eperm
-        + allow
+        + _PASS
     )
     thread = (
         _arg(0)
         + _op(_JSET, _CLONE_THREAD, 0, 1)
         + _op(_JSET, _CLONE_NAMESPACES, 0, 1)
         + eperm
-        + allow
+        + _PASS
     )
     connected = (
-        _arg(4) + _op(_JEQ, 0, 0, 2) + _arg(4, high=True) + _op(_JEQ, 0, 1, 0) + eperm + allow
+        _arg(4) + _op(_JEQ, 0, 0, 2) + _arg(4, high=True) + _op(_JEQ, 0, 1, 0) + eperm + _PASS
     )
     own_clock = (
         _arg(0)
         + _op(_JGE, _OWN_CLOCKS, 2, 0)
         + _op(_JGE, _CLOCK_OF_A_PROCESS, 0, 1)
         + _errno(errno.EINVAL)
-        + allow
-    )
-    names = b"".join(
-        _op(_JEQ, value, len(_PRCTLS_IGNORED) - i, 0) for i, value in enumerate(_PRCTLS_IGNORED)
+        + _PASS
     )
     return [
         (_OPENAT, _unless_any(2, _OPEN_FOR_WRITING, eacces)),
         (_OPEN, _unless_any(1, _OPEN_FOR_WRITING, eacces)),
         (_IOCTL, _only(1, _IOCTLS, _errno(errno.ENOTTY))),
         (_FCNTL, setfl + _only(1, _FCNTLS, eperm)),
-        (_PRCTL, _arg(1 - 1) + names + eperm + _errno(0)),
+        (_PRCTL, _only(0, _PRCTLS_IGNORED, eperm, _errno(0))),
         (_PRLIMIT64, no_new_limit),
         (_CLONE, thread),
         # glibc falls back to clone, whose flags a filter can see.

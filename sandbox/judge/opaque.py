@@ -5,11 +5,10 @@ Whoever asks one what it cannot answer gets `Unjudged`: no verdict rests on a va
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from sandbox.guest.values import Value, digest
+from sandbox.guest.values import WITH_DIGEST, Value, digest
 
 
 class Unjudged(Exception):
@@ -146,7 +145,7 @@ class Large(Opaque):
         if isinstance(other, Large):
             theirs, length, same = other.base, other.length, other.digest
         else:
-            kind: Any = next((t for t in _SIZED if isinstance(other, t)), None)
+            kind: Any = next((t for t in WITH_DIGEST if isinstance(other, t)), None)
             if kind is None:
                 return False
             theirs = _ALIKE.get(kind.__name__, kind.__name__)
@@ -161,7 +160,6 @@ class Large(Opaque):
     __hash__ = Opaque.__hash__
 
 
-_SIZED = (list, tuple, dict, set, frozenset, str, bytes, bytearray, deque, int)
 _ALIKE = {"frozenset": "set", "bytearray": "bytes"}
 
 

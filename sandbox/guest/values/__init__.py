@@ -33,7 +33,7 @@ from sandbox.guest.values.facts import (
     own_in,
     type_name,
 )
-from sandbox.guest.values.large import digest, large
+from sandbox.guest.values.large import WITH_DIGEST, digest, large
 
 __all__ = [
     "BUILTIN_TYPES",
@@ -44,6 +44,7 @@ __all__ = [
     "MAX_REPR",
     "MAX_TEXT",
     "SINGLETONS",
+    "WITH_DIGEST",
     "Value",
     "digest",
     "encode",

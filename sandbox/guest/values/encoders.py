@@ -9,7 +9,7 @@ import math
 import operator
 from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, UserString, deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 from sandbox.guest.values.facts import TYPE_NAMES, Value, opaque
 
@@ -64,7 +64,11 @@ class Encoder:
             raise TooLarge
 
 
-def encoder_of(value: Value) -> Callable[[Encoder, Value, int], Value] | None:
+Write: TypeAlias = Callable[[Encoder, Value, int], Value]
+"""Returns the tagged JSON of a value at a depth."""
+
+
+def encoder_of(value: Value) -> Write | None:
     """Return what writes a value of its type; None where the type does not travel."""
     kind = type(value)
     encoder = ENCODERS.get(kind)
@@ -74,16 +78,16 @@ def encoder_of(value: Value) -> Callable[[Encoder, Value, int], Value] | None:
         if isinstance(value, base) and kind.__eq__ is base.__eq__:
             return ENCODERS[base]
     if isinstance(value, type):  # of whatever metaclass
-        return _encode_type
+        return _type
     # Known by name: importing these modules would cost every child.
     return BY_NAME.get((kind.__module__, kind.__name__))
 
 
-def _encode_plain(encoder: Encoder, value: Value, depth: int) -> Value:
+def _plain(encoder: Encoder, value: Value, depth: int) -> Value:
     return value
 
 
-def _encode_int(encoder: Encoder, value: int, depth: int) -> Value:
+def _int(encoder: Encoder, value: int, depth: int) -> Value:
     value = int.__index__(value)
     if -_JSON_INT < value < _JSON_INT:
         return value
@@ -91,12 +95,12 @@ def _encode_int(encoder: Encoder, value: int, depth: int) -> Value:
     return {"i": hex(value)}
 
 
-def _encode_str(encoder: Encoder, value: str, depth: int) -> Value:
+def _str(encoder: Encoder, value: str, depth: int) -> Value:
     encoder.spend(str.__len__(value))
     return str.__str__(value) if type(value) is str else "".join(str.__iter__(value))
 
 
-def _encode_float(encoder: Encoder, value: float, depth: int) -> Value:
+def _float(encoder: Encoder, value: float, depth: int) -> Value:
     if value is math.nan:
         return {"e": "nan"}
     if -math.inf < value < math.inf:
@@ -104,91 +108,7 @@ def _encode_float(encoder: Encoder, value: float, depth: int) -> Value:
     return {"f": float.hex(value)}
 
 
-def _encode_complex(encoder: Encoder, value: complex, depth: int) -> Value:
-    return {"c": [float.hex(value.real), float.hex(value.imag)]}
-
-
-def _encode_bytes(encoder: Encoder, value: bytes, depth: int) -> Value:
-    encoder.spend(2 * len(value))
-    return {"b": value.hex()}
-
-
-def _encode_bytearray(encoder: Encoder, value: bytearray, depth: int) -> Value:
-    encoder.spend(2 * len(value))
-    return {"B": value.hex()}
-
-
-def _encode_memoryview(encoder: Encoder, value: memoryview, depth: int) -> Value:
-    if value.format != "B" or value.ndim != 1:
-        return opaque(value)
-    encoder.spend(2 * len(value))
-    return {"v": value.hex()}
-
-
-def _encode_list(encoder: Encoder, value: list[Value], depth: int) -> Value:
-    return encoder.many(list.__iter__(value), depth)
-
-
-def _encode_tuple(encoder: Encoder, value: tuple[Value, ...], depth: int) -> Value:
-    return {"t": encoder.many(tuple.__iter__(value), depth)}
-
-
-def _encode_set(encoder: Encoder, value: set[Value], depth: int) -> Value:
-    return {"s": encoder.many(set.__iter__(value), depth)}
-
-
-def _encode_frozenset(encoder: Encoder, value: frozenset[Value], depth: int) -> Value:
-    return {"z": encoder.many(frozenset.__iter__(value), depth)}
-
-
-def _pairs(encoder: Encoder, pairs: Iterable[tuple[Value, Value]], depth: int) -> list[Value]:
-    return [encoder.encode(part, depth + 1) for pair in pairs for part in pair]
-
-
-def _encode_dict(encoder: Encoder, value: dict[Value, Value], depth: int) -> Value:
-    return {"d": _pairs(encoder, dict.items(value), depth)}
-
-
-def _encode_counter(encoder: Encoder, value: dict[Value, Value], depth: int) -> Value:
-    return {"C": _pairs(encoder, dict.items(value), depth)}
-
-
-def _encode_ordered(encoder: Encoder, value: dict[Value, Value], depth: int) -> Value:
-    # Not dict.items: an OrderedDict keeps an order of its own (move_to_end).
-    ordered: Value = OrderedDict.items(value)  # type: ignore[arg-type]
-    return {"O": _pairs(encoder, ordered, depth)}
-
-
-def _encode_deque(encoder: Encoder, value: deque[Value], depth: int) -> Value:
-    items = encoder.many(deque.__iter__(value), depth)
-    return (
-        {"q": items}
-        if value.maxlen is None
-        else {"Q": [_encode_int(encoder, value.maxlen, depth), *items]}
-    )
-
-
-def _encode_range(encoder: Encoder, value: range, depth: int) -> Value:
-    return {"r": encoder.many((value.start, value.stop, value.step), depth)}
-
-
-def _encode_slice(encoder: Encoder, value: slice, depth: int) -> Value:
-    return {"S": encoder.many((value.start, value.stop, value.step), depth)}
-
-
-def _encode_keys(encoder: Encoder, value: Value, depth: int) -> Value:
-    return {"K": encoder.many(value, depth)}
-
-
-def _encode_values(encoder: Encoder, value: Value, depth: int) -> Value:
-    return {"V": encoder.many(value, depth)}
-
-
-def _encode_items(encoder: Encoder, value: Value, depth: int) -> Value:
-    return {"I": _pairs(encoder, value, depth)}
-
-
-def _encode_decimal(encoder: Encoder, value: decimal.Decimal, depth: int) -> Value:
+def _decimal(encoder: Encoder, value: decimal.Decimal, depth: int) -> Value:
     exponent = value.as_tuple().exponent
     if isinstance(exponent, int) and abs(exponent) > MAX_EXPONENT:
         raise TooLarge
@@ -197,130 +117,134 @@ def _encode_decimal(encoder: Encoder, value: decimal.Decimal, depth: int) -> Val
     return {"D": text}
 
 
-def _encode_fraction(encoder: Encoder, value: fractions.Fraction, depth: int) -> Value:
-    return {"F": encoder.many((value.numerator, value.denominator), depth)}
-
-
-def _encode_date(encoder: Encoder, value: datetime.date, depth: int) -> Value:
-    return {"Y": [value.year, value.month, value.day]}
-
-
-def _zone(zone: datetime.tzinfo | None) -> list[int] | None:
-    """A fixed offset from UTC as the parts of a timedelta."""
-    if type(zone) is not datetime.timezone:
-        return None
-    offset = zone.utcoffset(None)
-    return [offset.days, offset.seconds, offset.microseconds]
-
-
-def _encode_datetime(encoder: Encoder, value: datetime.datetime, depth: int) -> Value:
-    zone = _zone(value.tzinfo)
-    if value.tzinfo is not None and zone is None:
-        return opaque(value)
-    day = [value.year, value.month, value.day]
-    clock = [value.hour, value.minute, value.second, value.microsecond]
-    return {"T": [*day, *clock, *(zone or ())]}
-
-
-def _encode_time(encoder: Encoder, value: datetime.time, depth: int) -> Value:
-    zone = _zone(value.tzinfo)
-    if value.tzinfo is not None and zone is None:
-        return opaque(value)
-    return {"M": [value.hour, value.minute, value.second, value.microsecond, *(zone or ())]}
-
-
-def _encode_timedelta(encoder: Encoder, value: datetime.timedelta, depth: int) -> Value:
-    return {"E": [value.days, value.seconds, value.microseconds]}
-
-
-def _encode_type(encoder: Encoder, value: type, depth: int) -> Value:
-    return {"y": TYPE_NAMES[value]} if value in TYPE_NAMES else opaque(value)
-
-
-def _encode_singleton(encoder: Encoder, value: Value, depth: int) -> Value:
-    return {"e": next(name for name, known in SINGLETONS.items() if known is value)}
-
-
-def _encode_chain(encoder: Encoder, value: Value, depth: int) -> Value:
-    return {"H": _pairs(encoder, dict(value).items(), depth)}
-
-
-def _encode_user_dict(encoder: Encoder, value: Value, depth: int) -> Value:
-    return {"U": _pairs(encoder, dict(value).items(), depth)}
-
-
-def _encode_user_list(encoder: Encoder, value: Value, depth: int) -> Value:
-    return {"l": encoder.many(value.data, depth)}
-
-
-def _encode_user_string(encoder: Encoder, value: Value, depth: int) -> Value:
-    return {"W": [encoder.encode(value.data, depth + 1)]}
-
-
-def _encode_proxy(encoder: Encoder, value: Value, depth: int) -> Value:
-    return {"x": _pairs(encoder, dict(value).items(), depth)}
-
-
-def _encode_array(encoder: Encoder, value: Value, depth: int) -> Value:
-    return {"a": [value.typecode, *encoder.many(value, depth)]}
-
-
-def _encode_uuid(encoder: Encoder, value: Value, depth: int) -> Value:
-    return {"u": value.hex}
-
-
-def _encode_path(encoder: Encoder, value: Value, depth: int) -> Value:
+def _path(encoder: Encoder, value: Value, depth: int) -> Value:
     text = str(value)
     encoder.spend(len(text))
     return {"P": text}
 
 
-ENCODERS: dict[type, Callable[[Encoder, Value, int], Value]] = {
-    type(None): _encode_plain,
-    bool: _encode_plain,
-    int: _encode_int,
-    str: _encode_str,
-    float: _encode_float,
-    list: _encode_list,
-    tuple: _encode_tuple,
-    dict: _encode_dict,
-    set: _encode_set,
-    frozenset: _encode_frozenset,
-    complex: _encode_complex,
-    bytes: _encode_bytes,
-    bytearray: _encode_bytearray,
-    memoryview: _encode_memoryview,
-    Counter: _encode_counter,
-    OrderedDict: _encode_ordered,
-    deque: _encode_deque,
-    range: _encode_range,
-    slice: _encode_slice,
-    type({}.keys()): _encode_keys,
-    type({}.values()): _encode_values,
-    type({}.items()): _encode_items,
-    type(OrderedDict().keys()): _encode_keys,
-    type(OrderedDict().values()): _encode_values,
-    type(OrderedDict().items()): _encode_items,
-    type(type.__dict__): _encode_proxy,
-    decimal.Decimal: _encode_decimal,
-    fractions.Fraction: _encode_fraction,
-    datetime.datetime: _encode_datetime,
-    datetime.date: _encode_date,
-    datetime.time: _encode_time,
-    datetime.timedelta: _encode_timedelta,
-    type: _encode_type,
-    type(...): _encode_singleton,
-    type(NotImplemented): _encode_singleton,
-    ChainMap: _encode_chain,
-    UserDict: _encode_user_dict,
-    UserList: _encode_user_list,
-    UserString: _encode_user_string,
+def _memoryview(encoder: Encoder, value: memoryview, depth: int) -> Value:
+    if value.format != "B" or value.ndim != 1:
+        return opaque(value)
+    return _hex("v")(encoder, value, depth)
+
+
+def _deque(encoder: Encoder, value: deque[Value], depth: int) -> Value:
+    items = encoder.many(deque.__iter__(value), depth)
+    if value.maxlen is None:
+        return {"q": items}
+    return {"Q": [_int(encoder, value.maxlen, depth), *items]}
+
+
+def _type(encoder: Encoder, value: type, depth: int) -> Value:
+    return {"y": TYPE_NAMES[value]} if value in TYPE_NAMES else opaque(value)
+
+
+def _singleton(encoder: Encoder, value: Value, depth: int) -> Value:
+    return {"e": next(name for name, known in SINGLETONS.items() if known is value)}
+
+
+def _hex(tag: str) -> Write:
+    """Bytes by their digits."""
+
+    def write(encoder: Encoder, value: Value, depth: int) -> Value:
+        encoder.spend(2 * len(value))
+        return {tag: value.hex()}
+
+    return write
+
+
+def _items(tag: str, items: Callable[[Value], Iterable[Value]]) -> Write:
+    """What is made of some values, which travel as values."""
+    return lambda encoder, value, depth: {tag: encoder.many(items(value), depth)}
+
+
+def _pairs(tag: str, pairs: Callable[[Value], Iterable[tuple[Value, Value]]]) -> Write:
+    """What is made of keys and values: key, value, key, value."""
+    return lambda encoder, value, depth: {
+        tag: [encoder.encode(part, depth + 1) for pair in pairs(value) for part in pair]
+    }
+
+
+def _fields(tag: str, *names: str) -> Write:
+    """What small whole numbers say."""
+    return lambda encoder, value, depth: {tag: [getattr(value, name) for name in names]}
+
+
+def _with_zone(tag: str, *names: str) -> Write:
+    """The same of what may have a zone: a fixed offset from UTC follows as the parts of a timedelta."""
+
+    def write(encoder: Encoder, value: Value, depth: int) -> Value:
+        zone, parts = value.tzinfo, [getattr(value, name) for name in names]
+        if zone is None:
+            return {tag: parts}
+        if type(zone) is not datetime.timezone:
+            return opaque(value)
+        offset = zone.utcoffset(None)
+        return {tag: [*parts, offset.days, offset.seconds, offset.microseconds]}
+
+    return write
+
+
+def _copied(value: Value) -> Iterable[tuple[Value, Value]]:
+    return dict(value).items()
+
+
+_DAY, _CLOCK = ("year", "month", "day"), ("hour", "minute", "second", "microsecond")
+_bounds = operator.attrgetter("start", "stop", "step")
+_keys = _items("K", lambda view: view)
+_values = _items("V", lambda view: view)
+_item_pairs = _pairs("I", lambda view: view)
+
+ENCODERS: dict[type, Write] = {
+    type(None): _plain,
+    bool: _plain,
+    int: _int,
+    str: _str,
+    float: _float,
+    list: lambda encoder, value, depth: encoder.many(list.__iter__(value), depth),
+    tuple: _items("t", tuple.__iter__),
+    dict: _pairs("d", dict.items),
+    set: _items("s", set.__iter__),
+    frozenset: _items("z", frozenset.__iter__),
+    complex: lambda _, value, __: {"c": [float.hex(value.real), float.hex(value.imag)]},
+    bytes: _hex("b"),
+    bytearray: _hex("B"),
+    memoryview: _memoryview,
+    Counter: _pairs("C", dict.items),
+    # Not dict.items: an OrderedDict keeps an order of its own (move_to_end).
+    OrderedDict: _pairs("O", OrderedDict.items),
+    deque: _deque,
+    range: _items("r", _bounds),
+    slice: _items("S", _bounds),
+    type({}.keys()): _keys,
+    type({}.values()): _values,
+    type({}.items()): _item_pairs,
+    type(OrderedDict().keys()): _keys,
+    type(OrderedDict().values()): _values,
+    type(OrderedDict().items()): _item_pairs,
+    type(type.__dict__): _pairs("x", _copied),
+    decimal.Decimal: _decimal,
+    fractions.Fraction: _items("F", operator.attrgetter("numerator", "denominator")),
+    datetime.datetime: _with_zone("T", *_DAY, *_CLOCK),
+    datetime.date: _fields("Y", *_DAY),
+    datetime.time: _with_zone("M", *_CLOCK),
+    datetime.timedelta: _fields("E", "days", "seconds", "microseconds"),
+    type: _type,
+    type(...): _singleton,
+    type(NotImplemented): _singleton,
+    ChainMap: _pairs("H", _copied),
+    UserDict: _pairs("U", _copied),
+    UserList: _items("l", operator.attrgetter("data")),
+    UserString: _items("W", lambda value: (value.data,)),
 }
-BY_NAME: dict[tuple[str, str], Callable[[Encoder, Value, int], Value]] = {
-    ("array", "array"): _encode_array,
-    ("uuid", "UUID"): _encode_uuid,
+BY_NAME: dict[tuple[str, str], Write] = {
+    ("array", "array"): lambda encoder, value, depth: {
+        "a": [value.typecode, *encoder.many(value, depth)]
+    },
+    ("uuid", "UUID"): lambda _, value, __: {"u": value.hex},
     **{
-        (module, name): _encode_path
+        (module, name): _path
         for module in ("pathlib", "pathlib._local")
         for name in ("PosixPath", "PurePosixPath")
     },

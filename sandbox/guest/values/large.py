@@ -15,7 +15,7 @@ from sandbox.guest.values.encoders import BY_NAME, ENCODERS, MAX_DEPTH, STACK_DE
 from sandbox.guest.values.facts import Value, bases, truth, type_name
 
 _SEQUENCES: tuple[tuple[Any, bytes], ...] = ((list, b"L"), (tuple, b"T"), (deque, b"Q"))
-_WITH_DIGEST: tuple[Any, ...] = (
+WITH_DIGEST: tuple[Any, ...] = (
     list,
     tuple,
     dict,
@@ -32,7 +32,7 @@ _WITH_DIGEST: tuple[Any, ...] = (
 
 def large(value: Value) -> Value:
     """Return what can be said of a value that is too large: type, base, length and digest; else it is opaque."""
-    for base in _WITH_DIGEST:
+    for base in WITH_DIGEST:
         if isinstance(value, base) and type(value).__eq__ is base.__eq__:
             length = None if base is int else base.__len__(value)
             about = [base.__name__, length, digest(value)]
