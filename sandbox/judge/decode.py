@@ -60,7 +60,7 @@ def decode(document: Value, *, cheap: bool = False) -> Value:
         return _Decoder(cheap).decode(document, 0)
     except (ProtocolError, RecursionError):
         raise
-    except (ValueError, TypeError, KeyError, ArithmeticError, zlib.error) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, zlib.error) as error:
         raise ProtocolError(f"a value must have the tagged form: {error}") from error
 
 

@@ -63,6 +63,7 @@ def test_silence_is_never_a_pass(how, code, verdict):
         body(LOAD, '["assert",true,null,[2]]', '["assert",0,null,[2]]'),
         body(LOAD, '["assert",0,null,[NaN]]'),
         body(LOAD, '["assert",0,null,[{"i":"zz"}]]'),
+        body(LOAD, '["assert",0,null,[{"a":[]}]]'),
         body(LOAD, '["assert",0,{"type":"E"},null]'),
         body('["passed",true]'),
         body("PASSED"),
