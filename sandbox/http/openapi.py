@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -67,68 +68,62 @@ def _document() -> dict[str, Any]:
 
 def _paths() -> dict[str, Any]:
     return {
-        "/health": {
-            "get": _operation(
-                "Say whether the server takes requests; needs no token.",
-                _json({"type": "object", "properties": {"status": {"const": "ok"}}}),
-                ["503"],
-            )
-        },
-        "/metrics": {
-            "get": _operation(
-                "Counters in Prometheus' text form.",
-                {"text/plain": {"schema": {"type": "string"}}},
-                ["401"],
-            )
-        },
-        "/openapi.json": {"get": _operation("This document.", _json({"type": "object"}), ["401"])},
-        "/v1/info": {
-            "get": _operation("What this server is.", _json(_ref(protocol.Info)), ["401"])
-        },
-        "/v1/judge": {
-            "post": _operation(
-                "Run programs and judge their asserts by the values that come back.",
-                _json(_ref(protocol.JudgeResponse)),
-                [*_REFUSALS],
-                request=protocol.JudgeRequest,
-                busy="429",
-            )
-        },
-        "/run_code": {
-            "post": _operation(
-                "Run one Python program as a script, in SandboxFusion's form.",
-                _json(_ref(RunCodeResponse)),
-                [*_REFUSALS],
-                request=RunCodeRequest,
-                busy="504",
-            )
-        },
+        "/health": _get(
+            "Say whether the server takes requests; needs no token.",
+            _json({"type": "object", "properties": {"status": {"const": "ok"}}}),
+            "503",
+        ),
+        "/metrics": _get(
+            "Counters in Prometheus' text form.",
+            {"text/plain": {"schema": {"type": "string"}}},
+            "401",
+        ),
+        "/openapi.json": _get("This document.", _json({"type": "object"}), "401"),
+        "/v1/info": _get("What this server is.", _json(_ref(protocol.Info)), "401"),
+        "/v1/judge": _post(
+            "Run programs and judge their asserts by the values that come back.",
+            protocol.JudgeRequest,
+            protocol.JudgeResponse,
+            busy="429",
+        ),
+        "/run_code": _post(
+            "Run one Python program as a script, in SandboxFusion's form.",
+            RunCodeRequest,
+            RunCodeResponse,
+            busy="504",
+        ),
+    }
+
+
+def _get(summary: str, content: dict[str, Any], refused: str) -> dict[str, Any]:
+    return {"get": _operation(summary, content, {refused: _REFUSALS[refused]}, later=("503",))}
+
+
+def _post(
+    summary: str, request: type[BaseModel], response: type[BaseModel], *, busy: str
+) -> dict[str, Any]:
+    """A path that takes a body; `busy` is the status where there is no room."""
+    refusals = {
+        **_REFUSALS,
+        busy: "the queue is full, or the turn did not come in time; ask again",
+    }
+    operation = _operation(summary, _json(_ref(response)), refusals, later=("503", busy))
+    return {
+        "post": {**operation, "requestBody": {"required": True, "content": _json(_ref(request))}}
     }
 
 
 def _operation(
-    summary: str,
-    content: dict[str, Any],
-    refusals: list[str],
-    *,
-    request: type[BaseModel] | None = None,
-    busy: str | None = None,
+    summary: str, content: dict[str, Any], refusals: dict[str, str], *, later: Sequence[str]
 ) -> dict[str, Any]:
-    """Describe one path: what it takes, what it answers, how it refuses."""
-    refused = _json(_ref(protocol.Refusal))
+    """Describe what is done: its answer, how it refuses, and after which refusals it says when to come again."""
     responses: dict[str, Any] = {"200": {"description": "done", "content": content}}
-    for status in refusals:
-        responses[status] = {"description": _REFUSALS[status], "content": refused}
-    later = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
-    if "503" in responses:
-        responses["503"]["headers"] = later
-    if busy is not None:
-        text = "the queue is full, or the turn did not come in time; ask again"
-        responses[busy] = {"description": text, "content": refused, "headers": later}
-    operation: dict[str, Any] = {"summary": summary, "responses": responses}
-    if request is not None:
-        operation["requestBody"] = {"required": True, "content": _json(_ref(request))}
-    return operation
+    for status, text in refusals.items():
+        responses[status] = {"description": text, "content": _json(_ref(protocol.Refusal))}
+        if status in later:
+            header = {"schema": {"type": "integer"}, "description": "seconds"}
+            responses[status]["headers"] = {"Retry-After": header}
+    return {"summary": summary, "responses": responses}
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:

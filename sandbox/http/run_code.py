@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import binascii
 import zlib
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -132,27 +132,19 @@ def told(outcome: Outcome | None) -> RunCodeResponse:
     if outcome.header.how == How.DEADLINE:
         return _failed("TimeLimitExceeded", wall_s, "")
     try:
-        found = _found(outcome.body)
+        found = _found(outcome.body, wall_s)
     except ProtocolError:
         found = None  # it wrote to the result channel itself
-    if found is None:
-        match outcome.header.how:
-            case How.OOM:
-                return _failed("Error", wall_s, "the program used more memory than it may")
-            case How.SIGNALED:
-                code = -outcome.header.code
-            case _:
-                code = outcome.header.code
-        # Status 0 and no word of the harness: it left by os._exit, and what it printed with it.
-        return _failed("Error", wall_s, "the process ended before the program did", code=code)
-    result = RunResult(
-        status="Finished",
-        execution_time=wall_s,
-        return_code=found.status,
-        stdout=found.stdout,
-        stderr=found.stderr,
-    )
-    return RunCodeResponse(status="Failed" if found.status else "Success", run_result=result)
+    if found is not None:
+        return RunCodeResponse(
+            status="Failed" if found.return_code else "Success", run_result=found
+        )
+    how, code = outcome.header.how, outcome.header.code
+    if how == How.OOM:
+        return _failed("Error", wall_s, "the program used more memory than it may")
+    # Status 0 and no word of the harness: it left by os._exit, and what it printed with it.
+    text = "the process ended before the program did"
+    return _failed("Error", wall_s, text, code=-code if how == How.SIGNALED else code)
 
 
 def _failed(
@@ -168,15 +160,7 @@ def _failed(
     return RunCodeResponse(status="Failed", run_result=result)
 
 
-class _Found(NamedTuple):
-    """What the harness says of a script that came to its end."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-
-def _found(body: bytes) -> _Found | None:
+def _found(body: bytes, wall_s: float) -> RunResult | None:
     """Read the harness's words: hostile, because the program may have written them itself.
 
     Raises:
@@ -198,12 +182,17 @@ def _found(body: bytes) -> _Found | None:
     if len(words) != 2 or not all(word.isdigit() for word in words):
         raise ProtocolError("a script's end must begin with its status and a size")
     status, n_stdout = map(int, words)
-    return _Found(status & 255, _text(printed[:n_stdout]), _text(printed[n_stdout:]))
-
-
-def _text(data: bytes) -> str:
     # What was cut in the middle of a character ends before it.
-    return data.decode("utf-8", "ignore")
+    stdout, stderr = (
+        part.decode("utf-8", "ignore") for part in (printed[:n_stdout], printed[n_stdout:])
+    )
+    return RunResult(
+        status="Finished",
+        execution_time=wall_s,
+        return_code=status & 255,
+        stdout=stdout,
+        stderr=stderr,
+    )
 
 
 def _unpacked(text: bytes) -> bytes:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from sandbox.guest.protocol import MAX_JOB_BYTES, Job, ProtocolError
 from sandbox.guest.values import Value
 from sandbox.judge import decode as decoding
 from sandbox.judge import verdict as judge
-from sandbox.judge.comparison import Difference, first_difference
+from sandbox.judge.comparison import first_difference
 from sandbox.pool.task import Execute, Outcome, Run
 from sandbox.program import AssertResult, Case, Execution, Program, Verdict
 
@@ -47,12 +48,11 @@ def run_cases(programs: Sequence[Program], execute: Execute) -> list[Execution]:
         ]
         outcomes = execute([_run(state.program, index) for state, index in asked])
         printed = [
-            (state, index, state.take(index, outcome))
+            (state, index, text)
             for (state, index), outcome in zip(asked, outcomes, strict=True)
+            if (text := state.take(index, outcome)) is not None
         ]
-        _check(
-            [(state, index, text) for state, index, text in printed if text is not None], execute
-        )
+        _check(printed, execute)
     return [state.execution() for state in states]
 
 
@@ -145,17 +145,14 @@ class _State:
         if difference is None:
             self._note(index, Verdict.PASSED)
         else:
-            self._differs(index, difference)
+            self._note(
+                index,
+                Verdict.FAILED,
+                got=_line(difference.line, difference.got),
+                expected=_line(difference.line, difference.expected),
+                message=f"line {difference.line} differs",
+            )
         return None
-
-    def _differs(self, index: int, difference: Difference) -> None:
-        self._note(
-            index,
-            Verdict.FAILED,
-            got=_line(difference.line, difference.got),
-            expected=_line(difference.line, difference.expected),
-            message=f"line {difference.line} differs",
-        )
 
     def take_checked(self, index: int, printed: str, outcome: Outcome | None) -> None:
         """Judge one case by its checker's word."""
@@ -173,25 +170,15 @@ class _State:
         self,
         index: int,
         verdict: Verdict,
-        *,
-        exception: str | None = None,
-        message: str | None = None,
-        line: int | None = None,
-        got: str | None = None,
-        expected: str | None = None,
+        **evidence: Any,  # noqa: ANN401 - other fields of the result
     ) -> None:
-        passed = verdict == Verdict.PASSED
         given = judge.clean(self.program.cases[index].stdin, _SHOWN)
         self.results[index] = AssertResult(
-            assertion=case_name(self.program, index),
-            verdict=verdict,
+            case_name(self.program, index),
+            verdict,
             trusted=verdict != Verdict.UNJUDGED,
-            exception=exception,
-            message=message,
-            line=line,
-            call=None if passed else f"the input {given!r}",
-            expected=None if passed else expected,
-            got=None if passed else got,
+            call=None if verdict == Verdict.PASSED else f"the input {given!r}",
+            **evidence,
         )
 
     def execution(self) -> Execution:

@@ -8,6 +8,7 @@ gives a program no processor is ours: it is run again, alone, and has more time 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import threading
 import time
@@ -35,11 +36,8 @@ HONEST = Program(
     asserts=("assert canary(7) == [7, 49]",),
     callables=("canary",),
 )
-WRONG = Program(
-    code="def canary(n):\n    return [n, n + n]\n",
-    asserts=("assert canary(7) == [7, 49]",),
-    callables=("canary",),
-)
+WRONG = dataclasses.replace(HONEST, code="def canary(n):\n    return [n, n + n]\n")
+_RIGHT = [Verdict.PASSED, Verdict.FAILED]
 
 
 class Pool:
@@ -118,9 +116,7 @@ class Pool:
         return sum(worker.endpoint.slots for worker in self._workers)
 
     def _run_jobs(self, runs: Sequence[Run]) -> list[Outcome | None]:
-        return self._execute(
-            [self._message(run.job, run.timeout_s, run.memory_bytes) for run in runs]
-        )
+        return self._execute([self._message(run) for run in runs])
 
     def endpoints(self) -> list[Endpoint]:
         """The supervisors that this pool uses, for looking after them."""
@@ -128,11 +124,7 @@ class Pool:
 
     def canaries(self) -> bool:
         """Run the pair on every supervisor once; whether all gave the right verdicts."""
-        return all(
-            [self._canary(worker, program) for program in (HONEST, WRONG)]
-            == [Verdict.PASSED, Verdict.FAILED]
-            for worker in self._workers
-        )
+        return all(self._canaries(worker) == _RIGHT for worker in self._workers)
 
     def close(self) -> None:
         """Stop what this client started."""
@@ -149,17 +141,13 @@ class Pool:
 
     def _task(self, program: Program, plan: Sequence[Assertion]) -> Task | None:
         """Return the message for a program, or None where it is too large to be sent."""
-        job = Job(
-            program.imports,
-            program.code,
-            program.setup_code,
-            tuple(assertion.calls for assertion in plan),
-        )
-        return self._message(job, program.timeout_s)
+        steps = tuple(assertion.calls for assertion in plan)
+        job = Job(program.imports, program.code, program.setup_code, steps)
+        return self._message(Run(job, program.timeout_s))
 
-    def _message(self, job: Job, timeout_s: float, memory_bytes: int | None = None) -> Task | None:
-        memory_bytes = min(memory_bytes or self._memory_bytes, self._memory_bytes)
-        return make_task(job, timeout_s=timeout_s, memory_bytes=memory_bytes)
+    def _message(self, run: Run) -> Task | None:
+        memory_bytes = min(run.memory_bytes or self._memory_bytes, self._memory_bytes)
+        return make_task(run.job, timeout_s=run.timeout_s, memory_bytes=memory_bytes)
 
     # ------------------------------------------------------------------------------ executing
 
@@ -363,8 +351,8 @@ class Pool:
         """
         n_left = worker.tries
         while True:
-            verdicts = [self._canary(worker, program) for program in (HONEST, WRONG)]
-            if verdicts == [Verdict.PASSED, Verdict.FAILED]:
+            verdicts = self._canaries(worker)
+            if verdicts == _RIGHT:
                 worker.n_since_canary = 0
                 return
             self.health.n_canary_failures += 1
@@ -377,6 +365,9 @@ class Pool:
             f"{worker.endpoint.name} must pass an honest program and fail a wrong one, "
             f"got {verdicts}; run `sdpo-bench sandbox doctor`"
         )
+
+    def _canaries(self, worker: Worker) -> list[Verdict | None]:
+        return [self._canary(worker, program) for program in (HONEST, WRONG)]
 
     def _canary(self, worker: Worker, program: Program) -> Verdict | None:
         plan = planned(program)
