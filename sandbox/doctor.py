@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sandbox.client import open_pool
@@ -26,18 +27,22 @@ class Check:
 
 def examine() -> list[Check]:
     """Look at engine, image, kernel and a container at work, in that order."""
-    checks = [*_engine(), _image()]
+    checks = [*_tried(_engine), *_tried(_image)]
     if all(check.ok for check in checks if check.needed):
-        checks.append(_works())
+        checks += _tried(_container)
     return [*checks, *_kernel()]
 
 
-def _engine() -> list[Check]:
+def _tried(look: Callable[[], list[Check]]) -> list[Check]:
     try:
-        with engine(timeout_s=10) as client:
-            info = client.info()
+        return look()
     except SandboxError as error:
         return [Check(False, str(error))]
+
+
+def _engine() -> list[Check]:
+    with engine(timeout_s=10) as client:
+        info = client.info()
     security = " ".join(info.get("SecurityOptions") or [])
     runtimes = info.get("Runtimes") or {}
     return [
@@ -57,23 +62,17 @@ def _engine() -> list[Check]:
     ]
 
 
-def _image() -> Check:
-    try:
-        return Check(True, f"image {current_image()}")
-    except SandboxError as error:
-        return Check(False, str(error))
+def _image() -> list[Check]:
+    return [Check(True, f"image {current_image()}")]
 
 
-def _works() -> Check:
-    try:
-        with open_pool("docker", n_workers=1, own=True) as pool:
-            facts = status(pool.endpoints()[0].socket_dir).facts
-    except SandboxError as error:
-        return Check(False, str(error))
+def _container() -> list[Check]:
+    with open_pool("docker", n_workers=1, own=True) as pool:
+        facts = status(pool.endpoints()[0].socket_dir).facts
     layers = [name for name in ("seccomp", "landlock") if facts.get(name)]
     layers += ["a user of its own"] if facts.get("uid_base") else []
     layers += ["a root of its own"] if facts.get("root") else []
-    return Check(True, f"a container passes its canaries; each program has {', '.join(layers)}")
+    return [Check(True, f"a container passes its canaries; each program has {', '.join(layers)}")]
 
 
 def _kernel() -> list[Check]:

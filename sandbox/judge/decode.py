@@ -128,7 +128,7 @@ class _Decoder:
         if tag == "Z" and depth == 0:
             if self.cheap:
                 raise Costly
-            return self.decode(_unpacked(_str(content)), depth + 1)
+            return self.decode(read_json(_inflated(_str(content))), depth + 1)
         raise ProtocolError(f"a value must have a known tag, got {str(tag)[:20]!r}")
 
 
@@ -160,10 +160,6 @@ def text_of(document: Value) -> str | None:
         case {"L": _} | {"o": _} if len(document) == 1:
             return None
     raise ProtocolError(f"a text must be one, got {str(document)[:80]!r}")
-
-
-def _unpacked(text: str) -> Value:
-    return read_json(_inflated(text))
 
 
 def _inflated(text: str) -> bytes:
@@ -205,18 +201,12 @@ def _decimal(text: Value) -> decimal.Decimal:
     return value
 
 
-def _datetime(content: Value) -> datetime.datetime:
-    parts = _ints(content, 7, 10)
-    return datetime.datetime(*parts[:7], tzinfo=_zone(parts[7:]))  # type: ignore[arg-type,misc]
-
-
-def _time(content: Value) -> datetime.time:
-    parts = _ints(content, 4, 7)
-    return datetime.time(*parts[:4], tzinfo=_zone(parts[4:]))  # type: ignore[arg-type,misc]
-
-
-def _zone(offset: list[int]) -> datetime.timezone | None:
-    return datetime.timezone(datetime.timedelta(*offset)) if offset else None
+def _with_zone(kind: Callable[..., Value], n_parts: int, content: Value) -> Value:
+    """A date and time, or a time, which an offset from UTC in three parts may follow."""
+    parts = _ints(content, n_parts, n_parts + 3)
+    offset = parts[n_parts:]
+    zone = datetime.timezone(datetime.timedelta(*offset)) if offset else None
+    return kind(*parts[:n_parts], tzinfo=zone)
 
 
 def _opaque(content: Value) -> Opaque:
@@ -264,20 +254,11 @@ def _fraction(items: list[Value]) -> fractions.Fraction:
     return value  # type: ignore[no-any-return]
 
 
-def _array(items: list[Value]) -> array.array[Any]:
-    return array.array(_str(items[0]), items[1:])
-
-
 def _bounded_deque(items: list[Value]) -> deque[Value]:
     maxlen, *rest = items
     if type(maxlen) is not int or maxlen < len(rest):
         raise ProtocolError(f"a deque must fit its maxlen, got {str(maxlen)[:80]!r}")
     return deque(rest, maxlen)
-
-
-def _user_string(items: list[Value]) -> UserString:
-    (text,) = items
-    return UserString(_str(text))
 
 
 _SCALARS: dict[Value, Callable[[Value], Value]] = {
@@ -289,8 +270,8 @@ _SCALARS: dict[Value, Callable[[Value], Value]] = {
     "v": lambda text: memoryview(bytes.fromhex(_str(text))),
     "D": _decimal,
     "Y": lambda parts: datetime.date(*_ints(parts, 3)),
-    "T": _datetime,
-    "M": _time,
+    "T": lambda parts: _with_zone(datetime.datetime, 7, parts),
+    "M": lambda parts: _with_zone(datetime.time, 4, parts),
     "E": lambda parts: datetime.timedelta(*_ints(parts, 3)),
     "y": lambda name: BUILTIN_TYPES[_str(name)],
     "e": lambda name: SINGLETONS[_str(name)],
@@ -317,7 +298,7 @@ _CONTAINERS: dict[Value, Callable[[list[Value]], Value]] = {
     "H": lambda items: ChainMap(_dict(items)),
     "U": lambda items: UserDict(_dict(items)),
     "l": UserList,
-    "W": _user_string,
+    "W": lambda items: UserString(_str(*items)),
     "x": lambda items: types.MappingProxyType(_dict(items)),
-    "a": _array,
+    "a": lambda items: array.array(_str(items[0]), items[1:]),
 }

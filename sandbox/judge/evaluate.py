@@ -14,8 +14,9 @@ import collections
 import datetime
 import decimal
 import fractions
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sandbox.guest.values import Value
@@ -123,7 +124,7 @@ class Test:
         """
         expression = _Dotted().visit(expression)
         _check(expression, bound_names(expression))
-        self.cheap = _is_cheap(expression)
+        self.cheap = all(_is_cheap(node) for node in ast.walk(expression))
         """Whether evaluating takes no more than the values' size says."""
         self._in_turn = [
             node.index for node in ast.walk(expression) if isinstance(node, Hole) and node.in_turn
@@ -200,16 +201,13 @@ def _check(expression: ast.expr, bound: set[str]) -> None:
         elif not isinstance(node, _PLAIN):
             raise Unsupported(f"it has a {type(node).__name__}")
         if isinstance(node, ast.Compare):
-            for operation, (left, right) in zip(node.ops, _neighbours(node), strict=True):
+            sides = itertools.pairwise((node.left, *node.comparators))
+            for operation, neighbours in zip(node.ops, sides, strict=True):
                 # Identity means something only for the singletons: other values are copies here.
-                if isinstance(operation, ast.Is | ast.IsNot) and not (
-                    _is_singleton(left) or _is_singleton(right)
+                if isinstance(operation, ast.Is | ast.IsNot) and not any(
+                    map(_is_singleton, neighbours)
                 ):
                     raise Unsupported("`is` compares with no singleton")
-
-
-def _neighbours(node: ast.Compare) -> Iterator[tuple[ast.expr, ast.expr]]:
-    return zip((node.left, *node.comparators), node.comparators, strict=False)
 
 
 def _is_singleton(node: ast.expr) -> bool:
@@ -221,17 +219,12 @@ def _is_singleton(node: ast.expr) -> bool:
     )
 
 
-def _is_cheap(expression: ast.expr) -> bool:
-    return all(_is_cheap_node(node) for node in ast.walk(expression))
-
-
-def _is_cheap_node(node: ast.AST) -> bool:
+def _is_cheap(node: ast.AST) -> bool:
     match node:
         case ast.BinOp():
             return isinstance(node.op, _CHEAP_OPERATORS)
         case ast.Call(func=ast.Name(id="round"), args=[_, *digits], keywords=keywords):
-            allowed = [*digits, *(keyword.value for keyword in keywords)]
-            return all(_is_few(part) for part in allowed)
+            return all(map(_is_few, [*digits, *(keyword.value for keyword in keywords)]))
         case ast.Call(func=ast.Name(id=name)) if name in _CHEAP_CALLS:
             n_arguments, keyword_names = _CHEAP_CALLS[name]
             return len(node.args) <= n_arguments and all(
