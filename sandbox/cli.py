@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from sandbox.program import SandboxError
 from sandbox.serve import BACKENDS, option, serve
 
 if TYPE_CHECKING:
     from sandbox.attack import Attack
-
-Result = TypeVar("Result")
 
 
 def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
@@ -36,7 +34,18 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _LAYERS = ("uid", "chroot", "seccomp", "landlock")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """Commands of which a sandbox that cannot be had is one line, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except SandboxError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def sandbox() -> None:
     """Run untrusted programs in locked-down containers, and attack the containers to test them.
 
@@ -77,8 +86,7 @@ def build(base_image: str | None, packages: str, if_docker: bool) -> None:
     if kept is not None:
         click.echo(kept)
         return
-    wanted = packages.split()
-    click.echo(_ours(lambda: image.build(base_image=base_image, packages=wanted, say=_note)))
+    click.echo(image.build(base_image=base_image, packages=packages.split(), say=_note))
 
 
 @sandbox.command()
@@ -94,11 +102,9 @@ def up(containers: int, slots: int) -> None:
     from sandbox.containers.limits import Limits
 
     folder = shared.directory()
-    current = _ours(image.current_image)
-    names = _ours(
-        lambda: docker_backend.bring_up(
-            folder, containers=containers, slots=slots, image=current, limits=Limits()
-        )
+    current = image.current_image()
+    names = docker_backend.bring_up(
+        folder, containers=containers, slots=slots, image=current, limits=Limits()
     )
     click.echo(f"{len(names)} containers answer in {folder}")
 
@@ -112,8 +118,7 @@ def down() -> None:
     """
     from sandbox.containers import docker_backend
 
-    names = _ours(docker_backend.take_down)
-    click.echo(f"removed {len(names)} containers")
+    click.echo(f"removed {len(docker_backend.take_down())} containers")
 
 
 @sandbox.command()
@@ -186,12 +191,10 @@ def attack(
 
     corpus = _attacks(folder)
     if grader is not None:
-        report = _ours(lambda: graders.run(corpus, grader, progress=show))
+        report = graders.run(corpus, grader, progress=show)
     else:
-        report = _ours(
-            lambda: attacks.run(
-                corpus, backend, without=frozenset(without), over_http=over_http, progress=show
-            )
+        report = attacks.run(
+            corpus, backend, without=frozenset(without), over_http=over_http, progress=show
         )
     click.echo(
         f"{len(report.attacks)} attacks on {report.backend}: {report.forged_passes} forged passes, "
@@ -223,7 +226,7 @@ def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
     click.echo("| without | forged | false failures | broken | survivors | poisoned | which |")
     click.echo("| --- | --- | --- | --- | --- | --- | --- |")
     for without in sets:
-        report = _ours(partial(attacks.run, corpus, backend, without=without))
+        report = attacks.run(corpus, backend, without=without)
         reports.append({"without": sorted(without), **report.to_json()})
         which = ", ".join(result.name for result in report.attacks if result.problems)
         click.echo(
@@ -256,7 +259,7 @@ def bench(rounds: int, chart: Path | None, json_file: Path | None, against: Path
     """
     from sandbox.measuring import bench as benchmark
 
-    table = _ours(lambda: benchmark.measure(rounds, against=against))
+    table = benchmark.measure(rounds, against=against)
     click.echo(benchmark.markdown(table))
     if against is not None:
         click.echo(benchmark.comparison(table))
@@ -278,9 +281,7 @@ def soak(executions: int, max_seconds: float, backend: str, json_file: Path | No
     """
     from sandbox.measuring import soak as soaking
 
-    result = _ours(
-        lambda: soaking.run(executions, max_seconds=max_seconds, backend=backend, say=click.echo)
-    )
+    result = soaking.run(executions, max_seconds=max_seconds, backend=backend, say=click.echo)
     for line in result.lines():
         click.echo(line)
     _write(json_file, vars(result))
@@ -310,16 +311,6 @@ def _attacks(folder: Path) -> list[Attack]:
     try:
         return attacks.load(folder)
     except ValueError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _ours(action: Callable[[], Result]) -> Result:
-    """Run an action; a sandbox that cannot be had is one line, not a traceback."""
-    from sandbox.program import SandboxError
-
-    try:
-        return action()
-    except SandboxError as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -61,22 +61,17 @@ class Settings(NamedTuple):
     """Folder that slots and children see as `/`; empty: they see all that the supervisor sees."""
 
 
-class Walls(NamedTuple):
-    """What confines every child: made once by the supervisor, so that no slot holds a copy."""
-
-    seccomp: seccomp.Filter | None
-    landlock: landlock.Ruleset | None
-
-
-def make_walls(settings: Settings) -> Walls:
-    """Make what the settings ask for ready to be put on.
+def make_walls(settings: Settings) -> child.Layers:
+    """Make ready what confines every child, once, so that no slot holds a copy; a slot adds whose child it is.
 
     Raises:
         OSError: this machine has it not.
     """
-    return Walls(
-        seccomp.Filter() if settings.seccomp else None,
-        landlock.Ruleset() if settings.landlock else None,
+    return child.Layers(
+        uid=0,
+        seccomp=seccomp.Filter() if settings.seccomp else None,
+        landlock=landlock.Ruleset() if settings.landlock else None,
+        threads=0,
     )
 
 
@@ -90,7 +85,7 @@ def end_with(supervisor: int) -> None:
         os._exit(1)
 
 
-def serve(listener: socket.socket, index: int, settings: Settings, walls: Walls) -> None:
+def serve(listener: socket.socket, index: int, settings: Settings, walls: child.Layers) -> None:
     """Serve connections until it is time to be replaced."""
     slot = _Slot(index, settings, walls)
     child.leave_room(_n_frames())
@@ -111,14 +106,10 @@ def _n_frames() -> int:
 class _Slot:
     """What lives as long as the slot's process."""
 
-    def __init__(self, index: int, settings: Settings, walls: Walls) -> None:
+    def __init__(self, index: int, settings: Settings, walls: child.Layers) -> None:
         uid = settings.uid_base + index if settings.uid_base else 0
-        self._layers = child.Layers(
-            uid=uid,
-            seccomp=walls.seccomp,
-            landlock=walls.landlock,
-            threads=child.MAX_THREADS if _can_limit(resource.RLIMIT_NPROC) else 0,
-        )
+        threads = child.MAX_THREADS if _can_limit(resource.RLIMIT_NPROC) else 0
+        self._layers = walls._replace(uid=uid, threads=threads)
         # Installed here and not in the child: there the old streams' end would cost as much as the rest.
         self._capture = Capture()
         self._capture.install()
@@ -292,8 +283,8 @@ def _wait(
 
     Time that the child spent waiting for a processor is not the child's: on a busy machine an honest
     program gets as much of the processor as on an idle one, within `hard_ms`. Threads beside the first one
-    count with the time that they used. The client, whose own
-    deadline begins with STARTED, is told so only where the end does not come at once: it saves a wake-up.
+    count with the time that they used. The client, whose own deadline begins with STARTED, is told so only
+    where the end does not come at once: it saves a wake-up.
     """
     allowed, hard = header.timeout_ms / 1000, header.hard_ms / 1000
     deadline = start + min(allowed, STARTED_AFTER_S)
