@@ -38,7 +38,6 @@ class _Group(click.Group):
     """Commands of which a sandbox that cannot be had is one line, not a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's
-        """Run the command."""
         try:
             return super().invoke(ctx)
         except SandboxError as error:

@@ -92,11 +92,7 @@ def _canaries(words: Sequence[str]) -> bool:
 
 
 def _ask(words: Sequence[str], program: Program, *, name: str, limit_s: float) -> str:
-    """Have one program graded: `passed`, `failed`, `skipped`, or `no verdict` where none comes in time.
-
-    Raises:
-        SandboxError: the command cannot be started.
-    """
+    """Have one program graded: `passed`, `failed`, `skipped`, or `no verdict` where none comes in time."""
     fields = ("code", "callables", "imports", "setup_code", "asserts", "timeout_s")
     question = {field: vars(program)[field] for field in fields}
     question |= {"name": name, "entry_point": program.callables[0]}

@@ -136,11 +136,7 @@ def _choose_base(client: Engine, wanted: str | None, say: Callable[[str], None],
 
 
 def _build_debian_base(client: Engine, kind: str) -> str:
-    """Import a base of the first suite that this machine's mirror and keys can build; return its name.
-
-    Raises:
-        SandboxError: no mmdebstrap, or no suite can be built.
-    """
+    """Import a base of the first suite that this machine's mirror and keys can build; return its name."""
     if shutil.which("mmdebstrap") is None:
         raise SandboxError(
             "mmdebstrap must be installed to build a base without a registry, got none; "

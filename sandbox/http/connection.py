@@ -85,11 +85,6 @@ class Connection:
             link.close()
 
     def _connected(self) -> http.client.HTTPConnection:
-        """Return an open connection.
-
-        Raises:
-            OSError: nobody answers.
-        """
         link = self._http
         if link is not None and link.sock is not None:
             return link
@@ -143,11 +138,7 @@ def _hang_up(link: socket.socket) -> None:
 
 
 def _read(response: http.client.HTTPResponse, max_bytes: int) -> Reply:
-    """Read an answer that says its length.
-
-    Raises:
-        OSError, HTTPException: it is longer than it may be, or not whole.
-    """
+    """Read an answer that says its length."""
     if response.length is None or response.chunked:
         raise OSError("an answer must say its length")
     if response.length > max_bytes:

@@ -162,11 +162,7 @@ class Remote:
     # ------------------------------------------------------------------------------- requests
 
     def _info(self) -> protocol.Info:
-        """Ask once: whoever names an address that is wrong hears of it now.
-
-        Raises:
-            SandboxError: no server of this protocol answers.
-        """
+        """Ask once: whoever names an address that is wrong hears of it now."""
         try:
             with self._connection() as connection:
                 reply = connection.exchange(
@@ -210,7 +206,6 @@ class Remote:
         return chunks
 
     def _judge(self, chunk: _Chunk) -> list[Execution]:
-        """Have some programs judged."""
         return self._asked(
             "/v1/judge",
             chunk.body,
@@ -231,11 +226,7 @@ class Remote:
         )
 
     def _printed(self, reply: Reply) -> str | None:
-        """Read an answer of `/run_code`.
-
-        Raises:
-            ProtocolError: it is none.
-        """
+        """Read an answer of `/run_code`."""
         response = protocol.read(RunCodeResponse, reply.body)
         self._last_answer = time.monotonic()
         ended = response.status == "Success" and response.run_result is not None
@@ -250,12 +241,7 @@ class Remote:
         max_bytes: int,
         timeout_s: float,
     ) -> _T:
-        """Ask until there is a whole answer.
-
-        Raises:
-            SandboxError: none comes, or the server refuses.
-            ValueError: the server says what is wrong with the request.
-        """
+        """Ask until there is a whole answer."""
         n_wrong, pause_s = 0, 0.05
         while True:
             why, retry_after_s = "", None
@@ -287,12 +273,6 @@ class Remote:
             self._wait(why, max(pause_s, retry_after_s or 0.0))
 
     def _executions(self, reply: Reply, chunk: _Chunk) -> list[Execution]:
-        """Read an answer.
-
-        Raises:
-            ProtocolError: it is none to these programs.
-            SandboxError: it comes from another sandbox than the one that was opened.
-        """
         response = protocol.read(protocol.JudgeResponse, reply.body)
         executions = protocol.executions(response, chunk.programs)
         if response.sandbox != self._sandbox:
@@ -304,11 +284,6 @@ class Remote:
         return executions
 
     def _wait(self, why: str, seconds: float) -> None:
-        """Wait before the next try.
-
-        Raises:
-            SandboxError: patience is at its end, or this is closed.
-        """
         away_s = time.monotonic() - self._last_answer
         if away_s > self._patience_s:
             raise SandboxError(

@@ -161,11 +161,7 @@ def _failed(
 
 
 def _found(body: bytes, wall_s: float) -> RunResult | None:
-    """Read the harness's words: hostile, because the program may have written them itself.
-
-    Raises:
-        ProtocolError: not the harness's form.
-    """
+    """Read the harness's words: hostile, because the program may have written them itself."""
     facts = verdict.parse_body(body, 1)
     if not facts.steps or not isinstance(facts.steps[0], tuple) or len(facts.steps[0]) != 1:
         return None

@@ -112,11 +112,7 @@ class Service:
 
 
 def _program(place: int, wire: protocol.WireProgram) -> Program:
-    """Return a program of a request, its asserts parsed.
-
-    Raises:
-        ProtocolError: an assert that is no single assert statement.
-    """
+    """Return a program of a request, its asserts parsed."""
     try:
         callables = wire.callables
         if callables is None:

@@ -36,11 +36,6 @@ def called_names(asserts: Sequence[str], imports: Sequence[str] = ()) -> tuple[s
 
 
 def _tree(text: str) -> ast.Module:
-    """Parse a statement.
-
-    Raises:
-        SyntaxError: it is none, or nests too deep.
-    """
     try:
         return syntax.parse(text.strip())
     except (ValueError, RecursionError, MemoryError) as error:

@@ -57,7 +57,6 @@ def _distinct(failing: Sequence[AssertResult]) -> list[AssertResult]:
 
 
 def _described(result: AssertResult, code: str) -> list[str]:
-    """One failing assert in words."""
     # Without a call the program itself failed, before any test could call it.
     call = _part(result.call) if result.call is not None else "the program"
     match result.verdict:
@@ -107,5 +106,4 @@ def _part(text: str) -> str:
 
 
 def _passed(result: AssertResult) -> bool:
-    """Whether the assert counts as passed."""
     return result.trusted and result.verdict is Verdict.PASSED

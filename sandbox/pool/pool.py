@@ -230,11 +230,7 @@ class Pool:
             self.health.n_lost += not starved
 
     def _refused(self, batch: Batch, index: int, worker: Worker, generation: int) -> None:
-        """Bring back a worker that takes no connection.
-
-        Raises:
-            SandboxError: that happened to this task often enough.
-        """
+        """Bring back a worker that takes no connection."""
         batch.n_refused[index] += 1
         if batch.n_refused[index] > _MAX_REFUSED:
             raise SandboxError(
@@ -254,11 +250,7 @@ class Pool:
         return Attempt(index, task, worker, generation, exchange)
 
     def _run_alone(self, task: Task) -> Outcome:
-        """Run again, alone, what lost its supervisor or starved; blame it if it takes another one with it.
-
-        Raises:
-            SandboxError: the sandbox is broken without the program, too, or the machine has no processor for it.
-        """
+        """Run again, alone, what lost its supervisor or starved; blame it if it takes another one with it."""
         with self._exclusively() as worker:
             n_left = worker.tries
             while n_left:
@@ -344,11 +336,7 @@ class Pool:
                 self._check_canaries(worker)
 
     def _check_canaries(self, worker: Worker) -> None:
-        """Run the pair: one must pass, one must fail; take the supervisor out if either does not.
-
-        Raises:
-            SandboxError: a fresh supervisor fails too.
-        """
+        """Run the pair: one must pass, one must fail; take the supervisor out if either does not."""
         n_left = worker.tries
         while True:
             verdicts = self._canaries(worker)
