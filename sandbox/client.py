@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -162,13 +163,13 @@ def _docker(
     # Here, not above: whoever only connects to sockets needs no Docker SDK.
     from sandbox.containers.docker_backend import DockerEndpoint
     from sandbox.containers.image import current_image
-    from sandbox.containers.limits import GVISOR_LIMITS
+    from sandbox.containers.limits import GVISOR_LIMITS, MAX_SLOTS
 
     of_runtime: dict[str, Any] = (
         {"limits": GVISOR_LIMITS, "runtime": "runsc"} if backend == "gvisor" else {}
     )
     image = current_image()
-    n_containers = min(n_workers, 2)
+    n_containers = max(min(n_workers, 2), math.ceil(n_workers / MAX_SLOTS))
     endpoints: list[DockerEndpoint] = []
     try:
         for number in range(n_containers):

@@ -17,6 +17,8 @@ SECCOMP_PROFILE = Path(__file__).parent / "seccomp.json"
 SOCKET_DIR = "/run/sandbox"
 UID_BASE = 20_000
 UIDS_PER_CONTAINER = 64
+MAX_SLOTS = 16
+"""Of a client's own container: each slot, its program and some threads must fit `Limits.pids`."""
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from sandbox.client import open_pool
 from sandbox.containers import limits
 from sandbox.guest import seccomp
 
@@ -189,3 +191,17 @@ def test_the_host_reads_no_pickle_and_runs_no_text():
         allowed = {"eval", "compile"} if file.name == "evaluate.py" else set()
         assert not called & {"exec", "eval", "compile", "__import__"} - allowed, file
         assert "pickle" not in file.read_text() or file.name == "program.py"
+
+
+@pytest.mark.parametrize("n_workers", [1, 2, 5, 32, 33, 256])
+def test_a_clients_containers_have_processes_for_all_their_slots(monkeypatch, n_workers):
+    monkeypatch.setattr(
+        "sandbox.containers.docker_backend.DockerEndpoint",
+        lambda **options: SimpleNamespace(facts={}, **options),
+    )
+    monkeypatch.setattr("sandbox.containers.image.current_image", lambda: "image")
+    monkeypatch.setattr("sandbox.client.Pool", lambda name, endpoints, memory_bytes: endpoints)
+    slots = [one.slots for one in open_pool("docker", n_workers=n_workers, own=True)]
+    assert sum(slots) == n_workers and min(len(slots), 2) == min(n_workers, 2)
+    # of a container: init, the supervisor, its slots, a program in each, and a few threads of theirs
+    assert 2 + 3 * max(slots) <= limits.Limits().pids
