@@ -149,7 +149,6 @@ def run(
     backend: str,
     *,
     without: frozenset[str] = frozenset(),
-    memory_bytes: int = 512 << 20,
     over_http: bool = False,
     progress: Callable[[AttackResult], None] = lambda _: None,
 ) -> Report:
@@ -159,7 +158,6 @@ def run(
         attacks: what is tried.
         backend: where.
         without: layers to leave out.
-        memory_bytes: address space of one program.
         over_http: ask through a server in front of the sandbox, as another machine would.
         progress: told of each result.
 
@@ -167,13 +165,7 @@ def run(
         SandboxError: the sandbox cannot be had at all.
     """
     bait = secrets.token_hex(16)
-    pool = open_pool(
-        backend,
-        memory_bytes=memory_bytes,
-        without=without,
-        own=True,
-        environment={SECRET_VARIABLE: bait},
-    )
+    pool = open_pool(backend, without=without, own=True, environment={SECRET_VARIABLE: bait})
     report = Report(backend=pool.name + "".join(f" without {layer}" for layer in sorted(without)))
     with contextlib.ExitStack() as stack:
         stack.enter_context(pool)

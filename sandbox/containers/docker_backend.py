@@ -192,14 +192,10 @@ def _is_podman(client: Engine) -> bool:
 
 @contextlib.contextmanager
 def plain_container(
-    client: Engine,
-    *,
-    image: str,
-    limits: Limits,
-    script: str = "import signal; signal.pause()",
+    client: Engine, image: str, script: str = "import signal; signal.pause()"
 ) -> Iterator[Any]:
     """A container under the same options that runs a script of ours, or waits; for measuring only."""
-    options = _sdk_options(client, limits)
+    options = _sdk_options(client, Limits())
     del options["restart"]
     container = client.containers.run(
         image, ["-I", "-c", script], entrypoint=["python3"], detach=True, **options

@@ -20,7 +20,6 @@ from typing import IO, Any, cast
 
 from sandbox.containers.docker_backend import Container, Engine, engine, plain_container
 from sandbox.containers.image import ROOT, current_image
-from sandbox.containers.limits import Limits
 from sandbox.program import SandboxError
 
 _CODE = """
@@ -130,7 +129,7 @@ def _ways(stack: ExitStack, against: Path | None) -> Iterator[_Way]:
         lambda: _own_cpu_s() + _engine_cpu_s() + _cgroup_cpu_s(""),
         burst=_SLOW_BURST,
     )
-    container = stack.enter_context(plain_container(client, image=image, limits=Limits()))
+    container = stack.enter_context(plain_container(client, image))
     yield _Way(
         "docker exec",
         _repeat(lambda: _docker_exec(container)),
@@ -173,7 +172,7 @@ def _repeat(once: Callable[[], None]) -> Callable[[int], None]:
 
 def _docker_run(client: Engine, image: str) -> None:
     """One container a program, under the same options."""
-    with plain_container(client, image=image, limits=Limits(), script=_SCRIPT) as container:
+    with plain_container(client, image, _SCRIPT) as container:
         if container.wait()["StatusCode"] != 0:
             raise SandboxError("docker run must exit with 0 for the benchmark's program")
 

@@ -144,13 +144,13 @@ def answers(socket_dir: Path) -> bool:
             return False
 
 
-def wait_until_ready(socket_dir: Path, what: str, *, timeout_s: float = START_TIMEOUT_S) -> Status:
+def wait_until_ready(socket_dir: Path, what: str) -> Status:
     """Wait until a supervisor answers at its sockets.
 
     Raises:
         SandboxError: none does in time.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + START_TIMEOUT_S
     pause = 0.005
     while True:
         try:
@@ -158,7 +158,7 @@ def wait_until_ready(socket_dir: Path, what: str, *, timeout_s: float = START_TI
         except (OSError, ValueError) as error:
             if time.monotonic() > deadline:
                 raise SandboxError(
-                    f"{what} must answer at {os.fspath(socket_dir)} within {timeout_s:g} s, "
+                    f"{what} must answer at {os.fspath(socket_dir)} within {START_TIMEOUT_S:g} s, "
                     f"got {error!r}; run `sdpo-bench sandbox doctor`"
                 ) from error
         time.sleep(pause)
