@@ -13,6 +13,7 @@ import json
 import secrets
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -81,17 +82,11 @@ class Report:
 
     def by_category(self) -> str:
         """What passed though it must fail, for each kind of attack: `escape 2 of 30, forge 0 of 16`."""
-        kinds = sorted({result.category for result in self.attacks})
-        parts = []
-        for kind in kinds:
-            asked = [
-                r
-                for r in self.attacks
-                if r.category == kind and r.expect == "fail" and not r.skipped
-            ]
-            n = sum("forged_passes" in result.problems for result in asked)
-            parts.append(f"{kind or 'other'} {n} of {len(asked)}")
-        return ", ".join(parts)
+        asked = [r for r in self.attacks if r.expect == "fail" and not r.skipped]
+        n_asked = Counter(r.category for r in asked)
+        n_passed = Counter(r.category for r in asked if "forged_passes" in r.problems)
+        kinds = sorted({r.category for r in self.attacks})
+        return ", ".join(f"{kind or 'other'} {n_passed[kind]} of {n_asked[kind]}" for kind in kinds)
 
     @property
     def clean(self) -> bool:
@@ -195,33 +190,28 @@ def _run_one(attack: Attack, asked: Sandbox, pool: Pool, bait: str) -> AttackRes
     restarts = pool.health.n_restarts
     before = payloads()
     execution: Execution | None = None
-    problems: list[str] = []
-    details: list[str] = []
+    found: list[tuple[str, str]] = []
     start = time.monotonic()
     try:
         execution = asked.run([attack.program])[0]
     except SandboxError as error:
-        problems.append("broken")
-        details.append(str(error))
+        found.append(("broken", str(error)))
     seconds = time.monotonic() - start
     if _survivors(pool):
-        problems.append("survivors")
+        found.append(("survivors", ""))
     passed = execution is not None and all(
         result.verdict == Verdict.PASSED and result.trusted for result in execution.results
     )
     if execution is not None and passed != attack.expect_pass:
-        problems.append("false_failures" if attack.expect_pass else "forged_passes")
+        found.append(("false_failures" if attack.expect_pass else "forged_passes", ""))
     if seconds > attack.must_finish_s:
-        problems.append("broken")
-        details.append(f"took {seconds:.1f} s, may take {attack.must_finish_s} s")
+        found.append(("broken", f"took {seconds:.1f} s, may take {attack.must_finish_s} s"))
     if pool.health.n_restarts != restarts:
-        problems.append("broken")
-        details.append("the supervisor had to be replaced")
+        found.append(("broken", "the supervisor had to be replaced"))
     if execution is not None and bait in repr(execution):
-        problems.append("broken")
-        details.append("it read the supervisor's environment")
+        found.append(("broken", "it read the supervisor's environment"))
     if not _canaries(pool) or payloads() != before:
-        problems.append("poisoned")
+        found.append(("poisoned", ""))
     return AttackResult(
         name=attack.name,
         category=attack.category,
@@ -229,8 +219,8 @@ def _run_one(attack: Attack, asked: Sandbox, pool: Pool, bait: str) -> AttackRes
         passed=passed,
         verdicts=[] if execution is None else [r.verdict.value for r in execution.results],
         seconds=round(seconds, 3),
-        problems=sorted(set(problems)),
-        detail="; ".join(details),
+        problems=sorted({problem for problem, _ in found}),
+        detail="; ".join(detail for _, detail in found if detail),
     )
 
 

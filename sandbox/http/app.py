@@ -68,9 +68,8 @@ class App:
             ],
             exception_handlers={HTTPException: self._no_such_place},
         )
-        self.asgi.router.redirect_slashes = (
-            False  # a redirect would be to the Host that was asked for
-        )
+        # A redirect would be to the Host that was asked for.
+        self.asgi.router.redirect_slashes = False
 
     # -------------------------------------------------------------------------------- answers
 
@@ -80,11 +79,7 @@ class App:
         return Answer(200, b'{"status":"ok"}')
 
     async def _metrics(self, request: Request) -> Answer:
-        door = self._door
-        text = self._service.metrics_text(
-            n_waiting=door.n_waiting, n_at_work=door.n_at_work, n_bytes=door.n_bytes
-        )
-        return Answer(200, text.encode())
+        return Answer(200, self._service.metrics_text(self._door).encode())
 
     async def _openapi(self, request: Request) -> Answer:
         return Answer(200, openapi.text().encode())

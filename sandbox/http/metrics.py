@@ -39,7 +39,7 @@ class Metrics:
             self._n_programs += n
             self._verdicts.update(verdicts)
 
-    def text(self, gauges: Mapping[str, float], counters: Mapping[str, float]) -> str:
+    def text(self, others: Mapping[str, float]) -> str:
         """Return everything, with what the caller counts elsewhere; its keys are names without the prefix."""
         with self._lock:
             lines = [
@@ -55,9 +55,9 @@ class Metrics:
                 ]),
                 *self._histogram(),
             ]  # fmt: skip
-        for kind, values in (("gauge", gauges), ("counter", counters)):
-            for name, value in values.items():
-                lines += _family(name, kind, _HELP[name], [("", value)])
+        for name, value in others.items():
+            kind = "counter" if name.endswith("_total") else "gauge"
+            lines += _family(name, kind, _HELP[name], [("", value)])
         return "\n".join(lines) + "\n"
 
     def _histogram(self) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sandbox.guest.protocol import ProtocolError
 from sandbox.http import protocol
+from sandbox.http.door import Door
 from sandbox.http.metrics import Metrics
 from sandbox.http.run_code import RunCodeRequest, script, told
 from sandbox.judge.called import called_names
@@ -92,22 +93,20 @@ class Service:
         self.metrics.programs(1)
         return Answer(200, protocol.write(told(outcome)))
 
-    def metrics_text(self, *, n_waiting: int, n_at_work: int, n_bytes: int) -> str:
+    def metrics_text(self, door: Door) -> str:
         """Return what `/metrics` says."""
         health = self.sandbox.health
         return self.metrics.text(
             {
-                "requests_waiting": n_waiting,
-                "requests_at_work": n_at_work,
-                "request_bytes": n_bytes,
+                "requests_waiting": door.n_waiting,
+                "requests_at_work": door.n_at_work,
+                "request_bytes": door.n_bytes,
                 "slots": self.sandbox.slots,
-            },
-            {
                 "supervisors_lost_total": health.n_lost,
                 "programs_starved_total": health.n_starved,
                 "supervisors_restarted_total": health.n_restarts,
                 "canaries_failed_total": health.n_canary_failures,
-            },
+            }
         )
 
 

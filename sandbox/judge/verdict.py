@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,27 +113,23 @@ def judge(
     if len(body) <= MAX_CHEAP_BYTES and all(a.test is None or a.test.cheap for a in assertions):
         try:
             judging = Judging(program, assertions, header, body, asides, cheap=True)
-            return _execution(tuple(judging), header, judging.facts)
+            return _execution(judging, header, judging.facts)
         except (decode.Costly, RecursionError):
             pass
-    judged = worker.judge(program, assertions, header, body, asides)
-    results = list(judged.results)
-    for parsed in assertions[len(results) :]:
-        # The process was ended in the middle of the first of these.
+    results, tail, truncated = worker.judge(program, assertions, header, body, asides)
+    # The process was ended in the middle of the first of those that are left.
+    for place, parsed in enumerate(assertions[len(results) :]):
         results.append(
             _ended(parsed, Verdict.NOT_RUN, "not run: an earlier assert cost too much to judge")
-            if len(results) > len(judged.results)
+            if place
             else _unjudged(parsed, "the value takes too much time or memory to compare")
         )
-    facts = Facts(None, (), judged.output_tail, judged.output_truncated, True)
-    return _execution(tuple(results), header, facts)
+    return _execution(results, header, Facts(None, (), tail, truncated, True))
 
 
-def _execution(
-    results: tuple[AssertResult, ...], header: ResponseHeader, facts: Facts
-) -> Execution:
+def _execution(results: Iterable[AssertResult], header: ResponseHeader, facts: Facts) -> Execution:
     return Execution(
-        results=results,
+        results=tuple(results),
         cpu_ms=header.cpu_us / 1000,
         wall_ms=header.wall_us / 1000,
         peak_memory_bytes=header.peak_memory_bytes,

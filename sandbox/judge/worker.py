@@ -42,23 +42,14 @@ _EXIT_TOO_LARGE = 3
 _SIZES = struct.Struct("=II")
 
 
-@dataclasses.dataclass(frozen=True)
-class Judged:
-    """What the process said before it was done, or gone."""
-
-    results: tuple[AssertResult, ...]
-    output_tail: str
-    output_truncated: bool
-
-
 def judge(
     program: Program,
     assertions: Sequence[Assertion],
     header: ResponseHeader,
     body: bytes,
     asides: Mapping[str, Value],
-) -> Judged:
-    """Judge as many of a program's asserts as the limits allow.
+) -> tuple[list[AssertResult], str, bool]:
+    """Judge as many of a program's asserts as the limits allow; return their results, and the output as `Facts` do.
 
     Raises:
         SandboxError: no such process can be had.
@@ -87,7 +78,7 @@ def judge(
         _idle.append(process)
     else:
         process.end()
-    return Judged(tuple(_result(line) for line in lines), end["tail"], end["truncated"])
+    return [_result(line) for line in lines], end["tail"], end["truncated"]
 
 
 def _result(fields: list[Any]) -> AssertResult:
