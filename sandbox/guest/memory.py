@@ -16,7 +16,13 @@ from typing import Any
 _IS_KNOWN = (3, 12) <= sys.version_info < (3, 14) and not sys.abiflags
 """Whether the count of `None` is all that makes an object immortal; later versions keep flags beside it."""
 _OF_CODE = (
-    "co_consts co_names co_linetable co_exceptiontable co_filename co_name co_qualname".split()
+    "co_consts",
+    "co_names",
+    "co_linetable",
+    "co_exceptiontable",
+    "co_filename",
+    "co_name",
+    "co_qualname",
 )
 """What a code object holds; the collector does not know it."""
 

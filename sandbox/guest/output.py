@@ -53,21 +53,28 @@ def stream(
     return io.TextIOWrapper(buffer, encoding="utf-8", errors=errors, line_buffering=fd == 2)
 
 
+def _nothing(n: int) -> bytes:
+    return b""
+
+
 class Capture:
     """Standard streams of a program: nothing to read, and the last bytes that were printed."""
 
     def __init__(self) -> None:
         self._kept, self._n_written = b"", 0
-        self._streams = [stream(fd, read=lambda _: b"", write=self._keep) for fd in (0, 1, 2)]
+        self._stdin, self._stdout, self._stderr = (
+            stream(fd, read=_nothing, write=self._keep) for fd in (0, 1, 2)
+        )
 
     def install(self) -> None:
         """Put the streams in the place of Python's own."""
-        sys.stdin, sys.stdout, sys.stderr = self._streams
-        sys.__stdin__, sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc]
+        sys.stdin = sys.__stdin__ = self._stdin  # type: ignore[misc]
+        sys.stdout = sys.__stdout__ = self._stdout  # type: ignore[misc]
+        sys.stderr = sys.__stderr__ = self._stderr  # type: ignore[misc]
 
     def tail(self) -> tuple[str, bool]:
         """Return the last part of what was printed, and whether something before it was dropped."""
-        for printed in self._streams[1:]:
+        for printed in (self._stdout, self._stderr):
             # A program may have closed it: what reached the raw stream is still there.
             with contextlib.suppress(ValueError):
                 printed.flush()
