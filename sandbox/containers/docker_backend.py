@@ -277,10 +277,9 @@ UP_NAME = "sdpo-bench-sandbox-"
 
 def bring_up(folder: Path, *, containers: int, slots: int, image: str, limits: Limits) -> list[str]:
     """Start standing containers and wait until they answer; return their names."""
-    names = []
+    names = [f"{UP_NAME}{number}" for number in range(containers)]
     with engine() as client:
-        for number in range(containers):
-            name = f"{UP_NAME}{number}"
+        for number, name in enumerate(names):
             socket_dir = folder / str(number)
             socket_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             with contextlib.suppress(docker.errors.NotFound):
@@ -294,9 +293,8 @@ def bring_up(folder: Path, *, containers: int, slots: int, image: str, limits: L
                 number=number,
                 name=name,
             )
-            names.append(name)
-    for number in range(containers):
-        wait_until_ready(folder / str(number), f"{UP_NAME}{number}")
+    for number, name in enumerate(names):
+        wait_until_ready(folder / str(number), name)
     return names
 
 

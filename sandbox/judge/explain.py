@@ -27,7 +27,7 @@ def sentences(code: str, results: Sequence[AssertResult]) -> list[str]:
         code: the program, of which the lines that errors point at are quoted.
         results: its asserts' results.
     """
-    failing = [result for result in results if not _passed(result)]
+    failing = [r for r in results if not (r.trusted and r.verdict is Verdict.PASSED)]
     if not failing:
         return []
     reached = [result for result in failing if result.verdict is not Verdict.NOT_RUN]
@@ -103,7 +103,3 @@ def _part(text: str) -> str:
         return flat
     head = _PART_CHARS * 2 // 3
     return f"{flat[:head]} ... {flat[head + 5 - _PART_CHARS :]}"
-
-
-def _passed(result: AssertResult) -> bool:
-    return result.trusted and result.verdict is Verdict.PASSED

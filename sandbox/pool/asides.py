@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+from sandbox import syntax
 from sandbox.guest.protocol import Call, Job
 from sandbox.guest.values import Value
-from sandbox.judge.asserts import Assertion
+from sandbox.judge.asserts import Assertion, parse
+from sandbox.judge.decode import decode
 from sandbox.judge.opaque import Opaque
-from sandbox.pool.jobs import aside_value, modules, without_asides
-from sandbox.pool.task import Execute, Run
+from sandbox.judge.verdict import parse_body
+from sandbox.pool.task import Execute, Outcome, Run
 from sandbox.program import Program
 
 MAX_KEPT = 10_000
@@ -54,10 +58,25 @@ class Asides:
                 for imports, source in wanted
             ]
             for key, outcome in zip(wanted, execute(runs), strict=True):
-                known[key] = aside_value(outcome)
+                known[key] = _value(outcome)
             # Another thread's may be lost here: they are evaluated again.
             self.known = known if len(known) <= MAX_KEPT else {}
         return {key: known[key] for key in needed}
+
+
+def modules(source: str) -> list[str]:
+    """Imports of the library modules that an aside names: the candidate's own imports are not there."""
+    names = {node.id for node in ast.walk(syntax.parse(source)) if isinstance(node, ast.Name)}
+    return [f"import {name}" for name in sorted(names & sys.stdlib_module_names)]
+
+
+def _value(outcome: Outcome | None) -> Value:
+    """Return the value that the sandbox's interpreter gave an aside; opaque where it gave none."""
+    if outcome is not None:
+        facts = parse_body(outcome.body, 1)
+        if facts.steps and isinstance(facts.steps[0], tuple) and len(facts.steps[0]) == 1:
+            return decode(facts.steps[0][0])
+    return Opaque("aside", "<no value>", False)
 
 
 def judgeable(
@@ -68,7 +87,7 @@ def judgeable(
     """The plans, where an aside has no value with its assert evaluated whole beside the candidate."""
     return [
         tuple(
-            without_asides(assertion)
+            _whole(assertion)
             if any(
                 isinstance(asides[program.imports, source], Opaque) for source in assertion.asides
             )
@@ -77,3 +96,8 @@ def judgeable(
         )
         for program, plan in zip(programs, plans, strict=True)
     ]
+
+
+def _whole(assertion: Assertion) -> Assertion:
+    calls = parse(assertion.source, ()).calls
+    return Assertion(assertion.source, calls, None, expected=assertion.expected)

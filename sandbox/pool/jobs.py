@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import sys
 from collections.abc import Mapping, Sequence
 
-from sandbox import syntax
 from sandbox.guest.protocol import MAX_JOB_BYTES
 from sandbox.guest.values import Value
 from sandbox.judge.asserts import Assertion, parse
-from sandbox.judge.decode import decode
-from sandbox.judge.opaque import Opaque
-from sandbox.judge.verdict import judge, parse_body
+from sandbox.judge.verdict import judge
 from sandbox.pool.task import Outcome
 from sandbox.program import AssertResult, Execution, Program, Verdict
 
@@ -27,27 +22,6 @@ def planned(program: Program) -> tuple[Assertion, ...]:
         return tuple(parse(source, program.callables) for source in program.asserts)
     except SyntaxError as error:
         raise ValueError(str(error)) from error
-
-
-def without_asides(assertion: Assertion) -> Assertion:
-    """The same assert evaluated whole beside the candidate, where an aside has no value."""
-    whole = parse(assertion.source, ())
-    return Assertion(assertion.source, whole.calls, None, expected=assertion.expected)
-
-
-def modules(source: str) -> list[str]:
-    """Imports of the library modules that an aside names: the candidate's own imports are not there."""
-    names = {node.id for node in ast.walk(syntax.parse(source)) if isinstance(node, ast.Name)}
-    return [f"import {name}" for name in sorted(names & sys.stdlib_module_names)]
-
-
-def aside_value(outcome: Outcome | None) -> Value:
-    """Return the value that the sandbox's interpreter gave an aside; opaque where it gave none."""
-    if outcome is not None:
-        facts = parse_body(outcome.body, 1)
-        if facts.steps and isinstance(facts.steps[0], tuple) and len(facts.steps[0]) == 1:
-            return decode(facts.steps[0][0])
-    return Opaque("aside", "<no value>", False)
 
 
 def judged(

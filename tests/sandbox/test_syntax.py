@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sandbox.pool.jobs import modules
+from sandbox.pool.asides import modules
 from sandbox.syntax import parse
 
 SOURCE = "x = " + "(" * 40 + "1" + ",)" * 40 + "\n" + "\n".join(f"y{i} = [{i}]" for i in range(60))
