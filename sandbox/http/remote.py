@@ -179,31 +179,27 @@ class Remote:
 
     def _chunks(self, programs: Sequence[Program], found: list[Execution | None]) -> list[_Chunk]:
         """Put programs together that travel together; what is too large to travel has its verdict."""
-        chunks: list[_Chunk] = []
-        places: list[int] = []
-        parts: list[bytes] = []
-
-        def end() -> None:
-            if places:
-                body = b'{"programs":[' + b",".join(parts) + b"]}"
-                of_these = tuple(programs[place] for place in places)
-                chunks.append(_Chunk(tuple(places), of_these, body))
-                places.clear()
-                parts.clear()
-
+        groups: list[list[tuple[int, bytes]]] = []
+        room = min(_CHUNK_BYTES, self._max_body_bytes - 100)
         for place, program in enumerate(programs):
             check_timeout_s(program.timeout_s)
             part = protocol.write(protocol.wire_program(program))
             if len(part) + 100 > self._max_body_bytes:
                 found[place] = _too_large(program, self._max_body_bytes)
                 continue
-            room = min(_CHUNK_BYTES, self._max_body_bytes - 100)
-            if len(places) == self._chunk or sum(map(len, parts)) + len(part) > room:
-                end()
-            places.append(place)
-            parts.append(part)
-        end()
-        return chunks
+            last = groups[-1] if groups else []
+            n_bytes = sum(len(other) for _, other in last) + len(part)
+            if not last or len(last) == self._chunk or n_bytes > room:
+                groups.append([])
+            groups[-1].append((place, part))
+        return [
+            _Chunk(
+                places=tuple(place for place, _ in group),
+                programs=tuple(programs[place] for place, _ in group),
+                body=b'{"programs":[' + b",".join(part for _, part in group) + b"]}",
+            )
+            for group in groups
+        ]
 
     def _judge(self, chunk: _Chunk) -> list[Execution]:
         return self._asked(

@@ -237,17 +237,9 @@ def _text(error: Exception) -> str:
 
 
 _AS_THE_ASSERT = (
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    LookupError,
-    AttributeError,
-    NameError,
-    RuntimeError,
-    StopIteration,
-    BufferError,
-    # Python's answer to a format specification that is no text.
-    SystemError,
+    (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, NameError)
+    # The last is Python's answer to a format specification that is no text.
+    + (RuntimeError, StopIteration, BufferError, SystemError)
 )
 
 
