@@ -1,4 +1,4 @@
-"""A reward and a feedback function, as `--reward` and `--feedback` take them."""
+"""A reward and a feedback function for `--reward` and `--feedback`."""
 
 from evaluator.grading.feedback import feedback
 from evaluator.grading.grade import Grade
@@ -6,7 +6,7 @@ from evaluator.grading.reward import Part, correctness, format_score
 
 
 def brief(grade: Grade, completion: str) -> list[Part]:
-    """Reward passed tests and form, and take a little for each hundred characters."""
+    """Reward passed tests and format, and subtract a little for each hundred characters."""
     return [
         Part("correctness", correctness(grade)),
         Part("format", format_score(grade), weight=0.3),
@@ -15,5 +15,5 @@ def brief(grade: Grade, completion: str) -> list[Part]:
 
 
 def first_line(grade: Grade, completion: str) -> str:
-    """Tell the teacher how many tests fail, and nothing of what they ask."""
+    """Tell the teacher how many tests fail, and nothing else about them."""
     return (feedback(grade) or "").partition("\n")[0]
