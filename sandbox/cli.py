@@ -66,12 +66,12 @@ sandbox.add_command(serve)
 @click.option(
     "--if-docker",
     is_flag=True,
-    help="Succeed with a message if no engine answers; keep an existing image, whatever it holds.",
+    help="If no engine answers, print a message and succeed. Keep an existing image, with any packages.",
 )
 def build(base_image: str | None, packages: str, if_docker: bool) -> None:
     """Build the sandbox's image.
 
-    Where no registry answers, a base is made of Debian packages with mmdebstrap.
+    If no registry answers, the base image is made from Debian packages with mmdebstrap.
 
     \b
     Example:  sdpo-bench sandbox build --packages "numpy"
@@ -92,7 +92,7 @@ def build(base_image: str | None, packages: str, if_docker: bool) -> None:
 @option("--containers", default=2, help="Containers.", type=click.IntRange(1, 32))
 @option("--slots", default=1, help="Programs at a time in each.", type=click.IntRange(1, 32))
 def up(containers: int, slots: int) -> None:
-    """Start containers that all commands of this user then share.
+    """Start containers that all commands of this user share.
 
     \b
     Example:  sdpo-bench sandbox up --containers 2 --slots 2
@@ -150,7 +150,7 @@ def status(json_file: Path | None) -> None:
     "--without",
     type=click.Choice(_LAYERS),
     multiple=True,
-    help="Switch a layer off, to see what it is for.",
+    help="Switch this layer off, to see its effect.",
 )
 @_json_file(help="Also write the report here.")
 @click.option(
@@ -158,7 +158,9 @@ def status(json_file: Path | None) -> None:
     metavar="COMMAND",
     help="Attack this command instead, which reads a program as JSON and writes a verdict.",
 )
-@click.option("--over-http", is_flag=True, help="Ask through a server of `sandbox serve`.")
+@click.option(
+    "--over-http", is_flag=True, help="Run the programs through a server of `sandbox serve`."
+)
 def attack(
     folder: Path,
     backend: str,
@@ -168,9 +170,9 @@ def attack(
     *,
     over_http: bool,
 ) -> None:
-    """Run a folder of attacks; exit with 1 if any achieves anything.
+    """Run a folder of attacks; exit with 1 if any attack succeeds.
 
-    With --grader the attacks have whatever rights the command gives them: give it a container of its own.
+    With --grader the attacks have all the rights of that command: run it in its own container.
 
     \b
     Example:  sdpo-bench sandbox attack tests/attacks --json attacks.json
@@ -212,7 +214,7 @@ def attack(
 @_backend()
 @_json_file(help="Also write the reports here.")
 def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
-    """Attack with each layer switched off in turn, and with all layers off but the judge.
+    """Attack with each layer switched off in turn, and with every layer except the judge off.
 
     \b
     Example:  sdpo-bench sandbox ablate tests/attacks
@@ -248,7 +250,7 @@ def ablate(folder: Path, backend: str, json_file: Path | None) -> None:
     "--against",
     type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
     metavar="CHECKOUT",
-    help="Measure the sandbox of another checkout of this project, too; build its image first.",
+    help="Also measure the sandbox of another checkout of this project; build its image first.",
 )
 def bench(rounds: int, chart: Path | None, json_file: Path | None, against: Path | None) -> None:
     """Compare ways to execute one program, interleaved in one run.
@@ -290,7 +292,7 @@ def soak(executions: int, max_seconds: float, backend: str, json_file: Path | No
 
 @sandbox.command()
 def doctor() -> None:
-    """Check what the sandbox needs of this machine, one line each; exit with 1 if docker cannot be used.
+    """Check this machine for the sandbox, one line for each need; exit with 1 if docker cannot be used.
 
     \b
     Example:  sdpo-bench sandbox doctor

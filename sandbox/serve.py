@@ -29,23 +29,33 @@ option = partial(click.option, show_default=True)
 
 # Long because it lists every option of the help, in its order.
 @click.command()
-@option("--host", default="127.0.0.1", help="Address to bind; others need a token.")
 @option(
-    "--port", default=8765, type=click.IntRange(0, 65_535), help="Port to bind; 0 takes a free one."
+    "--host",
+    default="127.0.0.1",
+    help="Address to listen on; one that other machines reach needs a token.",
 )
 @option(
-    "--backend", type=BACKENDS, default="docker", help="Where programs run; process is no wall."
+    "--port",
+    default=8765,
+    type=click.IntRange(0, 65_535),
+    help="Port to listen on; 0 takes a free one.",
+)
+@option(
+    "--backend",
+    type=BACKENDS,
+    default="docker",
+    help="Where programs run; process does not isolate them.",
 )
 @option(
     "--workers",
     default=2,
     type=click.IntRange(1, 256),
-    help="Programs at a time, where no containers of `sandbox up` stand ready.",
+    help="Programs at a time, if no containers of `sandbox up` are ready.",
 )
 @click.option(
     "--token-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help=f"File with the token that requests must show.  [default: {TOKEN_VARIABLE}, else none]",
+    help=f"File with the token that requests must have.  [default: {TOKEN_VARIABLE}, else none]",
 )
 @option(
     "--queue",
@@ -63,7 +73,7 @@ option = partial(click.option, show_default=True)
     "--grace-s",
     default=60,
     type=click.IntRange(1),
-    help="Time for what runs when the server is stopped, in seconds.",
+    help="Time for running requests when the server is stopped, in seconds.",
 )
 def serve(
     host: str,
@@ -77,7 +87,7 @@ def serve(
 ) -> None:
     """Serve this machine's sandbox over HTTP, for `--sandbox http://HOST:PORT` on others.
 
-    SIGTERM or Ctrl-C stops it: what runs is finished, what is new is refused; the same again ends it at once.
+    SIGTERM or Ctrl-C stops it: running requests are finished, new ones refused. A second one ends it at once.
 
     \b
     Example:  sdpo-bench sandbox serve --workers 8

@@ -51,7 +51,7 @@ from analysis.warehouse.warehouse import ingest as ingest_journals
     type=click.Choice(["png", "svg", "html", "json"]),
     default=("png", "svg"),
     show_default=True,
-    help="Form of the files; may be repeated.",
+    help="Format of the files; may be repeated.",
 )
 @RUNS_DIR
 @RESULTS
@@ -69,7 +69,7 @@ def plots(
     ingest_first: bool,
     json_file: Path | None,
 ) -> None:
-    """Draw pass@1 over steps, training reward and the other figures that the runs have rows for.
+    """Draw pass@1 over steps, training reward and every other figure for which there are rows.
 
     \b
     Example:  sdpo-bench plots
@@ -123,7 +123,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page: verdict, leaderboard, figures, completions.
 
-    It opens from disk and asks the network for nothing. A run is named as in `compare`: by its id or label.
+    It opens from disk and needs no network. Name a run as in `compare`: by its id or label.
 
     \b
     Example:  sdpo-bench report
@@ -156,7 +156,7 @@ def report(
     type=click.IntRange(1, 3600),
     default=10,
     show_default=True,
-    help="Seconds between two requests of an open page.",
+    help="Seconds after which an open page asks for changes.",
 )
 @RUNS_DIR
 @RESULTS
@@ -164,7 +164,7 @@ def report(
 def watch(
     *, run_ids: tuple[str, ...], port: int, refresh_s: int, runs_dir: Path, results: Path
 ) -> None:
-    """Serve the report on this machine; an open page follows the runs as they go on.
+    """Serve the report on this machine; an open page follows the runs.
 
     Only this machine can reach it. From another one: ssh -L 8765:127.0.0.1:8765 MACHINE
 

@@ -31,18 +31,16 @@ _MOST_RESTARTS = 10
     required=True,
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
 )
-@click.option("--label", required=True, help="What you call the run.")
+@click.option("--label", required=True, help="Name of the run.")
 @click.option(
     "--algorithm",
     type=click.Choice(["grpo", "sdpo", "hybrid", "audit"]),
-    help="What trained it; leave it out for an evaluation of a base model.",
+    help="The algorithm of the training; leave it out for an evaluation of a base model.",
 )
 @click.option("--seed", type=click.IntRange(-(2**63), 2**63 - 1), help="Seed of the run, if known.")
 @click.option("--model", help="Model name or folder, if known.")
-@click.option(
-    "--dataset", help="Name of the problem set.  [default: what the file says, else unknown]"
-)
-@click.option("--run", help="Which run to take, where a chart's export shows several.")
+@click.option("--dataset", help="Name of the problem set.  [default: from the file, else unknown]")
+@click.option("--run", help="The run to import, if a chart's export shows several.")
 @RUNS_DIR
 @one_line_errors
 def import_command(
@@ -62,7 +60,7 @@ def import_command(
     TRL's trainer_state.json and CSV exports of Weights & Biases), completions (step, completion, prompt and one
     column for each reward, as TRL's log_completions writes them), and an evaluation (task_id, passed).
     Recognised by their content: lm-eval's results_*.json and samples_*.jsonl, and evalplus' *eval_results.json.
-    What a log does not say stays NULL.
+    A fact that a log does not have stays NULL.
 
     \b
     Example:  sdpo-bench import metrics.csv --label old-run --algorithm grpo --seed 42
@@ -111,9 +109,9 @@ def import_command(
 @RUNS_DIR
 @one_line_errors
 def restore_command(*, folder: Path, runs_dir: Path) -> None:
-    """Make runs of an export again, so that every command can read them.
+    """Turn an export into runs again, so that every command can read them.
 
-    Their rows are those of the export; checkpoints and adapters are not in it. A run that is there already stays
+    Their rows are those of the export, which has no checkpoints and adapters. A run that exists already stays
     as it is. Exit status 1 means that a run could not be stored; the others are there.
 
     \b

@@ -47,7 +47,7 @@ from analysis.warehouse.warehouse import ingest as ingest_journals
 @RUNS_DIR
 @RESULTS
 @click.option("--rebuild", is_flag=True, help="Read every journal again from its start.")
-@click.option("--fold", is_flag=True, help="Put everything into the one file, however large.")
+@click.option("--fold", is_flag=True, help="Put all rows into the one file, however large.")
 @JSON_FILE
 @one_line_errors
 def ingest(
@@ -94,7 +94,7 @@ def ingest(
     type=click.Choice(["table", "csv", "json", "parquet"]),
     default="table",
     show_default=True,
-    help="Form of the output; parquet needs --output.",
+    help="Format of the output; parquet needs --output.",
 )
 @click.option(
     "--output",
@@ -105,14 +105,14 @@ def ingest(
 @click.option(
     "--escape-formulas",
     is_flag=True,
-    help="In CSV put ' before a text that a spreadsheet would run: one that begins with = + - @, tab or CR.",
+    help="In CSV put ' before text that a spreadsheet would run as a formula (begins with = + - @, tab or CR).",
 )
 @click.option(
     "--max-rows",
     type=click.IntRange(1),
     default=100,
     show_default=True,
-    help="Rows of a table that are shown.",
+    help="Show at most this many rows of a table.",
 )
 @RUNS_DIR
 @RESULTS
@@ -132,7 +132,7 @@ def sql(
     ingest_first: bool,
     json_file: Path | None,
 ) -> None:
-    """Ask the results a question in SQL; the file is opened for reading only.
+    """Query the results with SQL; the file is opened read-only.
 
     The query is an argument, a file, or standard input; with neither, on a terminal, the duckdb
     shell opens. DESCRIBE a table to see its columns; their comments have units and ranges.
@@ -186,7 +186,7 @@ def sql(
 def runs(runs_dir: Path, results: Path, *, ingest_first: bool, json_file: Path | None) -> None:
     """List the runs with their state, progress and last evaluation.
 
-    A run that says running while no process writes it was killed: it is shown as interrupted.
+    A run whose last state is running, but which no process writes, was killed: it is shown as interrupted.
 
     \b
     Example:  sdpo-bench runs
@@ -218,7 +218,9 @@ def runs(runs_dir: Path, results: Path, *, ingest_first: bool, json_file: Path |
     help="New folder for the files: <table>/run_id=<run>/*.parquet.",
 )
 @click.option(
-    "--whole-tables", is_flag=True, help="Write one file a table, not one folder a table and run."
+    "--whole-tables",
+    is_flag=True,
+    help="Write one file for each table, instead of one folder for each table and run.",
 )
 @RUNS_DIR
 @RESULTS
@@ -227,9 +229,9 @@ def runs(runs_dir: Path, results: Path, *, ingest_first: bool, json_file: Path |
 def export(
     *, folder: Path, whole_tables: bool, runs_dir: Path, results: Path, ingest_first: bool
 ) -> None:
-    """Write every table as Parquet files, partitioned by run, for any other reader.
+    """Write every table as Parquet files, partitioned by run, for other programs.
 
-    `sdpo-bench restore` makes runs of them again.
+    `sdpo-bench restore` turns them into runs again.
 
     \b
     Example:  sdpo-bench export --parquet results/parquet

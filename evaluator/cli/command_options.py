@@ -163,7 +163,7 @@ sandbox = partial(
     "backend",
     type=SandboxName(),
     default="auto",
-    help="Where programs run; auto takes docker if an engine answers. An address is a server's: docs/protocol.md.",
+    help="Where programs run; auto takes docker if an engine answers. An address names a server: docs/protocol.md.",
 )
 device = partial(_option, "--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 dtype = partial(
@@ -187,7 +187,7 @@ chat_template = partial(
     _option,
     "--chat-template",
     type=_FILE,
-    help="File with a chat template (Jinja) in place of the tokenizer's.",
+    help="File with a chat template (Jinja) instead of the tokenizer's.",
 )
 prompt_template = partial(
     _option,

@@ -15,7 +15,7 @@ _COLOURS = {"ok": "green", "note": "yellow", "FAIL": "red"}
 @command_options.mbpp_dir(envvar="MBPP_DIR", help="Folder with mbpp.jsonl and sanitized-mbpp.json.")
 @command_options.runs_dir(type=click.Path(path_type=Path, file_okay=False))
 def doctor(*, mbpp_dir: Path | None, runs_dir: Path) -> None:
-    """Check what this machine has for training and evaluation; exit with 1 if something must be mended.
+    """Check what this machine has for training and evaluation; exit with 1 if something must be fixed.
 
     \b
     Example:  sdpo-bench doctor

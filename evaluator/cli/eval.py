@@ -71,12 +71,12 @@ EVAL_ID = "final"
     type=click.Choice(["local", "ray", "vllm"]),
     default="local",
     show_default=True,
-    help="What samples: this process, the nodes of a Ray cluster, or vLLM in this process.",
+    help="Where to sample: in this process, on the nodes of a Ray cluster, or with vLLM in this process.",
 )
 @click.option(
     "--ray-address",
     metavar="HOST:PORT",
-    help="Head of the Ray cluster.  [default: RAY_ADDRESS, else this machine alone]",
+    help="Head of the Ray cluster.  [default: RAY_ADDRESS, else only this machine]",
 )
 @click.option(
     "--completions",
@@ -84,7 +84,7 @@ EVAL_ID = "final"
     help="Grade recorded completions (JSON lines: task_id, completion) instead of sampling.",
 )
 @click.option("--gold", is_flag=True, help="Grade the reference solutions instead of sampling.")
-@click.option("--label", help="What to call the result.  [default: from the run, model or file]")
+@click.option("--label", help="Name of the result.  [default: from the run, model or file]")
 @command_options.dataset()
 @command_options.mbpp_dir()
 @command_options.limit()
@@ -95,7 +95,7 @@ EVAL_ID = "final"
     "--protocol",
     "protocol_name",
     type=click.Choice(list(PROTOCOLS)),
-    help="Prompt form by name, in place of --visible-tests.  [default: mbpp, or human-eval for that data set]",
+    help="Prompt form by name, instead of --visible-tests.  [default: mbpp, or human-eval for that data set]",
 )
 @command_options.max_new_tokens()
 @command_options.n_samples(help="Completions of each problem; more than one needs --temperature.")
@@ -105,7 +105,7 @@ EVAL_ID = "final"
     type=command_options.FiniteRange(min=0.0, max=1.0, min_open=True),
     default=1.0,
     show_default=True,
-    help="Share of probability that sampling keeps, 0..1.",
+    help="Sample only from the most likely tokens that together have this probability, 0..1.",
 )
 @command_options.seed()
 @command_options.batch_size()

@@ -21,7 +21,7 @@ from sandbox.client import open_sandbox
 
 @click.group("problems")
 def problems() -> None:
-    """Look after files of your own problems.
+    """Check files of your own problems.
 
     \b
     Example:  sdpo-bench problems check mine.jsonl
@@ -34,11 +34,11 @@ def problems() -> None:
 @command_options.sandbox()
 @command_options.json_path(help="Also write the findings to this file.")
 def check(file: Path, timeout_s: float, backend: str, json_path: Path | None) -> None:
-    """Say for each row of a problem file what is wrong with it; exit status 1 where anything is.
+    """List the faults of each row of a problem file; exit with 1 if there is any.
 
-    FILE is .jsonl, .jsonl.gz, .json, .csv, .parquet or a folder that datasets saved. Beside what keeps a row from being
-    a problem it names references that fail, asserts that a constant passes, checkers that refuse the expected output,
-    and inputs that grade nothing.
+    FILE is .jsonl, .jsonl.gz, .json, .csv, .parquet or a folder that datasets saved. It names rows that are
+    no problem, references that fail, asserts that a constant passes, checkers that refuse the expected output, and
+    inputs that grade nothing.
 
     \b
     Example:  sdpo-bench problems check mine.jsonl

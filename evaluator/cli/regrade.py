@@ -33,7 +33,7 @@ from sandbox.client import Sandbox, open_sandbox
     "--suffix",
     default="-regraded",
     show_default=True,
-    help="What the new label has behind the old one.",
+    help="Suffix that the new label adds to the old one.",
 )
 @command_options.timeout_s(
     default=None, help="Time limit of each program in seconds.  [default: that of the evaluation]"
@@ -50,10 +50,10 @@ def regrade_command(
     backend: str,
     runs_dir: Path,
 ) -> None:
-    """Grade the answers of finished evaluations once more, and store the result beside the first.
+    """Grade the answers of finished evaluations again, and store the result as a new run.
 
     Evaluations that were graded by different sandboxes, or with different time limits, cannot be compared.
-    Graded again alike, they can. Nothing is sampled and no model is loaded.
+    After grading both in the same way, they can. Nothing is sampled and no model is loaded.
 
     \b
     Example:

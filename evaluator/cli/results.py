@@ -60,7 +60,7 @@ def compare_command(
     A name is a label, the id of a run, or `run/evaluation`; several joined by commas are seeds of
     one policy. One run a side: exact McNemar test and Bonett-Price interval, over problems. Several:
     Student's t over problems and seeds. All p-values are Holm-corrected together. A winner is named only
-    between sides that differ in the algorithm alone; docs/statistics.md says what the figures cover.
+    between sides that differ only in the algorithm; docs/statistics.md says what the figures cover.
 
     \b
     Example:
@@ -91,10 +91,12 @@ def compare_command(
 @click.option(
     "--beside", metavar="RUN", shell_complete=run_names, help="Show another run's answer beside it."
 )
-@click.option("--sample", type=int, default=0, show_default=True, help="Which completion, from 0.")
+@click.option(
+    "--sample", type=int, default=0, show_default=True, help="Number of the completion, from 0."
+)
 @command_options.runs_dir()
 def show_command(name: str, task: str, beside: str | None, sample: int, runs_dir: Path) -> None:
-    """Show one answer with its prompt, verdicts and feedback, or those of two runs side by side.
+    """Show one answer with its prompt, verdicts and feedback, or the answers of two runs side by side.
 
     \b
     Example:

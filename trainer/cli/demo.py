@@ -36,7 +36,7 @@ _SET_HERE = {
 )
 @command_options.sandbox()
 @seeds_option(
-    help="Seeds of training; each method is trained once with each.  [default: 42,43,44; with --short 42]"
+    help="Training seeds; each method is trained once with each seed.  [default: 42,43,44; with --short 42]"
 )
 @click.option(
     "--short",

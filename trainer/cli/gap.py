@@ -39,9 +39,9 @@ _OF_THE_PLACE = {"resume", "runs_dir", "json_path", "backend", "device"}
 @click.command("gap")
 @command_options.model()
 @command_options.adapter()
-@click.option("--label", default="gap", show_default=True, help="What to call the run.")
+@click.option("--label", default="gap", show_default=True, help="Name of the run.")
 @command_options.dataset(
-    default="full/train", help="Problems to ask: those that training would show, as in `eval`."
+    default="full/train", help="Problems to use, named as in `eval`; take those of the training."
 )
 @command_options.mbpp_dir()
 @command_options.limit(type=command_options.Count(min=3), default=100)
@@ -53,7 +53,7 @@ _OF_THE_PLACE = {"resume", "runs_dir", "json_path", "backend", "device"}
 @command_options.temperature(
     type=command_options.FiniteRange(min=0.0, min_open=True),
     default=0.7,
-    help="Sampling temperature; also divides the logits where answers are read.",
+    help="Sampling temperature; also divides the logits when answers are scored.",
 )
 @command_options.seed()
 @command_options.batch_size(
@@ -67,7 +67,7 @@ _OF_THE_PLACE = {"resume", "runs_dir", "json_path", "backend", "device"}
 @click.option(
     "--feedback",
     metavar="MODULE:FUNCTION",
-    help="A function of your own in place of the feedback, as in `train`; file.py:function too.",
+    help="Your own function instead of our feedback, as in `train`: module:function or file.py:function.",
 )
 @command_options.resume()
 @command_options.runs_dir()
@@ -77,9 +77,9 @@ def gap(
 ) -> None:  # fmt: skip
     """Measure before any training what a model gains when its prompt shows more than the problem.
 
-    The model sees in turn: a correct answer of its own, the reference, feedback, a wrong solution, and
+    The prompt shows in turn: one of the model's own correct answers, the reference, feedback, a wrong solution, and
     another problem's solution. Pass rates are of greedy answers. log p is the mean over the tokens of its own
-    sampled answers, in nats. Each figure is the difference from seeing nothing, paired by problem.
+    sampled answers, in nats. Each figure is the difference from showing nothing, paired by problem.
 
     \b
     Example:

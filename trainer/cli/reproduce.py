@@ -68,7 +68,7 @@ def reproduce(
 ) -> None:
     """Run the whole benchmark: baseline, GRPO, SDPO and hybrid with each seed, an audit, comparison, report.
 
-    Give the same command again after an interruption: what is finished stays, what was cut off goes on.
+    After an interruption, give the same command again: it keeps finished stages and continues the others.
     Further options (`--num_generations 8`) go to every training run.
 
     \b

@@ -37,18 +37,18 @@ _SET_HERE = {
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
     shell_complete=config_names,
-    help="Training configuration: the model, how it samples, SDPO's options.",
+    help="Training configuration: the model, its sampling, SDPO's options.",
 )
 @click.option("--tasks", metavar="ID,ID,...", help="Task ids of the problems to try.")
 @click.option(
     "--unsolved-by",
     metavar="RUN",
     shell_complete=run_names,
-    help="In place of --tasks: the problems that this evaluation did not solve (run id or label).",
+    help="Instead of --tasks: the problems that this evaluation did not solve (run id or label).",
 )
 @command_options.limit(type=command_options.Count(min=1), help="Only the first N of these tasks.")
 @command_options.dataset(
-    help="Data set of the tasks, as in `eval`; with --unsolved-by the one that was evaluated."
+    help="Data set of the tasks, as in `eval`; with --unsolved-by it must be that of the evaluation."
 )
 @click.option(
     "--budget",

@@ -174,7 +174,7 @@ def _say(line: str) -> None:
 def verify(folder: Path, json_path: Path | None) -> None:
     """Check losses and teacher prompts against recorded cases of the reference.
 
-    FOLDER holds manifest.json with npz files, and reprompt.json. Exit status 1 where any case is
+    FOLDER holds manifest.json with npz files, and reprompt.json. Exit status 1 if any case is
     over its tolerance.
 
     \b

@@ -78,7 +78,7 @@ class BenchConfig:
     reward: str | None = _option(
         None, "your own reward, module:function or file.py:function; docs/own.md"
     )
-    feedback: str | None = _option(None, "your own feedback, likewise")
+    feedback: str | None = _option(None, "your own feedback, named in the same way")
     format_weight: float = _option(0.3, "weight of the format score in the shipped reward, >= 0")
     sandbox: str = _option(
         "auto", "where programs run: auto, docker, process, or http://HOST:PORT of a server"
@@ -94,11 +94,11 @@ class BenchConfig:
     teacher_context: str = _option(
         "peer", "what the teacher is shown: peer (else feedback), feedback, reference or nothing"
     )
-    success_threshold: float = _option(1.0, "correctness from which a completion is shown to peers")
-    exclude_self: bool = _option(True, "never show a completion its own text")
-    strip_thinking: bool = _option(
-        True, "demonstrations without what was thought, whatever the tags"
+    success_threshold: float = _option(
+        1.0, "least correctness of a completion that is shown to peers"
     )
+    exclude_self: bool = _option(True, "never show a completion its own text")
+    strip_thinking: bool = _option(True, "leave thinking out of demonstrations, whatever its tags")
     use_feedback: bool = _option(True, "show the sandbox's feedback to the teacher")
     feedback_only_without_solution: bool = _option(True, "no feedback beside a demonstration")
     max_teacher_prompt_tokens: int = _option(10_240, "longest teacher prompt, tokens")
@@ -113,7 +113,7 @@ class BenchConfig:
     distill_top_k: int = _option(100, "vocabulary entries compared one by one, >= 1")
     importance_clip: float | None = _option(2.0, "upper bound of the importance weight")
     mismatch_clip: float | None = _option(
-        2.0, "upper bound of p(trainer)/p(sampler), where the sampler reports its own (vLLM)"
+        2.0, "upper bound of p(trainer)/p(sampler), if the sampler reports its own (vLLM)"
     )
     aggregation: str = _option(
         "token_mean",
@@ -142,7 +142,7 @@ class BenchConfig:
     eval_dataset: str = _option("sanitized/test", "problems to evaluate on")
     eval_max_problems: int | None = _option(None, "evaluate on only the first N problems")
     eval_samples: int = _option(
-        0, "completions of each problem sampled in an evaluation beside the greedy one; 0 none"
+        0, "completions of each problem that an evaluation samples beside the greedy one; 0 none"
     )
     eval_batch: int = _option(16, "prompts sampled at once in an evaluation")
     calibration_problems: int = _option(
@@ -150,9 +150,9 @@ class BenchConfig:
     )
     allow_uncalibrated: bool = _option(False, "train whatever the base model's pass@1 is")
     fault_patience_s: float = _option(
-        600.0, "how long a failing sandbox, disk or evaluation is waited for, seconds"
+        600.0, "how long to wait for a failing sandbox, disk or evaluation, seconds"
     )
-    label: str | None = _option(None, "what you call the run; default: the algorithm")
+    label: str | None = _option(None, "name of the run; default: the algorithm")
     runs_dir: str = _option("runs", "folder that holds the runs")
     use_unsloth: bool = _option(False, "load and train through Unsloth (GPU only)")
 
