@@ -123,6 +123,8 @@ TEST_FILES ?= $(shell awk '$$2 == "/dev/shm" && $$4 !~ /noexec/' /proc/mounts 2>
 
 .PHONY: test
 test: export PYTEST_DEBUG_TEMPROOT = $(TEST_FILES)
+# bitsandbytes imports torch's compiler, 1.5 s a process; the slow tests leave it on
+test: export TORCHDYNAMO_DISABLE = 1
 test: setup  ## run the tests; those of the Docker sandbox if an engine answers
 	$(BENCH) sandbox build --if-docker
 	$(VENV)/bin/python -m pytest -q -n $(JOBS:auto=$(ONE_MORE)) --maxprocesses 4 --dist worksteal $(ARGS)
