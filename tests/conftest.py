@@ -4,6 +4,7 @@ import atexit
 import functools
 import gc
 import importlib.util
+import logging
 import os
 import signal
 import tempfile
@@ -74,6 +75,28 @@ def tiny_folder(tmp_path_factory):
     from tests.tiny_model import make_tiny_model
 
     return make_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+class _Kept(logging.Handler):
+    def __init__(self, messages):
+        super().__init__()
+        self._messages = messages
+
+    def emit(self, record):
+        self._messages.append(record.getMessage())
+
+
+@pytest.fixture
+def logged():
+    """The messages that are logged during a test, in place of pytest's `caplog` (see pyproject.toml)."""
+    messages = []
+    handler = _Kept(messages)
+    loggers = [logging.getLogger(name) for name in (None, "transformers")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    yield messages
+    for logger in loggers:
+        logger.removeHandler(handler)
 
 
 def pytest_collection_finish(session):

@@ -1,6 +1,7 @@
 import functools
 import gc
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -36,7 +37,11 @@ same_checkout = functools.cache(git_state)
 
 @pytest.fixture
 def quick_runs(monkeypatch):
-    """Runs without what takes a sixth of their time and nobody reads here: PEFT's card, git's word, the disk's."""
+    """Runs without what takes a quarter of their time and nobody reads here.
+
+    That is PEFT's card, git's word, the disk's, and a whole collection of garbage when a trainer ends.
+    """
+    monkeypatch.setattr("accelerate.utils.memory.gc", SimpleNamespace(collect=lambda: None))
     monkeypatch.setattr("peft.PeftModel.create_or_update_model_card", lambda *_: None)
     monkeypatch.setattr("analysis.provenance.git_state", same_checkout)
     monkeypatch.setattr("os.fsync", lambda _: None)

@@ -184,7 +184,7 @@ def test_a_teachers_forward_has_no_dropout_and_no_gradient_and_leaves_the_mode()
     ("algorithm", "expected"), [("grpo", []), ("sdpo", ["a head; the loss holds the logits of a whole micro-batch"])]
 )  # fmt: skip
 def test_an_unusual_head_is_said_where_a_distillation_would_read_it(
-    monkeypatch, caplog, algorithm, expected
+    monkeypatch, logged, algorithm, expected
 ):
     def refuse(model):
         raise UnusualHead("a head")
@@ -192,7 +192,7 @@ def test_an_unusual_head_is_said_where_a_distillation_would_read_it(
     monkeypatch.setattr("trainer.step.loss_trainer.output_head", refuse)
     trainer = SimpleNamespace(model=None, teacher=None, algorithm=algorithm)
     assert BenchTrainer._output_head(trainer) is None
-    assert [record.getMessage() for record in caplog.records] == expected
+    assert logged == expected
 
 
 def test_a_mixed_teacher_shares_the_head_unless_it_is_trained(monkeypatch):
