@@ -79,7 +79,7 @@ def check(n, backend, *, of):
 
 
 def test_drawn_cases_are_judged_as_plain_python_does(backend):
-    check({"process": 500, "docker": 200}[backend], backend, of=500)
+    check({"process": 200, "docker": 100}[backend], backend, of=500)
 
 
 @pytest.mark.slow

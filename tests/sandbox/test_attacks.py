@@ -97,7 +97,10 @@ def test_no_attack_exhausts_anything_on_docker(whole):
 
 # What must pass may need most of its time: on a machine that has other things to do it fails, rightly.
 @pytest.mark.alone
-@pytest.mark.parametrize("backend", ["process", pytest.param("docker", marks=pytest.mark.docker)])
+@pytest.mark.parametrize(
+    "backend",
+    ["process", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.slow])],
+)
 def test_what_only_looks_like_an_attack_passes(backend):
     exhausting = backend == "docker"
     report = _report(

@@ -193,6 +193,7 @@ def test_a_run_whose_folder_is_gone_is_kept_by_the_fold(recorded_copy, results, 
     assert any(row[1] == "live" for row in content(results)["runs"])
 
 
+@pytest.mark.slow
 def test_recent_rows_of_another_generation_do_not_count(recorded_copy, results, beside):
     """A kill between replacing the large file and removing the small one leaves such a file."""
     runs = recorded_copy / "runs"

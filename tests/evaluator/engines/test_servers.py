@@ -71,7 +71,9 @@ def test_two_servers_work_at_the_same_time(pair):
     assert len(pair[0].requests) + len(pair[1].requests) == len(PROBLEMS)
 
 
-@pytest.mark.parametrize("n_at_once", [1, 5, 16, 40])
+@pytest.mark.parametrize(
+    "n_at_once", [1, 16, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 40))]
+)
 def test_the_work_of_a_server_that_dies_goes_to_the_other_and_counts_once(pair, n_at_once):
     pair[1].dies_at = 3
     said = []

@@ -92,9 +92,12 @@ def test_what_is_drawn_otherwise_is_left_to_transformers(options):
         ("mistral", {"sliding_window": 64}),  # wider than the trial
         ("gemma2", {"head_dim": 8, "query_pre_attn_scalar": 8}),
         ("mamba", {"state_size": 8}),
-        ("recurrent_gemma", {"lru_width": 32, "attention_window_size": 64}),
-        ("falcon_h1", {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 16}),
         ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}),
+        pytest.param("recurrent_gemma", {"lru_width": 32, "attention_window_size": 64}, marks=pytest.mark.slow),
+        pytest.param(
+            "falcon_h1", {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 16},
+            marks=pytest.mark.slow,
+        ),
     ],
 )  # fmt: skip
 def test_what_keeps_more_or_less_than_keys_and_values_computes_each_row(kind, options):

@@ -135,6 +135,7 @@ def test_show_obeys_no_escape_and_no_markup(tmp_path):
     assert "\\x1b[31m[bold]x[/bold]\\x07\\x00" in text
 
 
+@pytest.mark.slow
 def test_show_prints_of_a_huge_text_begin_and_end_and_says_where_the_rest_is(tmp_path):
     run_id = write_run(tmp_path, "base", {0}, 2)
     text = "begin\n" + "x = 1\n" * 500_000 + "end"

@@ -35,7 +35,7 @@ PLAIN = {}
 """Temperature -> what is drawn without any of them."""
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("temperature", [pytest.param(0.0, marks=pytest.mark.slow), 0.8])
 @pytest.mark.parametrize("name", LEAKING)
 def test_no_field_of_the_models_own_generation_config_changes_what_is_drawn(
     tiny_policy, monkeypatch, name, temperature

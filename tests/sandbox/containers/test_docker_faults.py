@@ -31,6 +31,7 @@ def _client():
     return docker.from_env()
 
 
+@pytest.mark.slow
 @pytest.mark.docker
 def test_a_removed_container_is_replaced(docker_pool):
     first = docker_pool.endpoints()[0].container_id

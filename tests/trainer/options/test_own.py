@@ -71,7 +71,7 @@ PLUS = ROOT / "examples" / "own"
     [
         (PLUS / "mbpp_plus.jsonl", "mbpp"),
         pytest.param(PLUS / "humaneval_plus.jsonl", "human-eval", marks=pytest.mark.slow),
-        ("human-eval", "human-eval"),
+        pytest.param("human-eval", "human-eval", marks=pytest.mark.slow),
     ],
 )
 def test_files_of_evalplus_and_human_eval_train(own, dataset, protocol):

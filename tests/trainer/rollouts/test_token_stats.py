@@ -66,7 +66,7 @@ def test_a_row_is_found_by_its_place_and_what_is_no_token_is_left_out():
     assert [(r.step, r.divergence) for r in records] == [(5, 0.25), (5, 0.5)]
 
 
-@pytest.mark.parametrize("micro_batch", [1, 8])
+@pytest.mark.parametrize("micro_batch", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_run_keeps_tokens_that_agree_with_its_rollouts_and_its_metrics(rows_of, micro_batch):
     """TRL shuffles a rollout batch and cuts it; the rows are found all the same."""
     rows = rows_of(

@@ -91,9 +91,9 @@ def n_computed(model, read, rows):
     [
         ("llama", {}),
         ("llama", {"num_key_value_heads": 4}),
-        ("qwen3", {"head_dim": 8}),
+        pytest.param("qwen3", {"head_dim": 8}, marks=pytest.mark.slow),
         ("gpt2", {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}),
-        ("bloom", {}),
+        pytest.param("bloom", {}, marks=pytest.mark.slow),
     ],
 )
 def test_a_prompt_computed_once_gives_the_gradient_of_one_computed_for_each_row(

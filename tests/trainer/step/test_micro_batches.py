@@ -174,11 +174,11 @@ def gradient(config_file, hashed_grades):
 
 
 SETTINGS = [
-    ("sdpo", {}),
     ("hybrid", {}),
     *(
         pytest.param(*setting, marks=pytest.mark.slow)
         for setting in [
+            ("sdpo", {}),
             ("grpo", {}),
             ("sdpo", {"aggregation": "sequence_sum_norm"}),
             ("sdpo", {"aggregation": "sequence_mean"}),

@@ -26,7 +26,7 @@ SHAPES = {
     "one step, twice": ({"num_iterations": 2}, [1, 3], [2, 4]),
     "two steps, twice": ({"steps_per_generation": 4, "num_iterations": 2}, [1], [4]),
 }
-DEFAULT = ("half a step", "one and a half", "two steps, twice")
+DEFAULT = ("one and a half", "two steps, twice")
 """The others behave like one of these, and are among the slow tests."""
 ROLLOUTS = pytest.mark.parametrize(
     "shape",

@@ -37,7 +37,13 @@ def model_with(tiny_model, tmp_path):
     return write
 
 
-@pytest.mark.parametrize("lacks", [["eos_token"], ["eos_token", "pad_token"], ["pad_token"]])
+@pytest.mark.parametrize(
+    "lacks",
+    [
+        ["eos_token", "pad_token"],
+        *(pytest.param([one], marks=pytest.mark.slow) for one in ("eos_token", "pad_token")),
+    ],
+)
 @pytest.mark.parametrize("algorithm", [pytest.param("grpo", marks=pytest.mark.slow), "sdpo"])
 def test_a_tokenizer_without_an_end_or_a_padding_token_trains_with_the_ends_that_the_model_lists(
     model_with, config_file, hashed_grades, algorithm, lacks

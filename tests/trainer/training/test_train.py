@@ -114,7 +114,7 @@ def test_one_seed_gives_the_same_run_twice_and_another_seed_another(run, shared)
 
 
 @pytest.mark.parametrize("size", [1, pytest.param(4, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("algorithm", ["sdpo", "grpo"])
+@pytest.mark.parametrize("algorithm", ["sdpo", pytest.param("grpo", marks=pytest.mark.slow)])
 def test_cutting_the_step_into_micro_batches_changes_nothing(shared, algorithm, size):
     whole, cut = (
         shared(
