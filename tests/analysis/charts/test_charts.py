@@ -31,7 +31,7 @@ SOME_DRAWN, SOME_IN_PIXELS = (
         pytest.param(figure.name, marks=() if i % every == 0 else pytest.mark.slow)
         for i, figure in enumerate(FIGURES)
     ]
-    for every in (3, 5)
+    for every in (3, 15)
 )
 """What each shows is tested on its SVG, the other form of one drawing."""
 

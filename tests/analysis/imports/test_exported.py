@@ -94,6 +94,7 @@ def test_every_row_of_every_table_comes_back(exported, tmp_path, form):
     )
 
 
+@pytest.mark.slow
 def test_the_order_of_the_runs_is_kept_and_one_that_is_there_is_left(exported, tmp_path):
     runs = tmp_path / "runs"
     with Journal.create(runs, synthetic_info("resumed", label="mine")):

@@ -121,6 +121,7 @@ def test_a_run_that_the_large_file_has_goes_on_beside_it(recorded_copy, results,
     assert counts == [(13 * 16, 13)]
 
 
+@pytest.mark.slow
 def test_tables_and_views_are_those_of_one_file(recorded_copy, results, beside):
     runs = recorded_copy / "runs"
     beside(results)

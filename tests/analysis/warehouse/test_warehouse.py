@@ -168,6 +168,7 @@ def test_rebuilding_gives_the_same_rows(recorded_copy):
     assert len(before["rollouts"]) == 3 * 12 * 16 + 6 * 16
 
 
+@pytest.mark.slow
 def test_many_ingests_of_rows_that_replace_each_other_never_rebuild(runs, results):
     """Deleted rows leave free blocks that DuckDB cuts off the file; that is no damage."""
     rng = random.Random(0)

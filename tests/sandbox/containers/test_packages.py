@@ -55,7 +55,9 @@ def test_packages_that_pip_does_not_find_are_one_line(wheels, tmp_path):
     assert "\n" not in str(raised.value) and "check the names" in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["--index-url=http://127.0.0.1", "-r/etc/passwd"])
+@pytest.mark.parametrize(
+    "name", ["--index-url=http://127.0.0.1", pytest.param("-r/etc/passwd", marks=pytest.mark.slow)]
+)
 def test_a_package_is_no_option_of_pip(wheels, tmp_path, name):
     with pytest.raises(SandboxError, match="pip must find wheels"):
         packages._install([name], tmp_path / "target", version="3.13", machine="x86_64")

@@ -95,7 +95,7 @@ def dropping(kind, tiny_model, folder):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["numbers", "modules"])
+@pytest.mark.parametrize("kind", ["numbers", pytest.param("modules", marks=pytest.mark.slow)])
 def test_a_model_with_dropout_of_its_own_is_audited_without_it(audit, tiny_model, tmp_path, kind):
     folder = dropping(kind, tiny_model, tmp_path / "dropping")
     layers = audit(model_name_or_path=str(folder), max_steps=1)

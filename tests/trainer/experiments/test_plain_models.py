@@ -69,6 +69,7 @@ def rows_of(run, table):
     return [json.loads(line.row) for line in lines if line.table == table]
 
 
+@pytest.mark.slow
 def test_gap_asks_a_model_without_a_chat_template_in_the_few_shot_form(gap, bare, tmp_path):
     result = gap(bare)
     assert "pass rate, greedy" in result.output

@@ -180,6 +180,7 @@ def test_whole_programs_train(own):
     assert {r["n_asserts"] for r in rollouts} <= {3, 4, 5}
 
 
+@pytest.mark.slow
 def test_a_model_without_a_chat_template_trains_with_the_few_shot_prompt(
     own, tmp_path, monkeypatch
 ):

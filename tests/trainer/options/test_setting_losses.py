@@ -96,6 +96,7 @@ def step_tokens(inputs):
     return float(inputs["num_items_in_batch"])
 
 
+@pytest.mark.slow
 def test_routing_gives_passing_rows_the_policy_term_and_taught_failing_ones_the_distillation(
     watched,
 ):
@@ -135,6 +136,7 @@ def test_a_teacher_scales_token_advantages_and_gives_no_loss_of_its_own(watched)
     watched(expected, "rlsd", advantage_clip=0.3, advantage_mix=0.5, advantage_mix_steps=10)
 
 
+@pytest.mark.slow
 def test_an_anchored_run_is_grpo_with_a_divergence_from_its_own_moving_average(watched):
     def expected(trainer, inputs, mask, student, teacher):
         ids, n = inputs["completion_ids"][mask], step_tokens(inputs)
@@ -177,6 +179,7 @@ def test_imitation_raises_the_likelihood_of_passing_rows_alone(watched):
     assert all(row["teacher_prompt"] is None for row in finished.rows["rollouts"])
 
 
+@pytest.mark.slow
 def test_pass_rates_weigh_the_problems_of_a_distillation(watched):
     seen = []
 

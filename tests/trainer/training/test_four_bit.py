@@ -178,6 +178,7 @@ def test_4_bit_runs_killed_at_random_moments_end_as_if_they_had_not_been(tiny_qw
     check_kills(start, tmp_path, n_kills=scaled(20))
 
 
+@pytest.mark.slow
 def test_an_adapter_is_evaluated_on_the_base_it_was_trained_on(run, tiny_qwen, tmp_path):
     adapter = run("smoke-cpu-4bit.yaml", "grpo", max_steps=1).adapter_dir
     assert json.loads((adapter / "trained_on.json").read_text()) == {

@@ -36,9 +36,7 @@ def uneven(self, prompt_ids, *args, **kwargs):
     return completions, None
 
 
-@pytest.mark.parametrize(
-    "algorithm", ["hybrid", *(pytest.param(a, marks=pytest.mark.slow) for a in [*SETTINGS][1:])]
-)
+@pytest.mark.parametrize("algorithm", [pytest.param(a, marks=pytest.mark.slow) for a in SETTINGS])
 def test_cutting_a_step_of_uneven_completions_changes_none_of_its_metrics(
     config_file, hashed_grades, monkeypatch, algorithm
 ):

@@ -121,7 +121,7 @@ def refuses(run_dir, said):
     assert {p.name: p.stat().st_size for p in run_dir.glob("segment-*")} == before
 
 
-@pytest.mark.parametrize("what", ["problems", "words"])
+@pytest.mark.parametrize("what", ["problems", pytest.param("words", marks=pytest.mark.slow)])
 def test_a_run_does_not_go_on_with_other_problems_or_in_other_words(
     config_file, tmp_path, hashed_grades, monkeypatch, what
 ):

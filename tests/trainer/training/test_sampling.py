@@ -113,6 +113,7 @@ def test_what_the_chat_template_is_given_reaches_every_prompt(go, variant):
     assert all(r["passed"] for r in rows["audits"] if r["layer"] == "teacher")
 
 
+@pytest.mark.slow
 def test_a_masked_completion_is_recorded_with_its_tokens_and_trains_nothing(go):
     kept = go("grpo", max_completion_length=6)
     masked = go("grpo", max_completion_length=6, mask_truncated_completions=True)
