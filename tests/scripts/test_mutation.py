@@ -95,9 +95,8 @@ def test_annotations_words_and_required_arguments_are_left_alone(source):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
-def test_every_mutant_is_another_text_that_is_still_python(choice, every):
-    for mutant in [mutant for mutants in choice.values() for mutant in mutants][::every]:
+def test_every_mutant_is_another_text_that_is_still_python(choice):
+    for mutant in [mutant for mutants in choice.values() for mutant in mutants]:
         text = (ROOT / mutant.path).read_text()
         assert mutant.applied(text) != text
         assert mutant.path.endswith(".sql") or is_python(mutant.applied(text)), mutant
