@@ -50,11 +50,18 @@ def escaped_bytes(path: Path) -> int | None:
     if path.suffix.lower() == ".parquet":
         return None
     encoding = _encoding(path).removesuffix("-sig")  # with it Python counts from behind the mark
-    try:
-        path.read_bytes().decode(encoding)
-    except UnicodeDecodeError as error:
-        return error.start
-    return None
+    at, decoder = 0, codecs.getincrementaldecoder(encoding)()
+    with path.open("rb") as file:
+        while True:
+            part = file.read(1 << 20)  # a log can be larger than memory
+            held = len(decoder.getstate()[0])
+            try:
+                decoder.decode(part, final=not part)
+            except UnicodeDecodeError as error:
+                return at - held + error.start
+            if not part:
+                return None
+            at += len(part)
 
 
 def _encoding(path: Path) -> str:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
@@ -178,6 +179,17 @@ def test_where_bytes_are_no_text_is_found(tmp_path, content, at):
     path = tmp_path / "a.csv"
     path.write_bytes(content)
     assert escaped_bytes(path) == at
+
+
+def test_a_large_log_is_looked_through_in_parts(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"x" * (16 << 20) + b"\xe9")
+    tracemalloc.start()
+    try:
+        assert escaped_bytes(path) == 16 << 20
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_log_in_another_encoding_is_told(tmp_path):
