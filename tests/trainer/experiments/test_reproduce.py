@@ -220,3 +220,11 @@ def test_the_whole_benchmark_runs_and_is_not_run_twice(tmp_path, capfd):
     assert "1.95 %" in first.output and "not distinguishable" in printed
     second = CliRunner().invoke(command, words)
     assert second.output.count("done before") == 5 and len(list(runs.iterdir())) == 5
+
+
+def test_a_query_that_the_runs_cannot_answer_says_where_to_look(monkeypatch, tmp_path):
+    """The command may fail, or end well and write nothing."""
+    for status in (1, 0):
+        monkeypatch.setattr(reproduce, "execute_here", lambda *_, status=status, **__: status)
+        with pytest.raises(reproduce.StageFailed, match="must be readable; see `sdpo-bench runs"):
+            reproduce.asked("FROM leaderboard", tmp_path)
